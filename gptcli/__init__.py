@@ -1,0 +1,36 @@
+"""GPT-2 in a shell, and in Python: `from gptcli import load`.
+
+Importing this package imports nothing else; the public names arrive when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptcli.errors import GptcliError
+    from gptcli.model import Model, load
+    from gptcli.options import Load, Sampling
+    from gptcli.results import Chunk, Completion, Request
+
+__version__ = "0.1.0"
+__all__ = ["Chunk", "Completion", "GptcliError", "Load", "Model", "Request", "Sampling", "load"]
+
+_HOMES = {
+    "Chunk": "gptcli.results",
+    "Completion": "gptcli.results",
+    "GptcliError": "gptcli.errors",
+    "Load": "gptcli.options",
+    "Model": "gptcli.model",
+    "Request": "gptcli.results",
+    "Sampling": "gptcli.options",
+    "load": "gptcli.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,273 @@
+"""Every option, declared once: its name, default, range and help.
+
+The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the environment, from
+`config.toml` and from Python. A bad value fails in the constructor, before any model is looked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptcli.errors import UsageError
+from gptcli.specs import Options, option, parse_bias, unescape
+
+DEFAULT_NEW_TOKENS = 128
+COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Overflow = Literal["error", "truncate-left", "truncate-right"]
+Format = Literal["text", "json", "jsonl", "csv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(Options):
+    """Which model runs, and on what."""
+
+    panel = "Model"
+
+    model: str | None = option(
+        None,
+        "-m --model",
+        "Folder, Hub id, or one of gpt2, medium, large, xl, distil, tiny-tales."
+        " Without it: gpt2, or the bundled tiny-tales where gpt2 cannot be had.",
+    )
+    revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
+    device: Device = option("auto", "--device", "Where to compute.")
+    dtype: Dtype = option(
+        "auto", "--dtype", "Number format; auto is float32 on a CPU and 16-bit on a GPU."
+    )
+    threads: int | None = option(
+        None, "--threads", "CPU threads; all cores by default.", low=1, high=1024
+    )
+    offline: bool = option(False, "--offline", "Never use the network.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Options):
+    """How the next token is chosen, and when to stop.
+
+    Names and meanings are those of Hugging Face's GenerationConfig; presence and frequency penalty
+    are OpenAI's, over the generated tokens.
+    """
+
+    panel = "Sampling"
+
+    temperature: float = option(
+        0.8,
+        "-t --temperature --temp",
+        "Randomness; 0 always takes the likeliest token.",
+        low=0,
+        high=100,
+    )
+    greedy: bool = option(False, "--greedy", "Always take the likeliest token: --temperature 0.")
+    top_k: int = option(
+        50, "--top-k", "Sample among the K likeliest tokens; 0 is off.", low=0, high=10**9
+    )
+    top_p: float = option(
+        0.95,
+        "--top-p",
+        "Sample among the fewest tokens that hold this probability; 1 is off.",
+        above=0,
+        high=1,
+    )
+    min_p: float = option(
+        0.0,
+        "--min-p",
+        "Drop tokens less likely than this share of the likeliest; 0 is off.",
+        low=0,
+        high=1,
+    )
+    typical_p: float = option(
+        1.0,
+        "--typical-p",
+        "Locally typical sampling: keep this probability; 1 is off.",
+        above=0,
+        high=1,
+    )
+    repetition_penalty: float = option(
+        1.0,
+        "--repetition-penalty",
+        "Make tokens of the prompt and the text less likely; 1 is off.",
+        above=0,
+        high=10,
+    )
+    no_repeat_ngram_size: int = option(
+        0,
+        "--no-repeat-ngram-size",
+        "Never write the same N tokens in a row twice; 0 is off.",
+        low=0,
+        high=10**9,
+    )
+    presence_penalty: float = option(
+        0.0,
+        "--presence-penalty",
+        "Subtract this from the logits of tokens already written.",
+        low=-2,
+        high=2,
+    )
+    frequency_penalty: float = option(
+        0.0,
+        "--frequency-penalty",
+        "Subtract this for each time a token was already written.",
+        low=-2,
+        high=2,
+    )
+    bad_words: tuple[str, ...] = option(
+        (), "--bad-words", "Never write this text; repeatable.", metavar="TEXT"
+    )
+    logit_bias: tuple[tuple[str, float], ...] = option(
+        (),
+        "--logit-bias",
+        "Add VALUE (-100 to 100) to a token's logit; TOKEN is an id or a text; repeatable.",
+        metavar="TOKEN=VALUE",
+        parse=parse_bias,
+    )
+    max_new_tokens: int | None = option(
+        None,
+        "--max-new-tokens --max-tokens",
+        f"Longest continuation, in tokens.  [default: {DEFAULT_NEW_TOKENS}]",
+        low=1,
+        high=10**9,
+    )
+    max_length: int | None = option(
+        None,
+        "--max-length",
+        "Longest prompt and continuation together, in tokens.",
+        low=1,
+        high=10**9,
+    )
+    min_new_tokens: int = option(
+        0, "--min-new-tokens", "Do not end the text before this many new tokens.", low=0, high=10**9
+    )
+    num_return_sequences: int = option(
+        1, "-n --num-return-sequences", "How many continuations to write.", low=1, high=1000
+    )
+    num_beams: int = option(
+        1,
+        "--num-beams",
+        "Beam search of this width (deterministic, not streamed); 1 is off.",
+        low=1,
+        high=64,
+    )
+    seed: int | None = option(
+        None,
+        "--seed",
+        "Repeat a run: the same seed gives the same text. Without it one is drawn.",
+        low=0,
+        high=2**63 - 1,
+    )
+    stop: tuple[str, ...] = option(
+        (),
+        "--stop",
+        r"End before this text; \n is a line break; repeatable.",
+        metavar="TEXT",
+        parse=unescape,
+    )
+    stop_on_loop: bool = option(False, "--stop-on-loop", "End when the text repeats itself.")
+    logprobs: int | None = option(
+        None,
+        "--logprobs",
+        "Give each token's log-probability and the N likeliest others (JSON only).",
+        low=0,
+        high=100,
+        metavar="N",
+        panel="Output",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, texts in (("--stop", self.stop), ("--bad-words", self.bad_words)):
+            if "" in texts:
+                raise UsageError(flag, "the text is empty", "Give at least one character.")
+        if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
+            raise UsageError(
+                "--num-return-sequences",
+                f"{self.num_beams} beams cannot give {self.num_return_sequences} sequences",
+                "Raise --num-beams.",
+            )
+
+    @property
+    def heat(self) -> float:
+        """The temperature that is used: 0 for greedy, else at least `COLDEST`."""
+        if self.greedy or self.temperature == 0 or self.num_beams > 1:
+            return 0.0
+        return max(self.temperature, COLDEST)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is done differently from what was asked, in words."""
+        if 0 < self.temperature < COLDEST and not self.greedy:
+            return (f"temperature {self.temperature:g} raised to {COLDEST:g}",)
+        return ()
+
+    def room(self, prompt_tokens: int, context: int) -> int:
+        """How many new tokens the limits and the model's context allow; may be 0 or less."""
+        limits = [context - prompt_tokens]
+        if self.max_length is not None:
+            limits.append(self.max_length - prompt_tokens)
+        if self.max_new_tokens is not None:
+            limits.append(self.max_new_tokens)
+        elif self.max_length is None:
+            limits.append(DEFAULT_NEW_TOKENS)
+        return min(limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Options):
+    """Where the prompt comes from, and what is done when it does not fit."""
+
+    panel = "Input"
+
+    file: str | None = option(
+        None, "-f --file", "Read the prompt from a file; - is standard input."
+    )
+    on_overflow: Overflow = option(
+        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
+    )
+    allow_empty: bool = option(
+        False, "--allow-empty", "Take an empty prompt: start a text from nothing."
+    )
+    errors: Literal["strict", "replace"] = option(
+        "strict", "--errors", "What to do with bytes that are not UTF-8."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Options):
+    """Where the answer goes, and in which shape."""
+
+    panel = "Output"
+
+    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
+    force: bool = option(False, "--force", "Overwrite the output file.")
+    format: Format = option("text", "--format", "Shape of the answer.")
+    json: bool = option(False, "--json", "The same as --format json.")
+    echo: bool | None = option(
+        None,
+        "--echo/--no-echo",
+        "Print the prompt before the continuation.  [default: echo, in text]",
+    )
+    stream: bool | None = option(
+        None,
+        "--stream/--no-stream",
+        "Print text as it is made.  [default: stream, for one sequence of text]",
+    )
+
+    @property
+    def shape(self) -> Format:
+        """The format asked for, by either flag."""
+        return "json" if self.json else self.format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk(Options):
+    """How much is said on stderr."""
+
+    panel = "General"
+
+    quiet: bool = option(False, "-q --quiet", "Say nothing on stderr but errors.")
+    verbose: bool = option(False, "-v --verbose", "Say what ran, how fast, and with which seed.")
+    debug: bool = option(False, "--debug", "Show a traceback when it fails.")
+    config: str | None = option(None, "--config", "Read defaults from this file.", metavar="FILE")

@@ -1,0 +1,139 @@
+"""What goes into an engine and what comes out of it: plain, frozen data.
+
+Every consumer (generate, tasks, chat, batch, server, bench) speaks these and nothing else; the
+dictionaries of `to_dict()` are the JSON of the command line, their keys pinned by a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gptcli.errors import GptcliError
+from gptcli.options import Overflow, Sampling
+
+FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
+"""`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the
+caller did; `error`: see `Completion.error`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Continue `prompt`; `sampling.num_return_sequences` completions come back under `id`."""
+
+    id: str
+    prompt: str
+    sampling: Sampling = field(default_factory=Sampling)
+    on_overflow: Overflow = "error"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token the model might have written, with its natural log-probability."""
+
+    id: int
+    token: str
+    logprob: float
+
+    def to_dict(self) -> dict[str, object]:
+        """The shape used inside `logprobs` of a completion."""
+        return {"id": self.id, "token": self.token, "logprob": self.logprob}
+
+
+@dataclass(frozen=True)
+class TokenLogprob(Alternative):
+    """A token written, its log-probability under the model (before any filter), and the likeliest
+    tokens at that place, best first."""
+
+    top: tuple[Alternative, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """As `Alternative`, with `top`."""
+        return {**super().to_dict(), "top": [other.to_dict() for other in self.top]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """One decoding step of one sequence: the new tokens, and the text that became certain.
+
+    `text` can be empty while a character is incomplete or a stop string may be under way.
+    """
+
+    id: str
+    index: int
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Token counts, as OpenAI names them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def to_dict(self) -> dict[str, int]:
+        """With the total."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """A finished sequence. `text` is the continuation alone: its chunks' texts joined."""
+
+    id: str
+    index: int
+    prompt: str
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    model: str
+    revision: str | None
+    truncated: int = 0  # tokens of the prompt that were cut to fit the context
+    error: GptcliError | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    notices: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The completion as JSON shows it; `logprobs` only where they were asked for."""
+        shown: dict[str, object] = {
+            "id": self.id,
+            "index": self.index,
+            "prompt": self.prompt,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": self.usage.to_dict(),
+            "seed": self.seed,
+            "model": self.model,
+            "revision": self.revision,
+            "truncated": self.truncated,
+            "error": self.error.to_dict() if self.error else None,
+        }
+        if self.logprobs is not None:
+            shown["logprobs"] = [item.to_dict() for item in self.logprobs]
+        return shown
+
+
+Event = Chunk | Completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What is loaded."""
+
+    name: str
+    revision: str | None
+    architecture: str  # config.json's model_type
+    context: int  # n_positions: the longest sequence, in tokens
+    vocabulary: int
+    parameters: int
+    dtype: str
+    device: str
+    notices: tuple[str, ...] = ()
