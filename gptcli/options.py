@@ -187,6 +187,18 @@ class Sampling(Options):
                 f"{self.num_beams} beams cannot give {self.num_return_sequences} sequences",
                 "Raise --num-beams.",
             )
+        self._refuse_with_beams()
+
+    def _refuse_with_beams(self) -> None:
+        """A beam search has no single text under way that these could act on."""
+        for flag, given in (
+            ("--presence-penalty", self.presence_penalty),
+            ("--frequency-penalty", self.frequency_penalty),
+            ("--stop-on-loop", self.stop_on_loop),
+            ("--logprobs", self.logprobs is not None),
+        ):
+            if given and self.num_beams > 1:
+                raise UsageError(flag, "does not go with --num-beams", "Leave one of them out.")
 
     @property
     def heat(self) -> float:

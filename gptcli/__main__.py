@@ -1,0 +1,18 @@
+"""Where gptcli starts, by its script or by `python -m gptcli`.
+
+Ctrl-C during the first imports would be a KeyboardInterrupt and a traceback. So until `main` has
+put its own handlers in place, SIGINT simply ends the process; `_signal` is the part of `signal`
+that imports nothing itself. Left out: everything else, see `gptcli.cli.app`.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not under nohup
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+from gptcli.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""How fast is it here, and against what: pairs of runs on one machine, medians and their spread.
+
+Machines are noisy and shared, so a figure is never timed alone: each run of ours is followed by
+one of the peer's, and what counts is the median of the pairs' ratios. Useful tokens are counted,
+those that were asked for. Only speed and memory are measured; that the results are right is what
+the tests are for.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gptcli.checkpoints import resolve
+from gptcli.engines import Engine, open_engine
+from gptcli.errors import GptcliError
+from gptcli.options import Load, Sampling
+from gptcli.peers import PEERS, Peer, Work
+from gptcli.results import Completion, Request
+from gptcli.specs import Options, option
+
+SLOTS = 16
+REHEARSAL = "import sys; from gptcli.bench import rehearse; rehearse(sys.argv[1])"
+SENTENCE = "It was a dark night and the old king sat by the fire with his three sons . "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Options):
+    """What is measured, and how often."""
+
+    panel = "Benchmark"
+
+    against: Literal["transformers"] | None = option(
+        None, "--against", "Run this beside gptcli, in turn, and show ratios."
+    )
+    runs: int = option(5, "--runs", "Pairs of runs for each figure.", low=1, high=100)
+    json: bool = option(False, "--json", "Print every run as JSON lines.")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement: ours and the peer's, run by run."""
+
+    name: str
+    unit: str
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...] = ()
+
+    @property
+    def median(self) -> float:
+        """Our median."""
+        return statistics.median(self.ours)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over theirs, pair by pair."""
+        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=False)]
+
+    def to_dict(self) -> dict[str, object]:
+        """For `--json`."""
+        shown: dict[str, object] = {"name": self.name, "unit": self.unit, "ours": list(self.ours)}
+        if self.theirs:
+            ratio = statistics.median(self.ratios)
+            shown |= {"theirs": list(self.theirs), "ratio": ratio, "ratios": self.ratios}
+        return shown
+
+
+def workloads(rounds: int = 64) -> dict[str, list[Work]]:
+    """The decode workloads: one row, 16 equal rows, and rows of mixed prompt and output lengths."""
+    same = Work(SENTENCE, 64)
+    # Lengths without a pattern, the same on every machine.
+    mixed = [
+        Work(SENTENCE * (1 + number * 7 % 13), 8 + number * number * 37 % 121)
+        for number in range(rounds)
+    ]
+    return {"1 row": [same], "16 rows": [same] * SLOTS, "64 mixed rows": mixed}
+
+
+def measure(load: Load, bench: Bench) -> Iterator[Figure]:
+    """Every figure in turn.
+
+    First whole processes, wall seconds and peak memory, then decoding in this process; each after a
+    run to warm up. Raises what opening the model raises.
+    """
+    folder, runs = resolve(load).folder, bench.runs
+    yield from _cold(folder, bench.against, runs)
+    engine = open_engine(load, SLOTS)
+    peer = PEERS[bench.against](folder) if bench.against else None
+    for name, work in workloads().items():
+        ours, theirs = [], []
+        for run in range(runs + 1):
+            speed = _speed(work, lambda work: _write(engine, work))
+            other = _speed(work, lambda work: _write_peer(peer, work)) if peer else 0.0
+            if run:  # the first one warms up
+                ours.append(speed)
+                theirs.append(other)
+        yield Figure(f"decode, {name}", "tokens/s", tuple(ours), tuple(theirs) if peer else ())
+
+
+def _speed(work: Sequence[Work], write: Callable[[Sequence[Work]], None]) -> float:
+    """Useful tokens per second."""
+    begin = time.perf_counter()
+    write(work)
+    return sum(item.new_tokens for item in work) / (time.perf_counter() - begin)
+
+
+def _write(engine: Engine, work: Sequence[Work]) -> None:
+    requests = (
+        Request(
+            id=str(number),
+            prompt=item.prompt,
+            sampling=Sampling(
+                greedy=True, max_new_tokens=item.new_tokens, min_new_tokens=item.new_tokens
+            ),
+        )
+        for number, item in enumerate(work)
+    )
+    for event in engine.run(requests):
+        if isinstance(event, Completion) and event.error:
+            raise event.error
+
+
+def rehearse(folder: str) -> None:
+    """Run the mixed rows once: a process whose memory is measured from outside."""
+    _write(open_engine(Load(model=folder), SLOTS), workloads()["64 mixed rows"])
+
+
+def _write_peer(peer: Peer, work: Sequence[Work]) -> None:
+    """In static batches, in the order of arrival."""
+    for begin in range(0, len(work), SLOTS):
+        peer.write(work[begin : begin + SLOTS])
+
+
+def _cold(folder: Path, against: str | None, runs: int) -> Iterator[Figure]:
+    """Whole processes that write one token: wall time and peak resident memory."""
+    ours = [sys.executable, "-m", "gptcli", "generate", "--offline", "--greedy"]
+    ours += ["--max-new-tokens", "1", "--model", str(folder), SENTENCE]
+    theirs = [sys.executable, "-c", PEERS[against].cold, str(folder), SENTENCE] if against else None
+    times: list[list[float]] = [[], []]
+    memory: list[list[float]] = [[], []]
+    for run in range(runs + 1):
+        for who, command in enumerate(filter(None, [ours, theirs])):
+            seconds, megabytes = _process(command)
+            if run:
+                times[who].append(seconds)
+                memory[who].append(megabytes)
+    yield Figure("cold process to 1 token", "s", tuple(times[0]), tuple(times[1]))
+    yield Figure("peak memory of that process", "MB", tuple(memory[0]), tuple(memory[1]))
+    _, peak = _process([sys.executable, "-c", REHEARSAL, str(folder)])
+    yield Figure(f"peak memory, 64 mixed rows in {SLOTS} slots", "MB", (peak,))
+
+
+def _process(command: Sequence[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident megabytes of a process that must succeed."""
+    with tempfile.TemporaryFile() as errors:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        if status:
+            errors.seek(0)
+            last = errors.read().decode(errors="replace").strip().split("\n")[-1]
+            raise GptcliError("benchmark", f"{command[0]} failed ({last})", "Run it by hand")
+    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    return seconds, usage.ru_maxrss / scale

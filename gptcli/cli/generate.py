@@ -1,0 +1,175 @@
+"""`gptcli generate`: continue a prompt.
+
+Cheap refusals come first, the output is opened next, and only then is a model loaded. Text of one
+sequence is written as it is made; other shapes when each sequence is finished. Left out: prompt
+files with many rows, and tasks with a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from gptcli import engines
+from gptcli.cli import render, shapes, sink, streams
+from gptcli.cli.sink import Sink
+from gptcli.errors import UsageError
+from gptcli.files import read_prompt
+from gptcli.options import Input, Load, Output, Sampling, Talk
+from gptcli.results import Chunk, Completion, Event, Request
+
+MOST_SLOTS = 16  # sequences computed at a time
+
+
+@dataclass
+class _Run:
+    """What one run of the engine has shown so far."""
+
+    started: float = field(default_factory=perf_counter)
+    first: float | None = None  # seconds to the first token
+    completions: list[Completion] = field(default_factory=list)
+
+
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The text to continue; - is standard input. Piped text comes before it.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    input: Input,
+    load: Load,
+    sampling: Sampling,
+    output: Output,
+    talk: Talk,
+) -> None:
+    """Continue a prompt.
+
+    Prints the prompt and its continuation; from a pipe or a file as well as from an argument.
+    """
+    streamed = _streamed(sampling, output)
+    asked = read_prompt(prompt, input, streams.stdin_bytes())
+    note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
+    for notice in (*asked.notices, *sampling.notices):
+        note(notice)
+    with sink.opened(output) as out:
+        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet):
+            engine = engines.open_engine(
+                load,
+                batch_size=min(sampling.num_return_sequences, MOST_SLOTS),
+                beams=sampling.num_beams > 1,
+            )
+        for notice in engine.info.notices:
+            note(notice)
+        request = Request(
+            id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
+        )
+        run = _Run()
+        events = _watched(engine.run([request]), run)
+        _write(out, events, asked.text if _echoed(output) else "", streamed, sampling, output)
+        seconds = perf_counter() - run.started
+    for notice in dict.fromkeys(text for item in run.completions for text in item.notices):
+        note(notice)
+    for item in run.completions:
+        if item.error is not None:
+            raise item.error
+    if talk.verbose:
+        note(render.closing(engine.info, run.completions, seconds, run.first))
+
+
+def _streamed(sampling: Sampling, output: Output) -> bool:
+    """Whether text is written as it is made. Raises UsageError for a bad combination."""
+    if output.json and output.format not in ("text", "json"):
+        raise UsageError("--json", f"it excludes --format {output.format}", "Give one of them.")
+    if sampling.logprobs is not None and output.shape not in ("json", "jsonl"):
+        raise UsageError("--logprobs", f"{output.shape} cannot hold them", "Add --format json.")
+    obstacles = [
+        (sampling.num_return_sequences > 1, "several sequences", "Drop --stream or -n."),
+        (sampling.num_beams > 1, "beam search", "Drop --stream or --num-beams."),
+        (output.shape != "text", output.shape, "Drop --stream, or write text."),
+    ]
+    for present, what, hint in obstacles:
+        if present and output.stream:
+            raise UsageError("--stream", f"{what} cannot be streamed", hint)
+    return output.stream is not False and not any(present for present, _, _ in obstacles)
+
+
+def _echoed(output: Output) -> bool:
+    return output.echo is not False
+
+
+def _watched(events: Iterable[Event], run: _Run) -> Iterator[Event]:
+    """Pass the events on, and keep what the closing line needs."""
+    for event in events:
+        if run.first is None:
+            run.first = perf_counter() - run.started
+        if isinstance(event, Completion):
+            run.completions.append(event)
+        yield event
+
+
+def _write(
+    out: Sink,
+    events: Iterator[Event],
+    echo: str,
+    streamed: bool,
+    sampling: Sampling,
+    output: Output,
+) -> None:
+    """Write the answer in the shape asked for."""
+    count = sampling.num_return_sequences
+    if streamed:
+        _stream(out, events, echo)
+        return
+    answers = _in_order(event for event in events if isinstance(event, Completion))
+    if output.shape == "text":
+        _texts(out, answers, echo, count)
+    elif output.shape == "json":
+        out.write(shapes.as_json(list(answers), single=count == 1))
+    else:
+        lines = shapes.as_csv if output.shape == "csv" else shapes.as_json_lines
+        for line in lines(answers):
+            out.write(line)
+
+
+def _stream(out: Sink, events: Iterator[Event], echo: str) -> None:
+    """The prompt and the text of one sequence as it comes, and a line break at the end."""
+    begun = False
+    for event in events:
+        if isinstance(event, Completion) and event.error is not None and not begun:
+            return
+        if not begun:
+            out.dim(echo)
+            begun = True
+        if isinstance(event, Chunk):
+            out.write(event.text)
+    out.write("\n")
+
+
+def _texts(out: Sink, answers: Iterator[Completion], echo: str, count: int) -> None:
+    """Each sequence with a line break at the end; several are set apart."""
+    for place, item in enumerate(item for item in answers if item.error is None):
+        if count > 1 and out.terminal:
+            out.dim(f"[{item.index + 1} of {count}]\n")
+        elif place:
+            out.write("\n")
+        out.dim(echo)
+        out.write(item.text + "\n")
+
+
+def _in_order(completions: Iterable[Completion]) -> Iterator[Completion]:
+    """By index, each as soon as those before it are there."""
+    early: dict[int, Completion] = {}
+    due = 0
+    for item in completions:
+        early[item.index] = item
+        while due in early:
+            yield early.pop(due)
+            due += 1
+    yield from (early[index] for index in sorted(early))

@@ -1,0 +1,181 @@
+"""The root command: which commands there are, and how configuration reaches them.
+
+Commands are listed here with a summary and imported only when called, so that `gptcli --help` and
+a mistyped name cost nothing. Classes derive from Typer's, because loading on demand and defaults
+from a file are decided while Click resolves a command. Left out: errors and exit codes, see
+`gptcli.cli.app`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from gptcli import __version__, config
+from gptcli.cli import signals
+from gptcli.cli.flags import with_options
+from gptcli.errors import GptcliError
+
+EPILOG = (
+    "Every option can be set for good: in config.toml by its name (top_p = 0.9), or by an"
+    " environment variable (GPTCLI_TOP_P=0.9). A flag wins over the environment, the environment"
+    " over the file."
+)
+SETTINGS: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    # --top_k is --top-k; Click applies this to names of options, commands and choices only.
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command in the list: `module` holds a function or a Typer app of the same `name`."""
+
+    name: str
+    module: str
+    summary: str
+    panel: str | None = None
+
+
+COMMANDS = (
+    Entry("generate", "gptcli.cli.generate", "Continue a prompt."),
+    Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
+)
+
+
+class Command(TyperCommand):
+    """A command that takes its defaults from the configuration file."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.groups: tuple[type, ...] = getattr(self.callback, "groups", ())
+        for param in self.params:
+            if param.multiple:  # in the environment: one text a line, spaces belong to a text
+                param.type.envvar_list_splitter = "\n"  # type: ignore[misc]
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, listed with the other general options."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = "General"
+        return option
+
+    def configure(self, ctx: Any, name: str, args: Sequence[str]) -> None:
+        """Put the file's values where Click looks for defaults.
+
+        Raises MissingInput or BadConfig, but not when help is asked for.
+        """
+        probe = typer.Context(self, info_name=name, parent=ctx, resilient_parsing=True)
+        given = self.make_parser(probe).parse_args(list(args))[0]
+        table = probe.command_path.split()[1]
+        try:
+            values = config.defaults(
+                given.get("config"), table, self.groups, [entry.name for entry in COMMANDS]
+            )
+        except GptcliError:
+            if not given.get("help") and not ctx.resilient_parsing:
+                raise
+            values = {}
+        ctx.default_map = {name: values}
+        for param in self.params:
+            if param.name in values and getattr(param, "help", None):
+                param.help = re.sub(r"\s*\\\[default: .*?\]", "", param.help)  # type: ignore[attr-defined]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; from here on a closed pipe is an error that the writer sees."""
+        signals.surviving_closed_pipes()
+        return super().invoke(ctx)
+
+
+class Group(TyperGroup):
+    """A group whose commands are configured when they are resolved."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without arguments, ask for help."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As Click does it, with the real command in place of a listed one."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, _Listed):
+            command = command.load()
+        if isinstance(command, Command):
+            command.configure(ctx, str(name), rest)
+        return name, command, rest
+
+
+class Root(Group):
+    """The group that `COMMANDS` fills."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for entry in COMMANDS:
+            self.add_command(_Listed(entry))
+
+
+class _Listed(TyperCommand):
+    """A command as `--help` and completion list it, not imported yet."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.name, help=entry.summary, rich_help_panel=entry.panel)
+        self.entry = entry
+
+    def load(self) -> Any:
+        """Import the command. Returns a `Command`, or a `Group` of them."""
+        target = getattr(import_module(self.entry.module), self.entry.name.replace("-", "_"))
+        if isinstance(target, typer.Typer):
+            return typer.main.get_command(target)
+        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        register(single, self.entry.name, target)
+        return typer.main.get_command(single)
+
+
+def register(group: typer.Typer, name: str, command: Any) -> None:
+    """Add a plain function to a Typer app as a configured command."""
+    group.command(name, cls=Command, epilog=EPILOG)(with_options(command))
+
+
+app = typer.Typer(
+    cls=Root,
+    rich_markup_mode="rich",
+    context_settings=SETTINGS,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gptcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gptcli(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """GPT-2 in a shell."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line; returns the exit code. Errors come out as they were raised."""
+    command = typer.main.get_command(app)
+    if "_GPTCLI_COMPLETE" in os.environ:  # the shell asks for completions
+        command.main(list(args), prog_name="gptcli", standalone_mode=False)
+        return 0
+    try:
+        with command.make_context("gptcli", list(args)) as ctx:
+            code = command.invoke(ctx)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    return code if isinstance(code, int) else 0

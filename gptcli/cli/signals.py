@@ -1,0 +1,79 @@
+"""Signals: clean up, then die of the signal itself, so that the shell sees the truth.
+
+No exception is thrown into running code: a KeyboardInterrupt inside an import or a C extension ends
+in a traceback, or is swallowed. The handler runs what was registered (erase the spinner, keep the
+text so far), restores the default action and sends the signal again. A second signal meanwhile ends
+the process at once. Left out: a reply that Ctrl-C stops without ending the program (chat's matter).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+_FATAL = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+_cleanups: list[Callable[[], None]] = []
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Handle the fatal signals inside the block; one that is ignored (nohup) stays ignored."""
+    before = {number: signal.getsignal(number) for number in _FATAL}
+    for number, action in before.items():
+        if action != signal.SIG_IGN:
+            signal.signal(number, _caught)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+@contextmanager
+def cleaning(cleanup: Callable[[], None]) -> Iterator[None]:
+    """Run `cleanup` if a signal ends the process inside the block.
+
+    What was registered first goes first, so that a spinner is erased last and not drawn again.
+    """
+    _cleanups.append(cleanup)
+    try:
+        yield
+    finally:
+        _cleanups.remove(cleanup)
+
+
+@contextmanager
+def dying_of_closed_pipes() -> Iterator[None]:
+    """Let SIGPIPE kill inside the block: right for printing help, wrong once sockets are open."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+def surviving_closed_pipes() -> None:
+    """From here on writing to a closed pipe or socket is an error, not death."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def die(number: int) -> NoReturn:
+    """Clean up and end as the default action of signal `number` does."""
+    for fatal in _FATAL:
+        signal.signal(fatal, signal.SIG_DFL)
+    for cleanup in list(_cleanups):
+        with suppress(Exception):  # nothing may keep the process alive
+            cleanup()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # a container's first process does not die of its own signals
+
+
+def _caught(number: int, frame: FrameType | None) -> None:
+    die(number)

@@ -1,0 +1,150 @@
+"""Where the answer goes: standard output or a file.
+
+Bytes go straight to the descriptor, so each piece of a stream is seen at once and an error belongs
+to the write that made it. A file is written beside its place and moved there at the end: it appears
+whole, or as far as the text got when a signal came. On a terminal text is sanitised; a pipe or a
+file gets it byte for byte. Left out: what the answer looks like, see `gptcli.cli.shapes`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gptcli.cli import signals, streams
+from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
+from gptcli.options import Output
+from gptcli.sanitizer import sanitize
+
+
+class Sink:
+    """An open output; `name` is what error messages call it."""
+
+    def __init__(self, descriptor: int, name: str, move: tuple[Path, Path] | None = None) -> None:
+        self.name = name
+        self.terminal = os.isatty(descriptor)
+        self.styled = self.terminal and streams.styled()
+        self.wrote = False
+        self._descriptor = descriptor
+        self._move = move  # from the partial file to its place
+        self._line_open = False
+
+    def write(self, text: str) -> None:
+        """Write all of `text` now. Raises WriteFailed; a reader that left ends the process."""
+        if text:
+            self._send(sanitize(text) if self.terminal else text)
+            self.wrote, self._line_open = True, not text.endswith("\n")
+
+    def dim(self, text: str) -> None:
+        """Write `text`, faint where the terminal may be styled."""
+        if self.styled:
+            self._send(streams.DIM)
+        self.write(text)
+        if self.styled:
+            self._send(streams.PLAIN)
+
+    def interrupt(self) -> None:
+        """A signal came: end the line (not on a pipe, whose text stays exact) and keep the text."""
+        if self.styled:
+            self._send(streams.PLAIN)
+        if self._line_open and (self.terminal or self._move):
+            self._send("\n")
+        self.close()
+
+    def close(self) -> None:
+        """Put a file in its place, or remove it when nothing was written. Raises WriteFailed."""
+        if self._move is None:
+            return
+        part, place = self._move
+        self._move = None
+        try:
+            os.close(self._descriptor)
+            part.replace(place) if self.wrote else part.unlink()
+        except OSError as error:
+            raise _failed(self.name, error) from None
+
+    def discard(self) -> None:
+        """Remove a partial file."""
+        if self._move is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            with suppress(OSError):
+                self._move[0].unlink()
+            self._move = None
+
+    def _send(self, text: str) -> None:
+        # A lone surrogate becomes \udXXX: legible in text, and in JSON the proper escape.
+        rest = text.encode("utf-8", "backslashreplace")
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # someone made the pipe non-blocking: wait until it has room
+                select.select([], [self._descriptor], [])
+            except BrokenPipeError as error:
+                if self._descriptor == 1:
+                    signals.die(signal.SIGPIPE)
+                raise _failed(self.name, error) from None
+            except OSError as error:
+                raise _failed(self.name, error) from None
+
+
+@contextmanager
+def opened(output: Output) -> Iterator[Sink]:
+    """Open the output before anything costly is done.
+
+    Raises CannotCreate when the file exists (without --force) or cannot be made, WriteFailed when
+    standard output is closed. If the block fails, what was written stays, unless writing failed.
+    """
+    sink = _stdout() if output.output in (None, "-") else _file(str(output.output), output.force)
+    with signals.cleaning(sink.interrupt):
+        try:
+            yield sink
+        except WriteFailed:
+            sink.discard()
+            raise
+        except BaseException:
+            with suppress(GptcliError):  # the first failure is the one to report
+                sink.close()
+            raise
+        sink.close()
+
+
+def _stdout() -> Sink:
+    if sys.stdout is None:
+        raise WriteFailed("standard output", "it is closed", "Write to a file with -o FILE.")
+    try:
+        sys.stdout.flush()
+        return Sink(sys.stdout.fileno(), "standard output")
+    except OSError as error:
+        raise _failed("standard output", error) from None
+
+
+def _file(name: str, force: bool) -> Sink:
+    if "\0" in name:
+        raise UsageError("--output", "the name holds a NUL character", "Give another name.")
+    place = Path(os.path.realpath(name))  # through a link, so that the link stays
+    try:
+        found = place.stat() if place.exists() else None
+        if found and stat.S_ISDIR(found.st_mode):
+            raise CannotCreate(name, "it is a folder", "Name a file in it.")
+        if found and not stat.S_ISREG(found.st_mode):  # a device or a named pipe
+            return Sink(os.open(place, os.O_WRONLY), name)
+        if found and not force:
+            raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
+        part = place.with_name(f".{place.name[:200]}.{os.getpid()}.part")
+        mode = stat.S_IMODE(found.st_mode) if found else 0o666
+        return Sink(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), name, (part, place))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise CannotCreate(name, why, "Choose another file with -o.") from None
+
+
+def _failed(name: str, error: OSError) -> WriteFailed:
+    why = error.strerror or str(error)
+    return WriteFailed(name, why, "Make room, or write elsewhere with -o FILE.")

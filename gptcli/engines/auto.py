@@ -1,0 +1,226 @@
+"""Any other causal language model, and beam search, through transformers' own `generate`.
+
+transformers runs the model and its cache; which token comes next is still decided by our sampling,
+as a logits processor that leaves one choice. So seeds, filters, stop strings and log-probabilities
+mean the same as in the built-in engine. `generate` blocks: it works in a thread and hands its
+events over a queue. Requests run one after the other, the n sequences of one together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging
+
+from gptcli.checkpoints import Checkpoint
+from gptcli.engines.sequences import Job, Sequence, prepare, refused
+from gptcli.engines.steps import advance
+from gptcli.errors import BadModel, GptcliError
+from gptcli.preflight import Manifest
+from gptcli.results import Event, ModelInfo, Request
+from gptcli.tokenization import Tokenizer, check_vocabulary
+
+CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
+UNKNOWN_CONTEXT = 2048
+
+
+class AutoEngine:
+    """A transformers model; see `gptcli.engines.Engine`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        manifest: Manifest,
+        tokenizer: Tokenizer,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._model = _loaded(checkpoint, dtype).to(device).eval()
+        eos = self._model.generation_config.eos_token_id
+        self._eos = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+        # A checkpoint's own sampling settings must not mix with those that were asked for.
+        self._model.generation_config = GenerationConfig()
+        self._tokenizer = tokenizer
+        self._cancelled: set[str] = set()
+        vocabulary = self._model.get_input_embeddings().num_embeddings
+        check_vocabulary(tokenizer, vocabulary)
+        context, assumed = _context(checkpoint.name, manifest)
+        self.info = ModelInfo(
+            name=checkpoint.name,
+            revision=checkpoint.revision,
+            architecture=manifest.model_type,
+            context=context,
+            vocabulary=vocabulary,
+            parameters=self._model.num_parameters(),
+            dtype=str(dtype).removeprefix("torch."),
+            device=str(device),
+            notices=checkpoint.notices + manifest.notices + assumed,
+        )
+
+    def cancel(self, id: str) -> None:
+        """End the request `id` at its next step; a beam search is not interrupted."""
+        self._cancelled.add(id)
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """Continue every request, one after the other; see `gptcli.engines.Engine.run`."""
+        for request in requests:
+            if request is None:
+                continue
+            self._cancelled.discard(request.id)
+            try:
+                job = prepare(request, self._tokenizer, self.info, self._eos)
+            except GptcliError as error:
+                yield refused(request, self.info, error)
+                continue
+            beams = request.sampling.num_beams > 1
+            yield from self._search(job) if beams else self._stream(job)
+
+    def _stream(self, job: Job) -> Iterator[Event]:
+        """Write the job's sequences step by step."""
+        steps = Steps(list(job.sequences()), self._cancelled)
+
+        def work() -> None:
+            try:
+                self._generate(
+                    [job.prompt] * len(steps.rows),
+                    GenerationConfig(do_sample=False, max_new_tokens=job.room, pad_token_id=0),
+                    logits_processor=[steps.choose],
+                    stopping_criteria=[steps.ended],
+                )
+            except BaseException as error:  # raised again where the events are read
+                steps.events.put(error)
+            finally:
+                steps.events.put(None)
+
+        worker = Thread(target=work, name="generate", daemon=True)
+        worker.start()
+        try:
+            while (event := steps.events.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+            yield from (row.cancel() for row in steps.rows if row.finish_reason is None)
+        finally:
+            steps.abandoned = True
+            worker.join()
+
+    def _search(self, job: Job) -> Iterator[Event]:
+        """Beam search: the best sequences at once, each as if written in one step."""
+        sampling, rules = job.request.sampling, job.rules
+        eos = list(rules.eos) or None
+        settings = GenerationConfig(
+            do_sample=False,
+            num_beams=sampling.num_beams,
+            num_return_sequences=sampling.num_return_sequences,
+            max_new_tokens=job.room,
+            min_new_tokens=sampling.min_new_tokens or None,
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
+            bad_words_ids=[list(word) for word in rules.bad_words] or None,
+            sequence_bias=[[[token], value] for token, value in rules.bias] or None,
+            eos_token_id=eos,
+            pad_token_id=eos[0] if eos else 0,
+        )
+        found = self._generate([job.prompt], settings)
+        for row, tokens in zip(job.sequences(), found[:, len(job.prompt) :].tolist(), strict=True):
+            for token in tokens:
+                yield row.push(token)
+                if row.finish_reason:
+                    break
+            yield row.completion()
+
+    def _generate(
+        self,
+        prompts: list[tuple[int, ...]],
+        settings: GenerationConfig,
+        logits_processor: list[Any] | None = None,
+        stopping_criteria: list[Any] | None = None,
+    ) -> Tensor:
+        """transformers' `generate` on equal prompts: tokens (rows, prompt + new)."""
+        tokens = torch.tensor(prompts, device=self._model.device)
+        return self._model.generate(  # type: ignore[no-any-return]
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            generation_config=settings,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
+
+
+class Steps:
+    """What `generate` calls at every step: our sampling, and our word on when to end."""
+
+    def __init__(self, rows: list[Sequence], cancelled: set[str]) -> None:
+        self.rows = rows
+        self.events: SimpleQueue[Event | BaseException | None] = SimpleQueue()
+        self.abandoned = False
+        self._cancelled = cancelled
+
+    def choose(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """A logits processor: leaves each row, (B, vocab), only the token that we chose."""
+        live = [place for place, row in enumerate(self.rows) if row.finish_reason is None]
+        rows = [self.rows[place] for place in live]
+        for event in advance(rows, scores[live].float()):
+            self.events.put(event)
+        chosen = torch.full_like(scores, -torch.inf)
+        for place, row in enumerate(self.rows):
+            chosen[place, row.tokens[-1] if row.tokens else 0] = 0
+        return chosen
+
+    def ended(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """A stopping criterion: which rows are done, (B,)."""
+        gone = self.abandoned or self.rows[0].job.request.id in self._cancelled
+        done = [gone or row.finish_reason is not None for row in self.rows]
+        return torch.tensor(done, device=input_ids.device)
+
+
+def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The model, from safetensors alone and without code of the checkpoint's own.
+
+    Raises BadModel for an architecture unknown to transformers and for tensors that do not fit.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    factory: Any = AutoModelForCausalLM
+    try:
+        model, report = factory.from_pretrained(
+            checkpoint.folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            weights_only=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise BadModel(
+            checkpoint.name,
+            f"transformers cannot load it ({why})",
+            "Choose a causal language model that transformers knows",
+        ) from error
+    wrong = sorted({*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])})
+    if wrong:
+        named = ", ".join(wrong[:5])
+        raise BadModel(
+            checkpoint.name,
+            f"tensors are missing or have another shape: {named}",
+            "Get the model again, or choose another",
+        )
+    return model
+
+
+def _context(name: str, manifest: Manifest) -> tuple[int, tuple[str, ...]]:
+    """The longest sequence of a model, with a notice where its configuration does not say."""
+    for key in CONTEXT_KEYS:
+        value = manifest.config.get(key)
+        if isinstance(value, int) and value > 0:
+            return value, ()
+    return UNKNOWN_CONTEXT, (f"{name} names no context length: {UNKNOWN_CONTEXT} tokens assumed",)

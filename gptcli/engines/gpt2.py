@@ -1,0 +1,129 @@
+"""The built-in engine: GPT-2 with continuous batching, in torch alone.
+
+Sequences live in slots of one KV cache. Each turn of the loop fills the free slots with new
+requests (prompts run together, without padding), then writes one token to every sequence in flight;
+a finished one leaves its slot to the next request at once. Beam search and other models are in
+`gptcli.engines.auto`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from gptcli.engines.network import Cache, decode, prefill
+from gptcli.engines.sequences import Sequence, prepare, refused
+from gptcli.engines.slots import Batch
+from gptcli.engines.steps import advance
+from gptcli.engines.weights import Weights
+from gptcli.errors import GptcliError
+from gptcli.results import Event, ModelInfo, Request
+from gptcli.tokenization import Tokenizer
+
+PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
+# Packing a matrix costs about as much as this many one-row steps gain by it; with more rows it pays
+# at once. The first is for the head, the second for the blocks.
+PATIENCE = 16, 64
+
+
+class GPT2Engine:
+    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.engines.Engine`."""
+
+    def __init__(self, weights: Weights, tokenizer: Tokenizer, info: ModelInfo, slots: int) -> None:
+        self.info = info
+        self._weights, self._tokenizer, self._slots = weights, tokenizer, slots
+        self._eos = weights.config.eos_token_ids
+        self._steps = 0
+        self._cancelled: set[str] = set()
+        self._cache: Cache | None = None  # kept between runs
+
+    def cancel(self, id: str) -> None:
+        """End the request `id` at its next step."""
+        self._cancelled.add(id)
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """Continue every request; see `gptcli.engines.Engine.run`."""
+        cache, self._cache = self._cache or self._new_cache(), None
+        batch = Batch(cache)
+        source: Iterator[Request | None] | None = iter(requests)
+        try:
+            while source or batch.busy:
+                if source:
+                    for event in self._pull(source, batch):
+                        if event is None:
+                            source = None
+                        else:
+                            yield event
+                yield from self._begin(batch)
+                yield from self._step(batch)
+                yield from self._drop_cancelled(batch)
+        finally:
+            self._cache = cache
+
+    def _new_cache(self) -> Cache:
+        weights = self._weights
+        return Cache(weights.config, self._slots, weights.device, weights.dtype)
+
+    def _pull(self, source: Iterator[Request | None], batch: Batch) -> Iterator[Event | None]:
+        """Queue requests while slots are free; gives refusals, and None when there are no more."""
+        while batch.free > len(batch.waiting):
+            try:
+                request = next(source)
+            except StopIteration:
+                yield None
+                return
+            if request is None:
+                return
+            self._cancelled.discard(request.id)
+            try:
+                job = prepare(request, self._tokenizer, self.info, self._eos)
+            except GptcliError as error:
+                yield refused(request, self.info, error)
+            else:
+                batch.waiting.extend(job.sequences())
+
+    def _begin(self, batch: Batch) -> Iterator[Event]:
+        """Give free slots to waiting sequences and write the first token of each."""
+        while batch.waiting and batch.free:
+            admission = batch.admit(PREFILL_TOKENS)
+            if admission.prompts:
+                segments = [segment for segment, _ in admission.prompts]
+                jobs = [job for _, job in admission.prompts]
+                tokens = [token for job in jobs for token in job.prompt]
+                logits = prefill(self._weights, batch.cache, segments, tokens)
+                batch.first_logits.update(zip(jobs, logits, strict=True))
+            for source, target, length in admission.copies:
+                batch.cache.copy(source, target, length)
+            first = [batch.first_logits[row.job] for row in admission.rows]
+            batch.forget()
+            yield from self._write(batch, admission.rows, torch.stack(first))
+
+    def _step(self, batch: Batch) -> Iterator[Event]:
+        """Write one more token to every sequence in flight."""
+        batch.compact()
+        rows = batch.rows
+        if not rows:
+            return
+        self._steps += 1
+        if len(rows) > 1 or self._steps == PATIENCE[0] or self._steps >= PATIENCE[1]:
+            self._weights.pack_next()
+        tokens = [row.tokens[-1] for row in rows]
+        lengths = [row.length - 1 for row in rows]
+        logits = decode(self._weights, batch.cache, tokens, lengths)
+        yield from self._write(batch, rows, logits)
+
+    def _write(self, batch: Batch, rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
+        """Write the next token of each row; finished rows leave their slots."""
+        yield from advance(rows, logits)
+        for row in rows:
+            if row.finish_reason:
+                batch.leave(row)
+
+    def _drop_cancelled(self, batch: Batch) -> Iterator[Event]:
+        if self._cancelled:
+            for row in [*batch.rows, *batch.waiting]:
+                if row.job.request.id in self._cancelled:
+                    batch.leave(row)
+                    yield row.cancel()

@@ -1,0 +1,208 @@
+"""GPT-2's forward pass over a preallocated KV cache.
+
+Tokens of all sequences stand in one row dimension N without padding: the matrix products see only
+real tokens, whether a step is one token of each of 16 sequences or a few prompts at once. Attention
+alone knows which token belongs to which sequence; it is passed in as a function, so the network is
+written once for prefill and decode. Radford et al. 2019; tensor names are those of Hugging Face.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptcli.architecture import GPT2Config
+from gptcli.engines.weights import Norm, Weights
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v), each (N, C) -> (N, C)"""
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu": F.gelu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`length` new tokens of the sequence in `slot`, after `start` tokens already in the cache."""
+
+    slot: int
+    start: int
+    length: int
+
+
+class Cache:
+    """Keys and values of up to `slots` sequences of up to n_positions tokens.
+
+    k, v: (layers, slots, T, C), zero where nothing was written: what lies behind a shorter row's
+    end is masked, but 0 x NaN would not be.
+    """
+
+    def __init__(
+        self, config: GPT2Config, slots: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (config.n_layer, slots, config.n_positions, config.n_embd)
+        self.k = _zeros(shape, device, dtype)
+        self.v = _zeros(shape, device, dtype)
+        self.slots = slots
+        self.heads = config.n_head
+        self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let slot `target` begin with the first `length` tokens of slot `source`."""
+        for cache in (self.k, self.v):
+            cache[:, target, :length] = cache[:, source, :length]
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot whose numbers are not finite."""
+        self.k[:, slot] = 0
+        self.v[:, slot] = 0
+
+    def write(self, layer: int, where: Tensor, k: Tensor, v: Tensor) -> None:
+        """Store k, v (N, C) of one layer at the flat places `where` = slot * T + position, (N,)."""
+        self.k[layer].flatten(0, 1).index_copy_(0, where, k)
+        self.v[layer].flatten(0, 1).index_copy_(0, where, v)
+
+    def heads_of(self, layer: int, first: int, last: int, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of slots first to last - 1, (B, H, length, D) each, as views."""
+        k, v = self.k[layer, first:last, :length], self.v[layer, first:last, :length]
+        return split_heads(k, self.heads), split_heads(v, self.heads)
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """torch.zeros; on a CPU memory is taken only where it is written to, as numpy's zeros does."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    pages = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(pages).view(dtype).view(shape)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, C) -> (B, H, T, C / H), a view."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+@torch.inference_mode()
+def forward(weights: Weights, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    """The final hidden states, (N, C), of tokens (N,) at positions (N,)."""
+    epsilon = weights.config.layer_norm_epsilon
+    activation = ACTIVATIONS[weights.config.activation_function]
+
+    def normed(x: Tensor, norm: Norm) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, epsilon)
+
+    x = F.embedding(tokens, weights.wte).to(weights.dtype) + F.embedding(positions, weights.wpe)
+    for layer, block in enumerate(weights.blocks):
+        q, k, v = block.attn(normed(x, block.ln_1)).chunk(3, dim=-1)
+        x = x + block.attn_out(attend(layer, q, k, v))
+        x = x + block.proj(activation(block.fc(normed(x, block.ln_2))))
+    return normed(x, weights.ln_f)
+
+
+@torch.inference_mode()
+def prefill(
+    weights: Weights, cache: Cache, segments: Sequence[Segment], tokens: Sequence[int]
+) -> Tensor:
+    """Run the segments' tokens, (N,) in their order, and return each one's last logits, (S, vocab).
+
+    Each segment attends to its own slot alone: what the cache holds before `start`, and itself.
+    """
+    device = weights.device
+    positions = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments]).to(device)
+    lengths = torch.tensor([s.length for s in segments], device=device)
+    slots = torch.tensor([s.slot for s in segments], device=device).repeat_interleave(lengths)
+    where = slots * cache.k.shape[2] + positions
+    ends = lengths.cumsum(0) - 1
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cache.write(layer, where, k, v)
+        out, begin = torch.empty_like(q), 0
+        for segment in segments:
+            end = begin + segment.length
+            out[begin:end] = _attend_segment(cache, layer, segment, q[begin:end])
+            begin = end
+        return out
+
+    x = forward(weights, torch.tensor(tokens, device=device), positions, attend)
+    return weights.head(x[ends]).float()
+
+
+def _attend_segment(cache: Cache, layer: int, segment: Segment, q: Tensor) -> Tensor:
+    """Causal attention of one segment's queries, (T, C) -> (T, C)."""
+    slot, total = segment.slot, segment.start + segment.length
+    k, v = cache.heads_of(layer, slot, slot + 1, total)
+    mask = None
+    if segment.start and segment.length > 1:
+        shape = (segment.length, total)
+        mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(segment.start)
+    out = F.scaled_dot_product_attention(
+        split_heads(q[None], cache.heads),
+        k,
+        v,
+        attn_mask=mask,
+        is_causal=segment.start == 0,
+        scale=cache.scales[layer],
+    )
+    return out[0].transpose(0, 1).flatten(1)
+
+
+@torch.inference_mode()
+def decode(weights: Weights, cache: Cache, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+    """Run one token of each slot 0..B-1, after the lengths[i] in its cache; logits (B, vocab)."""
+    device, rows = weights.device, len(tokens)
+    positions = torch.tensor(lengths, device=device)
+    where = torch.arange(rows, device=device) * cache.k.shape[2] + positions
+    groups = _groups(lengths)
+    masks = [_mask(positions[first:last], max(lengths[first:last]) + 1) for first, last in groups]
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cache.write(layer, where, k, v)
+        parts = []
+        for (first, last), mask in zip(groups, masks, strict=True):
+            keys, values = cache.heads_of(layer, first, last, max(lengths[first:last]) + 1)
+            part = F.scaled_dot_product_attention(
+                split_heads(q[first:last, None], cache.heads),
+                keys,
+                values,
+                attn_mask=mask,
+                scale=cache.scales[layer],
+            )
+            parts.append(part.transpose(1, 2).flatten(1))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    x = forward(weights, torch.tensor(tokens, device=device), positions, attend)
+    return weights.head(x).float()
+
+
+def _groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Split slots 0..B-1 into runs (first, last) whose attention is computed in one call.
+
+    One call for all reads every slot as far as the longest; a call for each costs its dispatch,
+    about as long as reading 64 tokens. The cheaper of the two is taken.
+    """
+    rows = len(lengths)
+    together = rows * max(lengths)
+    if rows == 1 or together <= sum(lengths) + 64 * rows:
+        return [(0, rows)]
+    return [(row, row + 1) for row in range(rows)]
+
+
+def _mask(positions: Tensor, total: int) -> Tensor | None:
+    """(B, 1, 1, total), true where a slot holds a token; None if all are equally long."""
+    if positions.numel() == 1 or bool((positions == positions[0]).all()):
+        return None
+    return (torch.arange(total, device=positions.device) <= positions[:, None])[:, None, None]

@@ -1,0 +1,202 @@
+"""A request made ready, and its sequences while they grow: the part of an engine without tensors.
+
+`prepare` turns a Request into a Job: tokens, limits, seed, compiled rules. A Sequence takes one
+token after the other, says what text became certain and when the end is reached, and becomes a
+Completion. How tokens come about is the engine's business.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gptcli.engines.rows import Row, Rules, compile_rules
+from gptcli.engines.textstream import TextStream
+from gptcli.errors import BadInput, GptcliError
+from gptcli.options import DEFAULT_NEW_TOKENS
+from gptcli.results import (
+    Chunk,
+    Completion,
+    FinishReason,
+    ModelInfo,
+    Request,
+    TokenLogprob,
+    Usage,
+)
+from gptcli.tokenization import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request made ready: what all its sequences share."""
+
+    request: Request
+    info: ModelInfo
+    tokenizer: Tokenizer
+    prompt: tuple[int, ...]
+    truncated: int  # tokens of the prompt that were cut
+    room: int  # new tokens that the limits and the context allow, at least 1
+    seed: int
+    rules: Rules
+    notices: tuple[str, ...] = ()
+
+    def sequences(self) -> Iterator[Sequence]:
+        """The sequences asked for, not yet begun."""
+        for index in range(self.request.sampling.num_return_sequences):
+            yield Sequence(self, index)
+
+
+def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]) -> Job:
+    """Encode the prompt, fit it into the context and fix the seed.
+
+    An empty prompt begins with the end-of-text token, as GPT-2's training documents did. Raises
+    BadInput for a prompt that does not fit, UsageError for a bias on what is no token.
+    """
+    sampling = request.sampling
+    tokens = tokenizer.encode(request.prompt) or [eos[0] if eos else 0]
+    length, notices = len(tokens), list(sampling.notices)
+    if length >= info.context:
+        tokens = _fitted(request, tokens, info.context)
+        side = "beginning" if request.on_overflow == "truncate-left" else "end"
+        notices.append(
+            f"prompt of {length} tokens cut to {len(tokens)} at its {side}:"
+            f" the context of {info.name} is {info.context}"
+        )
+    room = sampling.room(len(tokens), info.context)
+    if room < 1:
+        raise BadInput(
+            "prompt too long",
+            f"it has {len(tokens)} tokens, --max-length allows {sampling.max_length} in total",
+            "Raise --max-length, or use --max-new-tokens",
+        )
+    return Job(
+        request=request,
+        info=info,
+        tokenizer=tokenizer,
+        prompt=tuple(tokens),
+        truncated=length - len(tokens),
+        room=room,
+        seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+        rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
+        notices=tuple(notices),
+    )
+
+
+def _fitted(request: Request, tokens: list[int], context: int) -> list[int]:
+    """Cut a prompt so that the new tokens asked for, or half the context, still fit."""
+    if request.on_overflow == "error":
+        raise BadInput(
+            "prompt too long",
+            f"it has {len(tokens)} tokens, the model's context is {context} with the new ones",
+            "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
+        )
+    wanted = request.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
+    keep = context - min(wanted, context // 2)
+    return tokens[-keep:] if request.on_overflow == "truncate-left" else tokens[:keep]
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One continuation while it grows."""
+
+    job: Job
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    error: GptcliError | None = None
+
+    def __post_init__(self) -> None:
+        job = self.job
+        self.row = Row(job.request.sampling, job.seed, self.index, job.prompt, job.rules)
+        self._stream = TextStream(job.tokenizer, job.request.sampling.stop)
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and continuation together."""
+        return len(self.job.prompt) + len(self.tokens)
+
+    def push(self, token: int, logprob: TokenLogprob | None = None) -> Chunk:
+        """Add a token; `finish_reason` is set when it was the last."""
+        self.tokens.append(token)
+        self.row.accept(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        text = ""
+        if token in self.job.rules.eos:
+            self.finish_reason = "stop"
+        else:
+            text = self._stream.push(token)
+            if self._stream.stopped:
+                self.finish_reason = "stop"
+            elif self.row.looping:
+                self.finish_reason = "loop"
+            elif len(self.tokens) >= self.job.room:
+                self.finish_reason = "length"
+        if self.finish_reason:
+            text += self._stream.flush()
+        return Chunk(
+            id=self.job.request.id,
+            index=self.index,
+            text=text,
+            tokens=(token,),
+            logprobs=() if logprob is None else (logprob,),
+        )
+
+    def fail(self, error: GptcliError) -> Completion:
+        """End with an error; what was written so far stays."""
+        self.error, self.finish_reason = error, "error"
+        self._stream.flush()
+        return self.completion()
+
+    def cancel(self) -> Completion:
+        """End because the caller asked for it."""
+        self.finish_reason = "cancelled"
+        self._stream.flush()
+        return self.completion()
+
+    def completion(self) -> Completion:
+        """The finished sequence."""
+        job = self.job
+        request, sampling = job.request, job.request.sampling
+        notices = job.notices
+        asked = sampling.room(len(job.prompt), 2**62)
+        if self.finish_reason == "length" and job.room < asked:
+            notices += (
+                f"stopped after {job.room} new tokens, not {asked}:"
+                f" the context of {job.info.name} is {job.info.context} with the prompt",
+            )
+        return Completion(
+            id=request.id,
+            index=self.index,
+            prompt=request.prompt,
+            text=self._stream.text,
+            tokens=tuple(self.tokens),
+            finish_reason=self.finish_reason or "error",
+            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=len(self.tokens)),
+            seed=job.seed,
+            model=job.info.name,
+            revision=job.info.revision,
+            truncated=job.truncated,
+            error=self.error,
+            logprobs=None if sampling.logprobs is None else tuple(self.logprobs),
+            notices=notices,
+        )
+
+
+def refused(request: Request, info: ModelInfo, error: GptcliError) -> Completion:
+    """The completion of a request that could not be begun."""
+    return Completion(
+        id=request.id,
+        index=0,
+        prompt=request.prompt,
+        text="",
+        tokens=(),
+        finish_reason="error",
+        usage=Usage(prompt_tokens=0, completion_tokens=0),
+        seed=request.sampling.seed or 0,
+        model=info.name,
+        revision=info.revision,
+        error=error,
+    )

@@ -1,0 +1,56 @@
+"""One step of several sequences: logits in, sampled tokens and their events out.
+
+Both engines end every step here; where the logits come from is their own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from gptcli.engines.sampling import Scored, finite, logprobs_of, sample
+from gptcli.engines.sequences import Sequence
+from gptcli.errors import BadModel
+from gptcli.results import Alternative, Event, TokenLogprob
+from gptcli.tokenization import Tokenizer
+
+
+def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
+    """Choose the next token of each row from its logits, float32 (B, vocab), changed in place.
+
+    Gives a Chunk for each row, and its Completion when that was its last; a row whose logits are
+    not finite ends with an error. Afterwards `finish_reason` tells which rows go on.
+    """
+    sound = finite(logits)
+    wanted = [row.job.request.sampling.logprobs for row in rows]
+    raw = logits if all(top is None for top in wanted) else logits.clone()
+    tokens = sample(logits, [row.row for row in rows])
+    for place, (row, token, top) in enumerate(zip(rows, tokens, wanted, strict=True)):
+        if not sound[place]:
+            yield row.fail(_not_finite(row))
+            continue
+        logprob = None
+        if top is not None:
+            scored = logprobs_of(raw[place : place + 1], [token], top)[0]
+            logprob = _named(token, scored, row.job.tokenizer)
+        yield row.push(token, logprob)
+        if row.finish_reason:
+            yield row.completion()
+
+
+def _named(token: int, scored: Scored, tokenizer: Tokenizer) -> TokenLogprob:
+    """A token's log-probabilities with the texts of the tokens."""
+    text = tokenizer.token_text
+    best = zip(scored.top_ids, scored.top_logprobs, strict=True)
+    others = tuple(Alternative(id, text(id), value) for id, value in best)
+    return TokenLogprob(token, text(token), scored.logprob, others)
+
+
+def _not_finite(row: Sequence) -> BadModel:
+    return BadModel(
+        row.job.info.name,
+        f"the model produced non-finite scores at token {len(row.tokens) + 1}",
+        "Its weights hold NaN or infinity, or overflow in this dtype:"
+        " get the model again, or try --dtype float32",
+    )

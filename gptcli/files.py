@@ -1,0 +1,151 @@
+"""The prompt: from the argument, a file, standard input, or several of them.
+
+Bytes are read here and decoded here, strictly as UTF-8 in every locale, so that a bad byte is named
+by its place instead of failing later as something else. Nothing waits for input that may never
+come: beside a prompt given as an argument, a silent pipe is given one second. Left out: files of
+many prompts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
+
+from gptcli.errors import BadInput, MissingInput, UsageError
+from gptcli.options import Input
+
+LIMIT = 4 << 20  # bytes: a thousand times the longest context
+PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt is already there
+
+_HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
+_SPACED = (
+    "the prompt ends in a space, but GPT-2's tokens begin with one: without it the text is better"
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to continue, and what to tell the user about it."""
+
+    text: str
+    notices: tuple[str, ...] = ()
+
+
+def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> Prompt:
+    """Put the prompt together from the file, standard input and the argument, in this order.
+
+    Parts are joined by a line break; empty ones are left out. Of a file and of standard input one
+    trailing line break is dropped. `stdin` is the binary stream, None when it is closed; `argument`
+    is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name),
+    MissingInput (the file), BadInput (not UTF-8, more than 4 MiB).
+    """
+    if argument == "-" and input.file == "-":
+        raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
+    typed = _decode_argument(argument, input) if argument not in (None, "-") else None
+    stored = ""
+    if input.file not in (None, "-"):
+        stored = _decode(_read_file(str(input.file)), input, f"file {input.file}")
+    piped, notices = _from_stdin(argument, input, stdin)
+    text = "\n".join(filter(None, (stored, piped, typed)))
+    if not text and not input.allow_empty:
+        if typed is None and input.file is None and piped is None:
+            raise UsageError("no prompt", "standard input is a terminal or closed", _HOW)
+        raise UsageError(
+            "empty prompt",
+            "there is nothing to continue",
+            "Give some text, or start from nothing with --allow-empty.",
+        )
+    return Prompt(text, (*notices, _SPACED) if text.endswith(" ") else notices)
+
+
+def _from_stdin(
+    argument: str | None, input: Input, stdin: BinaryIO | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """Standard input's text, None where it is not read; and what to tell the user."""
+    demanded = "-" in (argument, input.file)
+    if not demanded and (input.file is not None or stdin is None or stdin.isatty()):
+        return None, ()
+    patient = demanded or (argument is None and not input.allow_empty)
+    data = _read_stdin(stdin, patient=patient)
+    if data is None:
+        return "", ("standard input stayed open and empty: ignored; use -f - to wait for it",)
+    return _decode(data, input, "standard input"), ()
+
+
+def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
+    """Everything up to the limit; None when nothing came in time and `patient` is not set."""
+    if stdin is None:
+        raise MissingInput("standard input", "it is closed", _HOW)
+    if not patient and not _ready(stdin):
+        return None
+    try:
+        return stdin.read(LIMIT + 1)
+    except OSError as error:
+        raise MissingInput(
+            "standard input", _reason(error), "Give the prompt by -f FILE."
+        ) from None
+
+
+def _ready(stdin: BinaryIO) -> bool:
+    """Whether reading would not wait: data or the end is there, or comes within `PATIENCE`."""
+    try:
+        descriptor = stdin.fileno()
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            return True
+        return bool(select.select([descriptor], [], [], PATIENCE)[0])
+    except (OSError, ValueError):  # not a real file (a test's BytesIO): reading returns at once
+        return True
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(LIMIT + 1)
+    except ValueError:
+        raise UsageError("--file", "the name holds a NUL character", "Give another name.") from None
+    except IsADirectoryError:
+        raise MissingInput(f"file {name}", "it is a folder", "Name one file in it.") from None
+    except OSError as error:
+        raise MissingInput(f"file {name}", _reason(error), "Check the name: ls -l.") from None
+
+
+def _decode(data: bytes, input: Input, source: str) -> str:
+    """UTF-8 without its byte order mark and without one trailing line break."""
+    if len(data) > LIMIT:
+        raise BadInput(source, "more than 4 MiB", "A prompt is a few pages at most: cut it.")
+    text = _utf8(data, input, source)
+    for ending in ("\r\n", "\n"):
+        if text.endswith(ending):
+            return text[: -len(ending)]
+    return text
+
+
+def _decode_argument(argument: str, input: Input) -> str:
+    try:
+        data = os.fsencode(argument)  # the bytes that the shell passed, whatever the locale
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            "argument", f"character {error.start} is half of a surrogate pair", "Correct it."
+        ) from None
+    return _utf8(data, input, "argument")
+
+
+def _utf8(data: bytes, input: Input, source: str) -> str:
+    mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    try:
+        return data[mark:].decode("utf-8", input.errors)
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            source,
+            f"invalid UTF-8 at byte {mark + error.start}",
+            "Convert it with iconv, or replace such bytes with --errors replace.",
+        ) from None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

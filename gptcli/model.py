@@ -1,0 +1,77 @@
+"""GPT-2 in Python: `load("gpt2").generate("Once upon a time")`.
+
+A thin face over an Engine, for people who import gptcli. Everything the command line does goes
+through the same engine; nothing is printed, and failures are GptcliErrors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from gptcli.engines import Engine, open_engine
+from gptcli.errors import UsageError
+from gptcli.options import Load, Sampling
+from gptcli.results import Chunk, Completion, Event, ModelInfo, Request
+
+
+class Model:
+    """A loaded model. Its methods may be called one after the other, not from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, revision, context, dtype, device, parameters."""
+        return self._engine.info
+
+    def generate(self, prompt: str, sampling: Sampling | None = None) -> Completion:
+        """Continue `prompt` once. Raises BadInput if it does not fit the context."""
+        return self.generate_many([prompt], sampling)[0]
+
+    def generate_many(
+        self, prompts: Iterable[str], sampling: Sampling | None = None
+    ) -> list[Completion]:
+        """Continue every prompt, `batch_size` at a time; n completions each, in input order.
+
+        The first failing prompt's error is raised; use `run` to go on past failures.
+        """
+        settings = sampling or Sampling()
+        requests = (
+            Request(id=str(number), prompt=prompt, sampling=settings)
+            for number, prompt in enumerate(prompts)
+        )
+        done = [event for event in self.run(requests) if isinstance(event, Completion)]
+        for completion in done:
+            if completion.error:
+                raise completion.error
+        return sorted(done, key=lambda completion: (int(completion.id), completion.index))
+
+    def stream(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
+        """The continuation of `prompt`, piece by piece as it is written."""
+        settings = sampling or Sampling()
+        if settings.num_return_sequences > 1 or settings.num_beams > 1:
+            raise UsageError("stream", "streams one sequence, without beams", "Use generate_many")
+        for event in self.run([Request(id="0", prompt=prompt, sampling=settings)]):
+            if isinstance(event, Chunk):
+                if event.text:
+                    yield event.text
+            elif event.error:
+                raise event.error
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """The engine itself: see `gptcli.engines.Engine.run`."""
+        return self._engine.run(requests)
+
+
+def load(model: str | None = None, options: Load | None = None, batch_size: int = 8) -> Model:
+    """Load a model by alias, path or Hub id; without a name as `gptcli generate` would.
+
+    `batch_size` sequences are in flight at once. Raises UsageError, MissingInput, Unavailable,
+    BadModel.
+    """
+    settings = options or Load()
+    if model is not None:
+        settings = replace(settings, model=model)
+    return Model(open_engine(settings, batch_size))

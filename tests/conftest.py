@@ -1,0 +1,87 @@
+"""Models that tests run on: a seeded tiny GPT-2 made on the spot, and the bundled tiny-tales."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: for models this small a second thread only waits for the first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+BUNDLED = Path(__file__).parent.parent / "gptcli" / "bundled" / "tiny-tales"
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's configuration, cache or GPTCLI_ variables, nor the real Hub."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    for name in [name for name in os.environ if name.startswith("GPTCLI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+
+
+@pytest.fixture(scope="session")
+def tales() -> Path:
+    """The checkpoint inside the package."""
+    return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_text() -> str:
+    """A byte-level BPE of 512 tokens, trained here, as the text of a tokenizer.json."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    card = (BUNDLED / "README.md").read_text(encoding="utf-8")
+    tokenizer.train_from_iterator(card.split("\n"), trainer)
+    return tokenizer.to_str()
+
+
+@pytest.fixture(scope="session")
+def make_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_text: str):
+    """A function that makes a seeded tiny GPT-2 folder, with any config changes."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    def make(seed: int = 0, **changes: object) -> Path:
+        settings = {
+            "vocab_size": 512,
+            "n_positions": 64,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "initializer_range": 0.3,  # far from uniform, so that an error shows in the logits
+            **changes,
+        }
+        folder = tmp_path_factory.mktemp("tiny")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            GPT2LMHeadModel(GPT2Config(**settings)).eval().save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(tiny_tokenizer_text, encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(
+            '{"tokenizer_class": "GPT2TokenizerFast", "eos_token": "<|endoftext|>"}'
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_tiny) -> Path:
+    """A seeded tiny GPT-2: 2 layers, width 32, 4 heads, context 64, 512 tokens."""
+    return make_tiny()
