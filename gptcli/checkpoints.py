@@ -9,8 +9,7 @@ needs counts; anything less is downloaded. Whether the files are sound is for `g
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +30,7 @@ from gptcli.options import Load
 
 BUNDLE = Path(__file__).parent / "bundled" / BUNDLED
 MAIN = "main"
+Progress = Callable[[], None] | None  # see gptcli.hub.download
 TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a set switch
 
 
@@ -45,24 +45,24 @@ class Checkpoint:
     notices: tuple[str, ...] = ()
 
 
-def resolve(load: Load) -> Checkpoint:
+def resolve(load: Load, progress: Progress = None) -> Checkpoint:
     """Find the folder of the model that is asked for, downloading it if need be.
 
     Without a model: gpt2 from the cache or the Hub, else the bundled tiny-tales, with a notice. A
-    model that is named is never replaced by another.
+    model that is named is never replaced by another. `progress` is for `gptcli.hub.download`.
 
     Raises UsageError for what cannot be a name, MissingInput for a folder that does not exist,
     Unavailable for a model that cannot be fetched, BadModel for one that cannot be used.
     """
     if load.model is None:
-        return _default(load)
+        return _default(load, progress)
     if load.model == BUNDLED:
         _refuse_revision(load)
         return _bundled()
     repo_id = ALIASES.get(load.model)
     if repo_id is None and looks_like_path(load.model):
         return _at_path(load)
-    found = _on_hub(load, repo_id or check_hub_id(load.model))
+    found = _on_hub(load, repo_id or check_hub_id(load.model), progress)
     if repo_id is not None and Path(load.model).is_dir():
         notice = f"the folder {load.model} is not used: {load.model} names the Hub's model."
         return _with_notice(found, f"{notice} Say -m ./{load.model} for the folder")
@@ -114,11 +114,11 @@ def is_offline(load: Load) -> bool:
     return load.offline or any(os.environ.get(name, "").upper() in TRUE for name in switches)
 
 
-def _default(load: Load) -> Checkpoint:
+def _default(load: Load, progress: Progress) -> Checkpoint:
     if load.revision is not None:  # a commit of gpt2 is meant, which no other model has
-        return _on_hub(load, GPT2)
+        return _on_hub(load, GPT2, progress)
     try:
-        return _on_hub(load, GPT2)
+        return _on_hub(load, GPT2, progress)
     except Unavailable as error:
         notice = (
             f"using the small bundled model {BUNDLED}, because gpt2 cannot be had"
@@ -150,7 +150,7 @@ def _refuse_revision(load: Load) -> None:
         raise UsageError("--revision", f"{load.model} is not a Hub model", "Leave it out")
 
 
-def _on_hub(load: Load, repo_id: str) -> Checkpoint:
+def _on_hub(load: Load, repo_id: str, progress: Progress) -> Checkpoint:
     revision = check_revision(load.revision) if load.revision is not None else MAIN
     cached = find_cached(repo_id, revision)
     if cached is not None:
@@ -163,7 +163,7 @@ def _on_hub(load: Load, repo_id: str) -> Checkpoint:
         raise Unavailable(repo_id, "not in the cache, and offline", f"{near} {once}".strip())
     from gptcli.hub import download
 
-    folder, commit = download(repo_id, revision, progress=sys.stderr.isatty())
+    folder, commit = download(repo_id, revision, progress)
     return Checkpoint(name=repo_id, folder=folder, revision=commit, source="hub")
 
 

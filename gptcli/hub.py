@@ -47,10 +47,11 @@ LOGIN = "run: hf auth login"
 T = TypeVar("T")
 
 
-def download(repo_id: str, revision: str, progress: bool) -> tuple[Path, str]:
+def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -> tuple[Path, str]:
     """Fetch a model's files into the Hugging Face cache: its snapshot folder and its commit.
 
-    `progress` shows bars on stderr. HF_ENDPOINT, HF_TOKEN and HF_HUB_CACHE are honoured.
+    With `progress` there are bars on stderr; it is called just before the first. HF_ENDPOINT,
+    HF_TOKEN and HF_HUB_CACHE are honoured.
 
     Raises Unavailable (Hub not reachable within 3 s, no such model or revision, no access, transfer
     failed), BadModel (no safetensors, tokenizer or config.json: nothing is downloaded),
@@ -60,7 +61,7 @@ def download(repo_id: str, revision: str, progress: bool) -> tuple[Path, str]:
 
     endpoint, cache = constants.ENDPOINT, Path(constants.HF_HUB_CACHE)
     storage = cache / f"models--{repo_id.replace('/', '--')}"
-    with _silence(progress):
+    with _silence(progress is not None):
         try:
             info = _in_thread(
                 lambda: HfApi(endpoint=endpoint).model_info(
@@ -76,6 +77,8 @@ def download(repo_id: str, revision: str, progress: bool) -> tuple[Path, str]:
         if not COMMIT.fullmatch(commit):
             raise Unavailable(repo_id, f"{endpoint} does not answer as a Hub", "Check HF_ENDPOINT")
         files = choose_files({item.rfilename for item in info.siblings or ()}, repo_id)
+        if progress:
+            progress()
         try:
             with _without_leftovers(storage / "blobs"):
                 folder = _in_thread(

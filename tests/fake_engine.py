@@ -79,7 +79,9 @@ def failing(why: str = "prompt too long") -> FakeEngine:
 if __name__ == "__main__":
     from gptcli.cli.app import main
 
-    def open_fake(load: Load, batch_size: int = 1, beams: bool = False) -> FakeEngine:
+    def open_fake(
+        load: Load, batch_size: int = 1, beams: bool = False, progress: object = None
+    ) -> FakeEngine:
         time.sleep(float(os.environ.get("FAKE_LOADING", "0")))
         chunks = json.loads(os.environ.get("FAKE_CHUNKS", '[" there", " was"]'))
         return FakeEngine(tuple(chunks), float(os.environ.get("FAKE_PAUSE", "0")))

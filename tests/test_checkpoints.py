@@ -384,15 +384,17 @@ def test_repository_that_lacks_a_file_is_refused_before_downloading(
 
 
 def test_nothing_is_said_on_stderr(fake: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
-    hub.download(REPO, "main", progress=False)
+    hub.download(REPO, "main", progress=None)
     assert capfd.readouterr() == ("", "")
 
 
 def test_progress_is_shown_on_stderr_alone(
     fake: FakeHub, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hub.download(REPO, "main", progress=True)
+    called: list[str] = []
+    hub.download(REPO, "main", progress=lambda: called.append(capfd.readouterr().err))
     out, err = capfd.readouterr()
+    assert called == [""]  # before the first bar
     assert out == ""
     assert err != ""
 

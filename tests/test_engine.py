@@ -176,7 +176,7 @@ def test_a_cancelled_request_ends_and_the_others_go_on(engine: Engine) -> None:
     next(run)
     engine.cancel("0")
     first, second = (event for event in run if isinstance(event, Completion))
-    assert (first.id, first.finish_reason) == ("0", "cancelled")
+    assert (first.id, first.finish_reason, first.error) == ("0", "cancelled", None)
     assert len(first.tokens) < 40
     assert (second.id, len(second.tokens)) == ("1", 40)
 
@@ -323,6 +323,26 @@ def test_non_finite_scores_end_with_an_error(make_tiny, name: str, value: float)
     done = one(built_in(folder), "Once", GREEDY)
     assert isinstance(done.error, BadModel)
     assert "non-finite" in str(done.error)
+
+
+def test_a_row_that_failed_does_not_poison_its_slot(make_tiny) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = make_tiny(tie_word_embeddings=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.wte.weight"][engine_token(folder, "!")] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    no_bad_token = Sampling(seed=2, max_new_tokens=9, bad_words=("!",))
+    asked = requests(["a b c d e f g h i j!", "x y", "a b c d e f g h", "z"], no_bad_token)
+    done = completions(built_in(folder, 2), asked)
+    assert [c.finish_reason == "error" for c in done] == [True, False, False, False]
+    for completion, request in zip(done[1:], asked[1:], strict=True):
+        assert completion.text == one(built_in(folder, 1), request.prompt, no_bad_token).text
+
+
+def engine_token(folder: Path, text: str) -> int:
+    (token,) = built_in(folder)._tokenizer.encode(text)
+    return token
 
 
 def test_beams_find_what_transformers_finds(tiny: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation import logits_process as reference
 
+from gptcli.engines import sampling as sampling_module
 from gptcli.engines.rows import LEAST_REPEATS, LONGEST_PERIOD, SHORTEST_LOOP
 from gptcli.engines.sampling import (
     HEAD,
@@ -146,13 +147,6 @@ def test_tokens_that_tie_with_the_kth_stay_as_in_transformers() -> None:
 def test_top_k_of_a_flat_distribution_keeps_few() -> None:
     probabilities, _ = filtered(torch.zeros(1, 1000), Sampling(**{**OFF, "top_k": 10}))
     assert 10 <= int((probabilities > 0).sum()) <= 10 + SPARE
-
-
-@pytest.mark.parametrize("options", [{}, {"top_k": 20}, {"top_p": 0.5}, {"typical_p": 0.5}])
-def test_candidates_are_in_the_order_of_their_ids(options: dict[str, float]) -> None:
-    # In an order by probability, rounding errors of a larger batch would swap near ties.
-    _, ids = filtered(random_logits(2, 300), Sampling(**{**OFF, **options}))
-    assert ids.tolist() == ids.sort(-1).values.tolist()
 
 
 def test_top_p_of_a_flat_vocabulary_looks_beyond_its_head() -> None:
@@ -355,9 +349,9 @@ def test_the_first_draws_of_neighbouring_seeds_follow_the_distribution() -> None
 
 
 def test_the_stream_is_a_function_of_seed_and_index() -> None:
-    def draws(seed: int, index: int) -> tuple[float, ...]:
+    def draws(seed: int, index: int) -> tuple[int, ...]:
         row = Row(Sampling(), seed, index, [1], Rules())
-        return tuple(row.uniform() for _ in range(5))
+        return tuple(row.key() for _ in range(5))
 
     assert draws(7, 3) == draws(7, 3)
     assert len({draws(seed, index) for seed in (0, 1, 2**63 - 1) for index in range(50)}) == 150
@@ -365,11 +359,32 @@ def test_the_stream_is_a_function_of_seed_and_index() -> None:
 
 def test_the_stream_never_changes_between_versions() -> None:
     row = Row(Sampling(), 42, 1, [], Rules())
-    assert [row.uniform() for _ in range(3)] == [
-        0.010426530764047315,
-        0.9623309404792796,
-        0.3509490607257142,
-    ]
+    keys = [-4241412872000024541, -1563690871288016353, 1371319850086419489]
+    assert [row.key() for _ in range(3)] == keys
+    numbers = sampling_module._uniform(torch.tensor([[keys[0]]]), torch.tensor([[0, 1, 50256]]))
+    assert numbers.tolist() == [[0.7342177250888325, 0.16510913248315384, 0.9725420545929521]]
+
+
+def test_the_numbers_of_a_key_are_those_of_splitmix64() -> None:
+    # The generator's published first outputs for the state 1234567.
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    numbers = sampling_module._uniform(torch.tensor([[1234567]]), torch.tensor([[0, 1, 2]]))
+    assert numbers.tolist() == [[((word >> 12) + 0.5) * 2.0**-52 for word in published]]
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.7}])
+def test_a_rounding_error_in_the_logits_hardly_ever_changes_a_draw(
+    options: dict[str, float],
+) -> None:
+    logits = random_logits(2000, 5000)
+    noise = random_logits(2000, 5000, seed=1).clamp(-3, 3) * 1e-6
+
+    def drawn(scores: torch.Tensor) -> list[int]:
+        settings = Sampling(**{**OFF, **options})
+        return sample(scores, [Row(settings, i, 0, [], Rules()) for i in range(2000)])
+
+    before, after = drawn(logits.clone()), drawn(logits + noise)
+    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 1
 
 
 MIXED = [
@@ -413,7 +428,7 @@ def test_a_rows_text_does_not_depend_on_its_neighbours() -> None:
 def test_greedy_rows_draw_nothing() -> None:
     greedy, fresh = make_row([1], temperature=0), make_row([1])
     sample(random_logits(1, 50), [greedy])
-    assert greedy.uniform() == fresh.uniform()
+    assert greedy.key() == fresh.key()
 
 
 def test_no_rows_give_no_tokens() -> None:
@@ -428,7 +443,7 @@ def test_the_draw_changes_shaped_rows_alone() -> None:
     assert not torch.equal(logits[1], before[1])
 
 
-EDGES = [0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]
+EDGES = [2**-53, 0.5, 1 - 2**-53]
 
 
 @pytest.mark.parametrize("u", EDGES)
@@ -436,7 +451,9 @@ EDGES = [0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]
 def test_the_only_possible_token_is_taken(
     u: float, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Row, "uniform", lambda _: u)
+    monkeypatch.setattr(
+        sampling_module, "_uniform", lambda _, ids: torch.full(ids.shape, u, dtype=torch.float64)
+    )
     logits = torch.full((1, 50), -math.inf)
     logits[0, 31] = -4.0
     assert sample(logits, [make_row(**options)]) == [31]
@@ -444,7 +461,9 @@ def test_the_only_possible_token_is_taken(
 
 @pytest.mark.parametrize("u", EDGES)
 def test_a_token_of_probability_0_is_never_taken(u: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "uniform", lambda _: u)
+    monkeypatch.setattr(
+        sampling_module, "_uniform", lambda _, ids: torch.full(ids.shape, u, dtype=torch.float64)
+    )
     logits = torch.full((1, 50257), -math.inf)
     logits[0, 100:50000] = random_logits(1, 49900)[0]
     assert 100 <= sample(logits, [make_row()])[0] < 50000

@@ -56,14 +56,15 @@ def generate(
     streamed = _streamed(sampling, output)
     asked = read_prompt(prompt, input, streams.stdin_bytes())
     note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
-    for notice in (*asked.notices, *sampling.notices):
+    for notice in asked.notices:
         note(notice)
     with sink.opened(output) as out:
-        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet):
+        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
             engine = engines.open_engine(
                 load,
                 batch_size=min(sampling.num_return_sequences, MOST_SLOTS),
                 beams=sampling.num_beams > 1,
+                progress=progress,
             )
         for notice in engine.info.notices:
             note(notice)

@@ -7,7 +7,7 @@ brackets as markup. Left out: plain notices, see `gptcli.cli.streams`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def waiting(message: str, quiet: bool) -> Iterator[None]:
-    """Show a spinner with `message` on stderr inside the block, if stderr is a terminal."""
+def waiting(message: str, quiet: bool) -> Iterator[Callable[[], None] | None]:
+    """Show a spinner with `message` on stderr inside the block, if stderr is a terminal.
+
+    Gives what stops it early, for a progress bar to take its place; None where none may be shown.
+    """
     if quiet or not streams.stderr_is_terminal():
-        yield
+        yield None
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True)
-    if console.is_dumb_terminal:
-        yield
-        return
-    with (
-        signals.cleaning(lambda: streams.emit(streams.ERASE)),
-        console.status(Text(one_line(message), style="dim", no_wrap=True, overflow="ellipsis")),
-    ):
-        yield
+    with signals.cleaning(lambda: streams.emit(streams.ERASE)):
+        if console.is_dumb_terminal:
+            yield lambda: None
+            return
+        with console.status(Text(one_line(message), style="dim")) as spinner:
+            yield spinner.stop
 
 
 def closing(

@@ -17,6 +17,7 @@ from gptcli.sanitizer import one_line, sanitize
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 ERASE = "\r\x1b[2K\x1b[?25h"  # clear the line, show the cursor
+_kept: dict[int, int] = {}  # a copy of descriptor 2
 
 
 def say(text: str) -> None:
@@ -44,6 +45,8 @@ def emit(text: str) -> None:
         except io.UnsupportedOperation:  # replaced by a program that calls main()
             sys.stderr.write(text)
             return
+        if descriptor == 2:
+            descriptor = _kept.get(2, 2)
         rest = text.encode("utf-8", "backslashreplace")
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -82,6 +85,11 @@ def keep_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    # What we say must arrive also while a library's own talk on stderr is sent nowhere.
+    with suppress(OSError):
+        if 2 in _kept:  # of an earlier call in this process
+            os.close(_kept.pop(2))
+        _kept[2] = os.dup(2)
 
 
 def settle() -> OSError | None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from gptcli.checkpoints import Checkpoint, resolve
+from gptcli.checkpoints import Checkpoint, Progress, resolve
 from gptcli.errors import Unavailable
 from gptcli.options import Load
 from gptcli.preflight import Manifest, inspect
@@ -44,13 +44,16 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(load: Load, batch_size: int = 1, beams: bool = False) -> Engine:
+def open_engine(
+    load: Load, batch_size: int = 1, beams: bool = False, progress: Progress = None
+) -> Engine:
     """Resolve, check and load the model, with `batch_size` slots.
 
-    `beams` asks for an engine that can do beam search. Raises UsageError for a name that cannot be
+    `beams` asks for an engine that can do beam search; with `progress` a download shows bars, see
+    `gptcli.hub.download`. Raises UsageError for a name that cannot be
     one, MissingInput, Unavailable (model or device) and BadModel.
     """
-    checkpoint = resolve(load)
+    checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     tokenizer = _in_background(checkpoint, manifest)
     device, dtype = _placement(load)

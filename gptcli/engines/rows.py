@@ -168,15 +168,15 @@ class Row:
         # Rows for which these are equal can be filtered as one batch.
         self.settings = (sampling.heat, *filters) if sampling.heat else (0.0,)
 
-    def uniform(self) -> float:
-        """The next number of the row's stream, at least 0 and below 1.
+    def key(self) -> int:
+        """The next key of the row's stream, a signed 64-bit number.
 
-        The k-th call gives the k-th output of Python's Mersenne Twister, seeded with the integer
+        The k-th call gives the k-th 64 bits of Python's Mersenne Twister, seeded with the integer
         `2**96 + seed * 2**32 + index`: a function of seed, index and k alone, the same on every
-        machine. (The 2**96 makes all keys equally long: the Twister mixes short keys so that
+        machine. (The 2**96 makes all seeds equally long: the Twister mixes short ones so that
         seed 0, index 2 and seed 1, index 2 would give one stream.)
         """
-        return self._random.random()
+        return self._random.getrandbits(64) - 2**63
 
     def accept(self, token: int) -> None:
         """Record that `token` was written."""

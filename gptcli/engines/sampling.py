@@ -1,9 +1,13 @@
 """From logits to the next token, for a batch whose rows have settings of their own.
 
 Rows with equal settings are filtered together, on the few candidates that top-k leaves: sorting a
-vocabulary of 50,257 for every token would cost as much as a large part of the forward pass. The
-draw is one number from the row's own stream against the cumulated probabilities, so that a text
-does not depend on its neighbours in the batch (but for what they change in the logits' last bits).
+vocabulary of 50,257 for every token would cost as much as a large part of the forward pass.
+
+The draw is a race (the Gumbel-max trick in another dress): each candidate's time to arrive is
+exponential with its probability as rate, and the first to arrive is taken. A candidate's luck is
+hashed from its id and a key of the row's own stream, so a text does not depend on its neighbours in
+the batch; and what they change in the last bits of the logits matters only where two candidates
+arrive at the same instant, while against cumulated probabilities it would move every border.
 
 Filters have the meaning and the order of transformers' `generation.logits_process`. What depends on
 a row's past is in `gptcli.engines.rows`; when to end a text is left to the engine, beam search to
@@ -24,6 +28,7 @@ from gptcli.options import Sampling
 
 __all__ = ["Row", "Rules", "Scored", "compile_rules", "filtered", "finite", "logprobs_of", "sample"]
 
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
 HEAD = 4096  # where top-p looks first; to sort a whole vocabulary takes five times as long
 SPARE = 16  # how many tokens that tie with the k-th stay in top-k
 
@@ -39,10 +44,9 @@ class Scored(NamedTuple):
 def sample(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """Choose the next token of each row; `logits` (B, V), float32, are changed in place.
 
-    Rows at temperature 0 take the likeliest token and draw nothing; every other row draws one
-    number u, and takes the first candidate at which the cumulated probability exceeds u. A token of
-    probability 0 is never taken, unless the row has no other (all are banned, or the logits are not
-    finite; ask `finite` first): then the answer is some id below V.
+    Rows at temperature 0 take the likeliest token and draw nothing; every other row draws one key.
+    A token of probability 0 is never taken, unless the row has no other (all are banned, or the
+    logits are not finite; ask `finite` first): then the answer is some id below V.
     """
     if not rows:
         return []
@@ -70,13 +74,32 @@ def _pick(logits: Tensor, rows: Sequence[Row]) -> Tensor:
         probabilities, ids = probabilities.cpu(), ids.cpu()
     if rows[0].sampling.heat == 0:
         return ids[:, 0]
-    draws = torch.tensor([[row.uniform()] for row in rows], dtype=torch.float64, device=ids.device)
-    mass = probabilities.double().cumsum(-1)
-    total = mass[:, -1:]
-    # Below the total even after rounding, so that some candidate always exceeds it.
-    target = torch.minimum(draws * total, torch.nextafter(total, torch.zeros_like(total)))
-    place = torch.searchsorted(mass, target, right=True).clamp_(max=mass.shape[-1] - 1)
-    return ids.gather(1, place)[:, 0]
+    keys = torch.tensor([[row.key()] for row in rows], device=ids.device)
+    # log1p keeps small numbers exact, and it is the small ones that win.
+    times = -torch.log1p(-_uniform(keys, ids)) / probabilities
+    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
+
+
+def _uniform(keys: Tensor, ids: Tensor) -> Tensor:
+    """A number in (0, 1), float64 (B, K), for each key (B, 1) and id (B, K), both int64.
+
+    The id-th output of the SplitMix64 generator whose state is the key (Steele, Lea and Flood,
+    OOPSLA 2014), its upper 52 bits.
+    """
+    z = keys + (ids + 1) * _signed(GOLDEN)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return (_shifted(z ^ _shifted(z, 31), 12).double() + 0.5) * 2.0**-52
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """z >> bits as unsigned numbers."""
+    return (z >> bits) & ((1 << 64 - bits) - 1)
+
+
+def _signed(word: int) -> int:
+    """The 64-bit word as torch's int64 holds it; products wrap as they should."""
+    return word - (1 << 64) if word >> 63 else word
 
 
 def filtered(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -84,21 +107,17 @@ def filtered(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
 
     K is 1 at temperature 0, little more than top_k where that is on, else V. A candidate that was
     filtered out has probability 0; a token that is no candidate has none. Candidates are in the
-    order of their ids. The filters are temperature, top-k, top-p, min-p and locally typical
-    sampling (arXiv 2202.00666), in this order, each on what the one before left. Tokens that tie
-    with the k-th stay, as in transformers, up to `SPARE` of them.
+    order of their probability with top_k, else of their ids. The filters are temperature, top-k,
+    top-p, min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the
+    one before left. Tokens that tie with the k-th stay, as in transformers, up to `SPARE` of them.
     """
     if sampling.heat == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.ones_like(best, dtype=logits.dtype), best
     size, top_k = logits.shape[-1], sampling.top_k
     if 0 < top_k < size:
-        best, places = logits.topk(min(top_k + SPARE, size))
-        best = best.masked_fill(best < best[:, top_k - 1 : top_k], -math.inf)
-        # Sorted by id, since in an order by probability a rounding error in two nearly equal
-        # logits would swap them, and with them the text.
-        ids, order = places.sort(-1)
-        scores = best.gather(-1, order)
+        scores, ids = logits.topk(min(top_k + SPARE, size))
+        scores = scores.masked_fill(scores < scores[:, top_k - 1 : top_k], -math.inf)
     else:
         scores, ids = logits, torch.arange(size, device=logits.device).expand_as(logits)
     # With the best at 0 a low temperature cannot overflow.

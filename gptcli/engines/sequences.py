@@ -147,13 +147,11 @@ class Sequence:
     def fail(self, error: GptcliError) -> Completion:
         """End with an error; what was written so far stays."""
         self.error, self.finish_reason = error, "error"
-        self._stream.flush()
         return self.completion()
 
     def cancel(self) -> Completion:
         """End because the caller asked for it."""
         self.finish_reason = "cancelled"
-        self._stream.flush()
         return self.completion()
 
     def completion(self) -> Completion:
