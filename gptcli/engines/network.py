@@ -9,10 +9,11 @@ written once for prefill and decode. Radford et al. 2019; tensor names are those
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,8 +21,8 @@ from torch import Tensor
 from gptcli.architecture import GPT2Config
 from gptcli.engines.weights import Norm, Weights
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q, k, v), each (N, C) -> (N, C)"""
+Attend = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, q (N, C), kv (N, 2C)) -> (N, C)"""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
@@ -48,47 +49,47 @@ class Segment:
 class Cache:
     """Keys and values of up to `slots` sequences of up to n_positions tokens.
 
-    k, v: (layers, slots, T, C), zero where nothing was written: what lies behind a shorter row's
-    end is masked, but 0 x NaN would not be.
+    kv: (layers, slots, T, 2C), a token's key and value side by side; zero where nothing was
+    written: what lies behind a shorter row's end is masked, but 0 x NaN would not be.
     """
 
     def __init__(
         self, config: GPT2Config, slots: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (config.n_layer, slots, config.n_positions, config.n_embd)
-        self.k = _zeros(shape, device, dtype)
-        self.v = _zeros(shape, device, dtype)
-        self.slots = slots
+        shape = (config.n_layer, slots, config.n_positions, 2 * config.n_embd)
+        self.kv = _zeros(shape, device, dtype)
+        self.slots, self.length = slots, config.n_positions
         self.heads = config.n_head
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let slot `target` begin with the first `length` tokens of slot `source`."""
-        for cache in (self.k, self.v):
-            cache[:, target, :length] = cache[:, source, :length]
+        self.kv[:, target, :length] = self.kv[:, source, :length]
 
     def clear(self, slot: int) -> None:
         """Forget a slot whose numbers are not finite."""
-        self.k[:, slot] = 0
-        self.v[:, slot] = 0
+        self.kv[:, slot] = 0
 
-    def write(self, layer: int, where: Tensor, k: Tensor, v: Tensor) -> None:
-        """Store k, v (N, C) of one layer at the flat places `where` = slot * T + position, (N,)."""
-        self.k[layer].flatten(0, 1).index_copy_(0, where, k)
-        self.v[layer].flatten(0, 1).index_copy_(0, where, v)
+    def write(self, layer: int, where: Tensor, kv: Tensor) -> None:
+        """Store kv (N, 2C) of one layer at the flat places `where` = slot * T + position, (N,)."""
+        self.kv[layer].flatten(0, 1).index_copy_(0, where, kv)
 
-    def heads_of(self, layer: int, first: int, last: int, length: int) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, first: int, last: int, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of slots first to last - 1, (B, H, length, D) each, as views."""
-        k, v = self.k[layer, first:last, :length], self.v[layer, first:last, :length]
+        k, v = self.kv[layer, first:last, :length].chunk(2, dim=-1)
         return split_heads(k, self.heads), split_heads(v, self.heads)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """torch.zeros; on a CPU memory is taken only where it is written to, as numpy's zeros does."""
+    """torch.zeros; on a CPU memory is taken page by page, where it is written to."""
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
-    pages = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
-    return torch.from_numpy(pages).view(dtype).view(shape)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            # A huge page would take 2 MB for the first token of every slot and layer.
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -101,14 +102,16 @@ def forward(weights: Weights, tokens: Tensor, positions: Tensor, attend: Attend)
     """The final hidden states, (N, C), of tokens (N,) at positions (N,)."""
     epsilon = weights.config.layer_norm_epsilon
     activation = ACTIVATIONS[weights.config.activation_function]
+    width = weights.config.n_embd
 
     def normed(x: Tensor, norm: Norm) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, epsilon)
 
     x = F.embedding(tokens, weights.wte).to(weights.dtype) + F.embedding(positions, weights.wpe)
     for layer, block in enumerate(weights.blocks):
-        q, k, v = block.attn(normed(x, block.ln_1)).chunk(3, dim=-1)
-        x = x + block.attn_out(attend(layer, q, k, v))
+        qkv = block.attn(normed(x, block.ln_1))
+        q, kv = qkv.tensor_split((width,), dim=-1)
+        x = x + block.attn_out(attend(layer, q, kv))
         x = x + block.proj(activation(block.fc(normed(x, block.ln_2))))
     return normed(x, weights.ln_f)
 
@@ -125,11 +128,11 @@ def prefill(
     positions = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments]).to(device)
     lengths = torch.tensor([s.length for s in segments], device=device)
     slots = torch.tensor([s.slot for s in segments], device=device).repeat_interleave(lengths)
-    where = slots * cache.k.shape[2] + positions
+    where = slots * cache.length + positions
     ends = lengths.cumsum(0) - 1
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        cache.write(layer, where, k, v)
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        cache.write(layer, where, kv)
         out, begin = torch.empty_like(q), 0
         for segment in segments:
             end = begin + segment.length
@@ -144,7 +147,7 @@ def prefill(
 def _attend_segment(cache: Cache, layer: int, segment: Segment, q: Tensor) -> Tensor:
     """Causal attention of one segment's queries, (T, C) -> (T, C)."""
     slot, total = segment.slot, segment.start + segment.length
-    k, v = cache.heads_of(layer, slot, slot + 1, total)
+    k, v = cache.read(layer, slot, slot + 1, total)
     mask = None
     if segment.start and segment.length > 1:
         shape = (segment.length, total)
@@ -165,15 +168,15 @@ def decode(weights: Weights, cache: Cache, tokens: Sequence[int], lengths: Seque
     """Run one token of each slot 0..B-1, after the lengths[i] in its cache; logits (B, vocab)."""
     device, rows = weights.device, len(tokens)
     positions = torch.tensor(lengths, device=device)
-    where = torch.arange(rows, device=device) * cache.k.shape[2] + positions
+    where = torch.arange(rows, device=device) * cache.length + positions
     groups = _groups(lengths)
     masks = [_mask(positions[first:last], max(lengths[first:last]) + 1) for first, last in groups]
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        cache.write(layer, where, k, v)
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        cache.write(layer, where, kv)
         parts = []
         for (first, last), mask in zip(groups, masks, strict=True):
-            keys, values = cache.heads_of(layer, first, last, max(lengths[first:last]) + 1)
+            keys, values = cache.read(layer, first, last, max(lengths[first:last]) + 1)
             part = F.scaled_dot_product_attention(
                 split_heads(q[first:last, None], cache.heads),
                 keys,
