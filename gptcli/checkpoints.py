@@ -121,9 +121,8 @@ def _default(load: Load, progress: Progress) -> Checkpoint:
         return _on_hub(load, GPT2, progress)
     except Unavailable as error:
         notice = (
-            f"using the small bundled model {BUNDLED}, because gpt2 cannot be had"
-            f" ({error.why or error.what}). For gpt2, run once while online:"
-            ' gptcli generate -m gpt2 "Hello"'
+            f"gpt2 cannot be had ({error.why or error.what}): the small bundled {BUNDLED} answers."
+            " For gpt2, run once while online: gptcli generate -m gpt2 Hello"
         )
         return _with_notice(_bundled(), notice)
 
@@ -160,7 +159,7 @@ def _on_hub(load: Load, repo_id: str, progress: Progress) -> Checkpoint:
         at = f" --revision {load.revision}" if load.revision else ""
         once = f'Run once while online: gptcli generate -m {shown}{at} "Hello"'
         near = "" if load.model is None or shown in ALIASES else did_you_mean(shown)
-        raise Unavailable(repo_id, "not in the cache, and offline", f"{near} {once}".strip())
+        raise Unavailable(repo_id, "not in the cache, and offline", near or once)
     from gptcli.hub import download
 
     folder, commit = download(repo_id, revision, progress)

@@ -56,6 +56,8 @@ def did_you_mean(name: str) -> str:
 
     wrong = name.rpartition("/")[2].lower()
     known = {alias.lower(): alias for alias in (*ALIASES, BUNDLED)}
+    if wrong.startswith("gpt"):
+        known["gpt2-small"] = "gpt2"
     sized = _SIZED.fullmatch(wrong)
     if sized and known.get(sized["size"]) in ALIASES:  # gpt2-small: a size's name, not a model's
         repo_id = ALIASES[known[sized["size"]]]

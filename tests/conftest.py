@@ -10,12 +10,13 @@ import pytest
 # Before torch is imported: for models this small a second thread only waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-TALE = """Once upon a time an old king had three sons, and each of them had a horse. "Whoever brings me
-the golden bird," said the king, "shall have my kingdom." So the eldest rode away, and he came to a
-great forest where a fox was sitting; but he would not listen to the fox, and lost his way. The second
-rode away, and it went no better with him. Then the youngest said: "Father, let me go." He was good to
-the fox, and the fox told him everything: where the castle stood, who watched there, and what he had to
-say. And when he had found the bird they lived happily together, until the end of their days."""
+TALE = """Once upon a time an old king had three sons, and each of them had a horse. "Whoever
+brings me the golden bird," said the king, "shall have my kingdom." So the eldest rode away, and
+he came to a great forest where a fox was sitting; but he would not listen to the fox, and lost
+his way. The second rode away, and it went no better with him. Then the youngest said: "Father,
+let me go." He was good to the fox, and the fox told him everything: where the castle stood, who
+watched there, and what he had to say. And when he had found the bird they lived happily together,
+until the end of their days."""
 BUNDLED = Path(__file__).parent.parent / "gptcli" / "bundled" / "tiny-tales"
 
 

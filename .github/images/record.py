@@ -5,6 +5,7 @@ Run it from the repository's root: python .github/images/record.py
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import shlex
@@ -48,14 +49,14 @@ def run(command: str) -> str:
             break
         shown += piece
     process.wait()
-    # What the spinner drew and erased again is not part of the picture.
-    text = shown.decode().replace("\r\n", "\n")
-    return "\n".join(line.rpartition("\x1b[2K")[2] for line in text.split("\n")).strip("\n")
+    lines = shown.decode().replace("\r\n", "\n").split("\n")
+    lines = [line.rpartition("\x1b[2K")[2] for line in lines]  # erased and drawn again
+    return "\n".join(line for line in lines if "loading" not in line).strip("\n")
 
 
 def main() -> None:
     """Run the commands and save the picture beside this script."""
-    console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"), color_system="truecolor")
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor")
     for command in COMMANDS:
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         console.print(Text.from_ansi(run(command)), soft_wrap=False)
