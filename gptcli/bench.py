@@ -21,7 +21,7 @@ from typing import Literal
 
 from gptcli.checkpoints import resolve
 from gptcli.engines import Engine, open_engine
-from gptcli.errors import GptcliError
+from gptcli.errors import Unavailable
 from gptcli.options import Load, Sampling
 from gptcli.peers import PEERS, Peer, Work
 from gptcli.results import Completion, Request
@@ -159,15 +159,19 @@ def _cold(folder: Path, against: str | None, runs: int) -> Iterator[Figure]:
 
 
 def _process(command: Sequence[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident megabytes of a process that must succeed."""
+    """Wall seconds and peak resident megabytes of a process that must succeed.
+
+    The peak is at least what this process holds when it forks: to be called while it is small.
+    """
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
         if status:
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().split("\n")[-1]
-            raise GptcliError("benchmark", f"{command[0]} failed ({last})", "Run it by hand")
+            raise Unavailable("benchmark", f"a measured process failed ({last})", "Run it by hand")
     scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
     return seconds, usage.ru_maxrss / scale

@@ -49,12 +49,13 @@ class Transformers:
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        from gptcli.engines.auto import quiet
+
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+        with quiet():
+            self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
 
     def write(self, work: Sequence[Work]) -> None:
         """Every row runs as long as the longest."""

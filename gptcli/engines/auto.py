@@ -9,6 +9,7 @@ events over a queue. Requests run one after the other, the n sequences of one to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -144,13 +145,14 @@ class AutoEngine:
     ) -> Tensor:
         """transformers' `generate` on equal prompts: tokens (rows, prompt + new)."""
         tokens = torch.tensor(prompts, device=self._model.device)
-        return self._model.generate(  # type: ignore[no-any-return]
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            generation_config=settings,
-            logits_processor=logits_processor,
-            stopping_criteria=stopping_criteria,
-        )
+        with quiet():
+            return self._model.generate(  # type: ignore[no-any-return]
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                generation_config=settings,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+            )
 
 
 class Steps:
@@ -180,25 +182,38 @@ class Steps:
         return torch.tensor(done, device=input_ids.device)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars, and all that is less than an error, off stderr."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The model, from safetensors alone and without code of the checkpoint's own.
 
     Raises BadModel for an architecture unknown to transformers and for tensors that do not fit.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     factory: Any = AutoModelForCausalLM
     try:
-        model, report = factory.from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            weights_only=True,
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
+        with quiet():
+            model, report = factory.from_pretrained(
+                checkpoint.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                weights_only=True,
+                attn_implementation="eager",  # config.json could name a kernel from elsewhere
+                output_loading_info=True,
+            )
     except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
         why = str(error).strip().split("\n")[0]
         raise BadModel(

@@ -1,0 +1,62 @@
+"""The library: `from gptcli import load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gptcli
+from gptcli import GptcliError, Sampling, load
+from gptcli.errors import BadInput, MissingInput, UsageError
+
+
+def test_public_names_are_there() -> None:
+    assert all(getattr(gptcli, name) for name in gptcli.__all__)
+    with pytest.raises(AttributeError):
+        _ = gptcli.nothing
+
+
+def test_generate_gives_a_completion(tiny: Path) -> None:
+    done = load(str(tiny)).generate("Once", Sampling(greedy=True, max_new_tokens=4))
+    assert done.usage.completion_tokens == len(done.tokens) <= 4
+    assert done.error is None
+
+
+def test_stream_joins_to_what_generate_gives(tiny: Path) -> None:
+    model = load(str(tiny))
+    sampling = Sampling(seed=3, max_new_tokens=20)
+    assert "".join(model.stream("Once", sampling)) == model.generate("Once", sampling).text
+
+
+def test_generate_many_keeps_the_order(tiny: Path) -> None:
+    prompts = ["a", "b c d", "e"]
+    done = load(str(tiny), batch_size=2).generate_many(
+        prompts, Sampling(num_return_sequences=2, max_new_tokens=5)
+    )
+    assert [(c.prompt, c.index) for c in done] == [(p, i) for p in prompts for i in (0, 1)]
+
+
+def test_a_prompt_that_does_not_fit_raises(tiny: Path) -> None:
+    model = load(str(tiny))
+    with pytest.raises(BadInput):
+        model.generate("x " * 100)
+    with pytest.raises(BadInput):
+        list(model.stream("x " * 100))
+
+
+def test_stream_is_for_one_sequence(tiny: Path) -> None:
+    with pytest.raises(UsageError):
+        next(load(str(tiny)).stream("Once", Sampling(num_return_sequences=2)))
+
+
+def test_failures_are_of_one_family() -> None:
+    with pytest.raises(GptcliError) as caught:
+        load("./nowhere")
+    assert isinstance(caught.value, MissingInput)
+
+
+def test_info_tells_what_is_loaded(tales: Path) -> None:
+    info = load("tiny-tales").info
+    assert (info.name, info.context, info.parameters) == ("tiny-tales", 512, 3_554_304)
+    assert (info.dtype, info.device, info.architecture) == ("float32", "cpu", "gpt2")
