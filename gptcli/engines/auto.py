@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from gptcli.checkpoints import Checkpoint
-from gptcli.engines.sequences import Job, Sequence, prepare, refused
+from gptcli.engines.sequences import Job, Sequence, accept
 from gptcli.engines.steps import advance
-from gptcli.errors import BadModel, GptcliError
+from gptcli.errors import BadModel
 from gptcli.preflight import Manifest
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.results import Completion, Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer, check_vocabulary
 
 CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
@@ -74,13 +74,13 @@ class AutoEngine:
             if request is None:
                 continue
             self._cancelled.discard(request.id)
-            try:
-                job = prepare(request, self._tokenizer, self.info, self._eos)
-            except GptcliError as error:
-                yield refused(request, self.info, error)
-                continue
-            beams = request.sampling.num_beams > 1
-            yield from self._search(job) if beams else self._stream(job)
+            job = accept(request, self._tokenizer, self.info, self._eos)
+            if isinstance(job, Completion):
+                yield job
+            elif request.sampling.num_beams > 1:
+                yield from self._search(job)
+            else:
+                yield from self._stream(job)
 
     def _stream(self, job: Job) -> Iterator[Event]:
         """Write the job's sequences step by step."""

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from gptcli.engines.network import Cache, decode, prefill
-from gptcli.engines.sequences import Sequence, prepare, refused
+from gptcli.engines.sequences import Sequence, accept
 from gptcli.engines.slots import Batch
 from gptcli.engines.steps import advance
 from gptcli.engines.weights import Weights
-from gptcli.errors import GptcliError
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.results import Completion, Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer
 
 PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
@@ -77,10 +76,9 @@ class GPT2Engine:
             if request is None:
                 return
             self._cancelled.discard(request.id)
-            try:
-                job = prepare(request, self._tokenizer, self.info, self._eos)
-            except GptcliError as error:
-                yield refused(request, self.info, error)
+            job = accept(request, self._tokenizer, self.info, self._eos)
+            if isinstance(job, Completion):
+                yield job
             else:
                 batch.waiting.extend(job.sequences())
 

@@ -1,6 +1,6 @@
 """A request made ready, and its sequences while they grow: the part of an engine without tensors.
 
-`prepare` turns a Request into a Job: tokens, limits, seed, compiled rules. A Sequence takes one
+`accept` turns a Request into a Job: tokens, limits, seed, compiled rules. A Sequence takes one
 token after the other, says what text became certain and when the end is reached, and becomes a
 Completion. How tokens come about is the engine's business.
 """
@@ -45,6 +45,28 @@ class Job:
         """The sequences asked for, not yet begun."""
         for index in range(self.request.sampling.num_return_sequences):
             yield Sequence(self, index)
+
+
+def accept(
+    request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]
+) -> Job | Completion:
+    """The request made ready, or the completion that says why it cannot be."""
+    try:
+        return prepare(request, tokenizer, info, eos)
+    except GptcliError as error:
+        return Completion(
+            id=request.id,
+            index=0,
+            prompt=request.prompt,
+            text="",
+            tokens=(),
+            finish_reason="error",
+            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            seed=request.sampling.seed or 0,
+            model=info.name,
+            revision=info.revision,
+            error=error,
+        )
 
 
 def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]) -> Job:
@@ -181,20 +203,3 @@ class Sequence:
             logprobs=None if sampling.logprobs is None else tuple(self.logprobs),
             notices=notices,
         )
-
-
-def refused(request: Request, info: ModelInfo, error: GptcliError) -> Completion:
-    """The completion of a request that could not be begun."""
-    return Completion(
-        id=request.id,
-        index=0,
-        prompt=request.prompt,
-        text="",
-        tokens=(),
-        finish_reason="error",
-        usage=Usage(prompt_tokens=0, completion_tokens=0),
-        seed=request.sampling.seed or 0,
-        model=info.name,
-        revision=info.revision,
-        error=error,
-    )
