@@ -46,6 +46,8 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
     """
     if argument == "-" and input.file == "-":
         raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
+    if input.file == "":
+        raise UsageError("--file", "the name is empty", "Name a file.")
     typed = _decode_argument(argument, input) if argument not in (None, "-") else None
     stored = ""
     if input.file not in (None, "-"):

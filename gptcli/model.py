@@ -28,7 +28,8 @@ class Model:
 
     def generate(self, prompt: str, sampling: Sampling | None = None) -> Completion:
         """Continue `prompt` once. Raises BadInput if it does not fit the context."""
-        return self.generate_many([prompt], sampling)[0]
+        settings = _single(sampling)
+        return self.generate_many([prompt], settings)[0]
 
     def generate_many(
         self, prompts: Iterable[str], sampling: Sampling | None = None
@@ -43,16 +44,17 @@ class Model:
             for number, prompt in enumerate(prompts)
         )
         done = [event for event in self.run(requests) if isinstance(event, Completion)]
+        done.sort(key=lambda completion: (int(completion.id), completion.index))
         for completion in done:
             if completion.error:
                 raise completion.error
-        return sorted(done, key=lambda completion: (int(completion.id), completion.index))
+        return done
 
     def stream(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
         """The continuation of `prompt`, piece by piece as it is written."""
-        settings = sampling or Sampling()
-        if settings.num_return_sequences > 1 or settings.num_beams > 1:
-            raise UsageError("stream", "streams one sequence, without beams", "Use generate_many")
+        settings = _single(sampling)
+        if settings.num_beams > 1:
+            raise UsageError("stream", "beam search cannot be streamed", "Use generate")
         for event in self.run([Request(id="0", prompt=prompt, sampling=settings)]):
             if isinstance(event, Chunk):
                 if event.text:
@@ -64,14 +66,28 @@ class Model:
         """The engine itself: see `gptcli.engines.Engine.run`."""
         return self._engine.run(requests)
 
+    def cancel(self, id: str) -> None:
+        """End a request of `run` by its id: see `gptcli.engines.Engine.cancel`."""
+        self._engine.cancel(id)
 
-def load(model: str | None = None, options: Load | None = None, batch_size: int = 8) -> Model:
+
+def _single(sampling: Sampling | None) -> Sampling:
+    settings = sampling or Sampling()
+    if settings.num_return_sequences > 1:
+        raise UsageError("num_return_sequences", "one text is given back", "Use generate_many")
+    return settings
+
+
+def load(
+    model: str | None = None, options: Load | None = None, batch_size: int = 8, beams: bool = False
+) -> Model:
     """Load a model by alias, path or Hub id; without a name as `gptcli generate` would.
 
-    `batch_size` sequences are in flight at once. Raises UsageError, MissingInput, Unavailable,
+    `batch_size` sequences are in flight at once; `beams` allows beam search (through transformers,
+    which is slower to load and to run). Raises UsageError, MissingInput, Unavailable,
     BadModel.
     """
     settings = options or Load()
     if model is not None:
         settings = replace(settings, model=model)
-    return Model(open_engine(settings, batch_size))
+    return Model(open_engine(settings, batch_size, beams))

@@ -93,7 +93,7 @@ class Completion:
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
-    seed: int
+    seed: int | None  # None if the request failed before one was drawn
     model: str
     revision: str | None
     truncated: int = 0  # tokens of the prompt that were cut to fit the context

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from gptcli.errors import BadInput, BadModel, GptcliError
@@ -25,6 +26,7 @@ from gptcli.vocabulary import BYTES, JSON, VOCABULARY, build, bytes_of
 if TYPE_CHECKING:
     import tokenizers
 
+_ONE_AT_A_TIME = Lock()
 # It begins with a space because add_prefix_space, where it is on, adds none before one.
 PROBE = " Probe: it's 42%,\n\n\tcafé Ünïcode — 漢字かな 한국어 العربية 👩‍🚀🇺🇳  end \x00\x7f"
 
@@ -47,6 +49,13 @@ class Tokenizer:
         from tokenizers.decoders import ByteLevel
 
         return isinstance(self.raw.decoder, ByteLevel)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most characters of a text that one token can stand for; no bound if not known."""
+        if not self.byte_level or self.raw.normalizer is not None:
+            return sys.maxsize
+        return max(map(len, self.raw.get_vocab(with_added_tokens=True)))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; the text of a special token gives that token, as in transformers.
@@ -154,16 +163,17 @@ def _quiet_stderr() -> Iterator[None]:
     """Send file descriptor 2 nowhere for a while: Rust prints a panic there by itself."""
     if sys.stderr is not None:
         sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # stderr is closed: there is nothing to keep clean
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
+    with _ONE_AT_A_TIME:  # else one thread would restore what another had redirected
+        try:
+            kept = os.dup(2)
+        except OSError:  # stderr is closed: there is nothing to keep clean
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)

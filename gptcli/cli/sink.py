@@ -22,17 +22,26 @@ from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
 from gptcli.sanitizer import sanitize
 
+STDOUT = (None, "-", "/dev/stdout", "/dev/fd/1")
+
 
 class Sink:
     """An open output; `name` is what error messages call it."""
 
-    def __init__(self, descriptor: int, name: str, move: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        move: tuple[Path, Path] | None = None,
+        force: bool = False,
+    ) -> None:
         self.name = name
         self.terminal = os.isatty(descriptor)
         self.styled = self.terminal and streams.styled()
         self.wrote = False
         self._descriptor = descriptor
         self._move = move  # from the partial file to its place
+        self._force = force  # whether there may be another file by then
         self._line_open = False
 
     def write(self, text: str) -> None:
@@ -65,7 +74,15 @@ class Sink:
         self._move = None
         try:
             os.close(self._descriptor)
-            part.replace(place) if self.wrote else part.unlink()
+            if not self.wrote:
+                part.unlink()
+            elif self._force:
+                part.replace(place)
+            else:
+                _place(part, place)
+        except FileExistsError:
+            hint = f"The answer is in {part}. Overwrite the other with --force next time."
+            raise CannotCreate(self.name, "it was made meanwhile", hint) from None
         except OSError as error:
             raise _failed(self.name, error) from None
 
@@ -94,6 +111,20 @@ class Sink:
                 raise _failed(self.name, error) from None
 
 
+def _place(part: Path, place: Path) -> None:
+    """Move a finished file where there must be none. Raises FileExistsError."""
+    try:
+        os.link(part, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if place.exists():
+            raise FileExistsError from None
+        part.replace(place)
+    else:
+        part.unlink()
+
+
 @contextmanager
 def opened(output: Output) -> Iterator[Sink]:
     """Open the output before anything costly is done.
@@ -101,7 +132,7 @@ def opened(output: Output) -> Iterator[Sink]:
     Raises CannotCreate when the file exists (without --force) or cannot be made, WriteFailed when
     standard output is closed. If the block fails, what was written stays, unless writing failed.
     """
-    sink = _stdout() if output.output in (None, "-") else _file(str(output.output), output.force)
+    sink = _stdout() if output.output in STDOUT else _file(str(output.output), output.force)
     with signals.cleaning(sink.interrupt):
         try:
             yield sink
@@ -128,18 +159,22 @@ def _stdout() -> Sink:
 def _file(name: str, force: bool) -> Sink:
     if "\0" in name:
         raise UsageError("--output", "the name holds a NUL character", "Give another name.")
-    place = Path(os.path.realpath(name))  # through a link, so that the link stays
+    if not name:
+        raise UsageError("--output", "the name is empty", "Name a file.")
     try:
-        found = place.stat() if place.exists() else None
+        found = Path(name).stat() if Path(name).exists() else None
         if found and stat.S_ISDIR(found.st_mode):
             raise CannotCreate(name, "it is a folder", "Name a file in it.")
         if found and not stat.S_ISREG(found.st_mode):  # a device or a named pipe
-            return Sink(os.open(place, os.O_WRONLY), name)
+            return Sink(os.open(name, os.O_WRONLY), name)
         if found and not force:
             raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
+        place = Path(os.path.realpath(name))  # through a link, so that the link stays
         part = place.with_name(f".{place.name[:200]}.{os.getpid()}.part")
-        mode = stat.S_IMODE(found.st_mode) if found else 0o666
-        return Sink(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), name, (part, place))
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        if found:
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+        return Sink(descriptor, name, (part, place), force)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CannotCreate(name, why, "Choose another file with -o.") from None

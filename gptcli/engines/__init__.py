@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from gptcli.checkpoints import Checkpoint, Progress, resolve
-from gptcli.errors import Unavailable
+from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.preflight import Manifest, inspect
 from gptcli.results import Event, ModelInfo, Request
@@ -34,13 +34,17 @@ class Engine(Protocol):
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request, as many at a time as the engine has slots.
 
-        Requests are pulled only when a slot is free; None stands for "none right now". A request
-        that cannot be served gives a Completion with `error`, and the others go on.
+        Requests are pulled only when a slot is free; None stands for "none right now", and is
+        asked again soon. A request that cannot be served gives a Completion with `error`, and the
+        others go on.
         """
         ...
 
     def cancel(self, id: str) -> None:
-        """End the request `id` at its next step; its completions say `cancelled`."""
+        """End the request `id` of the runs under way, also if it was not pulled yet.
+
+        Its completions say `cancelled`. Without a run there is nothing to cancel.
+        """
         ...
 
 
@@ -53,6 +57,8 @@ def open_engine(
     `gptcli.hub.download`. Raises UsageError for a name that cannot be
     one, MissingInput, Unavailable (model or device) and BadModel.
     """
+    if batch_size < 1:
+        raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
     checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     tokenizer = _in_background(checkpoint, manifest)
@@ -92,7 +98,7 @@ def _in_background(checkpoint: Checkpoint, manifest: Manifest) -> Future[Tokeniz
     def work() -> None:
         try:
             future.set_result(load_tokenizer(checkpoint.folder))
-        except Exception as error:
+        except BaseException as error:  # raised again where the result is asked for
             future.set_exception(error)
 
     Thread(target=work, name="tokenizer", daemon=True).start()

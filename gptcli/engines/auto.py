@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Thread
+from time import sleep
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers.utils import logging
 
 from gptcli.checkpoints import Checkpoint
 from gptcli.engines.sequences import Job, Sequence, accept
-from gptcli.engines.steps import advance
+from gptcli.engines.steps import advance, not_finite
 from gptcli.errors import BadModel
 from gptcli.preflight import Manifest
 from gptcli.results import Completion, Event, ModelInfo, Request
@@ -29,6 +30,7 @@ from gptcli.tokenization import Tokenizer, check_vocabulary
 
 CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
 UNKNOWN_CONTEXT = 2048
+IDLE = 0.002  # seconds between two looks for a request when there is none
 
 
 class AutoEngine:
@@ -48,7 +50,7 @@ class AutoEngine:
         # A checkpoint's own sampling settings must not mix with those that were asked for.
         self._model.generation_config = GenerationConfig()
         self._tokenizer = tokenizer
-        self._cancelled: set[str] = set()
+        self._open: list[set[str]] = []  # for each run under way, what is cancelled
         vocabulary = self._model.get_input_embeddings().num_embeddings
         check_vocabulary(tokenizer, vocabulary)
         context, assumed = _context(checkpoint.name, manifest)
@@ -65,26 +67,32 @@ class AutoEngine:
         )
 
     def cancel(self, id: str) -> None:
-        """End the request `id` at its next step; a beam search is not interrupted."""
-        self._cancelled.add(id)
+        """End the request `id`; a beam search is not interrupted. See `gptcli.engines.Engine`."""
+        for cancelled in self._open:
+            cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request, one after the other; see `gptcli.engines.Engine.run`."""
-        for request in requests:
-            if request is None:
-                continue
-            self._cancelled.discard(request.id)
-            job = accept(request, self._tokenizer, self.info, self._eos)
-            if isinstance(job, Completion):
-                yield job
-            elif request.sampling.num_beams > 1:
-                yield from self._search(job)
-            else:
-                yield from self._stream(job)
+        cancelled: set[str] = set()
+        self._open.append(cancelled)
+        try:
+            for request in requests:
+                if request is None:
+                    sleep(IDLE)
+                    continue
+                job = accept(request, self._tokenizer, self.info, self._eos, beams=True)
+                if isinstance(job, Completion):
+                    yield job
+                elif request.sampling.num_beams > 1:
+                    yield from self._search(job)
+                else:
+                    yield from self._stream(job, cancelled)
+        finally:
+            self._open.remove(cancelled)
 
-    def _stream(self, job: Job) -> Iterator[Event]:
+    def _stream(self, job: Job, cancelled: set[str]) -> Iterator[Event]:
         """Write the job's sequences step by step."""
-        steps = Steps(list(job.sequences()), self._cancelled)
+        steps = Steps(list(job.sequences()), cancelled)
 
         def work() -> None:
             try:
@@ -106,7 +114,9 @@ class AutoEngine:
                 if isinstance(event, BaseException):
                     raise event
                 yield event
-            yield from (row.cancel() for row in steps.rows if row.finish_reason is None)
+            for row in steps.rows:
+                if row.finish_reason is None:
+                    yield from row.cancel()
         finally:
             steps.abandoned = True
             worker.join()
@@ -128,8 +138,21 @@ class AutoEngine:
             eos_token_id=eos,
             pad_token_id=eos[0] if eos else 0,
         )
-        found = self._generate([job.prompt], settings)
-        for row, tokens in zip(job.sequences(), found[:, len(job.prompt) :].tolist(), strict=True):
+        rows = list(job.sequences())
+
+        def check(input_ids: Tensor, scores: Tensor) -> Tensor:
+            """A logits processor that changes nothing."""
+            if scores.isnan().any():
+                raise not_finite(rows[0])
+            return scores
+
+        try:
+            found = self._generate([job.prompt], settings, logits_processor=[check])
+        except BadModel as error:
+            for row in rows:
+                yield from row.fail(error)
+            return
+        for row, tokens in zip(rows, found[:, len(job.prompt) :].tolist(), strict=True):
             for token in tokens:
                 yield row.push(token)
                 if row.finish_reason:

@@ -9,6 +9,7 @@ a finished one leaves its slot to the next request at once. Beam search and othe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from time import sleep
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which boun
 # Packing a matrix costs about as much as this many one-row steps gain by it; with more rows it pays
 # at once. The first is for the head, the second for the blocks.
 PATIENCE = 16, 64
+IDLE = 0.002  # seconds between two looks for a request when there is nothing else to do
 
 
 class GPT2Engine:
@@ -35,17 +37,19 @@ class GPT2Engine:
         self._weights, self._tokenizer, self._slots = weights, tokenizer, slots
         self._eos = weights.config.eos_token_ids
         self._steps = 0
-        self._cancelled: set[str] = set()
+        self._open: list[Batch] = []  # runs under way
         self._cache: Cache | None = None  # kept between runs
 
     def cancel(self, id: str) -> None:
-        """End the request `id` at its next step."""
-        self._cancelled.add(id)
+        """End the request `id`; see `gptcli.engines.Engine.cancel`."""
+        for batch in self._open:
+            batch.cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request; see `gptcli.engines.Engine.run`."""
         cache, self._cache = self._cache or self._new_cache(), None
         batch = Batch(cache)
+        self._open.append(batch)
         source: Iterator[Request | None] | None = iter(requests)
         try:
             while source or batch.busy:
@@ -55,10 +59,13 @@ class GPT2Engine:
                             source = None
                         else:
                             yield event
+                    if source and not batch.busy:
+                        sleep(IDLE)
+                yield from batch.drop_cancelled()
                 yield from self._begin(batch)
                 yield from self._step(batch)
-                yield from self._drop_cancelled(batch)
         finally:
+            self._open.remove(batch)
             self._cache = cache
 
     def _new_cache(self) -> Cache:
@@ -75,8 +82,7 @@ class GPT2Engine:
                 return
             if request is None:
                 return
-            self._cancelled.discard(request.id)
-            job = accept(request, self._tokenizer, self.info, self._eos)
+            job = accept(request, self._tokenizer, self.info, self._eos, beams=False)
             if isinstance(job, Completion):
                 yield job
             else:
@@ -114,14 +120,9 @@ class GPT2Engine:
 
     def _write(self, batch: Batch, rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
         """Write the next token of each row; finished rows leave their slots."""
-        yield from advance(rows, logits)
+        events = list(advance(rows, logits))
+        # Before anything is given out: whoever reads the events may stop at any of them.
         for row in rows:
             if row.finish_reason:
                 batch.leave(row)
-
-    def _drop_cancelled(self, batch: Batch) -> Iterator[Event]:
-        if self._cancelled:
-            for row in [*batch.rows, *batch.waiting]:
-                if row.job.request.id in self._cancelled:
-                    batch.leave(row)
-                    yield row.cancel()
+        yield from events

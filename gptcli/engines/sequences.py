@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from gptcli.engines.rows import Row, Rules, compile_rules
 from gptcli.engines.textstream import TextStream
-from gptcli.errors import BadInput, GptcliError
+from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS
 from gptcli.results import (
     Chunk,
     Completion,
+    Event,
     FinishReason,
     ModelInfo,
     Request,
@@ -48,10 +49,17 @@ class Job:
 
 
 def accept(
-    request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]
+    request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
 ) -> Job | Completion:
-    """The request made ready, or the completion that says why it cannot be."""
+    """The request made ready, or the completion that says why it cannot be.
+
+    `beams`: whether the engine can do beam search.
+    """
     try:
+        if request.sampling.num_beams > 1 and not beams:
+            raise UsageError(
+                "--num-beams", "the model was opened without beam search", "Say load(beams=True)"
+            )
         return prepare(request, tokenizer, info, eos)
     except GptcliError as error:
         return Completion(
@@ -62,7 +70,7 @@ def accept(
             tokens=(),
             finish_reason="error",
             usage=Usage(prompt_tokens=0, completion_tokens=0),
-            seed=request.sampling.seed or 0,
+            seed=request.sampling.seed,
             model=info.name,
             revision=info.revision,
             error=error,
@@ -76,21 +84,16 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
     BadInput for a prompt that does not fit, UsageError for a bias on what is no token.
     """
     sampling = request.sampling
+    limit = min(info.context, sampling.max_length or info.context)
+    if request.on_overflow == "error":
+        _refuse_by_size(request, tokenizer, limit, info)
     tokens = tokenizer.encode(request.prompt) or [eos[0] if eos else 0]
     length, notices = len(tokens), list(sampling.notices)
-    if length >= info.context:
-        tokens = _fitted(request, tokens, info.context)
+    if length >= limit:
+        tokens = _fitted(request, tokens, limit, info)
         side = "beginning" if request.on_overflow == "truncate-left" else "end"
         notices.append(
-            f"prompt of {length} tokens cut to {len(tokens)} at its {side}:"
-            f" the context of {info.name} is {info.context}"
-        )
-    room = sampling.room(len(tokens), info.context)
-    if room < 1:
-        raise BadInput(
-            "prompt too long",
-            f"it has {len(tokens)} tokens, --max-length allows {sampling.max_length} in total",
-            "Raise --max-length, or use --max-new-tokens",
+            f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {_allowed(limit, info)}"
         )
     return Job(
         request=request,
@@ -98,24 +101,41 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
         tokenizer=tokenizer,
         prompt=tuple(tokens),
         truncated=length - len(tokens),
-        room=room,
+        room=sampling.room(len(tokens), info.context),
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
         rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
         notices=tuple(notices),
     )
 
 
-def _fitted(request: Request, tokens: list[int], context: int) -> list[int]:
-    """Cut a prompt so that the new tokens asked for, or half the context, still fit."""
-    if request.on_overflow == "error":
-        raise BadInput(
-            "prompt too long",
-            f"it has {len(tokens)} tokens, the model's context is {context} with the new ones",
-            "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
-        )
+def _fitted(request: Request, tokens: list[int], limit: int, info: ModelInfo) -> list[int]:
+    """Cut a prompt so that the new tokens asked for, or half the limit, still fit."""
     wanted = request.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
-    keep = context - min(wanted, context // 2)
+    keep = limit - min(wanted, limit // 2)
+    if request.on_overflow == "error" or keep == limit:
+        raise _too_long(f"{len(tokens)} tokens", limit, info)
     return tokens[-keep:] if request.on_overflow == "truncate-left" else tokens[:keep]
+
+
+def _refuse_by_size(request: Request, tokenizer: Tokenizer, limit: int, info: ModelInfo) -> None:
+    """Refuse what cannot fit, however it is tokenised, without tokenising megabytes."""
+    characters = len(request.prompt)  # a character is at least a byte
+    if characters > 64 * limit and characters > limit * tokenizer.longest:
+        raise _too_long(f"more than {characters // tokenizer.longest} tokens", limit, info)
+
+
+def _too_long(size: str, limit: int, info: ModelInfo) -> BadInput:
+    return BadInput(
+        "prompt too long",
+        f"it has {size}, but {_allowed(limit, info)}, new ones included",
+        "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
+    )
+
+
+def _allowed(limit: int, info: ModelInfo) -> str:
+    if limit < info.context:
+        return f"--max-length allows {limit}"
+    return f"the context of {info.name} is {limit}"
 
 
 @dataclass(eq=False)
@@ -166,15 +186,22 @@ class Sequence:
             logprobs=() if logprob is None else (logprob,),
         )
 
-    def fail(self, error: GptcliError) -> Completion:
+    def fail(self, error: GptcliError) -> Iterator[Event]:
         """End with an error; what was written so far stays."""
-        self.error, self.finish_reason = error, "error"
-        return self.completion()
+        self.error = error
+        yield from self._end("error")
 
-    def cancel(self) -> Completion:
+    def cancel(self) -> Iterator[Event]:
         """End because the caller asked for it."""
-        self.finish_reason = "cancelled"
-        return self.completion()
+        yield from self._end("cancelled")
+
+    def _end(self, reason: FinishReason) -> Iterator[Event]:
+        """End without a token: what was held back, if anything, and the completion."""
+        self.finish_reason = reason
+        rest = self._stream.flush()
+        if rest:
+            yield Chunk(id=self.job.request.id, index=self.index, text=rest, tokens=())
+        yield self.completion()
 
     def completion(self) -> Completion:
         """The finished sequence."""

@@ -8,12 +8,14 @@ even when there are fewer slots than n. What is computed from the slots is the e
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from gptcli.engines.network import Cache, Segment
 from gptcli.engines.sequences import Job, Sequence
+from gptcli.results import Event
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Batch:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.waiting: deque[Sequence] = deque()
+        self.cancelled: set[str] = set()  # ids of requests to be ended
         self.first_logits: dict[Job, Tensor] = {}  # a prompt's last logits, (vocab,), while needed
         self._slots: list[Sequence | None] = [None] * cache.slots
         self._prompts: list[Job | None] = [None] * cache.slots  # the prompt each slot begins with
@@ -83,6 +86,14 @@ class Batch:
         if row.error:
             self.cache.clear(slot)
             self._prompts[slot] = None
+
+    def drop_cancelled(self) -> Iterator[Event]:
+        """End what was cancelled, in flight or waiting."""
+        for row in [*self.rows, *self.waiting] if self.cancelled else ():
+            if row.job.request.id in self.cancelled:
+                self.leave(row)
+                yield from row.cancel()
+        self.forget()
 
     def forget(self) -> None:
         """Let go of the first logits of prompts that no sequence waits for."""

@@ -28,7 +28,7 @@ def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
     tokens = sample(logits, [row.row for row in rows])
     for place, (row, token, top) in enumerate(zip(rows, tokens, wanted, strict=True)):
         if not sound[place]:
-            yield row.fail(_not_finite(row))
+            yield from row.fail(not_finite(row))
             continue
         logprob = None
         if top is not None:
@@ -47,7 +47,8 @@ def _named(token: int, scored: Scored, tokenizer: Tokenizer) -> TokenLogprob:
     return TokenLogprob(token, text(token), scored.logprob, others)
 
 
-def _not_finite(row: Sequence) -> BadModel:
+def not_finite(row: Sequence) -> BadModel:
+    """The error of a row whose next scores are NaN or infinite."""
     return BadModel(
         row.job.info.name,
         f"the model produced non-finite scores at token {len(row.tokens) + 1}",
