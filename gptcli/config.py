@@ -9,25 +9,17 @@ out: environment variables and flags, which win over the file and are read by th
 from __future__ import annotations
 
 import os
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.options import Input, Load, Output, Sampling, Talk
-from gptcli.specs import Options, spec_of
+from gptcli.specs import Options, mismatch, spec_of
 
 LIMIT = 1 << 20  # bytes
 COMMON: tuple[type[Options], ...] = (Input, Load, Sampling, Output, Talk)
-
-# A flag could not take these back, so a file must say it the other way.
-_INSTEAD = {
-    "json": 'Write format = "json".',
-    "greedy": "Write temperature = 0.",
-    "config": "A configuration file cannot name another.",
-}
 
 
 def find(named: str | None) -> Path | None:
@@ -113,11 +105,14 @@ def _check(
 ) -> None:
     for name, value in values.items():
         what = f"{path}: {where}{name}"
-        if name in _INSTEAD:
-            raise BadConfig(what, "it can only be a flag", _INSTEAD[name])
         if name not in known:
             raise BadConfig(what, "there is no such option", _near(name, known))
         item, hint = known[name]
+        instead = spec_of(item).instead
+        if name == "config":
+            instead = "A configuration file cannot name another."
+        if instead:  # a flag could not take it back
+            raise BadConfig(what, "it can only be a flag", instead)
         wrong = _wrong(value, hint) or _outside(item, value)
         if wrong:
             raise BadConfig(what, wrong, "Correct the file.")
@@ -125,18 +120,10 @@ def _check(
 
 def _wrong(value: object, hint: Any) -> str:
     """What is wrong with the type of `value`, in words; empty when it fits `hint`."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _wrong(value, next(kind for kind in inner if kind is not types.NoneType))
-    if origin is Literal:
-        return "" if value in inner else f"{value!r} is not one of {', '.join(inner)}"
-    if origin is tuple:
+    if get_origin(hint) is tuple:
         texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
         return "" if texts else f"{value!r} is not a list of texts"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    allowed = (int, float) if hint is float else hint
-    fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
-    return "" if fits else f"{value!r} is not {names[hint]}"
+    return mismatch(value, hint) if value is not None else ""
 
 
 def _outside(item: Field[Any], value: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
-from gptcli.specs import Options, option, parse_bias, unescape
+from gptcli.specs import LARGEST_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
 COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
@@ -61,7 +61,12 @@ class Sampling(Options):
         low=0,
         high=100,
     )
-    greedy: bool = option(False, "--greedy", "Always take the likeliest token: --temperature 0.")
+    greedy: bool = option(
+        False,
+        "--greedy",
+        "Always take the likeliest token: --temperature 0.",
+        instead="Write temperature = 0.",
+    )
     top_k: int = option(
         50, "--top-k", "Sample among the K likeliest tokens; 0 is off.", low=0, high=10**9
     )
@@ -181,6 +186,10 @@ class Sampling(Options):
         for flag, texts in (("--stop", self.stop), ("--bad-words", self.bad_words)):
             if "" in texts:
                 raise UsageError(flag, "the text is empty", "Give at least one character.")
+        for token, value in self.logit_bias:
+            if not abs(value) <= LARGEST_BIAS:
+                hint = f"Give a value from -{LARGEST_BIAS} to {LARGEST_BIAS}."
+                raise UsageError("--logit-bias", f"{token!r}: {value} is out of range", hint)
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
             raise UsageError(
                 "--num-return-sequences",
@@ -255,7 +264,9 @@ class Output(Options):
     output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
     force: bool = option(False, "--force", "Overwrite the output file.")
     format: Format = option("text", "--format", "Shape of the answer.")
-    json: bool = option(False, "--json", "The same as --format json.")
+    json: bool = option(
+        False, "--json", "The same as --format json.", instead='Write format = "json".'
+    )
     echo: bool | None = option(
         None,
         "--echo/--no-echo",

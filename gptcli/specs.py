@@ -8,11 +8,14 @@ range. Which options there are stands in `gptcli.options`; how they become flags
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from gptcli.errors import UsageError
+
+LARGEST_BIAS = 100  # OpenAI's limit: nothing beyond it would change a choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,18 @@ class Spec:
     above: float | None = None  # like low, but excluded
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None  # applied to each text that a flag was given
+    instead: str | None = None  # of a flag that only repeats an option: how to set that for good
     panel: str | None = None  # where --help lists it; by default the group's own panel
 
     @property
     def range(self) -> str:
         """The allowed range in words, empty when there is none."""
-        high = "" if self.high is None else f"at most {self.high:g}"
+        low, high = _shown(self.low), _shown(self.high)
         if self.above is not None:
-            return " and ".join(filter(None, (f"above {self.above:g}", high)))
-        if self.low is None or self.high is None:
-            return high if self.low is None else f"{self.low:g} or more"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"above {_shown(self.above)}" + (f" and at most {high}" if high else "")
+        if low and high:
+            return f"from {low} to {high}"
+        return f"{low} or more" if low else f"at most {high}" if high else ""
 
     def allows(self, value: float) -> bool:
         """Whether a number lies in the range; NaN and infinities never do."""
@@ -46,6 +50,10 @@ class Spec:
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
         )
+
+
+def _shown(bound: float | None) -> str:
+    return "" if bound is None else str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def option(default: Any, flags: str, help: str, **limits: Any) -> Any:
@@ -66,14 +74,45 @@ def flag_of(item: Field[Any]) -> str:
     return longs[0].split("/")[0]
 
 
+def mismatch(value: object, hint: Any) -> str:
+    """What is wrong with the type of an option's value, in words; empty when it fits `hint`."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return ""
+        return mismatch(value, next(kind for kind in inner if kind is not types.NoneType))
+    if origin is Literal:
+        return "" if value in inner else f"{value!r} is not one of {', '.join(inner)}"
+    if origin is tuple:
+        kind = get_origin(inner[0]) or inner[0]
+        fits = isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+        return "" if fits else f"{value!r} is not a tuple of {kind.__name__}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    allowed = (int, float) if hint is float else hint
+    fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
+    return "" if fits else f"{value!r} is not {names[hint]}"
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(group: type) -> dict[str, Any]:
+    if group not in _HINTS:
+        _HINTS[group] = get_type_hints(group)
+    return _HINTS[group]
+
+
 class Options:
-    """A group of options: checks the range of every number when constructed."""
+    """A group of options: checks type and range of every value when constructed."""
 
     panel: ClassVar[str]  # where `--help` lists the group
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
             value, spec = getattr(self, item.name), spec_of(item)
+            wrong = mismatch(value, _hints(type(self))[item.name])
+            if wrong:
+                raise UsageError(flag_of(item), wrong, "See its type in gptcli.options.")
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and not spec.allows(value):
                 expected = spec.range or "a finite number"
@@ -103,7 +142,7 @@ def parse_bias(text: str) -> tuple[str, float]:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not equals or not token or not -100 <= number <= 100:
+    if not equals or not token or not abs(number) <= LARGEST_BIAS:
         raise UsageError(
             "--logit-bias", f"{text!r} is not TOKEN=VALUE", "Give a VALUE from -100 to 100."
         )

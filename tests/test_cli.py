@@ -88,6 +88,11 @@ def test_json_of_several_is_a_list_by_index(cli: Cli) -> None:
     assert [answer["index"] for answer in answers] == [0, 1, 2]
 
 
+def test_json_flag_wins_over_the_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTCLI_FORMAT", "csv")
+    assert json.loads(cli("generate", "Once", "--json")[1])["prompt"] == "Once"
+
+
 def test_json_lines_are_objects_by_index(cli: Cli) -> None:
     lines = cli("generate", "Once", "--format", "jsonl", "-n", "3")[1].splitlines()
     assert [json.loads(line)["index"] for line in lines] == [0, 1, 2]
@@ -226,7 +231,6 @@ def test_failed_request_is_in_the_json(cli: Cli) -> None:
         (["--stream", "--json"], "--stream: json"),
         (["--logprobs", "2"], "--logprobs: text cannot hold them"),
         (["--logprobs", "2", "--format", "csv"], "--logprobs: csv"),
-        (["--json", "--format", "csv"], "--json: it excludes --format csv"),
     ],
 )
 def test_combinations_that_make_no_sense(cli: Cli, args: list[str], told: str) -> None:
@@ -305,6 +309,29 @@ def test_force_overwrites_and_keeps_the_mode(cli: Cli, tmp_path: Path) -> None:
     assert cli("generate", "Once", "-o", str(path), "--force")[0] == 0
     assert path.read_text() == "Once there was\n"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_file_made_meanwhile_is_not_overwritten(cli: Cli, tmp_path: Path) -> None:
+    from gptcli.cli.sink import opened
+    from gptcli.errors import CannotCreate
+    from gptcli.options import Output
+
+    place = tmp_path / "a.txt"
+
+    def lose_the_race() -> None:
+        with opened(Output(output=str(place))) as out:
+            out.write("ours")
+            place.write_text("theirs")
+
+    with pytest.raises(CannotCreate, match="meanwhile"):
+        lose_the_race()
+    assert place.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_stdout_by_its_path_is_stdout(name: str) -> None:
+    done = run(FAKE, "generate", "Once", "-o", name)
+    assert (done.returncode, done.stdout) == (0, b"Once there was\n")
 
 
 def test_link_stays_a_link(cli: Cli, tmp_path: Path) -> None:

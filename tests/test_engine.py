@@ -181,6 +181,44 @@ def test_a_cancelled_request_ends_and_the_others_go_on(engine: Engine) -> None:
     assert (second.id, len(second.tokens)) == ("1", 40)
 
 
+def test_a_request_can_be_cancelled_before_it_is_pulled(tiny: Path) -> None:
+    engine = built_in(tiny, 1)
+    run = engine.run(requests(["Once", "The", "x"], GREEDY))
+    next(run)
+    engine.cancel("2")
+    done = {event.id: event for event in run if isinstance(event, Completion)}
+    assert [done[id].finish_reason == "cancelled" for id in ("0", "1", "2")] == [False, False, True]
+
+
+def test_a_cancelled_text_keeps_what_was_held_back(engine: Engine) -> None:
+    sampling = Sampling(seed=6, max_new_tokens=30, min_new_tokens=30)
+    whole = one(engine, "Once", sampling).text
+    held = Sampling(seed=6, max_new_tokens=30, min_new_tokens=30, stop=(whole[:20] + "never",))
+    run = engine.run(requests(["Once"], held))
+    first = next(run)
+    engine.cancel("0")
+    *chunks, last = run
+    assert isinstance(last, Completion)
+    assert last.text
+    assert "".join(chunk.text for chunk in [first, *chunks]) == last.text
+
+
+def test_reading_may_stop_at_an_error_without_harm(make_tiny) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = make_tiny(tie_word_embeddings=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.wte.weight"][engine_token(folder, "!")] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    engine = built_in(folder, 2)
+    stopped = engine.run(requests(["a b c d e f g h!"], GREEDY))
+    next(stopped)
+    stopped.close()
+    sampling = Sampling(seed=2, max_new_tokens=9, bad_words=("!",))
+    done = completions(engine, requests(["x", "a b c d e f g h i j k"], sampling))
+    assert [c.error for c in done] == [None, None]
+
+
 def test_a_cancelled_id_can_be_used_again(engine: Engine) -> None:
     engine.cancel("0")
     assert one(engine, "Once", GREEDY).finish_reason != "cancelled"
@@ -282,6 +320,20 @@ def test_a_prompt_that_fills_max_length_is_refused(engine: Engine) -> None:
     assert "--max-length" in str(done.error)
 
 
+def test_a_prompt_is_cut_to_max_length_where_asked(engine: Engine) -> None:
+    done = one(engine, "a b c d e f g h", Sampling(max_length=4, greedy=True), "truncate-left")
+    assert (done.usage.prompt_tokens, done.error) == (2, None)
+    assert "--max-length" in done.notices[0]
+
+
+def test_megabytes_are_refused_without_tokenising_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(engine._tokenizer), "encode", lambda *_: pytest.fail("tokenised"))
+    done = one(engine, "word " * 500_000, GREEDY)
+    assert isinstance(done.error, BadInput)
+
+
 def test_a_refused_request_does_not_stop_the_others(engine: Engine) -> None:
     done = completions(engine, requests(["Once", "x " * 200, "The"], GREEDY))
     assert [c.finish_reason == "error" for c in done] == [False, True, False]
@@ -309,6 +361,21 @@ def test_logprobs_are_those_of_the_model(engine: Engine, tiny: Path) -> None:
 def test_a_bias_on_what_is_no_token_is_refused(engine: Engine) -> None:
     done = one(engine, "Once", Sampling(logit_bias=(("two words", 1.0),)))
     assert isinstance(done.error, UsageError)
+
+
+def test_non_finite_scores_end_a_beam_search(make_tiny) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = make_tiny()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.ln_f.weight"][:] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    done = one(through_transformers(folder), "Once", Sampling(num_beams=2))
+    assert isinstance(done.error, BadModel)
+
+
+def test_beams_are_refused_where_there_are_none(tiny: Path) -> None:
+    assert isinstance(one(built_in(tiny), "Once", Sampling(num_beams=2)).error, UsageError)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e38])

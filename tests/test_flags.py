@@ -217,7 +217,7 @@ def test_bad_environment_is_named(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPTCLI_TOP_P", "7")
-    assert "--top-p (GPTCLI_TOP_P is set)" in refuse(capfd)
+    assert "--top-p (or GPTCLI_TOP_P)" in refuse(capfd)
 
 
 def help_text(capfd: pytest.CaptureFixture[str], *args: str) -> str:

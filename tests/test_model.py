@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 import gptcli
-from gptcli import GptcliError, Sampling, load
+from gptcli import GptcliError, Load, Sampling, load
 from gptcli.errors import BadInput, MissingInput, UsageError
 
 
@@ -48,6 +50,43 @@ def test_a_prompt_that_does_not_fit_raises(tiny: Path) -> None:
 def test_stream_is_for_one_sequence(tiny: Path) -> None:
     with pytest.raises(UsageError):
         next(load(str(tiny)).stream("Once", Sampling(num_return_sequences=2)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Load(device="gpu"),
+        lambda: Load(dtype="int8"),
+        lambda: Sampling(max_new_tokens="5"),
+        lambda: Sampling(top_k=2.5),
+        lambda: Sampling(stop="the"),
+        lambda: Sampling(logit_bias=((" the", float("nan")),)),
+        lambda: Sampling(seed=True),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused(make) -> None:
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_generate_gives_one_text(tiny: Path) -> None:
+    with pytest.raises(UsageError):
+        load(str(tiny)).generate("Once", Sampling(num_return_sequences=2))
+
+
+def test_a_model_needs_a_slot(tiny: Path) -> None:
+    with pytest.raises(UsageError):
+        load(str(tiny), batch_size=0)
+
+
+def test_loading_in_threads_keeps_stderr(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    threads = [Thread(target=load, args=(str(tiny),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_failures_are_of_one_family() -> None:

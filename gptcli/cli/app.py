@@ -164,6 +164,5 @@ def _wants_json(args: Sequence[str]) -> bool:
         _asked(args, "--json")
         or any(_asked(args, f"--format={shape}") for shape in shapes)
         or any(pair[0] == "--format" and pair[1] in shapes for pair in pairwise(args))
-        or _switched_on("GPTCLI_JSON")
         or os.environ.get("GPTCLI_FORMAT") in shapes
     )

@@ -51,9 +51,9 @@ def environment_name(field_name: str) -> str:
 
 
 def known_as(flag: str) -> str:
-    """A flag as an error quotes it: with its environment variable where that is set."""
+    """A flag as an error quotes it: with its environment variable where that is set, too."""
     variable = environment_name(flag.removeprefix("--").replace("-", "_"))
-    return f"{flag} ({variable} is set)" if variable in os.environ else flag
+    return f"{flag} (or {variable})" if variable in os.environ else flag
 
 
 def _is_group(hint: Any) -> bool:
@@ -86,7 +86,7 @@ def _annotation(item: Field[Any], kind: Any, panel: str) -> Any:
             *spec.flags,
             help=_help(spec),
             metavar=spec.metavar,
-            envvar=environment_name(item.name),
+            envvar=None if spec.instead else environment_name(item.name),
             show_envvar=False,  # all have one: said once, below the help
             rich_help_panel=spec.panel or panel,
             parser=_parser(item, spec) if repeatable or spec.parse else None,

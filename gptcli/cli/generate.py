@@ -86,8 +86,6 @@ def generate(
 
 def _streamed(sampling: Sampling, output: Output) -> bool:
     """Whether text is written as it is made. Raises UsageError for a bad combination."""
-    if output.json and output.format not in ("text", "json"):
-        raise UsageError("--json", f"it excludes --format {output.format}", "Give one of them.")
     if sampling.logprobs is not None and output.shape not in ("json", "jsonl"):
         raise UsageError("--logprobs", f"{output.shape} cannot hold them", "Add --format json.")
     obstacles = [
