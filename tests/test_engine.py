@@ -190,6 +190,18 @@ def test_a_request_can_be_cancelled_before_it_is_pulled(tiny: Path) -> None:
     assert [done[id].finish_reason == "cancelled" for id in ("0", "1", "2")] == [False, False, True]
 
 
+def test_a_run_can_be_cancelled_after_another_has_ended(engine: Engine) -> None:
+    long = Sampling(greedy=True, max_new_tokens=40, min_new_tokens=40)
+    first, second = (engine.run(requests(["Once"], long)) for _ in range(2))
+    next(first)
+    next(second)
+    second.close()
+    engine.cancel("0")
+    *_, last = first
+    assert isinstance(last, Completion)
+    assert last.finish_reason == "cancelled"
+
+
 def test_a_cancelled_text_keeps_what_was_held_back(engine: Engine) -> None:
     sampling = Sampling(seed=6, max_new_tokens=30, min_new_tokens=30)
     whole = one(engine, "Once", sampling).text

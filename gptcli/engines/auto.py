@@ -88,7 +88,8 @@ class AutoEngine:
                 else:
                     yield from self._stream(job, cancelled)
         finally:
-            self._open.remove(cancelled)
+            # Not remove(), which would take any equal set.
+            self._open = [other for other in self._open if other is not cancelled]
 
     def _stream(self, job: Job, cancelled: set[str]) -> Iterator[Event]:
         """Write the job's sequences step by step."""
