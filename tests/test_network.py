@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
+from gptcli.architecture import Activation
 from gptcli.engines.network import Cache, Segment, decode, prefill
 from gptcli.engines.weights import Weights
 from gptcli.preflight import inspect
@@ -69,19 +71,7 @@ def assert_like_transformers(folder: Path, dtype: torch.dtype = torch.float32) -
         {"scale_attn_by_inverse_layer_idx": True},
         {"reorder_and_upcast_attn": True},
         {"tie_word_embeddings": False},
-        *(
-            {"activation_function": name}
-            for name in (
-                "gelu",
-                "gelu_pytorch_tanh",
-                "gelu_fast",
-                "quick_gelu",
-                "relu",
-                "silu",
-                "swish",
-                "tanh",
-            )
-        ),
+        *({"activation_function": name} for name in get_args(Activation)),
     ],
     ids=lambda changes: "-".join(f"{key}={value}" for key, value in changes.items()) or "plain",
 )
