@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gptcli.checkpoints import resolve
 from gptcli.engines import Engine, open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Load, Sampling
@@ -28,7 +27,7 @@ from gptcli.results import Completion, Request
 from gptcli.specs import Options, option
 
 SLOTS = 16
-REHEARSAL = "import sys; from gptcli.bench import rehearse; rehearse(sys.argv[1])"
+REHEARSAL = "from gptcli.bench import Load, rehearse; rehearse({load!r})"
 SENTENCE = "It was a dark night and the old king sat by the fire with his three sons . "
 
 
@@ -88,12 +87,12 @@ def measure(load: Load, bench: Bench) -> Iterator[Figure]:
     """Every figure in turn.
 
     First whole processes, wall seconds and peak memory, then decoding in this process; each after a
-    run to warm up. Raises what opening the model raises.
+    run to warm up. `load.model` is a folder. Raises what opening the model raises.
     """
-    folder, runs = resolve(load).folder, bench.runs
-    yield from _cold(folder, bench.against, runs)
+    runs = bench.runs
+    yield from _cold(load, bench.against, runs)
     engine = open_engine(load, SLOTS)
-    peer = PEERS[bench.against](folder) if bench.against else None
+    peer = PEERS[bench.against](Path(str(load.model))) if bench.against else None
     for name, work in workloads().items():
         ours, theirs = [], []
         for run in range(runs + 1):
@@ -128,9 +127,9 @@ def _write(engine: Engine, work: Sequence[Work]) -> None:
             raise event.error
 
 
-def rehearse(folder: str) -> None:
+def rehearse(load: Load) -> None:
     """Run the mixed rows once: a process whose memory is measured from outside."""
-    _write(open_engine(Load(model=folder), SLOTS), workloads()["64 mixed rows"])
+    _write(open_engine(load, SLOTS), workloads()["64 mixed rows"])
 
 
 def _write_peer(peer: Peer, work: Sequence[Work]) -> None:
@@ -139,11 +138,15 @@ def _write_peer(peer: Peer, work: Sequence[Work]) -> None:
         peer.write(work[begin : begin + SLOTS])
 
 
-def _cold(folder: Path, against: str | None, runs: int) -> Iterator[Figure]:
+def _cold(load: Load, against: str | None, runs: int) -> Iterator[Figure]:
     """Whole processes that write one token: wall time and peak resident memory."""
     ours = [sys.executable, "-m", "gptcli", "generate", "--offline", "--greedy"]
-    ours += ["--max-new-tokens", "1", "--model", str(folder), SENTENCE]
-    theirs = [sys.executable, "-c", PEERS[against].cold, str(folder), SENTENCE] if against else None
+    ours += ["--max-new-tokens", "1", "--device", load.device, "--dtype", load.dtype]
+    ours += ["--threads", str(load.threads)] if load.threads else []
+    ours += ["--model", str(load.model), SENTENCE]
+    theirs = (
+        [sys.executable, "-c", PEERS[against].cold, str(load.model), SENTENCE] if against else None
+    )
     times: list[list[float]] = [[], []]
     memory: list[list[float]] = [[], []]
     for run in range(runs + 1):
@@ -154,7 +157,7 @@ def _cold(folder: Path, against: str | None, runs: int) -> Iterator[Figure]:
                 memory[who].append(megabytes)
     yield Figure("cold process to 1 token", "s", tuple(times[0]), tuple(times[1]))
     yield Figure("peak memory of that process", "MB", tuple(memory[0]), tuple(memory[1]))
-    _, peak = _process([sys.executable, "-c", REHEARSAL, str(folder)])
+    _, peak = _process([sys.executable, "-c", REHEARSAL.format(load=load)])
     yield Figure(f"peak memory, 64 mixed rows in {SLOTS} slots", "MB", (peak,))
 
 

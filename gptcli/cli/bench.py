@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from gptcli.bench import Bench, measure
+from gptcli.checkpoints import resolve
 from gptcli.cli import render, streams
 from gptcli.cli.sink import opened
 from gptcli.options import Load, Output, Talk
@@ -15,6 +17,10 @@ def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
 
     Each figure is a median; with --against, of pairs of runs in turn. Close other programs first.
     """
+    found = resolve(load)
+    for notice in () if talk.quiet else found.notices:
+        streams.note(notice)
+    load = replace(load, model=str(found.folder), revision=None)
     with opened(Output()) as out:
         figures = []
         for figure in measure(load, bench):
