@@ -27,6 +27,7 @@ from gptcli.names import (
     did_you_mean,
 )
 from gptcli.options import Load
+from gptcli.vocabulary import SUFFICIENT
 
 BUNDLE = Path(__file__).parent / "bundled" / BUNDLED
 MAIN = "main"
@@ -93,9 +94,8 @@ def find_cached(repo_id: str, revision: str = MAIN) -> Checkpoint | None:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a configuration, a tokenizer, and all of its weights' files."""
-    tokenizer = ("tokenizer.json",), ("vocab.json", "merges.txt")
     if not (folder / "config.json").exists() or not any(
-        all((folder / name).exists() for name in names) for names in tokenizer
+        all((folder / name).exists() for name in names) for names in SUFFICIENT
     ):
         return False
     return all((folder / name).exists() for name in _weights(folder))

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, TypeVar
 from gptcli.errors import BadModel, CannotCreate, GptcliError, Unavailable, WriteFailed
 from gptcli.headers import CONVERT, INDEX, SINGLE
 from gptcli.names import COMMIT, did_you_mean
+from gptcli.vocabulary import SUFFICIENT
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 REACH_SECONDS = 3.0  # for the first answer of the Hub, name resolution included
-TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 SMALL_FILES = {
     "config.json",
     "generation_config.json",
@@ -113,7 +113,7 @@ def choose_files(names: set[str], repo_id: str) -> list[str]:
         raise BadModel(
             repo_id, f"no {SINGLE} in the repository, so nothing was downloaded", CONVERT
         )
-    if not any(files <= names for files in TOKENIZERS):
+    if not any(files <= names for files in SUFFICIENT):
         raise BadModel(repo_id, "no tokenizer.json, nor vocab.json and merges.txt", _other(repo_id))
     return sorted(chosen)
 

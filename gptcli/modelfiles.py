@@ -53,15 +53,21 @@ def open_regular(file: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def read_bytes(file: Path, limit: int) -> bytes:
+    """All of a regular file. Raises BadModel above `limit` bytes, MissingInput if unreadable."""
+    with open_regular(file) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise corrupt(file, f"larger than {limit} bytes")
+    return data
+
+
 def read_object(file: Path, limit: int = SMALL) -> Object:
     """Read a JSON object from a file of at most `limit` bytes.
 
     Raises BadModel, naming the file and the rule, and MissingInput where it cannot be read.
     """
-    with open_regular(file) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise corrupt(file, f"larger than {limit} bytes")
+    data = read_bytes(file, limit)
     try:
         return parse_object(data)
     except ValueError as error:

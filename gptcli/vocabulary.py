@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.errors import BadModel
-from gptcli.modelfiles import Object, corrupt, open_regular, read_object
+from gptcli.modelfiles import Object, corrupt, read_bytes, read_object
 
 if TYPE_CHECKING:
     import tokenizers
 
 JSON, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+SUFFICIENT = {JSON}, {VOCABULARY, MERGES}  # either set of files is a tokenizer
 LARGEST = 2**27  # bytes of a tokenizer file; the largest in use have about 2^25
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
@@ -33,7 +34,7 @@ def build(folder: Path) -> tuple[tokenizers.Tokenizer, int | None]:
 
     roles = _roles(folder)
     if (folder / JSON).exists():
-        raw = tokenizers.Tokenizer.from_buffer(_read(folder / JSON))
+        raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, LARGEST))
         raw.no_padding()
         raw.no_truncation()
     else:
@@ -66,14 +67,6 @@ def bytes_of(token: str) -> bytes:
         return bytes(map(BYTES.__getitem__, token))
     except KeyError:
         return token.encode()
-
-
-def _read(file: Path) -> bytes:
-    with open_regular(file) as stream:
-        data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise corrupt(file, f"larger than {LARGEST} bytes")
-    return data
 
 
 def _from_vocabulary(folder: Path, roles: Object) -> tokenizers.Tokenizer:
@@ -112,7 +105,7 @@ def _vocabulary(file: Path) -> dict[str, int]:
 
 def _merges(file: Path) -> list[tuple[str, str]]:
     try:
-        lines = _read(file).decode().split("\n")
+        lines = read_bytes(file, LARGEST).decode().split("\n")
     except UnicodeDecodeError as error:
         raise corrupt(file, f"invalid UTF-8 at byte {error.start}") from None
     pairs = []

@@ -96,7 +96,7 @@ class Sink:
             self._move = None
 
     def _send(self, text: str) -> None:
-        # A lone surrogate becomes \udXXX: legible in text, and in JSON the proper escape.
+        # A lone surrogate becomes an escape: legible in text, and in JSON the proper one.
         rest = text.encode("utf-8", "backslashreplace")
         while rest:
             try:

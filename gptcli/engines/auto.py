@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from gptcli.checkpoints import Checkpoint
 from gptcli.engines.sequences import Job, Sequence, accept
-from gptcli.engines.steps import advance, not_finite
+from gptcli.engines.steps import IDLE, advance, not_finite
 from gptcli.errors import BadModel
 from gptcli.preflight import Manifest
 from gptcli.results import Completion, Event, ModelInfo, Request
@@ -30,7 +30,6 @@ from gptcli.tokenization import Tokenizer, check_vocabulary
 
 CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
 UNKNOWN_CONTEXT = 2048
-IDLE = 0.002  # seconds between two looks for a request when there is none
 
 
 class AutoEngine:

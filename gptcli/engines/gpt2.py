@@ -17,7 +17,7 @@ from torch import Tensor
 from gptcli.engines.network import Cache, decode, prefill
 from gptcli.engines.sequences import Sequence, accept
 from gptcli.engines.slots import Batch
-from gptcli.engines.steps import advance
+from gptcli.engines.steps import IDLE, advance
 from gptcli.engines.weights import Weights
 from gptcli.results import Completion, Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer
@@ -26,7 +26,6 @@ PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which boun
 # Packing a matrix costs about as much as this many one-row steps gain by it; with more rows it pays
 # at once. The first is for the head, the second for the blocks.
 PATIENCE = 16, 64
-IDLE = 0.002  # seconds between two looks for a request when there is nothing else to do
 
 
 class GPT2Engine:

@@ -170,7 +170,7 @@ def decode(weights: Weights, cache: Cache, tokens: Sequence[int], lengths: Seque
     positions = torch.tensor(lengths, device=device)
     where = torch.arange(rows, device=device) * cache.length + positions
     groups = _groups(lengths)
-    masks = [_mask(positions[first:last], max(lengths[first:last]) + 1) for first, last in groups]
+    masks = [_mask(lengths[first:last], positions[first:last]) for first, last in groups]
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
         cache.write(layer, where, kv)
@@ -204,8 +204,10 @@ def _groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return [(row, row + 1) for row in range(rows)]
 
 
-def _mask(positions: Tensor, total: int) -> Tensor | None:
-    """(B, 1, 1, total), true where a slot holds a token; None if all are equally long."""
-    if positions.numel() == 1 or bool((positions == positions[0]).all()):
+def _mask(lengths: Sequence[int], positions: Tensor) -> Tensor | None:
+    """(B, 1, 1, longest + 1), true where a slot holds a token; None if all are equally long."""
+    longest = max(lengths)
+    if min(lengths) == longest:
         return None
-    return (torch.arange(total, device=positions.device) <= positions[:, None])[:, None, None]
+    places = torch.arange(longest + 1, device=positions.device)
+    return (places <= positions[:, None])[:, None, None]

@@ -15,6 +15,8 @@ from gptcli.errors import BadModel
 from gptcli.results import Alternative, Event, TokenLogprob
 from gptcli.tokenization import Tokenizer
 
+IDLE = 0.002  # seconds between two looks for a request when there is nothing else to do
+
 
 def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
     """Choose the next token of each row from its logits, float32 (B, vocab), changed in place.
