@@ -7,6 +7,7 @@ dictionaries of `to_dict()` are the JSON of the command line, their keys pinned 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from gptcli.errors import GptcliError
@@ -19,12 +20,17 @@ caller did; `error`: see `Completion.error`."""
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Continue `prompt`; `sampling.num_return_sequences` completions come back under `id`."""
+    """Continue `prompt`; `sampling.num_return_sequences` completions come back under `id`.
+
+    With `choices` nothing is written: one Score comes back, of how likely each of these texts is
+    as the continuation. A choice is encoded by itself, so most begin with a space.
+    """
 
     id: str
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     on_overflow: Overflow = "error"
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,15 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Token counts, as OpenAI names them."""
+    """Token counts, as OpenAI names them.
+
+    `cached_tokens`, those of the prompt that did not have to be computed, depend on what ran
+    before: they are no part of the JSON, which says the same each time.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """With the total."""
@@ -121,7 +132,36 @@ class Completion:
         return shown
 
 
-Event = Chunk | Completion
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a given text is as a continuation: natural log-probabilities, one a token."""
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """The log-probability of the whole text."""
+        return sum(self.logprobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The answer to a request with `choices`: a Likelihood for each, in their order."""
+
+    id: str
+    prompt: str
+    choices: tuple[Likelihood, ...]
+    usage: Usage
+    model: str
+    revision: str | None
+    truncated: int = 0  # tokens of the prompt that were cut to fit the context
+    error: GptcliError | None = None
+    notices: tuple[str, ...] = ()
+
+
+Event = Chunk | Completion | Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +177,4 @@ class ModelInfo:
     dtype: str
     device: str
     notices: tuple[str, ...] = ()
+    folder: Path | None = None  # where its files are

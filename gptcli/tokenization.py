@@ -57,13 +57,14 @@ class Tokenizer:
             return sys.maxsize
         return max(map(len, self.raw.get_vocab(with_added_tokens=True)))
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, bare: bool = False) -> list[int]:
         """Token ids of a text; the text of a special token gives that token, as in transformers.
 
+        Some tokenizers put a token of their own before a text (GPT-2's does not): not if `bare`.
         Raises BadInput for lone surrogates and BadModel where the tokenizer fails on this text.
         """
         try:
-            ids = self.raw.encode(text).ids
+            ids = self.raw.encode(text, add_special_tokens=not bare).ids
         except TypeError:
             raise BadInput(
                 "the text cannot be encoded", "it holds a lone surrogate", "Give valid Unicode"

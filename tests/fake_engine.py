@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from gptcli import engines
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Load
-from gptcli.results import Chunk, Completion, Event, ModelInfo, Request, Usage
+from gptcli.results import (
+    Chunk,
+    Completion,
+    Event,
+    Likelihood,
+    ModelInfo,
+    Request,
+    Score,
+    Usage,
+)
 
 INFO = ModelInfo(
     name="fake",
@@ -31,34 +41,64 @@ INFO = ModelInfo(
 
 @dataclass
 class FakeEngine:
-    """Sequences finish in reverse order, so that whoever needs them in order must sort."""
+    """Sequences finish in reverse order, so that whoever needs them in order must sort.
+
+    `reply` gives the text for a request in place of the script, `liking` the log-probability of a
+    choice; a token is four characters.
+    """
 
     script: tuple[str, ...] = (" there", " was")
     pause: float = 0.0
     error: GptcliError | None = None
     info: ModelInfo = INFO
     asked: list[Request] | None = None
+    reply: Callable[[Request], str] | None = None
+    liking: Callable[[Request, str], float] = lambda request, choice: -float(len(choice))
+    cancelled: set[str] = field(default_factory=set)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         for request in requests:
-            assert request is not None
+            if request is None:
+                continue
             if self.asked is not None:
                 self.asked.append(request)
+            if request.choices:
+                yield self._score(request)
+                continue
             for index in reversed(range(request.sampling.num_return_sequences)):
                 yield from self._sequence(request, index)
 
+    def _score(self, request: Request) -> Score:
+        choices = (Likelihood(c, (1,), (self.liking(request, c),)) for c in request.choices)
+        return Score(
+            id=request.id,
+            prompt=request.prompt,
+            choices=() if self.error else tuple(choices),
+            usage=Usage(prompt_tokens=self.count(request.prompt), completion_tokens=0),
+            model="fake",
+            revision=None,
+            error=self.error,
+        )
+
     def _sequence(self, request: Request, index: int) -> Iterator[Event]:
-        for text in () if self.error else self.script:
+        script = (
+            self.script if self.reply is None else re.findall(".{1,4}", self.reply(request), re.S)
+        )
+        written = ""
+        for text in () if self.error else script:
+            if request.id in self.cancelled:
+                break
             time.sleep(self.pause)
+            written += text
             yield Chunk(id=request.id, index=index, text=text, tokens=(1,))
         done = Completion(
             id=request.id,
             index=index,
             prompt=request.prompt,
-            text="".join(self.script),
-            tokens=(1,) * len(self.script),
-            finish_reason="length",
-            usage=Usage(prompt_tokens=2, completion_tokens=len(self.script)),
+            text=written,
+            tokens=(1,) * len(script),
+            finish_reason="cancelled" if request.id in self.cancelled else "length",
+            usage=Usage(prompt_tokens=2, completion_tokens=len(script)),
             seed=7,
             model="fake",
             revision=None,
@@ -67,8 +107,11 @@ class FakeEngine:
             replace(done, text="", finish_reason="error", error=self.error) if self.error else done
         )
 
+    def count(self, text: str) -> int:
+        return -(-len(text) // 4)
+
     def cancel(self, id: str) -> None:
-        """Nothing to cancel."""
+        self.cancelled.add(id)
 
 
 def failing(why: str = "prompt too long") -> FakeEngine:

@@ -36,8 +36,12 @@ class Engine(Protocol):
 
         Requests are pulled only when a slot is free; None stands for "none right now", and is
         asked again soon. A request that cannot be served gives a Completion with `error`, and the
-        others go on.
+        others go on. A request with choices gives a Score, with `error` likewise.
         """
+        ...
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
         ...
 
     def cancel(self, id: str) -> None:
@@ -83,8 +87,9 @@ def open_engine(
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         notices=checkpoint.notices + manifest.notices,
+        folder=checkpoint.folder,
     )
-    return GPT2Engine(weights, tokenizer.result(), info, batch_size)
+    return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache)
 
 
 def _in_background(checkpoint: Checkpoint, manifest: Manifest) -> Future[Tokenizer]:

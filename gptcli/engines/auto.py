@@ -21,11 +21,12 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from gptcli.checkpoints import Checkpoint
+from gptcli.engines.measures import Measure, likelihoods
 from gptcli.engines.sequences import Job, Sequence, accept
 from gptcli.engines.steps import IDLE, advance, not_finite
 from gptcli.errors import BadModel
 from gptcli.preflight import Manifest
-from gptcli.results import Completion, Event, ModelInfo, Request
+from gptcli.results import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer, check_vocabulary
 
 CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
@@ -63,7 +64,12 @@ class AutoEngine:
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
             notices=checkpoint.notices + manifest.notices + assumed,
+            folder=checkpoint.folder,
         )
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self._tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
         """End the request `id`; a beam search is not interrupted. See `gptcli.engines.Engine`."""
@@ -80,8 +86,10 @@ class AutoEngine:
                     sleep(IDLE)
                     continue
                 job = accept(request, self._tokenizer, self.info, self._eos, beams=True)
-                if isinstance(job, Completion):
+                if not isinstance(job, Job):
                     yield job
+                elif job.choices:
+                    yield from self._score(job)
                 elif request.sampling.num_beams > 1:
                     yield from self._search(job)
                 else:
@@ -121,6 +129,16 @@ class AutoEngine:
             steps.abandoned = True
             worker.join()
 
+    def _score(self, job: Job) -> Iterator[Event]:
+        """Score the job's choices, each after the whole prompt: no cache is shared here."""
+        measure = Measure(job)
+        for ids in job.choices:
+            tokens = torch.tensor([[*job.prompt, *ids[:-1]]], device=self._model.device)
+            with torch.inference_mode(), quiet():
+                logits = self._model(tokens, use_cache=False).logits[0, len(job.prompt) - 1 :]
+            measure.logprobs.append(likelihoods(logits.float(), list(ids)))
+        yield from measure.finished()
+
     def _search(self, job: Job) -> Iterator[Event]:
         """Beam search: the best sequences at once, each as if written in one step."""
         sampling, rules = job.request.sampling, job.rules
@@ -143,7 +161,7 @@ class AutoEngine:
         def check(input_ids: Tensor, scores: Tensor) -> Tensor:
             """A logits processor that changes nothing."""
             if scores.isnan().any():
-                raise not_finite(rows[0])
+                raise not_finite(self.info.name, 1)
             return scores
 
         try:

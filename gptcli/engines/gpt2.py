@@ -9,20 +9,23 @@ a finished one leaves its slot to the next request at once. Beam search and othe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from time import sleep
 
 import torch
 from torch import Tensor
 
+from gptcli.engines.measures import Branch, Measure, likelihoods, packed
 from gptcli.engines.network import Cache, decode, prefill
-from gptcli.engines.sequences import Sequence, accept
+from gptcli.engines.sequences import Job, Sequence, accept
 from gptcli.engines.slots import Batch
 from gptcli.engines.steps import IDLE, advance
 from gptcli.engines.weights import Weights
-from gptcli.results import Completion, Event, ModelInfo, Request
+from gptcli.results import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer
 
 PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
+BRANCH_TOKENS = 256  # choices likewise; these need all their logits
 # Packing a matrix costs about as much as this many one-row steps gain by it; with more rows it pays
 # at once. The first is for the head, the second for the blocks.
 PATIENCE = 16, 64
@@ -31,13 +34,25 @@ PATIENCE = 16, 64
 class GPT2Engine:
     """GPT-2 on one device with `slots` sequences in flight; see `gptcli.engines.Engine`."""
 
-    def __init__(self, weights: Weights, tokenizer: Tokenizer, info: ModelInfo, slots: int) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        tokenizer: Tokenizer,
+        info: ModelInfo,
+        slots: int,
+        prefix_cache: bool = True,
+    ) -> None:
         self.info = info
+        self._reuse = prefix_cache
         self._weights, self._tokenizer, self._slots = weights, tokenizer, slots
         self._eos = weights.config.eos_token_ids
         self._steps = 0
         self._open: list[Batch] = []  # runs under way
         self._cache: Cache | None = None  # kept between runs
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self._tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
         """End the request `id`; see `gptcli.engines.Engine.cancel`."""
@@ -47,7 +62,7 @@ class GPT2Engine:
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request; see `gptcli.engines.Engine.run`."""
         cache, self._cache = self._cache or self._new_cache(), None
-        batch = Batch(cache)
+        batch = Batch(cache, self._reuse)
         self._open.append(batch)
         source: Iterator[Request | None] | None = iter(requests)
         try:
@@ -82,26 +97,58 @@ class GPT2Engine:
             if request is None:
                 return
             job = accept(request, self._tokenizer, self.info, self._eos, beams=False)
-            if isinstance(job, Completion):
+            if not isinstance(job, Job):
                 yield job
+            elif job.choices:
+                batch.waiting.append(Measure(job))
             else:
                 batch.waiting.extend(job.sequences())
 
     def _begin(self, batch: Batch) -> Iterator[Event]:
-        """Give free slots to waiting sequences and write the first token of each."""
+        """Give free slots to what is waiting: score it, or write the first token of each."""
         while batch.waiting and batch.free:
             admission = batch.admit(PREFILL_TOKENS)
-            if admission.prompts:
-                segments = [segment for segment, _ in admission.prompts]
-                jobs = [job for _, job in admission.prompts]
-                tokens = [token for job in jobs for token in job.prompt]
-                logits = prefill(self._weights, batch.cache, segments, tokens)
-                batch.first_logits.update(zip(jobs, logits, strict=True))
             for source, target, length in admission.copies:
                 batch.cache.copy(source, target, length)
-            first = [batch.first_logits[row.job] for row in admission.rows]
+            if admission.prompts:
+                segments, jobs = zip(*admission.prompts, strict=True)
+                new = [job.prompt[segment.start :] for segment, job in admission.prompts]
+                logits = prefill(self._weights, batch.cache, segments, list(chain(*new)))
+                batch.first_logits.update(zip(jobs, logits, strict=True))
+                for segment, job in admission.prompts:
+                    batch.cache.held[segment.slot] = list(job.prompt)
+            first = [batch.first_logits[item.job] for item, _ in admission.items]
             batch.forget()
-            yield from self._write(batch, admission.rows, torch.stack(first))
+            begun = list(zip(admission.items, first, strict=True))
+            measures = [(m, slot, x) for (m, slot), x in begun if isinstance(m, Measure)]
+            yield from self._score(batch, measures)
+            rows = [(row, x) for (row, _), x in begun if isinstance(row, Sequence)]
+            if rows:
+                written = [row for row, _ in rows]
+                yield from self._write(batch, written, torch.stack([x for _, x in rows]))
+
+    def _score(self, batch: Batch, measures: list[tuple[Measure, int, Tensor]]) -> Iterator[Event]:
+        """Score choices whose prompts are in the cache; their slots are free again."""
+        for measure, _, logits in measures:
+            measure.begin(logits)
+        branches = [
+            Branch(measure, slot, place)
+            for measure, slot, _ in measures
+            for place, ids in enumerate(measure.job.choices)
+            if len(ids) > 1
+        ]
+        for few in packed(branches, BRANCH_TOKENS):
+            tokens = [token for branch in few for token in branch.ids[:-1]]
+            segments = [branch.segment for branch in few]
+            logits = prefill(self._weights, batch.cache, segments, tokens, every=True)
+            targets = [token for branch in few for token in branch.ids[1:]]
+            scored = iter(likelihoods(logits, targets))
+            for branch in few:
+                branch.measure.logprobs[branch.place] += islice(scored, branch.segment.length)
+        for measure, _, _ in measures:
+            batch.leave(measure)
+        for measure, _, _ in measures:
+            yield from measure.finished()
 
     def _step(self, batch: Batch) -> Iterator[Event]:
         """Write one more token to every sequence in flight."""
@@ -115,6 +162,8 @@ class GPT2Engine:
         tokens = [row.tokens[-1] for row in rows]
         lengths = [row.length - 1 for row in rows]
         logits = decode(self._weights, batch.cache, tokens, lengths)
+        for slot, token in enumerate(tokens):
+            batch.cache.held[slot].append(token)
         yield from self._write(batch, rows, logits)
 
     def _write(self, batch: Batch, rows: list[Sequence], logits: Tensor) -> Iterator[Event]:

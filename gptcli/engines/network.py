@@ -13,6 +13,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,8 @@ class Cache:
     """Keys and values of up to `slots` sequences of up to n_positions tokens.
 
     kv: (layers, slots, T, 2C), a token's key and value side by side; zero where nothing was
-    written: what lies behind a shorter row's end is masked, but 0 x NaN would not be.
+    written: what lies behind a shorter row's end is masked, but 0 x NaN would not be. `held`: the
+    tokens whose keys and values each slot begins with; they stay when a sequence has left.
     """
 
     def __init__(
@@ -59,16 +61,24 @@ class Cache:
         shape = (config.n_layer, slots, config.n_positions, 2 * config.n_embd)
         self.kv = _zeros(shape, device, dtype)
         self.slots, self.length = slots, config.n_positions
+        self.held: list[list[int]] = [[] for _ in range(slots)]
         self.heads = config.n_head
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let slot `target` begin with the first `length` tokens of slot `source`."""
         self.kv[:, target, :length] = self.kv[:, source, :length]
+        self.held[target] = self.held[source][:length]
 
     def clear(self, slot: int) -> None:
         """Forget a slot whose numbers are not finite."""
         self.kv[:, slot] = 0
+        self.held[slot] = []
+
+    def put(self, layer: int, segment: Segment, kv: Tensor) -> None:
+        """Store kv (T, 2C) of one layer for a segment."""
+        end = segment.start + segment.length
+        self.kv[layer, segment.slot, segment.start : end] = kv
 
     def write(self, layer: int, where: Tensor, kv: Tensor) -> None:
         """Store kv (N, 2C) of one layer at the flat places `where` = slot * T + position, (N,)."""
@@ -118,40 +128,51 @@ def forward(weights: Weights, tokens: Tensor, positions: Tensor, attend: Attend)
 
 @torch.inference_mode()
 def prefill(
-    weights: Weights, cache: Cache, segments: Sequence[Segment], tokens: Sequence[int]
+    weights: Weights,
+    cache: Cache,
+    segments: Sequence[Segment],
+    tokens: Sequence[int],
+    every: bool = False,
 ) -> Tensor:
     """Run the segments' tokens, (N,) in their order, and return each one's last logits, (S, vocab).
 
     Each segment attends to its own slot alone: what the cache holds before `start`, and itself.
+    Segments may share a slot and a start: each is alone with what is before, and the last stays in
+    the cache. With `every`, the logits of all tokens come back, (N, vocab).
     """
     device = weights.device
     positions = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments]).to(device)
-    lengths = torch.tensor([s.length for s in segments], device=device)
-    slots = torch.tensor([s.slot for s in segments], device=device).repeat_interleave(lengths)
-    where = slots * cache.length + positions
-    ends = lengths.cumsum(0) - 1
+    ends = list(accumulate(segment.length for segment in segments))
+    masks = [_continuing(segment, device) for segment in segments]
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        cache.write(layer, where, kv)
-        out, begin = torch.empty_like(q), 0
-        for segment in segments:
-            end = begin + segment.length
-            out[begin:end] = _attend_segment(cache, layer, segment, q[begin:end])
-            begin = end
+        out = torch.empty_like(q)
+        for segment, end, mask in zip(segments, ends, masks, strict=True):
+            own = slice(end - segment.length, end)
+            cache.put(layer, segment, kv[own])
+            out[own] = _attend_segment(cache, layer, segment, q[own], mask)
         return out
 
     x = forward(weights, torch.tensor(tokens, device=device), positions, attend)
-    return weights.head(x[ends]).float()
+    if not every:
+        x = x[torch.tensor(ends, device=device) - 1]
+    return weights.head(x).float()
 
 
-def _attend_segment(cache: Cache, layer: int, segment: Segment, q: Tensor) -> Tensor:
+def _continuing(segment: Segment, device: torch.device) -> Tensor | None:
+    """(T, start + T), true where a token may look; None where that needs no saying."""
+    if segment.start == 0 or segment.length == 1:
+        return None
+    shape = (segment.length, segment.start + segment.length)
+    return torch.ones(shape, dtype=torch.bool, device=device).tril(segment.start)
+
+
+def _attend_segment(
+    cache: Cache, layer: int, segment: Segment, q: Tensor, mask: Tensor | None
+) -> Tensor:
     """Causal attention of one segment's queries, (T, C) -> (T, C)."""
     slot, total = segment.slot, segment.start + segment.length
     k, v = cache.read(layer, slot, slot + 1, total)
-    mask = None
-    if segment.start and segment.length > 1:
-        shape = (segment.length, total)
-        mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(segment.start)
     out = F.scaled_dot_product_attention(
         split_heads(q[None], cache.heads),
         k,

@@ -22,6 +22,7 @@ from gptcli.results import (
     FinishReason,
     ModelInfo,
     Request,
+    Score,
     TokenLogprob,
     Usage,
 )
@@ -41,6 +42,7 @@ class Job:
     seed: int
     rules: Rules
     notices: tuple[str, ...] = ()
+    choices: tuple[tuple[int, ...], ...] = ()  # to be scored, instead of writing
 
     def sequences(self) -> Iterator[Sequence]:
         """The sequences asked for, not yet begun."""
@@ -50,8 +52,8 @@ class Job:
 
 def accept(
     request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
-) -> Job | Completion:
-    """The request made ready, or the completion that says why it cannot be.
+) -> Job | Completion | Score:
+    """The request made ready, or the event that says why it cannot be.
 
     `beams`: whether the engine can do beam search.
     """
@@ -62,6 +64,16 @@ def accept(
             )
         return prepare(request, tokenizer, info, eos)
     except GptcliError as error:
+        if request.choices:
+            return Score(
+                id=request.id,
+                prompt=request.prompt,
+                choices=(),
+                usage=Usage(prompt_tokens=0, completion_tokens=0),
+                model=info.name,
+                revision=info.revision,
+                error=error,
+            )
         return Completion(
             id=request.id,
             index=0,
@@ -84,7 +96,12 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
     BadInput for a prompt that does not fit, UsageError for a bias on what is no token.
     """
     sampling = request.sampling
-    limit = min(info.context, sampling.max_length or info.context)
+    choices = _encoded(request, tokenizer, info)
+    if choices:
+        # The last token of a choice is predicted, not read; of one token, nothing is.
+        limit = info.context + 2 - max(map(len, choices))
+    else:
+        limit = min(info.context, sampling.max_length or info.context)
     if request.on_overflow == "error":
         _refuse_by_size(request, tokenizer, limit, info)
     tokens = tokenizer.encode(request.prompt) or [eos[0] if eos else 0]
@@ -105,12 +122,31 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
         rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
         notices=tuple(notices),
+        choices=choices,
     )
+
+
+def _encoded(
+    request: Request, tokenizer: Tokenizer, info: ModelInfo
+) -> tuple[tuple[int, ...], ...]:
+    """The tokens of a request's choices. Raises BadInput for one that is empty or too long."""
+    choices = tuple(tuple(tokenizer.encode(text, bare=True)) for text in request.choices)
+    for text, ids in zip(request.choices, choices, strict=True):
+        if not ids:
+            raise BadInput("choice", "it is empty", "Give at least one character")
+        if len(ids) > info.context:
+            shown = text[:30] + "..." if len(text) > 30 else text
+            raise BadInput(
+                f"choice {shown!r}",
+                f"it has {len(ids)} tokens, but the context of {info.name} is {info.context}",
+                "Shorten it",
+            )
+    return choices
 
 
 def _fitted(request: Request, tokens: list[int], limit: int, info: ModelInfo) -> list[int]:
     """Cut a prompt so that the new tokens asked for, or half the limit, still fit."""
-    wanted = request.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
+    wanted = 1 if request.choices else request.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
     keep = limit - min(wanted, limit // 2)
     if request.on_overflow == "error" or keep == limit:
         raise _too_long(f"{len(tokens)} tokens", limit, info)
@@ -148,6 +184,7 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     error: GptcliError | None = None
+    cached: int = 0  # tokens of the prompt that did not have to be computed
 
     def __post_init__(self) -> None:
         job = self.job
@@ -221,7 +258,11 @@ class Sequence:
             text=self._stream.text,
             tokens=tuple(self.tokens),
             finish_reason=self.finish_reason or "error",
-            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=len(self.tokens)),
+            usage=Usage(
+                prompt_tokens=len(job.prompt),
+                completion_tokens=len(self.tokens),
+                cached_tokens=self.cached,
+            ),
             seed=job.seed,
             model=job.info.name,
             revision=job.info.revision,

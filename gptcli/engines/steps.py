@@ -30,7 +30,7 @@ def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
     tokens = sample(logits, [row.row for row in rows])
     for place, (row, token, top) in enumerate(zip(rows, tokens, wanted, strict=True)):
         if not sound[place]:
-            yield from row.fail(not_finite(row))
+            yield from row.fail(not_finite(row.job.info.name, len(row.tokens) + 1))
             continue
         logprob = None
         if top is not None:
@@ -49,11 +49,11 @@ def _named(token: int, scored: Scored, tokenizer: Tokenizer) -> TokenLogprob:
     return TokenLogprob(token, text(token), scored.logprob, others)
 
 
-def not_finite(row: Sequence) -> BadModel:
-    """The error of a row whose next scores are NaN or infinite."""
+def not_finite(name: str, place: int) -> BadModel:
+    """The error where the model's scores of the `place`-th new token are NaN or infinite."""
     return BadModel(
-        row.job.info.name,
-        f"the model produced non-finite scores at token {len(row.tokens) + 1}",
+        name,
+        f"the model produced non-finite scores at token {place}",
         "Its weights hold NaN or infinity, or overflow in this dtype:"
         " get the model again, or try --dtype float32",
     )

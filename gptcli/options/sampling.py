@@ -1,47 +1,14 @@
-"""Every option, declared once: its name, default, range and help.
-
-The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the environment, from
-`config.toml` and from Python. A bad value fails in the constructor, before any model is looked for.
-"""
+"""How the next token is chosen, and when a text ends."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.specs import LARGEST_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
 COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Overflow = Literal["error", "truncate-left", "truncate-right"]
-Format = Literal["text", "json", "jsonl", "csv"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load(Options):
-    """Which model runs, and on what."""
-
-    panel = "Model"
-
-    model: str | None = option(
-        None,
-        "-m --model",
-        "Folder, Hub id, or one of gpt2, medium, large, xl, distil, tiny-tales."
-        " Without it: gpt2, or the bundled tiny-tales where gpt2 cannot be had.",
-    )
-    revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
-    device: Device = option("auto", "--device", "Where to compute.")
-    dtype: Dtype = option(
-        "auto", "--dtype", "Number format; auto is float32 on a CPU and 16-bit on a GPU."
-    )
-    threads: int | None = option(
-        None, "--threads", "CPU threads; all cores by default.", low=1, high=1024
-    )
-    offline: bool = option(False, "--offline", "Never use the network.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,64 +200,3 @@ class Sampling(Options):
         elif self.max_length is None:
             limits.append(DEFAULT_NEW_TOKENS)
         return min(limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input(Options):
-    """Where the prompt comes from, and what is done when it does not fit."""
-
-    panel = "Input"
-
-    file: str | None = option(
-        None, "-f --file", "Read the prompt from a file; - is standard input."
-    )
-    on_overflow: Overflow = option(
-        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
-    )
-    allow_empty: bool = option(
-        False, "--allow-empty", "Take an empty prompt: start a text from nothing."
-    )
-    errors: Literal["strict", "replace"] = option(
-        "strict", "--errors", "What to do with bytes that are not UTF-8."
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output(Options):
-    """Where the answer goes, and in which shape."""
-
-    panel = "Output"
-
-    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
-    force: bool = option(False, "--force", "Overwrite the output file.")
-    format: Format = option("text", "--format", "Shape of the answer.")
-    json: bool = option(
-        False, "--json", "The same as --format json.", instead='Write format = "json".'
-    )
-    echo: bool | None = option(
-        None,
-        "--echo/--no-echo",
-        "Print the prompt before the continuation.  [default: echo, in text]",
-    )
-    stream: bool | None = option(
-        None,
-        "--stream/--no-stream",
-        "Print text as it is made.  [default: stream, for one sequence of text]",
-    )
-
-    @property
-    def shape(self) -> Format:
-        """The format asked for, by either flag."""
-        return "json" if self.json else self.format
-
-
-@dataclass(frozen=True, kw_only=True)
-class Talk(Options):
-    """How much is said on stderr."""
-
-    panel = "General"
-
-    quiet: bool = option(False, "-q --quiet", "Say nothing on stderr but errors.")
-    verbose: bool = option(False, "-v --verbose", "Say what ran, how fast, and with which seed.")
-    debug: bool = option(False, "--debug", "Show a traceback when it fails.")
-    config: str | None = option(None, "--config", "Read defaults from this file.", metavar="FILE")

@@ -1,0 +1,142 @@
+"""What prompts have in common is computed once, and changes nothing that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from test_engine import completions
+
+from gptcli.engines import Engine, gpt2, open_engine
+from gptcli.options import Load, Sampling
+from gptcli.results import Completion, Request, Score
+
+SHARED = "Once upon a time an old king had three sons, and each of them had a "
+GREEDY = Sampling(greedy=True, max_new_tokens=4)
+
+
+def opened(folder: Path, batch_size: int = 4, reuse: bool = True) -> Engine:
+    return open_engine(Load(model=str(folder), prefix_cache=reuse), batch_size)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of tokens of each prefill."""
+    counts: list[int] = []
+    real = gpt2.prefill
+
+    def counting(weights, cache, segments, tokens, every=False):
+        counts.append(len(tokens))
+        return real(weights, cache, segments, tokens, every)
+
+    monkeypatch.setattr(gpt2, "prefill", counting)
+    return counts
+
+
+def asked(texts: list[str], sampling: Sampling = GREEDY) -> list[Request]:
+    return [Request(id=str(n), prompt=text, sampling=sampling) for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_examples_before_many_inputs_are_run_once(
+    tiny: Path, computed: list[int], batch_size: int
+) -> None:
+    engine = opened(tiny, batch_size)
+    inputs = ["horse", "dog", "fox", "bird", "castle", "forest", "son", "king"]
+    prompts = [SHARED + word for word in inputs]
+    completions(engine, asked(prompts))
+    own = sum(engine.count(prompt) for prompt in prompts) - 7 * engine.count(SHARED)
+    assert sum(computed) <= own + len(prompts)  # each runs its own tokens, the first all
+
+
+def test_without_the_cache_every_prompt_is_run_whole(tiny: Path, computed: list[int]) -> None:
+    engine = opened(tiny, 4, reuse=False)
+    prompts = [SHARED + word for word in ("horse", "dog", "fox")]
+    completions(engine, asked(prompts))
+    assert sum(computed) == sum(engine.count(prompt) for prompt in prompts)
+
+
+def test_sequences_of_one_prompt_share_it_also_without_the_cache(
+    tiny: Path, computed: list[int]
+) -> None:
+    engine = opened(tiny, 4, reuse=False)
+    completions(engine, asked([SHARED], Sampling(seed=1, max_new_tokens=3, num_return_sequences=6)))
+    assert computed == [engine.count(SHARED)]
+
+
+def test_labels_share_the_prompt(tiny: Path, computed: list[int]) -> None:
+    engine = opened(tiny)
+    choices = (" horse", " golden bird", " king")
+    list(engine.run([Request(id="0", prompt=SHARED, choices=choices)]))
+    rest = sum(engine.count(choice) - 1 for choice in choices)
+    assert sum(computed) == engine.count(SHARED) + rest
+
+
+def test_a_turn_costs_its_own_tokens_only(tales: Path) -> None:
+    engine, text = opened(tales, 1), SHARED
+    for turn in ("dog. ", "fox. ", "bird. "):
+        before = engine.count(text)
+        [done] = completions(engine, asked([text + turn], Sampling(greedy=True, max_new_tokens=20)))
+        text += turn + done.text
+    assert done.usage.cached_tokens >= before - 2  # a token at the border may be written anew
+    assert "cached" not in str(done.usage.to_dict())
+
+
+def test_the_cache_is_kept_when_a_run_is_abandoned(tiny: Path) -> None:
+    engine = opened(tiny, 2)
+    for _ in engine.run(asked([SHARED + "fox", SHARED + "dog"])):
+        break
+    [done] = completions(engine, asked([SHARED + "horse"]))
+    assert done.usage.cached_tokens >= engine.count(SHARED) - 1
+    assert done.text == completions(opened(tiny), asked([SHARED + "horse"]))[0].text
+
+
+def family(random: Random) -> Iterator[str]:
+    """Prompts that begin alike in many ways."""
+    words = ["king", "fox", "bird", "son", "forest", "castle"]
+    stems = [SHARED, SHARED[:40], "The second rode away, and it went no better with him. "]
+    while True:
+        tail = " ".join(random.choices(words, k=random.randint(0, 4)))
+        yield random.choice(stems) + tail
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_any_mix_of_requests_gives_what_it_gives_without_the_cache(
+    tiny: Path, seed: int, batch_size: int
+) -> None:
+    random = Random(seed)
+    prompts = family(random)
+    requests = [
+        Request(
+            id=str(number),
+            prompt=next(prompts),
+            sampling=Sampling(
+                greedy=random.random() < 0.5,
+                seed=number,
+                max_new_tokens=random.randint(1, 9),
+                num_return_sequences=random.choice([1, 1, 3]),
+            ),
+            choices=(" dog", " golden bird") if random.random() < 0.3 else (),
+        )
+        for number in range(24)
+    ]
+    found = [results(opened(tiny, batch_size, reuse), requests) for reuse in (True, False)]
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        assert value == (
+            found[1][key] if isinstance(value, tuple) else pytest.approx(found[1][key], abs=1e-4)
+        )
+
+
+def results(engine: Engine, requests: list[Request]) -> dict[tuple[str, int], object]:
+    """Tokens written, or likelihoods, by id and index."""
+    found: dict[tuple[str, int], object] = {}
+    for event in engine.run(requests):
+        if isinstance(event, Completion):
+            found[event.id, event.index] = event.tokens
+        elif isinstance(event, Score):
+            found[event.id, -1] = [choice.total for choice in event.choices]
+    return found
