@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     from gptcli.errors import GptcliError
     from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
-    from gptcli.results import Chunk, Completion, Request
+    from gptcli.results import Chunk, Completion, Request, Score
+    from gptcli.tasks.answers import Answer
 
 __version__ = "0.1.0"
-__all__ = ["Chunk", "Completion", "GptcliError", "Load", "Model", "Request", "Sampling", "load"]
+__all__ = [
+    "Answer",
+    "Chunk",
+    "Completion",
+    "GptcliError",
+    "Load",
+    "Model",
+    "Request",
+    "Sampling",
+    "Score",
+    "load",
+]
 
 _HOMES = {
+    "Answer": "gptcli.tasks.answers",
     "Chunk": "gptcli.results",
     "Completion": "gptcli.results",
     "GptcliError": "gptcli.errors",
@@ -24,6 +37,7 @@ _HOMES = {
     "Model": "gptcli.model",
     "Request": "gptcli.results",
     "Sampling": "gptcli.options",
+    "Score": "gptcli.results",
     "load": "gptcli.model",
 }
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +25,13 @@ from gptcli.options import Load, Sampling
 from gptcli.peers import PEERS, Peer, Work
 from gptcli.results import Completion, Request
 from gptcli.specs import Options, option
+from gptcli.tasks.answers import Answer, Question
+from gptcli.tasks.catalog import find
+from gptcli.tasks.prompts import worded
+from gptcli.tasks.solver import solve
 
 SLOTS = 16
+LINES = 200
 REHEARSAL = "from gptcli.bench import Load, rehearse; rehearse({load!r})"
 SENTENCE = "It was a dark night and the old king sat by the fire with his three sons . "
 
@@ -39,6 +44,9 @@ class Bench(Options):
 
     against: Literal["transformers"] | None = option(
         None, "--against", "Run this beside gptcli, in turn, and show ratios."
+    )
+    only: Literal["start", "decode", "tasks"] | None = option(
+        None, "--only", "Measure only start-up, only decoding, or only a task over many lines."
     )
     runs: int = option(5, "--runs", "Pairs of runs for each figure.", low=1, high=100)
     json: bool = option(False, "--json", "Print every run as JSON lines.")
@@ -86,13 +94,21 @@ def workloads(rounds: int = 64) -> dict[str, list[Work]]:
 def measure(load: Load, bench: Bench) -> Iterator[Figure]:
     """Every figure in turn.
 
-    First whole processes, wall seconds and peak memory, then decoding in this process; each after a
-    run to warm up. `load.model` is a folder. Raises what opening the model raises.
+    First whole processes, wall seconds and peak memory, then decoding and a task in this process;
+    each after a run to warm up. `load.model` is a folder. Raises what opening the model raises.
     """
-    runs = bench.runs
-    yield from _cold(load, bench.against, runs)
-    engine = open_engine(load, SLOTS)
-    peer = PEERS[bench.against](Path(str(load.model))) if bench.against else None
+    if bench.only in (None, "start"):
+        yield from _cold(load, bench.against, bench.runs)
+    if bench.only in (None, "decode"):
+        yield from _decoding(load, bench.against, bench.runs)
+    if bench.only in (None, "tasks"):
+        yield from _labelling(load, bench.runs)
+
+
+def _decoding(load: Load, against: str | None, runs: int) -> Iterator[Figure]:
+    """Tokens per second; without the prefix cache, since the prompts are much alike."""
+    engine = open_engine(replace(load, prefix_cache=False), SLOTS)
+    peer = PEERS[against](Path(str(load.model))) if against else None
     for name, work in workloads().items():
         ours, theirs = [], []
         for run in range(runs + 1):
@@ -102,6 +118,33 @@ def measure(load: Load, bench: Bench) -> Iterator[Figure]:
                 ours.append(speed)
                 theirs.append(other)
         yield Figure(f"decode, {name}", "tokens/s", tuple(ours), tuple(theirs) if peer else ())
+
+
+def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:
+    """The label of each text, by the task `classify` as it comes."""
+    task = find("classify")
+    questions = (Question(str(number), text) for number, text in enumerate(texts))
+    wording = worded(task, {option.name: option.default for option in task.options})
+    found = solve(engine, wording, questions, Sampling(), batch_size=SLOTS)
+    return [answer.text for answer in found if isinstance(answer, Answer)]
+
+
+def _labelling(load: Load, runs: int) -> Iterator[Figure]:
+    """A task over many lines, with its examples run once and with them run for every line."""
+    texts = [" ".join(SENTENCE.split()[: 4 + number * 7 % 13]) for number in range(LINES)]
+    speeds: dict[bool, list[float]] = {True: [], False: []}
+    engines = {reuse: open_engine(replace(load, prefix_cache=reuse), SLOTS) for reuse in speeds}
+    for run in range(runs + 1):
+        for reuse, engine in engines.items():
+            begin = time.perf_counter()
+            labelled(engine, texts)
+            if run:
+                speeds[reuse].append(LINES / (time.perf_counter() - begin))
+    once, each = tuple(speeds[True]), tuple(speeds[False])
+    yield Figure(f"classify {LINES} lines", "lines/s", once)
+    yield Figure("the same, --no-prefix-cache", "lines/s", each)
+    gains = tuple(one / other for one, other in zip(once, each, strict=True))
+    yield Figure("gain of the prefix cache", "times", gains)
 
 
 def _speed(work: Sequence[Work], write: Callable[[Sequence[Work]], None]) -> float:

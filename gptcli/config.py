@@ -9,14 +9,14 @@ out: environment variables and flags, which win over the file and are read by th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.options import Input, Load, Output, Sampling, Talk
-from gptcli.specs import Options, mismatch, spec_of
+from gptcli.specs import Options, key_of, mismatch, spec_of
 
 LIMIT = 1 << 20  # bytes
 COMMON: tuple[type[Options], ...] = (Input, Load, Sampling, Output, Talk)
@@ -39,30 +39,37 @@ def find(named: str | None) -> Path | None:
 
 
 def defaults(
-    named: str | None, command: str, groups: Iterable[type[Options]], commands: Iterable[str]
+    named: str | None,
+    command: str,
+    groups: Iterable[type[Options]],
+    tables: Callable[[], Iterable[str]],
+    presets: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The options that the configuration sets for `command`, whose options are those of `groups`.
+    """The fields that are set for `command`, whose options are those of `groups`, and their values.
 
-    `commands` are the names that a table may have. Raises MissingInput, or BadConfig naming file
-    and key.
+    `presets` are the command's own, as a task's sampling: they win over the file's top level, which
+    is meant for all, but not over the command's table. `tables` gives the names that tables may
+    have; it is asked only where the file has some of other commands. Raises MissingInput, or
+    BadConfig naming file and key.
     """
     path = find(named)
     if path is None:
-        return {}
+        return dict(presets)
     everything = _read(path)
     known = _known({*COMMON, *groups})
     top = {name: value for name, value in everything.items() if not isinstance(value, dict)}
-    for name in everything.keys() - top.keys() - set(commands):
-        raise BadConfig(
-            f"{path}: table [{name}]", "there is no such command", _near(name, commands)
-        )
+    others = everything.keys() - top.keys() - {command}
+    names = set(tables()) if others else set()
+    for name in others - names:
+        raise BadConfig(f"{path}: table [{name}]", "there is no such command", _near(name, names))
     table = everything.get(command, {})
     if not isinstance(table, dict):
         raise BadConfig(f"{path}: {command}", "it is a command's name", f"Write [{command}].")
     own = _known(groups)
     _check(path, "", top, known)
     _check(path, f"[{command}] ", table, own)
-    return {name: value for name, value in {**top, **table}.items() if name in own}
+    common = {own[name][0].name: value for name, value in top.items() if name in own}
+    return {**common, **presets, **{own[name][0].name: value for name, value in table.items()}}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -93,7 +100,7 @@ def _known(groups: Iterable[type[Options]]) -> dict[str, tuple[Field[Any], Any]]
     for group in groups:
         hints = get_type_hints(group)
         for item in fields(group):  # type: ignore[arg-type]
-            found[item.name] = (item, hints[item.name])
+            found[key_of(item.name)] = (item, hints[item.name])
     return found
 
 

@@ -8,6 +8,7 @@ stderr and the exit code. A message has three parts: what failed, why, and what 
     ├── BadInput         65   the prompt cannot be used (encoding, length)
     ├── BadModel         65   the checkpoint is corrupt, unsafe or of an unknown kind
     ├── BadConfig        65   the configuration file cannot be used
+    ├── BadTask          65   a task's file cannot be used
     ├── MissingInput     66   a file or folder does not exist or cannot be read
     ├── Unavailable      69   the model is not here and cannot be fetched; a device is missing
     ├── CannotCreate     73   the output file cannot be made
@@ -85,6 +86,12 @@ class BadModel(GptcliError):
 
 class BadConfig(GptcliError):
     """The configuration file is broken or names an unknown option."""
+
+    exit_code = ExitCode.DATA
+
+
+class BadTask(GptcliError):
+    """A task's file is broken, or breaks a rule of its layout."""
 
     exit_code = ExitCode.DATA
 

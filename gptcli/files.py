@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -22,6 +25,7 @@ from gptcli.options import Input
 LIMIT = 4 << 20  # bytes: a thousand times the longest context
 PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt is already there
 
+_PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
 _SPACED = (
     "the prompt ends in a space, but GPT-2's tokens begin with one: without it the text is better"
@@ -57,12 +61,38 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
     if not text and not input.allow_empty:
         if typed is None and input.file is None and piped is None:
             raise UsageError("no prompt", "standard input is a terminal or closed", _HOW)
-        raise UsageError(
-            "empty prompt",
-            "there is nothing to continue",
-            "Give some text, or start from nothing with --allow-empty.",
-        )
+        raise empty("empty prompt")
     return Prompt(text, (*notices, _SPACED) if text.endswith(" ") else notices)
+
+
+def empty(what: str) -> UsageError:
+    """The error for a prompt without text."""
+    return UsageError(
+        what,
+        "there is nothing to continue",
+        "Give some text, or start from nothing with --allow-empty.",
+    )
+
+
+def read_piped(input: Input, stdin: BinaryIO | None) -> Prompt | None:
+    """What is piped in beside an argument; None where nothing is. Raises as `read_prompt`."""
+    text, notices = _from_stdin("", input, stdin)
+    return Prompt(text or "", notices) if text or notices else None
+
+
+def read_text(value: str, input: Input) -> str:
+    """The contents of the file of that name, or else `value` itself: a text.
+
+    What has no space and looks like a path must be a file. Raises MissingInput, BadInput.
+    """
+    try:
+        is_file = len(value) < 4096 and "\n" not in value and Path(value).is_file()
+    except (OSError, ValueError):
+        is_file = False
+    looks = not any(character.isspace() for character in value) and bool(_PATH.search(value))
+    if is_file or looks:
+        return _decode(_read_file(value), input, f"file {value}")
+    return _decode_argument(value, input)
 
 
 def _from_stdin(
@@ -83,37 +113,41 @@ def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
     """Everything up to the limit; None when nothing came in time and `patient` is not set."""
     if stdin is None:
         raise MissingInput("standard input", "it is closed", _HOW)
-    if not patient and not _ready(stdin):
+    if not patient and not is_ready(stdin, PATIENCE):
         return None
     try:
         return stdin.read(LIMIT + 1)
     except OSError as error:
-        raise MissingInput(
-            "standard input", _reason(error), "Give the prompt by -f FILE."
-        ) from None
+        raise MissingInput("standard input", reason(error), "Give the prompt by -f FILE.") from None
 
 
-def _ready(stdin: BinaryIO) -> bool:
-    """Whether reading would not wait: data or the end is there, or comes within `PATIENCE`."""
+def is_ready(stdin: BinaryIO, patience: float) -> bool:
+    """Whether reading would not wait: data or the end is there, or comes in `patience` seconds."""
     try:
         descriptor = stdin.fileno()
         if S_ISREG(os.fstat(descriptor).st_mode):
             return True
-        return bool(select.select([descriptor], [], [], PATIENCE)[0])
+        return bool(select.select([descriptor], [], [], patience)[0])
     except (OSError, ValueError):  # not a real file (a test's BytesIO): reading returns at once
         return True
 
 
 def _read_file(name: str) -> bytes:
+    with errors_of_file(name), Path(name).open("rb") as file:
+        return file.read(LIMIT + 1)
+
+
+@contextmanager
+def errors_of_file(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the file of -f into UsageError (its name) and MissingInput."""
     try:
-        with Path(name).open("rb") as file:
-            return file.read(LIMIT + 1)
+        yield
     except ValueError:
         raise UsageError("--file", "the name holds a NUL character", "Give another name.") from None
     except IsADirectoryError:
         raise MissingInput(f"file {name}", "it is a folder", "Name one file in it.") from None
     except OSError as error:
-        raise MissingInput(f"file {name}", _reason(error), "Check the name: ls -l.") from None
+        raise MissingInput(f"file {name}", reason(error), "Check the name: ls -l.") from None
 
 
 def _decode(data: bytes, input: Input, source: str) -> str:
@@ -128,26 +162,36 @@ def _decode(data: bytes, input: Input, source: str) -> str:
 
 
 def _decode_argument(argument: str, input: Input) -> str:
+    return _utf8(encode_argument(argument), input, "argument")
+
+
+def encode_argument(argument: str) -> bytes:
+    """The bytes that the shell passed, whatever the locale. Raises BadInput."""
     try:
-        data = os.fsencode(argument)  # the bytes that the shell passed, whatever the locale
+        return os.fsencode(argument)
     except UnicodeEncodeError as error:
         raise BadInput(
             "argument", f"character {error.start} is half of a surrogate pair", "Correct it."
         ) from None
-    return _utf8(data, input, "argument")
 
 
 def _utf8(data: bytes, input: Input, source: str) -> str:
     mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    return decode(data, input, source, mark)
+
+
+def decode(data: bytes, input: Input, source: str, start: int = 0) -> str:
+    """The text of UTF-8 from the byte `start` on. Raises BadInput, naming the bad byte."""
     try:
-        return data[mark:].decode("utf-8", input.errors)
+        return data[start:].decode("utf-8", input.errors)
     except UnicodeDecodeError as error:
         raise BadInput(
             source,
-            f"invalid UTF-8 at byte {mark + error.start}",
+            f"invalid UTF-8 at byte {start + error.start}",
             "Convert it with iconv, or replace such bytes with --errors replace.",
         ) from None
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says, as a part of a sentence."""
     return (error.strerror or str(error)).lower()

@@ -6,20 +6,25 @@ through the same engine; nothing is printed, and failures are GptcliErrors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from gptcli.engines import Engine, open_engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.results import Chunk, Completion, Event, ModelInfo, Request
+from gptcli.tasks import catalog
+from gptcli.tasks.answers import Answer, Question
+from gptcli.tasks.options import chosen
+from gptcli.tasks.prompts import worded
+from gptcli.tasks.solver import solve
 
 
 class Model:
     """A loaded model. Its methods may be called one after the other, not from several threads."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, batch_size: int = 8) -> None:
+        self._engine, self._batch_size = engine, batch_size
 
     @property
     def info(self) -> ModelInfo:
@@ -62,6 +67,42 @@ class Model:
             elif event.error:
                 raise event.error
 
+    def ask(
+        self,
+        task: str,
+        text: str,
+        options: Mapping[str, object] | None = None,
+        sampling: Sampling | None = None,
+        examples: Iterable[str] = (),
+    ) -> Answer:
+        """Run a task, built-in or the user's: `ask("translate", "Good morning.", {"to": "de"})`.
+
+        `options` are the task's own, by the names of its file; without `sampling` the task's
+        defaults count; `examples` are pairs "INPUT = OUTPUT". Raises UsageError, BadTask, BadInput.
+        """
+        settings = _single(sampling) if sampling else None
+        [answer] = self.ask_many(task, [text], options, settings, examples)
+        if answer.error:
+            raise answer.error
+        return answer
+
+    def ask_many(
+        self,
+        task: str,
+        texts: Iterable[str],
+        options: Mapping[str, object] | None = None,
+        sampling: Sampling | None = None,
+        examples: Iterable[str] = (),
+    ) -> Iterator[Answer]:
+        """Run a task on many texts, in order; what is wrong with one is in its answer's `error`."""
+        found = catalog.find(task)
+        settings = sampling or Sampling(**found.sampling)  # type: ignore[arg-type]
+        wording = worded(found, chosen(found, options or {}), tuple(examples))
+        questions = (Question(str(number), text) for number, text in enumerate(texts))
+        for event in solve(self._engine, wording, questions, settings, batch_size=self._batch_size):
+            if isinstance(event, Answer):
+                yield event
+
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """The engine itself: see `gptcli.engines.Engine.run`."""
         return self._engine.run(requests)
@@ -90,4 +131,4 @@ def load(
     settings = options or Load()
     if model is not None:
         settings = replace(settings, model=model)
-    return Model(open_engine(settings, batch_size, beams))
+    return Model(open_engine(settings, batch_size, beams), batch_size)

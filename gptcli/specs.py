@@ -45,7 +45,7 @@ class Spec:
     def allows(self, value: float) -> bool:
         """Whether a number lies in the range; NaN and infinities never do."""
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))  # isfinite fails on large integers
             and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
@@ -72,6 +72,11 @@ def flag_of(item: Field[Any]) -> str:
     """The option's long name, as an error message quotes it: `--top-p`."""
     longs = [flag for flag in spec_of(item).flags if flag.startswith("--")]
     return longs[0].split("/")[0]
+
+
+def key_of(field_name: str) -> str:
+    """An option's name in configuration and environment: `from` for a field `from_`."""
+    return field_name.removesuffix("_")
 
 
 def mismatch(value: object, hint: Any) -> str:

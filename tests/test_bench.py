@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from commands import TALES
 from gptcli import bench
 from gptcli.bench import Figure, Work
 from gptcli.cli.app import main
+from gptcli.engines import open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Load
 from gptcli.peers import PEERS
@@ -70,12 +72,25 @@ def test_the_command_prints_every_run_as_json_lines(
 ) -> None:
     monkeypatch.setattr(bench, "workloads", lambda: {"2 rows": [Work("Once", 3), Work("a b", 2)]})
     monkeypatch.setattr(bench, "REHEARSAL", "pass")
+    monkeypatch.setattr(bench, "LINES", 3)
     with pytest.raises(SystemExit) as ended:
         main(["bench", *TALES, "--runs", "1", "--json"])
     assert ended.value.code == 0
     figures = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [figure["unit"] for figure in figures] == ["s", "MB", "MB", "tokens/s"]
+    units = [figure["unit"] for figure in figures]
+    assert units == ["s", "MB", "MB", "tokens/s", "lines/s", "lines/s", "times"]
     assert all(len(figure["ours"]) == 1 and figure["ours"][0] > 0 for figure in figures)
+
+
+def test_the_task_labels_every_line_alike_with_and_without_the_prefix_cache(tales: Path) -> None:
+    texts = ["A good king", "A bad wolf", "The old fox", "A kind fairy", "The dead giant"]
+    load = Load(model=str(tales))
+    found = [
+        bench.labelled(open_engine(replace(load, prefix_cache=reuse), 2), texts)
+        for reuse in (True, False)
+    ]
+    assert len(found[0]) == len(texts)
+    assert found[0] == found[1]
 
 
 def test_the_table_shows_medians_and_ratios() -> None:

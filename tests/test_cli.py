@@ -280,7 +280,7 @@ def test_completion_lists_commands_and_options() -> None:
 
 @pytest.mark.parametrize("entry", root.COMMANDS, ids=lambda entry: entry.name)
 def test_listed_summary_is_that_of_the_command(entry: root.Entry) -> None:
-    loaded = root._Listed(entry).load()
+    loaded = root.Listed(entry).load()
     assert str(loaded.help).startswith(entry.summary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from gptcli.errors import BadConfig, MissingInput
 from gptcli.options import Input, Load, Output, Sampling, Talk
 
 GROUPS = (Input, Load, Sampling, Output, Talk)
+NONE: dict[str, Any] = {}
 
 
 @pytest.fixture
 def read(tmp_path: Path):
     """A function that gives the defaults of `generate` under a configuration text."""
 
-    def read(text: str | bytes, groups: tuple[type, ...] = GROUPS) -> dict[str, Any]:
+    def read(
+        text: str | bytes, groups: tuple[type, ...] = GROUPS, presets: Mapping[str, Any] = NONE
+    ) -> dict[str, Any]:
         path = tmp_path / "c.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return config.defaults(str(path), "generate", groups, ["generate", "chat"])
+        return config.defaults(str(path), "generate", groups, lambda: ["generate", "chat"], presets)
 
     return read
 
@@ -32,6 +36,13 @@ def test_top_level_is_for_every_command(read) -> None:
 
 def test_table_wins_over_the_top_level(read) -> None:
     assert read("top_k = 5\n[generate]\ntop_k = 6\n[chat]\ntop_k = 7") == {"top_k": 6}
+
+
+def test_presets_win_over_the_top_level_but_not_over_the_table(read) -> None:
+    text, presets = "top_k = 5\ntop_p = 0.5", {"top_k": 2, "temperature": 0.0}
+    assert read(text, presets=presets) == {"top_k": 2, "top_p": 0.5, "temperature": 0.0}
+    table = "\n[generate]\ntop_k = 6"
+    assert read(text + table, presets=presets)["top_k"] == 6
 
 
 def test_options_that_the_command_lacks_are_left_out(read) -> None:
@@ -100,7 +111,7 @@ def test_named_file_that_is_missing(tmp_path: Path) -> None:
 
 def test_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="is a directory"):
-        config.defaults(str(tmp_path), "generate", GROUPS, ["generate"])
+        config.defaults(str(tmp_path), "generate", GROUPS, lambda: ["generate"], NONE)
 
 
 def test_environment_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

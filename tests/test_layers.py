@@ -17,11 +17,12 @@ LAYERS = [
     {"specs", "architecture", "names"},
     {"options"},
     {"results"},
-    {"modelfiles", "config", "files"},
+    {"modelfiles", "config", "files", "lines"},
     {"headers", "modelconfig", "vocabulary"},
     {"preflight", "tokenization", "hub"},
     {"checkpoints"},
     {"engines"},
+    {"tasks"},
     {"model", "bench", "peers"},
     {"cli"},
 ]

@@ -69,6 +69,37 @@ def test_values_of_a_wrong_type_are_refused(make) -> None:
         make()
 
 
+def test_a_task_is_asked_by_its_name(tales: Path) -> None:
+    model = load(str(tales))
+    answer = model.ask(
+        "classify", "A kind fairy", {"labels": ["kind", "bad"], "calibration": "pmi"}
+    )
+    assert answer.text in ("kind", "bad")
+    assert answer.labels is not None
+    assert sum(share for _, share in answer.labels) == pytest.approx(1)
+    greedy = model.ask("translate", "The king.", {"from": "fr", "to": "en"}, examples=["a = b"])
+    assert (
+        greedy.text
+        == model.ask("translate", "The king.", {"from": "fr", "to": "en"}, None, ["a = b"]).text
+    )
+
+
+def test_a_task_is_asked_for_many_texts_in_order(tales: Path) -> None:
+    texts = ["A good king", "", "A bad wolf", "An old fox"]
+    found = list(load(str(tales), batch_size=2).ask_many("classify", texts))
+    assert [answer.input for answer in found] == texts
+    assert all(answer.text in ("positive", "negative") for answer in found)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("clasify", {}), ("classify", {"label": "a,b"}), ("classify", {"labels": ["a"]})],
+)
+def test_a_task_or_option_that_is_none_is_refused(tiny: Path, task: str, options) -> None:
+    with pytest.raises(UsageError):
+        load(str(tiny)).ask(task, "x", options)
+
+
 def test_generate_gives_one_text(tiny: Path) -> None:
     with pytest.raises(UsageError):
         load(str(tiny)).generate("Once", Sampling(num_return_sequences=2))

@@ -105,7 +105,7 @@ def _usage(error: Exception) -> UsageError:
     what, _, near = message.partition(". Did you mean ")
     if near:
         hint = f"Did you mean {near}"
-    elif message.startswith("No such command"):
+    elif message.startswith("No such command") and context and context.parent is None:
         hint = 'To continue a text: gptcli generate "Once upon a time".'
     elif message.startswith("Got unexpected extra argument"):
         hint = "Put the prompt in quotes."

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import typer
 
 from gptcli.errors import UsageError
-from gptcli.specs import Options, Spec, flag_of, spec_of
+from gptcli.specs import Options, Spec, flag_of, key_of, spec_of
 
 LONGEST_RANGE = 10**6  # a larger bound is no help to a reader
 Parse = Callable[[str], Any]
@@ -26,7 +26,9 @@ Parse = Callable[[str], Any]
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that Typer can read: one parameter per field of each group of options.
 
-    Other parameters stay as they are. The result carries the groups as its attribute `groups`.
+    Other parameters stay as they are. The result carries the groups as its attribute `groups`, and
+    what `command` has of `presets` (defaults of its own, by field) and `table` (the configuration's
+    table for it).
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
@@ -42,12 +44,15 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     flat.__signature__ = inspect.Signature(list(_parameters(command, hints)))  # type: ignore[attr-defined]
     flat.groups = tuple(groups.values())  # type: ignore[attr-defined]
+    for name in ("presets", "table"):
+        if hasattr(command, name):
+            setattr(flat, name, getattr(command, name))
     return flat
 
 
 def environment_name(field_name: str) -> str:
     """The environment variable of an option: `GPTCLI_TOP_P` for `top_p`."""
-    return f"GPTCLI_{field_name.upper()}"
+    return f"GPTCLI_{key_of(field_name).upper()}"
 
 
 def known_as(flag: str) -> str:

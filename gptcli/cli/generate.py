@@ -8,14 +8,13 @@ files with many rows, and tasks with a template.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Annotated
 
 import typer
 
 from gptcli import engines
 from gptcli.cli import render, shapes, sink, streams
+from gptcli.cli.report import Report
 from gptcli.cli.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.files import read_prompt
@@ -23,15 +22,6 @@ from gptcli.options import Input, Load, Output, Sampling, Talk
 from gptcli.results import Chunk, Completion, Event, Request
 
 MOST_SLOTS = 16  # sequences computed at a time
-
-
-@dataclass
-class _Run:
-    """What one run of the engine has shown so far."""
-
-    started: float = field(default_factory=perf_counter)
-    first: float | None = None  # seconds to the first token
-    completions: list[Completion] = field(default_factory=list)
 
 
 def generate(
@@ -71,17 +61,15 @@ def generate(
         request = Request(
             id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
         )
-        run = _Run()
-        events = _watched(engine.run([request]), run)
+        report = Report()
+        events = report.watched(engine.run([request]))
         _write(out, events, asked.text if _echoed(output) else "", streamed, sampling, output)
-        seconds = perf_counter() - run.started
-    for notice in dict.fromkeys(text for item in run.completions for text in item.notices):
+    for notice in report.notices:
         note(notice)
-    for item in run.completions:
-        if item.error is not None:
-            raise item.error
+    if report.error:
+        raise report.error
     if talk.verbose:
-        note(render.closing(engine.info, run.completions, seconds, run.first))
+        note(report.closing(engine.info))
 
 
 def _streamed(sampling: Sampling, output: Output) -> bool:
@@ -101,16 +89,6 @@ def _streamed(sampling: Sampling, output: Output) -> bool:
 
 def _echoed(output: Output) -> bool:
     return output.echo is not False
-
-
-def _watched(events: Iterable[Event], run: _Run) -> Iterator[Event]:
-    """Pass the events on, and keep what the closing line needs."""
-    for event in events:
-        if run.first is None:
-            run.first = perf_counter() - run.started
-        if isinstance(event, Completion):
-            run.completions.append(event)
-        yield event
 
 
 def _write(

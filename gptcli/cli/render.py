@@ -1,8 +1,9 @@
-"""What a person sees: the spinner while a model loads, the closing line of `-v`, tables.
+"""What a person sees: the spinner while a model loads, tables.
 
 The only module that imports Rich, and only where it is needed: a script that generates text never
 pays for it. Model text does not pass through Rich at all, which wraps lines, expands tabs and reads
-brackets as markup. Left out: plain notices, see `gptcli.cli.streams`.
+brackets as markup. Left out: plain notices, see `gptcli.cli.streams`
+and `gptcli.cli.report`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gptcli.cli import signals, streams
-from gptcli.results import Completion, ModelInfo
 from gptcli.sanitizer import one_line
 
 if TYPE_CHECKING:
@@ -38,24 +38,6 @@ def waiting(message: str, quiet: bool) -> Iterator[Callable[[], None] | None]:
             return
         with console.status(Text(one_line(message), style="dim")) as spinner:
             yield spinner.stop
-
-
-def closing(
-    info: ModelInfo, completions: Sequence[Completion], seconds: float, first: float | None
-) -> str:
-    """What ran, in one line: tokens, speed, time to the first token (seconds), model and seed."""
-    tokens = sum(item.usage.completion_tokens for item in completions)
-    speed = f"{tokens / seconds:.1f} tokens/s" if seconds > 0 else "at once"
-    reasons = ", ".join(dict.fromkeys(item.finish_reason for item in completions))
-    seeds = ", ".join(str(seed) for seed in dict.fromkeys(item.seed for item in completions))
-    parts = [
-        f"{tokens} tokens in {seconds:.2f} s ({speed})",
-        f"first token after {first:.2f} s" if first is not None else "",
-        f"{info.name} in {info.dtype} on {info.device}",
-        f"seed {seeds}",
-        f"finished by {reasons}",
-    ]
-    return "; ".join(filter(None, parts))
 
 
 def figures(measured: Sequence[Figure], against: str | None) -> str:

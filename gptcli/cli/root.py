@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -37,16 +37,37 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A command in the list: `module` holds a function or a Typer app of the same `name`."""
+    """A command in the list: `module` holds a function or a Typer app of the same `name`.
+
+    Where it has a function `command`, that one gives the command of any name.
+    """
 
     name: str
     module: str
     summary: str
     panel: str | None = None
 
+    def target(self) -> Any:
+        """Import the function or the Typer app."""
+        module = import_module(self.module)
+        if self.panel == TASKS:
+            return module.command(self.name)
+        return getattr(module, self.name.replace("-", "_"))
+
+
+TASKS = "Tasks"  # the panel of commands that are made from a task's file
+
 
 COMMANDS = (
     Entry("generate", "gptcli.cli.generate", "Continue a prompt."),
+    Entry("summarize", "gptcli.cli.task", "Summarize a text.", TASKS),
+    Entry("translate", "gptcli.cli.task", "Translate a text, sentence by sentence.", TASKS),
+    Entry("answer", "gptcli.cli.task", "Answer a question, from a text or from memory.", TASKS),
+    Entry("classify", "gptcli.cli.task", "Classify a text by the likelihood of labels.", TASKS),
+    Entry("extract", "gptcli.cli.task", "Extract names from a text, with their places.", TASKS),
+    Entry("code", "gptcli.cli.task", "Complete code.", TASKS),
+    Entry("run", "gptcli.cli.task", "Run a task by its name."),
+    Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
 
@@ -57,6 +78,8 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.groups: tuple[type, ...] = getattr(self.callback, "groups", ())
+        self.table: str | None = getattr(self.callback, "table", None)
+        self.presets: Mapping[str, Any] = getattr(self.callback, "presets", {})
         for param in self.params:
             if param.multiple:  # in the environment: one text a line, spaces belong to a text
                 param.type.envvar_list_splitter = "\n"  # type: ignore[misc]
@@ -75,15 +98,13 @@ class Command(TyperCommand):
         """
         probe = typer.Context(self, info_name=name, parent=ctx, resilient_parsing=True)
         given = self.make_parser(probe).parse_args(list(args))[0]
-        table = probe.command_path.split()[1]
+        table = self.table or probe.command_path.split()[1]
         try:
-            values = config.defaults(
-                given.get("config"), table, self.groups, [entry.name for entry in COMMANDS]
-            )
+            values = config.defaults(given.get("config"), table, self.groups, _tables, self.presets)
         except GptcliError:
             if not given.get("help") and not ctx.resilient_parsing:
                 raise
-            values = {}
+            values = dict(self.presets)
         ctx.default_map = {name: values}
         for param in self.params:
             if param.name in values and getattr(param, "help", None):
@@ -105,11 +126,18 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As Click does it, with the real command in place of a listed one."""
         name, command, rest = super().resolve_command(ctx, args)
-        if isinstance(command, _Listed):
+        if isinstance(command, Listed):
             command = command.load()
         if isinstance(command, Command):
             command.configure(ctx, str(name), rest)
         return name, command, rest
+
+
+def _tables() -> list[str]:
+    """The names that a table of the configuration may have: of commands and of tasks."""
+    from gptcli.tasks import catalog
+
+    return [entry.name for entry in COMMANDS] + catalog.names()
 
 
 class Root(Group):
@@ -118,10 +146,10 @@ class Root(Group):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for entry in COMMANDS:
-            self.add_command(_Listed(entry))
+            self.add_command(Listed(entry))
 
 
-class _Listed(TyperCommand):
+class Listed(TyperCommand):
     """A command as `--help` and completion list it, not imported yet."""
 
     def __init__(self, entry: Entry) -> None:
@@ -130,7 +158,7 @@ class _Listed(TyperCommand):
 
     def load(self) -> Any:
         """Import the command. Returns a `Command`, or a `Group` of them."""
-        target = getattr(import_module(self.entry.module), self.entry.name.replace("-", "_"))
+        target = self.entry.target()
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")

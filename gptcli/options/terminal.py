@@ -33,7 +33,7 @@ class Input(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Many(Options):
-    """Many inputs in one run."""
+    """Many inputs in one run, or none."""
 
     panel = "Input"
 
@@ -42,6 +42,9 @@ class Many(Options):
     )
     batch_size: int = option(
         16, "-b --batch-size", "How many are computed at a time.", low=1, high=1024
+    )
+    dry_run: bool = option(
+        False, "--dry-run", "Print the prompt instead of running it.", panel="General"
     )
 
 

@@ -1,0 +1,212 @@
+"""The commands that are tasks: `summarize`, `translate`, ..., and `run NAME` for any.
+
+A command is made from the task's file: its options are flags, its sampling is the command's
+default, and the rest is what every command has. There is no code here for any one task. Left out:
+what a task does, see `gptcli.tasks`; how its answers are written, see `gptcli.cli.answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from gptcli import engines
+from gptcli.cli import render, sink, streams
+from gptcli.cli.answers import Style, details, write
+from gptcli.cli.report import Report
+from gptcli.cli.root import TASKS, Entry, Group, Listed
+from gptcli.errors import ExitCode
+from gptcli.files import read_piped, read_prompt, read_text
+from gptcli.lines import read_lines
+from gptcli.options import Input, Load, Many, Output, Sampling, Talk
+from gptcli.specs import Options
+from gptcli.tasks import catalog
+from gptcli.tasks.answers import Answer, Piece, Question
+from gptcli.tasks.options import options_class, values
+from gptcli.tasks.prompts import Wording, worded
+from gptcli.tasks.solver import solve
+from gptcli.tasks.task import Task
+
+Questions = Iterator[Question | None]
+Text = Annotated[
+    str | None,
+    typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
+]
+
+
+def command(name: str) -> Callable[..., Any]:
+    """The function of a task's command, for `gptcli.cli.root`. Raises UsageError, BadTask."""
+    return run if name == "run" else made(catalog.find(name))
+
+
+def made(task: Task) -> Callable[..., Any]:
+    """A plain function whose parameters are the groups of options that a task has."""
+
+    def asked(
+        text: Text = None,
+        *,
+        own: Any,
+        input: Input,
+        many: Many,
+        load: Load,
+        sampling: Sampling,
+        output: Output,
+        talk: Talk,
+    ) -> int:
+        return ask(task, own, text, input, many, load, sampling, output, talk)
+
+    asked.__annotations__["own"] = options_class(task)
+    asked.__name__ = task.name
+    asked.__doc__ = f"{task.description}\n\n{task.help.strip()}".replace("[", r"\[")
+    asked.presets = dict(task.sampling)  # type: ignore[attr-defined]
+    asked.table = task.name  # type: ignore[attr-defined]
+    return asked
+
+
+class Runs(Group):
+    """The group `run`, whose commands are all tasks there are."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The tasks' names."""
+        return catalog.names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A task as it is listed. Raises UsageError if there is none, but not for completion."""
+        known = {item.name: item for item in catalog.listing()}
+        if cmd_name not in known:
+            if ctx.resilient_parsing:
+                return None
+            catalog.find(cmd_name)  # says what is near
+        item = known[cmd_name]
+        return Listed(
+            Entry(cmd_name, __name__, item.description or f"(broken) {item.error}", TASKS)
+        )
+
+
+run = typer.Typer(cls=Runs, add_completion=False, rich_markup_mode="rich")
+
+
+@run.callback()
+def _run() -> None:
+    """Run a task by its name."""
+
+
+def ask(
+    task: Task,
+    own: Options,
+    text: str | None,
+    input: Input,
+    many: Many,
+    load: Load,
+    sampling: Sampling,
+    output: Output,
+    talk: Talk,
+) -> int:
+    """Answer the inputs of a command line; returns the exit code."""
+    note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
+    say: Callable[[str], None] = note if talk.verbose else (lambda text: None)
+    style = Style(sampling, output, many.lines, _withheld(task, own))
+    wording, questions = _prepared(task, own, text, input, many, note)
+    if many.dry_run:
+        return _rehearse(wording, questions)
+    if output.echo and not many.lines:
+        first = next(questions)
+        assert first
+        continued = task.answer.kind in ("code", "text")
+        style = replace(style, echo=first.text + ("" if continued else "\n"))
+        questions = iter([first])
+    with sink.opened(output) as out:
+        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+            engine = engines.open_engine(
+                load, many.batch_size, beams=sampling.num_beams > 1, progress=progress
+            )
+        for notice in engine.info.notices:
+            note(notice)
+        report = Report()
+        settings = sampling, input.on_overflow, many.batch_size
+        solved = report.watched(solve(engine, wording, questions, *settings, say))
+        write(out, _told(solved, many.lines, say), style)
+    for notice in report.notices:
+        note(notice)
+    if talk.verbose:
+        note(report.closing(engine.info))
+    if report.error and not many.lines:
+        raise report.error
+    return ExitCode.PARTIAL if report.error else ExitCode.OK
+
+
+def _told(
+    events: Iterator[Piece | Answer], lines: bool, say: Callable[[str], None]
+) -> Iterator[Piece | Answer]:
+    """Pass answers on, and tell of each what it does not say by itself."""
+    for event in events:
+        if isinstance(event, Answer):
+            where = f"line {event.id}: " if lines else ""
+            if event.error and lines:
+                own = str(event.error).startswith(f"line {event.id}")
+                streams.say(f"gptcli: error: {'' if own else where}{event.error}")
+            elif details(event):
+                say(where + details(event))
+        yield event
+
+
+def _prepared(
+    task: Task,
+    own: Options,
+    text: str | None,
+    input: Input,
+    many: Many,
+    note: Callable[[str], None],
+) -> tuple[Wording, Questions]:
+    """The wording and the inputs; all that can be refused without a model is refused here."""
+    chosen, stdin = values(task, own), streams.stdin_bytes()
+    for option in task.options:
+        value = chosen[option.name]
+        if option.kind == "file" and isinstance(value, str):
+            chosen[option.name] = read_text(value, input)
+    typed = text not in (None, "-")
+    if task.piped and typed and input.file is None:
+        piped = read_piped(input, stdin) if chosen[task.piped] is None else None
+        stdin = None
+        if piped:
+            chosen[task.piped] = piped.text or None
+            for notice in piped.notices:
+                note(notice)
+    wording = worded(task, chosen, getattr(own, "example", ()))
+    if many.lines:
+        return wording, _lines(text, input, stdin)
+    prompt = read_prompt(text, input, stdin)
+    for notice in prompt.notices if task.prompt.endswith("{input}") else ():
+        note(notice)
+    return wording, iter([Question("0", prompt.text)])
+
+
+def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
+    """Every line as an input; its id is its number, from 1."""
+    lines = read_lines(text, input, stdin)  # raises now, before a model is loaded
+    return (
+        None if line is None else Question(str(line.number), line.text or "", line.error)
+        for line in lines
+    )
+
+
+def _withheld(task: Task, own: Options) -> str:
+    """Why the answers' text cannot be written as it is made; empty if it can."""
+    if task.answer.kind in ("labels", "spans"):
+        return f"the answer of {task.name}"
+    if getattr(own, "abstain_below", None) is not None:
+        return "an answer that may be withheld"
+    return ""
+
+
+def _rehearse(wording: Wording, questions: Questions) -> int:
+    """Write the prompts that would be run, set apart by an empty line; nothing is split."""
+    with sink.opened(Output()) as out:
+        for number, question in enumerate(filter(None, questions)):
+            if question.error:
+                raise question.error
+            out.write(("\n" if number else "") + wording.text(question.text) + "\n")
+    return ExitCode.OK

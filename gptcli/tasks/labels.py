@@ -1,0 +1,91 @@
+"""The arithmetic of classification: from the labels' log-probabilities to probabilities.
+
+A small model's favourite label says more about the prompt than about the input, so there are two
+corrections for what it would say anyway. All is done with logarithms, which keeps it exact where
+the probabilities themselves are too small for a float. Left out: the model; the log-probabilities
+come from a Score, natural, one a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gptcli.errors import UsageError
+
+
+def probabilities(logprobs: Sequence[float]) -> list[float]:
+    """The labels' probabilities, given that it is one of them: they sum to 1 (a softmax).
+
+    Minus infinity is allowed; where it is all there is, every label is as likely.
+    """
+    return [math.exp(value) for value in _normalised(logprobs)]
+
+
+def contextual(logprobs: Sequence[float], content_free: Sequence[Sequence[float]]) -> list[float]:
+    """Contextual calibration: divide by what the model answers to inputs without content.
+
+    Zhao et al. 2021 (arXiv:2102.09690), section 5, with W = diag(p_cf)^-1 and b = 0. p are the
+    probabilities over the labels, p_cf their mean over the rows of `content_free` (one row of
+    log-probabilities an input, in the labels' order; without rows nothing is corrected). The result
+    sums to 1.
+    """
+    if not content_free:
+        return probabilities(logprobs)
+    rows = [_normalised(row) for row in content_free]
+    means = [_log_sum(column) for column in zip(*rows, strict=True)]  # times len(rows): no matter
+    return probabilities(_differences(_normalised(logprobs), means))
+
+
+def pmi(logprobs: Sequence[float], domain: Sequence[float]) -> list[float]:
+    """Domain conditional pointwise mutual information, as probabilities over the labels.
+
+    Holtzman et al. 2021 (arXiv:2104.08315), section 3: log P(y|x, domain) - log P(y|domain). The
+    order is the paper's; that the scores are then turned into numbers that sum to 1, by a softmax,
+    is for display.
+    """
+    return probabilities(_differences(logprobs, domain))
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise UsageError unless there are two labels or more, none empty and no two alike.
+
+    Labels are alike that differ only in case or in the space around them.
+    """
+    plain = [label.strip().casefold() for label in labels]
+    if "" in plain:
+        raise UsageError("labels", "one of them is empty", "Give every label a name.")
+    for place, label in enumerate(plain):
+        if label in plain[:place]:
+            raise UsageError("labels", f"{labels[place]!r} is there twice", "Give each label once.")
+    if len(plain) < 2:
+        raise UsageError(
+            "labels",
+            "there is nothing to choose between",
+            "Give two or more, set apart by commas: positive,negative.",
+        )
+
+
+def _differences(upper: Sequence[float], lower: Sequence[float]) -> list[float]:
+    """Element by element; what is impossible stays so, even against something impossible."""
+    return [
+        a if a == -math.inf else a - b for a, b in zip(upper, lower, strict=True)
+    ]  # a - -inf = inf: its label takes all, which is the limit of the quotient
+
+
+def _normalised(logprobs: Sequence[float]) -> list[float]:
+    """Log-probabilities that sum, as probabilities, to 1."""
+    most = max(logprobs)
+    if math.isinf(most):  # shared by those that are certain; all are alike if all are impossible
+        certain = [value == most for value in logprobs]
+        return [-math.log(sum(certain)) if alike else -math.inf for alike in certain]
+    total = _log_sum(logprobs)
+    return [value - total for value in logprobs]
+
+
+def _log_sum(logprobs: Sequence[float]) -> float:
+    """The logarithm of the sum of the probabilities."""
+    most = max(logprobs)
+    if math.isinf(most):
+        return most
+    return most + math.log(math.fsum(math.exp(value - most) for value in logprobs))

@@ -1,0 +1,114 @@
+"""From a task, its options and an input to a prompt.
+
+Left out: what is done with an input that does not fit, see `gptcli.tasks.plans`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gptcli.errors import UsageError
+from gptcli.tasks.labels import check_labels
+from gptcli.tasks.task import Task, Value, Variant
+from gptcli.tasks.templates import fill
+
+BETWEEN = " = "  # in --example
+
+Shot = tuple[str, str]
+"""An example: what goes in, what comes out."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A task with its options chosen: everything of its prompts but the input."""
+
+    task: Task
+    chosen: Mapping[str, Value]
+    prompt: str  # template
+    example: str  # template
+    shots: tuple[Shot, ...] = ()
+
+    def text(self, input: str, field: str = "", value: str = "") -> str:
+        """The prompt for an input; `value` stands in for the option `field`."""
+        values = {name: shown(value) for name, value in self.chosen.items()} | {field: value}
+        examples = "".join(
+            fill(self.example, {**values, "input": given, "output": wanted})
+            for given, wanted in self.shots
+        )
+        return fill(self.prompt, {**values, "input": input, "examples": examples})
+
+    @property
+    def domain(self) -> str:
+        """What stands before a label when there is no input: for calibration by PMI."""
+        values = {name: shown(value) for name, value in self.chosen.items()}
+        return fill(str(self.parameter("domain") or ""), values)
+
+    def without(self, number: int) -> Wording:
+        """The same with the first `number` examples left out."""
+        return replace(self, shots=self.shots[number:])
+
+    def parameter(self, name: str) -> Value:
+        """A parameter of the task's reading, taken from the option that it names."""
+        return resolved(self.task.answer.parameters.get(name), self.chosen)
+
+
+def worded(task: Task, chosen: Mapping[str, Value], given: Sequence[str] = ()) -> Wording:
+    """Choose the wording that the options ask for; `given` are examples of the user's own.
+
+    Raises UsageError for an example that is none, or whose output is no label, and for labels
+    that are no choice.
+    """
+    variants = [v for v in task.variants if chosen.get(v.when) not in (None, default(task, v.when))]
+    plain = Variant(when="", prompt=task.prompt, example=task.example, examples=task.examples)
+    used = variants[0] if variants else plain
+    columns = [fill(column, {n: shown(v) for n, v in chosen.items()}) for column in task.columns]
+    shots = [(row[columns[0]], row[columns[1]]) for row in used.examples]
+    own = [_split(text) for text in given]
+    if task.answer.kind == "labels":
+        labels = resolved(task.answer.parameters["labels"], chosen)
+        assert isinstance(labels, tuple)
+        check_labels(labels)
+        _check_outputs(own, labels)
+        shots = _balanced(shots, labels)
+    return Wording(task, chosen, used.prompt, used.example, (*shots, *own))
+
+
+def default(task: Task, name: str) -> Value:
+    """The default of an option."""
+    return next(option.default for option in task.options if option.name == name)
+
+
+def resolved(value: Value, chosen: Mapping[str, Value]) -> Value:
+    """A value as it is, or `{name}`: the value of that option."""
+    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
+        return chosen[value[1:-1]]
+    return value
+
+
+def shown(value: Value) -> str:
+    """An option's value in a prompt."""
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None else str(value)
+
+
+def _split(text: str) -> Shot:
+    given, between, wanted = text.partition(BETWEEN)
+    if not between or not given.strip() or not wanted.strip():
+        raise UsageError("--example", f"{text[:60]!r} is no pair", 'Write it as "INPUT = OUTPUT".')
+    return given.strip(), wanted.strip()
+
+
+def _balanced(shots: list[Shot], labels: tuple[str, ...]) -> list[Shot]:
+    """The examples of these labels; none unless every label has one, which would be unfair."""
+    fitting = [shot for shot in shots if shot[1] in labels]
+    return fitting if {output for _, output in fitting} == set(labels) else []
+
+
+def _check_outputs(shots: Sequence[Shot], labels: tuple[str, ...]) -> None:
+    for _, output in shots:
+        if output not in labels:
+            raise UsageError(
+                "--example", f"{output!r} is no label", f"Labels are {', '.join(labels)}."
+            )

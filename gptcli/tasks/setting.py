@@ -1,0 +1,132 @@
+"""What the inputs of a run share, what is asked for one of them, and whether it fits the context.
+
+Left out: which requests an input takes, see `gptcli.tasks.plans`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from gptcli.errors import BadInput
+from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
+from gptcli.results import Completion, ModelInfo, Score
+from gptcli.tasks.answers import Question
+from gptcli.tasks.prompts import Wording
+from gptcli.tasks.readings import Read, reader
+
+MARGIN = 4  # tokens: parts put together can be a few more than their sum
+
+Fits = Callable[[str], bool]
+"""(piece of text) -> whether the prompt with it fits the context."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all inputs of a run share."""
+
+    wording: Wording
+    sampling: Sampling
+    info: ModelInfo
+    count: Callable[[str], int]  # tokens of a text
+    on_overflow: Overflow = "error"
+    prior: tuple[tuple[float, ...], ...] = ()  # log-probabilities of the labels without an input
+    notices: tuple[str, ...] = ()  # of every answer
+    say: Callable[[str], None] = lambda text: None  # told of every step
+
+    @property
+    def kind(self) -> str:
+        """How the answer is read."""
+        return self.wording.task.answer.kind
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is chosen from, where labels are."""
+        return cast(tuple[str, ...], self.wording.parameter("labels"))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request of a plan: scored where there are `choices`, else written and read."""
+
+    prompt: str
+    part: str  # what of the input it is about
+    sampling: Sampling
+    read: Read | None = None
+    choices: tuple[str, ...] = ()
+    before: str = ""  # what stands between the answer before and this one
+    final: bool = True  # part of the answer, not of a way there
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of an Ask: for each sequence the answer, whether its reading came to an end by
+    itself, and what it was read from."""
+
+    part: str
+    before: str
+    texts: tuple[str, ...]
+    done: tuple[bool, ...]
+    results: tuple[Completion | Score, ...]
+
+
+def field_of(setting: Setting, question: Question) -> str:
+    """The text that may be long: the input, or an option's."""
+    name = setting.wording.task.long.field
+    return question.text if name == "input" else str(setting.wording.chosen[name] or "")
+
+
+def prompt_of(setting: Setting, question: Question, part: str) -> str:
+    """The prompt with `part` in place of the text that may be long."""
+    name = setting.wording.task.long.field
+    if name == "input":
+        return setting.wording.text(part)
+    return setting.wording.text(question.text, name, part)
+
+
+def ask_of(setting: Setting, question: Question, part: str) -> Ask:
+    prompt = prompt_of(setting, question, part)
+    if setting.kind == "labels":
+        return Ask(prompt, part, setting.sampling, choices=continuing(prompt, setting.labels))
+    sampling, task = setting.sampling, setting.wording.task
+    stop = tuple(dict.fromkeys((*task.stop, *sampling.stop)))
+    wanted = sampling.logprobs
+    if "abstain_below" in task.answer.parameters and sampling.num_beams == 1:
+        wanted = wanted or 0
+    parameters = {name: setting.wording.parameter(name) for name in task.answer.parameters}
+    read = reader(task.answer, parameters, part)
+    return Ask(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
+
+
+def continuing(prompt: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as they go on after a prompt: with a space, unless it ends in one."""
+    space = "" if not prompt or prompt[-1].isspace() else " "
+    return tuple(space + label for label in labels)
+
+
+def fitting(setting: Setting, question: Question) -> Fits:
+    """Raises BadInput where a prompt has no room for any text."""
+    context = setting.info.context
+    wanted = setting.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
+    if setting.kind == "labels":
+        wanted = max(setting.count(label) for label in setting.labels) + 1
+    room = context - min(wanted, context // 2) - MARGIN
+    room -= setting.count(prompt_of(setting, question, ""))
+    if room < 1:
+        raise BadInput(
+            f"task {setting.wording.task.name}",
+            f"the prompt without its input nearly fills the context of {context}",
+            "Give fewer examples, or a smaller --max-new-tokens",
+        )
+    return lambda text: len(text) <= room or setting.count(text) <= room
+
+
+def cut_to_fit(text: str, side: Overflow, fits: Fits) -> str:
+    """The longest beginning (or end) that fits."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        kept = text[:middle] if side == "truncate-right" else text[len(text) - middle :]
+        low, high = (middle, high) if fits(kept) else (low, middle - 1)
+    return text[:low] if side == "truncate-right" else text[len(text) - low :]

@@ -1,0 +1,102 @@
+"""Parts of a text with their types, from a line like `Anna Karenina (person), Rome (place)`.
+
+A model writes such a line more or less well, and can write names that the text never held: only
+those found in the text are kept, spelt and placed as they are there. The line is read from the
+types asked for, so names may hold commas and parentheses. Left out: names inside other names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+_TYPE = re.compile(r"\(([^()]*)\)")
+_BETWEEN = re.compile(r"\s*[.,;]?\s+")  # two items
+_SEPARATORS = re.compile(r"[,;)]")  # that may end an item of another type
+_EDGES = ' \t\r\n",;“”„«»'  # never part of a name
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A part of a text: `text[start:end]`, counted in code points."""
+
+    text: str
+    type: str
+    start: int
+    end: int
+
+    def to_dict(self) -> dict[str, object]:
+        """The entity as JSON shows it."""
+        return {"text": self.text, "type": self.type, "start": self.start, "end": self.end}
+
+
+def entities(answer: str, text: str, types: Sequence[str]) -> tuple[Entity, ...]:
+    """What a line names, where it stands in the text, by place.
+
+    An item is a name with one of `types` (in any case) in parentheses; anything else is passed
+    over: an unfinished item, another type, "none". A name must stand in the text between word
+    borders, in the same case or else in any. It takes the first place that no longer name and no
+    earlier mention took; a mention for which no place is left is dropped.
+    """
+    found: list[Entity] = []
+    mentions = [(_located(name, text), kind) for name, kind in _items(answer, types)]
+    for places, kind in sorted(mentions, key=lambda mention: -_length(mention[0])):
+        for start, end in places:
+            if all(end <= other.start or start >= other.end for other in found):
+                found.append(Entity(text[start:end], kind, start, end))
+                break
+    return tuple(sorted(found, key=lambda entity: entity.start))
+
+
+def shifted(entities: Iterable[Entity], offset: int) -> tuple[Entity, ...]:
+    """The entities of a part of a text, placed in the whole: the part begins at `offset`."""
+    return tuple(
+        replace(entity, start=entity.start + offset, end=entity.end + offset) for entity in entities
+    )
+
+
+def _items(answer: str, types: Sequence[str]) -> list[tuple[str, str]]:
+    """Each type found, as asked for, with all that stands between it and the one before."""
+    asked = {kind.strip().casefold(): kind for kind in types}
+    items, start = [], 0
+    for match in _TYPE.finditer(answer):
+        kind = asked.get(match[1].strip().casefold())
+        if kind is not None:
+            items.append((answer[start : match.start()], kind))
+            between = _BETWEEN.match(answer, match.end())
+            start = between.end() if between else match.end()
+    return items
+
+
+def _located(name: str, text: str) -> list[tuple[int, int]]:
+    """Where a name stands in the text; without its beginning, if need be, up to a separator.
+
+    That beginning can be an item of another type: `Rome (city), Anna` for Anna.
+    """
+    starts = [0, *(match.end() for match in _SEPARATORS.finditer(name))]
+    for start in starts:
+        part = name[start:].strip(_EDGES)
+        places = _places(part, text) if part else []
+        if places:
+            return places
+    return []
+
+
+def _places(name: str, text: str) -> list[tuple[int, int]]:
+    """Every place of a name between word borders, in its own case, or else in any.
+
+    A space in the name is any whitespace in the text.
+    """
+    pattern = r"\s+".join(map(re.escape, name.split()))
+    before = r"(?<!\w)" if name[0].isalnum() else ""
+    after = r"(?![\w\u0300-\u036f])" if name[-1].isalnum() else ""
+    for flags in (re.NOFLAG, re.IGNORECASE):
+        matches = re.finditer(before + pattern + after, text, flags)
+        if places := [match.span() for match in matches]:
+            return places
+    return []
+
+
+def _length(places: list[tuple[int, int]]) -> int:
+    return places[0][1] - places[0][0] if places else 0
