@@ -142,6 +142,11 @@ def _roles(folder: Path) -> Object:
     return found
 
 
+def named_token(folder: Path, role: str) -> str | None:
+    """The text of the token that the files name for a role, such as `eos_token`, if they do."""
+    return _text(_roles(folder).get(role))
+
+
 def _text(role: object) -> str | None:
     """A token's text, which stands there alone or as `content` of an object."""
     if isinstance(role, dict):

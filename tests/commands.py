@@ -59,7 +59,7 @@ class Terminal:
     """A command on a pseudo-terminal; `output` collects what it writes there."""
 
     def __init__(self, program: Sequence[str], *args: str, **changes: object) -> None:
-        self._end, child = pty.openpty()
+        self.end, child = pty.openpty()
         self.process = subprocess.Popen(
             [*program, *args],
             stdin=child,
@@ -80,18 +80,22 @@ class Terminal:
                 break
         assert wanted in self.output
 
+    def send(self, typed: bytes) -> None:
+        """Type on the keyboard."""
+        os.write(self.end, typed)
+
     def finish(self) -> int:
         """Collect the rest; returns the exit status as subprocess tells it."""
         while self._read():
             pass
-        os.close(self._end)
+        os.close(self.end)
         return self.process.wait(30)
 
     def _read(self) -> bool:
         """Whether there may be more."""
         try:
-            if select.select([self._end], [], [], 30)[0]:
-                piece = os.read(self._end, 65536)
+            if select.select([self.end], [], [], 30)[0]:
+                piece = os.read(self.end, 65536)
                 self.output += piece
                 return bool(piece)
         except OSError:  # Linux says EIO when the other side is closed

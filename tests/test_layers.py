@@ -22,8 +22,8 @@ LAYERS = [
     {"preflight", "tokenization", "hub"},
     {"checkpoints"},
     {"engines"},
-    {"tasks"},
-    {"model", "bench", "peers"},
+    {"tasks", "chattemplates"},
+    {"chat", "model", "bench", "peers"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

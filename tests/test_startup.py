@@ -9,7 +9,10 @@ import sys
 import pytest
 from commands import environment
 
-HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "httpx", "pydantic")
+HEAVY = (
+    *("torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "httpx", "pydantic"),
+    *("jinja2", "prompt_toolkit"),
+)
 PROGRAM = """
 import json, sys
 code = 0
@@ -48,6 +51,12 @@ def test_importing_the_package_imports_nothing() -> None:
         (["generate", "--help"], 0),
         (["generate", "Once", "--top-p", "1.5"], 2),
         (["generate", "--bogus"], 2),
+        (["chat", "--help"], 0),
+        (["chat", "--top-p", "1.5"], 2),
+        (["chat", "-n", "2"], 2),
+        (["chat", "--bot-name", ""], 2),
+        (["tasks", "--help"], 0),
+        (["tasks", "list"], 0),
         (["generate"], 2),
         (["generate", "-f", "/nowhere"], 66),
         (["generate", "Once", "-o", "/nowhere/a.txt"], 73),

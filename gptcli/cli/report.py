@@ -34,10 +34,11 @@ class Report:
             if self.first is None:
                 self.first = perf_counter() - self.started
             if isinstance(event, Completion | Answer):
-                self._add(event)
+                self.add(event)
             yield event
 
-    def _add(self, item: Completion | Answer) -> None:
+    def add(self, item: Completion | Answer) -> None:
+        """Count what is finished."""
         self.tokens += item.usage.completion_tokens
         self.reasons[item.finish_reason] = None
         if len(self.seeds) <= MOST:

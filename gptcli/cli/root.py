@@ -60,6 +60,7 @@ TASKS = "Tasks"  # the panel of commands that are made from a task's file
 
 COMMANDS = (
     Entry("generate", "gptcli.cli.generate", "Continue a prompt."),
+    Entry("chat", "gptcli.cli.chat", "Talk with a model."),
     Entry("summarize", "gptcli.cli.task", "Summarize a text.", TASKS),
     Entry("translate", "gptcli.cli.task", "Translate a text, sentence by sentence.", TASKS),
     Entry("answer", "gptcli.cli.task", "Answer a question, from a text or from memory.", TASKS),

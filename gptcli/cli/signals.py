@@ -3,7 +3,7 @@
 No exception is thrown into running code: a KeyboardInterrupt inside an import or a C extension ends
 in a traceback, or is swallowed. The handler runs what was registered (erase the spinner, keep the
 text so far), restores the default action and sends the signal again. A second signal meanwhile ends
-the process at once. Left out: a reply that Ctrl-C stops without ending the program (chat's matter).
+the process at once. Only a conversation goes on after Ctrl-C: see `interruptible`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,22 @@ def cleaning(cleanup: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _cleanups.remove(cleanup)
+
+
+@contextmanager
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` for a SIGINT inside the block, in place of ending the process.
+
+    `stop` runs between two steps of whatever runs, so it must only leave word. A SIGINT that is
+    ignored (nohup) stays ignored; SIGTERM and SIGHUP end the process as ever.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

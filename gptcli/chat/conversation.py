@@ -1,0 +1,259 @@
+"""A conversation with a model: turns, one request a reply, and what can be taken back.
+
+A reply is one `Engine.run` like any other; the prompt of each goes on where the last prompt and
+its reply ended, so that an engine which still holds those tokens computes only the new ones. A turn
+that fails leaves the conversation as it was; one that is cancelled keeps the text so far. When the
+context is full, whole exchanges are left out of the prompt, oldest first, and some more than need
+be, because each cut costs the engine its memory. Left out: the terminal, and files (see
+`gptcli.cli.chat` and `gptcli.chat.saved`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gptcli.chattemplates import Template, Turn
+from gptcli.engines import Engine
+from gptcli.errors import BadInput, UsageError
+from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
+from gptcli.results import Chunk, Completion, Request
+from gptcli.specs import Options, option
+
+SEEDS = 2**63  # a seed lies below
+KEPT = 3, 4  # of the room for the prompt, this share is filled again after a cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(Options):
+    """How one talks with the model."""
+
+    panel = "Conversation"
+
+    system: str | None = option(
+        None,
+        "--system",
+        "What stands before the conversation: who is talking, how to answer.",
+        metavar="TEXT",
+    )
+    template: Literal["auto", "own", "transcript", "eos"] = option(
+        "auto",
+        "--template",
+        "How turns become a prompt; auto is the model's own where it has one, eos for DialoGPT,"
+        " else a transcript.",
+    )
+    user_name: str = option("Human", "--user-name", "What a transcript calls you.")
+    bot_name: str = option("AI", "--bot-name", "What a transcript calls the model.")
+    history: bool = option(
+        True, "--history/--no-history", "Remember typed lines for the next conversation."
+    )
+    json: bool = option(
+        False,
+        "--json",
+        "Write a line of JSON for each message, with its reply.",
+        instead="It can only be a flag.",
+    )
+
+
+def check_sampling(sampling: Sampling) -> Sampling:
+    """The settings, if a conversation can be had with them; raises UsageError."""
+    for flag, wrong, why in (
+        ("--num-return-sequences", sampling.num_return_sequences > 1, "a message has one reply"),
+        ("--num-beams", sampling.num_beams > 1, "a beam search writes nothing until it is done"),
+        ("--logprobs", sampling.logprobs is not None, "a conversation does not show them"),
+    ):
+        if wrong:
+            raise UsageError(flag, why, "Leave it out, or use gptcli generate.")
+    return sampling
+
+
+class Conversation:
+    """What was said so far, and the model that goes on; see `reply`.
+
+    `sampling` may be set at any time. `completion` is that of the last reply.
+    """
+
+    def __init__(
+        self, engine: Engine, template: Template, sampling: Sampling, system: str | None = None
+    ) -> None:
+        self.engine, self.template, self.system = engine, template, system
+        self.turns: tuple[Turn, ...] = ()  # exchanges: the user's turn, then the model's
+        self.completion: Completion | None = None
+        self._sampling = check_sampling(sampling)
+        self._first = 0  # the first turn that still fits the context
+        self._tries = 0  # of the last message, beyond the first
+        self._replies = 0  # each has an id of its own: a late cancel() must not hit the next
+        self._written = ""  # of the reply under way
+        self._notices: list[str] = []
+        self._said: set[str] = set()
+
+    @property
+    def sampling(self) -> Sampling:
+        """How replies are written."""
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling) -> None:
+        self._sampling = check_sampling(sampling)
+
+    def reply(self, message: str) -> Iterator[str]:
+        """Say `message`; gives the reply piece by piece, without white space around it.
+
+        All is as before if it raises: BadInput for a message that does not fit the context or is
+        empty, BadModel for a template or weights that do not work. A reply that is cancelled, or
+        not read to its end, keeps the text so far, unless there is none.
+        """
+        if not message.strip():
+            raise BadInput("empty message", "there is nothing to reply to", "Say something.")
+        self._tries = 0
+        yield from self._exchange(self.turns, message)
+
+    def retry(self) -> Iterator[str]:
+        """Take the last reply back and write another; a given seed is changed for it.
+
+        Raises UsageError when nothing was said yet, and what `reply` raises; then the last reply
+        stays.
+        """
+        if not self.turns:
+            raise UsageError("/retry", "nothing was said yet", "Say something first.")
+        if self.sampling.heat == 0:
+            self._notice("the temperature is 0, so the reply is the same: /set temperature 0.8")
+        self._tries += 1
+        yield from self._exchange(self.turns[:-2], self.turns[-2].content)
+
+    def undo(self) -> str:
+        """Take the last message and its reply back; returns the message. Raises UsageError."""
+        if not self.turns:
+            raise UsageError("/undo", "nothing was said yet", "Say something first.")
+        message = self.turns[-2].content
+        self.turns, self._tries = self.turns[:-2], 0
+        self._first = min(self._first, len(self.turns))
+        return message
+
+    def clear(self) -> None:
+        """Begin anew; the system text stays."""
+        self.restore((), self.system)
+
+    def restore(self, turns: Sequence[Turn], system: str | None) -> None:
+        """Go on from other turns: exchanges, the user's turn first."""
+        self.turns, self.system = tuple(turns), system
+        self._first = self._tries = 0
+        self._said.clear()
+
+    def cancel(self) -> None:
+        """End the reply under way, if there is one; safe in a signal handler."""
+        self.engine.cancel(self._id)
+
+    def take_notices(self) -> tuple[str, ...]:
+        """What was done differently from what was asked since the last call; each is said once."""
+        taken = tuple(self._notices)
+        self._notices.clear()
+        return taken
+
+    @property
+    def _id(self) -> str:
+        return f"reply-{self._replies}"
+
+    def _notice(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._notices.append(text)
+
+    def _exchange(self, before: tuple[Turn, ...], message: str) -> Iterator[str]:
+        """Ask once. With each piece that is given out the turns have the text so far."""
+        kept, said = self.turns, (*before, Turn("user", message))
+        request = self._request(said)
+        try:
+            for piece in _trimmed(self._pieces(request)):
+                self.turns = (*said, _answer(self._written))
+                yield piece
+            self._settle(kept, said)
+        except Exception:  # GeneratorExit is none: whoever leaves early keeps the text so far
+            self.turns = kept
+            raise
+
+    def _pieces(self, request: Request) -> Iterator[str]:
+        """Texts of one request as they come; `_written` and `completion` follow."""
+        self._written, self.completion = "", None
+        for event in self.engine.run([request]):
+            if isinstance(event, Chunk):
+                self._written += event.text
+                yield event.text
+            elif isinstance(event, Completion):
+                self.completion = event
+
+    def _settle(self, kept: tuple[Turn, ...], said: tuple[Turn, ...]) -> None:
+        """The turns after a reply that came to its end. Raises the request's error."""
+        done = self.completion
+        if done is None:  # no engine does so
+            return
+        if done.error is not None:
+            raise done.error
+        for notice in done.notices:
+            self._notice(notice)
+        nothing = done.finish_reason == "cancelled" and not done.text.strip()
+        self.turns = kept if nothing else (*said, _answer(done.text))
+
+    def _request(self, turns: tuple[Turn, ...]) -> Request:
+        sampling = self.sampling
+        stop = tuple(dict.fromkeys((*sampling.stop, *self.template.stop)))
+        seed = None if sampling.seed is None else (sampling.seed + self._tries) % SEEDS
+        prompt = self._prompt(turns)
+        self._replies += 1
+        return Request(id=self._id, prompt=prompt, sampling=replace(sampling, stop=stop, seed=seed))
+
+    def _prompt(self, turns: tuple[Turn, ...]) -> str:
+        """The prompt, of as many turns as leave room for the reply.
+
+        Raises BadInput when not even the last one does.
+        """
+        info, last = self.engine.info, len(turns) - 1
+        limit = min(info.context, self.sampling.max_length or info.context)
+        wanted = self.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
+        room = limit - min(wanted, limit // 2)
+
+        def size(first: int) -> int:
+            return self.engine.count(self.template.prompt(self.system, turns[first:]))
+
+        first = min(self._first, last)
+        if size(first) > room:
+            starts = range(first, last + 1, 2)
+            enough = room * KEPT[0] // KEPT[1]
+            fitting = bisect_left(starts, True, key=lambda start: size(start) <= enough)
+            first = starts[min(fitting, len(starts) - 1)]
+            if first == last and (tokens := size(last)) >= limit:
+                raise _too_long(tokens, limit)
+        if first > self._first:
+            self._notice(
+                f"the conversation is longer than the {limit} tokens that {info.name} can read:"
+                " its oldest turns are no longer seen"
+            )
+        self._first = first
+        return self.template.prompt(self.system, turns[first:])
+
+
+def _answer(written: str) -> Turn:
+    return Turn("assistant", written.strip(), written)
+
+
+def _too_long(tokens: int, limit: int) -> BadInput:
+    return BadInput(
+        "message too long",
+        f"{tokens} tokens with the opening, but {limit} are allowed, the reply included",
+        "Shorten it, or choose a model with a longer context.",
+    )
+
+
+def _trimmed(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text without white space at its ends; what may be its end is held back."""
+    begun, held = False, ""
+    for piece in pieces:
+        text = held + piece
+        text = text if begun else text.lstrip()
+        body = text.rstrip()
+        held = text[len(body) :]
+        if body:
+            begun = True
+            yield body

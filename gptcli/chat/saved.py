@@ -1,0 +1,153 @@
+"""A conversation in a file: JSON that a person can read and write, and that is checked strictly.
+
+    {"version": 1, "model": "gpt2", "template": "transcript", "system": null,
+     "turns": [{"role": "user", "content": "Hi"},
+               {"role": "assistant", "content": "Hello.", "written": " Hello."}]}
+
+`written` is what the model wrote, white space included, for the template of that name; another
+template takes `content`. A file appears whole or not at all. Left out: settings; the model's name
+is for the reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from gptcli.chat.conversation import Conversation
+from gptcli.chattemplates import Role, Turn
+from gptcli.errors import BadInput, BadModel, CannotCreate, MissingInput, WriteFailed
+from gptcli.modelfiles import Object, parse_object, read_bytes
+
+VERSION = 1
+LARGEST = 4 << 20  # bytes: a thousand times the longest context
+KEYS = {"version", "model", "template", "system", "turns"}
+OTHER = "Choose another name."
+
+
+def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> Path:
+    """Write the conversation to the file `name` and give its path, which is absolute.
+
+    Raises CannotCreate where there is a file already (unless it is one of `own`) or none can be
+    made, and WriteFailed.
+    """
+    path = _path(name, CannotCreate)
+    turns = [_turn_object(turn) for turn in conversation.turns]
+    whole = {
+        "version": VERSION,
+        "model": conversation.engine.info.name,
+        "template": conversation.template.name,
+        "system": conversation.system,
+        "turns": turns,
+    }
+    data = (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace")
+    part = path.parent / f".{path.name[:200]}.{os.getpid()}.part"
+    try:
+        if path.exists() and not (path in own and path.is_file()):
+            why = "it exists already" if path.is_file() else "it is no regular file"
+            raise CannotCreate(name, why, OTHER)
+        with part.open("xb") as file:
+            _write(file.fileno(), data, name)
+        part.replace(path)
+    except OSError as error:
+        raise CannotCreate(name, (error.strerror or str(error)).lower(), OTHER) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return path
+
+
+def load(conversation: Conversation, name: str) -> Path:
+    """Go on with the conversation in the file `name`; gives its path, which is absolute.
+
+    Raises MissingInput where it cannot be read, BadInput, naming the rule, where it is none. Then
+    the conversation is as before.
+    """
+    path = _path(name, MissingInput)
+    try:
+        found = parse_object(read_bytes(path, LARGEST))
+        own = _check(found) == conversation.template.name
+        system = found.get("system")
+        turns = [_turn(item, place, own) for place, item in enumerate(_list(found.get("turns")))]
+        if len(turns) % 2:
+            raise ValueError("the last turn is the user's")
+        _check_unicode([system, *(text for turn in turns for text in (turn.content, turn.written))])
+    except BadModel as error:  # not a regular file, or a large one
+        why = error.why.partition(": ")[2]
+    except ValueError as error:
+        why = str(error)
+    else:
+        conversation.restore(turns, system if isinstance(system, str) else None)
+        return path
+    raise BadInput(f"conversation {name}", why, "Load a file that /save made.")
+
+
+def _path(name: str, error: type[CannotCreate] | type[MissingInput]) -> Path:
+    try:
+        if not name or "\0" in name:
+            raise RuntimeError("not a file's name")
+        return Path(name).expanduser().absolute()
+    except RuntimeError as fault:  # also: the home of a user that does not exist
+        raise error(name or "no name", str(fault).rstrip(".").lower(), OTHER) from None
+
+
+def _write(descriptor: int, data: bytes, name: str) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise WriteFailed(name, why, "Make room, or save elsewhere.") from None
+
+
+def _turn_object(turn: Turn) -> dict[str, str]:
+    shown = {"role": turn.role, "content": turn.content}
+    return shown if turn.written is None else {**shown, "written": turn.written}
+
+
+def _check(found: Object) -> str:
+    """The name of the template. Raises ValueError for wrong or missing keys."""
+    strange = sorted(found.keys() ^ KEYS)
+    if strange:
+        verb = "lacks" if strange[0] in KEYS else "does not know"
+        raise ValueError(f"a conversation {verb} {strange[0][:40]!r}")
+    version = found["version"]
+    if version != VERSION or isinstance(version, bool):
+        raise ValueError(f"version is {str(version)[:40]}, not {VERSION}")
+    if not isinstance(found["template"], str) or not isinstance(found["model"], str):
+        raise ValueError("template and model are texts")
+    if not isinstance(found["system"], str | None):
+        raise ValueError("system is neither a text nor null")
+    return found["template"]
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError("turns is not a list")
+    return value
+
+
+def _turn(item: object, place: int, own: bool) -> Turn:
+    """One turn; user and assistant take turns, and only the assistant has `written`."""
+    role: Role = "assistant" if place % 2 else "user"
+    allowed = {"role", "content", "written"} if place % 2 else {"role", "content"}
+    where = f"turn {place + 1}"
+    if not isinstance(item, dict) or not {"role", "content"} <= item.keys() <= allowed:
+        raise ValueError(f"{where} has other keys than {', '.join(sorted(allowed))}")
+    if item["role"] != role:
+        raise ValueError(f"{where} is not the {role}'s")
+    if not all(isinstance(text, str) for text in item.values()):
+        raise ValueError(f"{where} holds what is not a text")
+    return Turn(role, item["content"], item.get("written") if own else None)
+
+
+def _check_unicode(texts: list[object]) -> None:
+    for text in texts:
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds a lone surrogate") from None
