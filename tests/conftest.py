@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,26 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+
+
+@pytest.fixture
+def main_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """A function that runs a command line in this process; gives code, stdout, stderr.
+
+    `engine` takes the place of a model.
+    """
+    from gptcli.cli.app import main
+
+    def main_in(*args: str, stdin: bytes = b"", engine: object = None) -> tuple[int, str, str]:
+        if engine is not None:
+            monkeypatch.setattr("gptcli.engines.open_engine", lambda *_, **__: engine)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as leaving:
+            main(args)
+        out, err = capfd.readouterr()
+        return int(str(leaving.value.code)), out, err
+
+    return main_in
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +113,13 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_text: str
 def tiny(make_tiny) -> Path:
     """A seeded tiny GPT-2: 2 layers, width 32, 4 heads, context 64, 512 tokens."""
     return make_tiny()
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 that knows the answers in `taught.py` by heart; it takes a while to learn."""
+    from taught import make
+
+    folder = tmp_path_factory.mktemp("taught")
+    make(folder)
+    return folder

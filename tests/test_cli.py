@@ -26,17 +26,11 @@ Cli = Callable[..., Answer]
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """A function that runs a command line here, on a fake engine; gives code, stdout, stderr."""
+def cli(main_in: Cli) -> Cli:
+    """As `main_in`, on a fake engine."""
 
     def cli(*args: str, engine: FakeEngine | None = None, stdin: bytes = b"") -> Answer:
-        used = engine or FakeEngine()
-        monkeypatch.setattr("gptcli.engines.open_engine", lambda *_, **__: used)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as leaving:
-            main(args)
-        out, err = capfd.readouterr()
-        return int(str(leaving.value.code)), out, err
+        return main_in(*args, engine=engine or FakeEngine(), stdin=stdin)
 
     return cli
 

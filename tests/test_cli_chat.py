@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import stat
 import subprocess
-import sys
 import termios
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +17,6 @@ import pytest
 from commands import FAKE, REAL, TALES, Terminal, environment, run
 from fake_engine import INFO, FakeEngine, failing
 
-from gptcli.cli.app import main
 from gptcli.cli.slash import changed
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
@@ -32,17 +29,11 @@ PROMPTED = b"\x1b[?2004h"  # bracketed paste is on: a line can be typed
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+def cli(main_in: Callable[..., Answer]) -> Cli:
     """A function that runs `chat` here on a fake engine; gives code, stdout, stderr."""
 
     def cli(stdin: bytes, *args: str, engine: FakeEngine | None = None) -> Answer:
-        used = engine or echoing()
-        monkeypatch.setattr("gptcli.engines.open_engine", lambda *_, **__: used)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as leaving:
-            main(("chat", *args))
-        out, err = capfd.readouterr()
-        return int(str(leaving.value.code)), out, err
+        return main_in("chat", *args, engine=engine or echoing(), stdin=stdin)
 
     return cli
 

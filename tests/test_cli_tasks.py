@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gptcli.cli.app import main
 from gptcli.tasks import catalog
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -23,16 +22,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], home: Path) -> Cli:
+def cli(main_in: Cli, home: Path) -> Cli:
     """A function that runs `gptcli tasks`; gives code, stdout, stderr."""
-
-    def cli(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as leaving:
-            main(["tasks", *args])
-        out, err = capfd.readouterr()
-        return int(str(leaving.value.code)), out, err
-
-    return cli
+    return lambda *args: main_in("tasks", *args)
 
 
 def put(home: Path, name: str, text: str = TASK) -> Path:

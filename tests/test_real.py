@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from commands import REAL, run
 from transformers import GPT2LMHeadModel
 
 from gptcli.engines import Engine, open_engine
 from gptcli.options import Load, Sampling
 from gptcli.results import Completion, Request
+from gptcli.tasks.sentences import sentences
 
 # Read when the module is: later every test has a home of its own.
 HOME = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
@@ -55,6 +58,51 @@ def test_gpt2_knows_the_capital_of_france() -> None:
     logprobs = texts(engine, sampling)[2].logprobs
     assert logprobs is not None
     assert " Paris" in [other.token for other in logprobs[0].top]
+
+
+def said(*args: str) -> str:
+    """What a command writes with the real GPT-2, without the line break at its end."""
+    done = run(REAL, *args, "-m", str(real_gpt2()), "--offline")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().removesuffix("\n")
+
+
+@pytest.mark.model
+@pytest.mark.skipif(real_gpt2() is None, reason="gpt2 is not in the Hugging Face cache")
+def test_gpt2_summarizes_in_three_sentences_at_most() -> None:
+    text = (
+        "The city council voted on Tuesday to close the old bridge. Engineers had found cracks in"
+        " two of its pillars. Drivers will have to take the ferry until a new bridge is built,"
+        " which the mayor said could take three years and cost forty million dollars."
+    )
+    assert 1 <= len(sentences(said("summarize", "--seed", "1", text))) <= 3
+
+
+@pytest.mark.model
+@pytest.mark.skipif(real_gpt2() is None, reason="gpt2 is not in the Hugging Face cache")
+def test_gpt2_translates_into_french_words() -> None:
+    written = said("translate", "Good morning, where is the house?").lower()
+    french = {"bonjour", "où", "est", "la", "le", "les", "maison", "de", "je", "vous", "nous", "ne"}
+    assert french & set(re.findall(r"\w+", written)), written
+
+
+@pytest.mark.model
+@pytest.mark.skipif(real_gpt2() is None, reason="gpt2 is not in the Hugging Face cache")
+def test_gpt2_answers_with_the_capital_of_france() -> None:
+    assert "Paris" in said("answer", "What is the capital of France?")
+
+
+@pytest.mark.model
+@pytest.mark.skipif(real_gpt2() is None, reason="gpt2 is not in the Hugging Face cache")
+@pytest.mark.parametrize(
+    ("review", "label"),
+    [
+        ("An excellent film, wonderful from beginning to end. I loved it.", "positive"),
+        ("A terrible film, boring from beginning to end. I hated it.", "negative"),
+    ],
+)
+def test_gpt2_tells_a_good_review_from_a_bad_one(review: str, label: str) -> None:
+    assert said("classify", review) == label
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -245,6 +245,15 @@ def test_a_label_below_the_bound_is_withheld(least: float, text: str) -> None:
     assert (answer.text, answer.abstained) == (text, text == "unknown")
 
 
+def test_what_stands_before_a_label_follows_the_wording() -> None:
+    found = catalog.find("classify")
+    chosen = {option.name: option.default for option in found.options}
+    assert worded(found, chosen).domain == "Sentiment:"
+    assert worded(found, chosen | {"labels": ("a", "b")}).domain == "Label:"
+    swapped = worded(found, chosen | {"labels": ("negative", "positive")})
+    assert swapped.text("x") == worded(found, chosen).text("x")
+
+
 def test_other_labels_have_no_examples_unless_given() -> None:
     found = catalog.find("classify")
     chosen = {option.name: option.default for option in found.options}

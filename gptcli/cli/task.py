@@ -18,8 +18,8 @@ from gptcli.cli import render, sink, streams
 from gptcli.cli.answers import Style, details, write
 from gptcli.cli.report import Report
 from gptcli.cli.root import TASKS, Entry, Group, Listed
-from gptcli.errors import ExitCode
-from gptcli.files import read_piped, read_prompt, read_text
+from gptcli.errors import ExitCode, UsageError
+from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines
 from gptcli.options import Input, Load, Many, Output, Sampling, Talk
 from gptcli.specs import Options
@@ -28,9 +28,10 @@ from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.options import options_class, values
 from gptcli.tasks.prompts import Wording, worded
 from gptcli.tasks.solver import solve
-from gptcli.tasks.task import Task
+from gptcli.tasks.task import Task, Value
 
 Questions = Iterator[Question | None]
+EXACT = ("code", "text")  # kinds of answer that go on where the input ends
 Text = Annotated[
     str | None,
     typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
@@ -80,10 +81,8 @@ class Runs(Group):
             if ctx.resilient_parsing:
                 return None
             catalog.find(cmd_name)  # says what is near
-        item = known[cmd_name]
-        return Listed(
-            Entry(cmd_name, __name__, item.description or f"(broken) {item.error}", TASKS)
-        )
+        summary = known[cmd_name].description or "Broken: see gptcli tasks list."
+        return Listed(Entry(cmd_name, __name__, summary.replace("[", r"\["), TASKS))
 
 
 run = typer.Typer(cls=Runs, add_completion=False, rich_markup_mode="rich")
@@ -109,14 +108,15 @@ def ask(
     note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
     say: Callable[[str], None] = note if talk.verbose else (lambda text: None)
     style = Style(sampling, output, many.lines, _withheld(task, own))
+    if task.answer.kind == "labels":
+        _refuse_writing(sampling)
     wording, questions = _prepared(task, own, text, input, many, note)
     if many.dry_run:
         return _rehearse(wording, questions)
     if output.echo and not many.lines:
         first = next(questions)
         assert first
-        continued = task.answer.kind in ("code", "text")
-        style = replace(style, echo=first.text + ("" if continued else "\n"))
+        style = replace(style, echo=first.text + ("" if task.answer.kind in EXACT else "\n"))
         questions = iter([first])
     with sink.opened(output) as out:
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
@@ -167,21 +167,40 @@ def _prepared(
         value = chosen[option.name]
         if option.kind == "file" and isinstance(value, str):
             chosen[option.name] = read_text(value, input)
-    typed = text not in (None, "-")
-    if task.piped and typed and input.file is None:
-        piped = read_piped(input, stdin) if chosen[task.piped] is None else None
-        stdin = None
-        if piped:
-            chosen[task.piped] = piped.text or None
-            for notice in piped.notices:
-                note(notice)
+            if not chosen[option.name]:
+                raise UsageError(f"--{option.name}", "it is empty", "Give a text, or leave it out.")
+    if task.piped and text not in (None, "-"):
+        input, stdin = _beside(task.piped, chosen, input, stdin, note), None
     wording = worded(task, chosen, getattr(own, "example", ()))
     if many.lines:
         return wording, _lines(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
+    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in EXACT:
+        raise empty("empty input")
     for notice in prompt.notices if task.prompt.endswith("{input}") else ():
         note(notice)
     return wording, iter([Question("0", prompt.text)])
+
+
+def _beside(
+    name: str,
+    chosen: dict[str, Value],
+    input: Input,
+    stdin: BinaryIO | None,
+    note: Callable[[str], None],
+) -> Input:
+    """Let the option `name` have the file, or else what is piped in beside the argument."""
+    if input.file is not None:
+        if chosen[name] is not None:
+            hint = f"The file is for --{name}: give one of them."
+            raise UsageError("--file", f"--{name} is given as well", hint)
+        chosen[name] = read_prompt(None, input, stdin).text
+    elif chosen[name] is None:
+        piped = read_piped(input, stdin)
+        for notice in piped.notices if piped else ():
+            note(notice)
+        chosen[name] = piped.text or None if piped else None
+    return replace(input, file=None)
 
 
 def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
@@ -191,6 +210,17 @@ def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
         None if line is None else Question(str(line.number), line.text or "", line.error)
         for line in lines
     )
+
+
+def _refuse_writing(sampling: Sampling) -> None:
+    """Raise UsageError for what says how to write, where nothing is written."""
+    for flag, given in (
+        ("--num-return-sequences", sampling.num_return_sequences > 1),
+        ("--num-beams", sampling.num_beams > 1),
+        ("--logprobs", sampling.logprobs is not None),
+    ):
+        if given:
+            raise UsageError(flag, "labels are scored, nothing is written", "Leave it out.")
 
 
 def _withheld(task: Task, own: Options) -> str:

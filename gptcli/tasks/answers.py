@@ -10,17 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gptcli.errors import GptcliError
+from gptcli.options import Sampling
 from gptcli.results import Completion, FinishReason, Score, TokenLogprob, Usage
 from gptcli.tasks.spans import Entity
 
 
 @dataclass(frozen=True)
 class Question:
-    """One input of a task; `error` where it could not be read."""
+    """One input of a task; `error` where it could not be read, `sampling` where it has its own."""
 
     id: str
     text: str
     error: GptcliError | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

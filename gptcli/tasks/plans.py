@@ -31,6 +31,8 @@ def plan(setting: Setting, question: Question) -> Plan:
     """The way to the answers of one input."""
     if question.error:
         return (failed(setting, question, question.error),)
+    if question.sampling:
+        setting = replace(setting, sampling=question.sampling)
     if setting.sampling.seed is None:  # one for all its requests, so that it can be told
         drawn = replace(setting.sampling, seed=secrets.randbits(32))
         setting = replace(setting, sampling=drawn)

@@ -40,9 +40,14 @@ class Wording:
 
     @property
     def domain(self) -> str:
-        """What stands before a label when there is no input: for calibration by PMI."""
-        values = {name: shown(value) for name, value in self.chosen.items()}
-        return fill(str(self.parameter("domain") or ""), values)
+        """What stands before a label when there is no input, for calibration by PMI.
+
+        The parameter `domain`, or else what follows the input in the prompt.
+        """
+        values = {name: shown(value) for name, value in self.chosen.items()} | {"examples": ""}
+        if self.parameter("domain"):
+            return fill(str(self.parameter("domain")), values)
+        return fill(self.prompt.rpartition("{input}")[2], values).lstrip()
 
     def without(self, number: int) -> Wording:
         """The same with the first `number` examples left out."""
@@ -59,7 +64,7 @@ def worded(task: Task, chosen: Mapping[str, Value], given: Sequence[str] = ()) -
     Raises UsageError for an example that is none, or whose output is no label, and for labels
     that are no choice.
     """
-    variants = [v for v in task.variants if chosen.get(v.when) not in (None, default(task, v.when))]
+    variants = [v for v in task.variants if _given(chosen.get(v.when), default(task, v.when))]
     plain = Variant(when="", prompt=task.prompt, example=task.example, examples=task.examples)
     used = variants[0] if variants else plain
     columns = [fill(column, {n: shown(v) for n, v in chosen.items()}) for column in task.columns]
@@ -77,6 +82,13 @@ def worded(task: Task, chosen: Mapping[str, Value], given: Sequence[str] = ()) -
 def default(task: Task, name: str) -> Value:
     """The default of an option."""
     return next(option.default for option in task.options if option.name == name)
+
+
+def _given(value: Value, default: Value) -> bool:
+    """Whether an option was set to something else; the order of a list does not matter."""
+    if isinstance(value, tuple) and isinstance(default, tuple):
+        return set(value) != set(default)
+    return value not in (None, default)
 
 
 def resolved(value: Value, chosen: Mapping[str, Value]) -> Value:

@@ -45,8 +45,9 @@ class Reading:
 
     sentences: `sentences` (how many), `ratio` (or: this share of the input's sentences)
     code:      `until` (dedent, blank, fence or none)
-    labels:    `labels` (the list), `calibration` (none, contextual or pmi), `domain` (the prompt's
-               end without an input, for pmi), `content_free` (list of inputs that say nothing)
+    labels:    `labels` (the list), `calibration` (none, contextual or pmi), `domain` (what stands
+               before a label without an input, for pmi; by default what follows the input in the
+               prompt), `content_free` (list of inputs that say nothing)
     spans:     `types` (the list)
     """
 
