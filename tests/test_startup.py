@@ -11,7 +11,7 @@ from commands import environment
 
 HEAVY = (
     *("torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "httpx", "pydantic"),
-    *("jinja2", "prompt_toolkit"),
+    *("jinja2", "prompt_toolkit", "httpx2", "openai", "pyarrow", "ray"),
 )
 PROGRAM = """
 import json, sys

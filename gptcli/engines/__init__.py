@@ -63,6 +63,8 @@ def open_engine(
     """
     if batch_size < 1:
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
+    if load.server is not None:
+        return _remote(load, batch_size, beams)
     checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     tokenizer = _in_background(checkpoint, manifest)
@@ -90,6 +92,21 @@ def open_engine(
         folder=checkpoint.folder,
     )
     return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache)
+
+
+def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
+    """The engine for `--server`: no checkpoint is looked for, and torch is not imported."""
+    if beams:
+        hint = "Leave it out, or run the model here: without --server."
+        raise UsageError("--num-beams", "a server has no beam search", hint)
+    try:
+        from gptcli.engines.remote import connect
+    except ModuleNotFoundError as error:
+        if error.name not in ("openai", "httpx2"):
+            raise
+        why = "the openai package is not installed"
+        raise Unavailable("--server", why, "Run: pip install 'gptcli[remote]'") from None
+    return connect(load, batch_size)
 
 
 def _in_background(checkpoint: Checkpoint, manifest: Manifest) -> Future[Tokenizer]:

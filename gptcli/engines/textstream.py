@@ -22,38 +22,32 @@ if TYPE_CHECKING:
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
 
 
-class TextStream:
-    """Turns one sequence's tokens into text, up to the first stop string.
+class UntilStop:
+    """Gives out text as it arrives, up to the first stop string.
 
     The first is the one that is complete first as characters arrive, and of several that end at
-    the same character the longest: the answer does not depend on how tokens cut the text.
+    the same character the longest: the answer does not depend on how the text was cut.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
         self.stopped = False
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
         self._held = ""  # what could be the beginning of a stop string
         self._given: list[str] = []
-        self._decoder = _Bytes(tokenizer) if tokenizer.byte_level else _Pieces(tokenizer)
 
     @property
     def text(self) -> str:
         """All text returned so far."""
         return "".join(self._given)
 
-    def push(self, token: int) -> str:
-        """Take the next token; return the text that became certain, which may be none.
+    def give(self, new: str, last: bool) -> str:
+        """Take new text; return what became certain, which is all of it if it is the `last`.
 
         Once `stopped`, everything further is ignored.
         """
-        return "" if self.stopped else self._give(self._decoder.push(token), last=False)
-
-    def flush(self) -> str:
-        """End the text and return what was held back; an incomplete character becomes U+FFFD."""
-        return "" if self.stopped else self._give(self._decoder.flush(), last=True)
-
-    def _give(self, new: str, last: bool) -> str:
+        if self.stopped:
+            return ""
         # What is held back holds the start of every match that could end in the new text.
         text = self._held + new
         end = self._first_stop(text)
@@ -78,6 +72,22 @@ class TextStream:
             if any(stop.startswith(text[start:]) for stop in self._stop):
                 return start
         return len(text)
+
+
+class TextStream(UntilStop):
+    """Turns one sequence's tokens into text, up to the first stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
+        super().__init__(stop)
+        self._decoder = _Bytes(tokenizer) if tokenizer.byte_level else _Pieces(tokenizer)
+
+    def push(self, token: int) -> str:
+        """Take the next token; return the text that became certain, which may be none."""
+        return "" if self.stopped else self.give(self._decoder.push(token), last=False)
+
+    def flush(self) -> str:
+        """End the text and return what was held back; an incomplete character becomes U+FFFD."""
+        return "" if self.stopped else self.give(self._decoder.flush(), last=True)
 
 
 class _Bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gptcli.errors import UsageError
 from gptcli.specs import Options, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -37,3 +38,35 @@ class Load(Options):
         "--prefix-cache/--no-prefix-cache",
         "Compute once what several prompts begin with.",
     )
+    server: str | None = option(
+        None,
+        "--server",
+        "OpenAI-compatible endpoint that runs the model, such as http://localhost:8000/v1.",
+        metavar="URL",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.server is not None:
+            _check_url(self.server)
+
+
+def _check_url(url: str) -> None:
+    """Raises UsageError for what is no address of an endpoint; never shows a password."""
+    from urllib.parse import urlsplit
+
+    hint = "Give an address such as http://localhost:8000/v1."
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # the port is parsed only when it is asked for
+    except ValueError as error:
+        raise UsageError("--server", f"it is no URL ({error})", hint) from None
+    if "@" in parts.netloc:
+        hint = "Take the name and the password out; a key goes into GPTCLI_API_KEY."
+        raise UsageError("--server", "the URL holds credentials", hint)
+    if parts.scheme not in ("http", "https"):
+        raise UsageError("--server", f"{url!r} does not begin with http:// or https://", hint)
+    if not host or not url.isprintable() or " " in url:
+        raise UsageError("--server", f"{url!r} names no host", hint)
+    if parts.query or parts.fragment:
+        raise UsageError("--server", f"{url!r} goes on after the path", hint)
