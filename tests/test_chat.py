@@ -230,6 +230,15 @@ def test_the_oldest_exchanges_are_left_out_when_the_context_is_full() -> None:
     assert len(conversation.turns) == 40
 
 
+def test_undo_brings_back_the_turns_that_gave_way() -> None:
+    conversation, asked = talk(" reply", context=60, max_new_tokens=10)
+    say(conversation, "One", "Two", "long " * 35)
+    assert "One" not in asked[-1].prompt
+    conversation.undo()
+    say(conversation, "Three")
+    assert asked[-1].prompt == asked[1].prompt + " reply\nHuman: Three\nAI:"
+
+
 def test_that_turns_are_left_out_is_said_once() -> None:
     conversation, _ = talk(" reply", context=60, max_new_tokens=10)
     say(conversation, *(f"message {number}" for number in range(20)))

@@ -103,12 +103,6 @@ def test_a_message_can_begin_with_a_slash(cli: Cli, typed: bytes, message: str) 
     assert json.loads(cli(typed, "--json")[1])["message"] == message
 
 
-def test_invalid_utf8_ends_the_conversation_after_the_lines_before(cli: Cli) -> None:
-    code, out, err = cli(b"hi\nb\xff\nbye\n")
-    assert (code, out) == (65, "HI\n")
-    assert err == ("gptcli: error: line 2: invalid UTF-8 at byte 1. Convert it with iconv.\n")
-
-
 def test_an_unfinished_message_is_bad_input(cli: Cli) -> None:
     assert cli(b'"""one\ntwo\n')[0] == 65
 
@@ -524,3 +518,14 @@ def test_a_dumb_terminal_has_prompts_and_no_escapes(tmp_path: Path) -> None:
     talking.say(b"hi\n", b"there was\r\n>>> ")
     assert talking.leave() == 0
     assert b"\x1b" not in talking.output
+
+
+def test_a_bad_line_has_an_empty_reply_and_the_next_is_answered(cli: Cli) -> None:
+    code, out, err = cli(b"hi\n\xff\nyo\n")
+    assert (code, out) == (65, "HI\n\nYO\n")
+    assert "line 2: invalid UTF-8 at byte 0" in err
+
+
+def test_a_line_that_is_too_long_is_one_message(cli: Cli) -> None:
+    code, out, _ = cli(b"x" * (9 << 20) + b"\nyo\n")
+    assert (code, out) == (65, "\nYO\n")

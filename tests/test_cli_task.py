@@ -14,6 +14,7 @@ import pytest
 from commands import REAL, TALES, environment
 from fake_engine import INFO, FakeEngine
 
+from gptcli.lines import Line
 from gptcli.results import Request
 from gptcli.tasks import catalog
 
@@ -121,6 +122,56 @@ def test_an_answer_that_is_empty_is_echoed_too(cli: Cli) -> None:
     assert cli("code", "x", "--echo", reply=lambda r: "")[1] == "x\n"
 
 
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make the user's task `mine`, with these lines beside its description and prompt."""
+    folder = tmp_path / "gptcli" / "tasks"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def own(lines: str) -> None:
+        (folder / "mine.toml").write_text(f'description = "d"\nprompt = "{{input}}"\n{lines}')
+
+    return own
+
+
+def test_echo_keeps_an_answer_off_its_input(cli: Cli, own: Callable[[str], None]) -> None:
+    own('[answer]\nkind = "text"\n')  # which comes without white space around it
+    assert cli("run", "mine", "x", "--echo")[1] == "x\nWell. Yes.\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "[answer]\nabstain_below = -0.1\nabstain = 'unknown'\n",
+        "[options.least]\ntype = 'number'\nhelp = 'h'\ndefault = -0.1\n"
+        "[answer]\nabstain_below = '{least}'\nabstain = 'unknown'\n",
+    ],
+)
+def test_an_answer_that_is_withheld_is_not_shown_before(
+    cli: Cli, own: Callable[[str], None], lines: str
+) -> None:
+    own(lines)
+    assert cli("run", "mine", "x")[1] == "unknown\n"
+
+
+def test_a_line_that_fails_has_a_line_for_each_sequence(cli: Cli) -> None:
+    _, out, _ = cli("summarize", "--lines", "-n", "2", stdin=b"\nb\n")
+    assert out == "\n\nWell. Yes.\nWell. Yes.\n"
+
+
+def test_a_rehearsal_rests_while_there_is_no_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("gptcli.cli.task.sleep", rests.append)
+    lines = [None, Line(1, "One."), None, Line(2, "Two.")]
+    monkeypatch.setattr("gptcli.cli.task.read_lines", lambda *_: iter(lines))
+    out = cli("classify", "--labels", "a,b", "--lines", "--dry-run")[1]
+    assert out == "Text: One.\nLabel:\n\nText: Two.\nLabel:\n"
+    assert len(rests) == 2
+
+
 def test_verbose_tells_probabilities_and_logprobs(cli: Cli) -> None:
     err = cli("classify", "x", "-v", "--calibration", "none")[2]
     assert "positive 0.731, negative 0.269" in err
@@ -156,7 +207,7 @@ def test_standard_input_beside_a_question_is_what_it_is_about(cli: Cli) -> None:
         (("classify", "x", "--stream"), "cannot be streamed"),
         (("answer", "x", "--abstain-below", "-1", "--stream"), "cannot be streamed"),
         (("answer", "x", "--abstain-below", "1"), "out of range"),
-        (("summarize", "--lines"), "no lines"),
+        (("answer", "x", "--abstain-below", "-1", "--num-beams", "2"), "no log-probabilities"),
         (("run",), ""),
         (("run", "../x"), "not a task's name"),
         (("tasks", "foo"), "no such command"),
@@ -166,14 +217,17 @@ def test_what_does_not_go_together_is_refused(
     cli: Cli, args: tuple[str, ...], what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if args == ("summarize", "--lines"):
-        monkeypatch.setattr("gptcli.cli.streams.stdin_bytes", lambda: None)
-        assert cli(*args)[0] == 2
-        return
     code, _, err = cli(*args)
     assert code == (0 if args == ("run",) else 2)
     assert what in err
     assert cli.asked == []  # type: ignore[attr-defined]
+
+
+def test_lines_from_a_terminal_are_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptcli.cli.streams.stdin_bytes", lambda: None)
+    code, _, err = cli("summarize", "--lines")
+    assert code == 2
+    assert "no lines" in err
 
 
 def test_tasks_are_listed_by_run_and_a_broken_one_says_so(cli: Cli) -> None:

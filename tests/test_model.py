@@ -93,7 +93,14 @@ def test_a_task_is_asked_for_many_texts_in_order(tales: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "options"),
-    [("clasify", {}), ("classify", {"label": "a,b"}), ("classify", {"labels": ["a"]})],
+    [
+        ("clasify", {}),
+        ("classify", {"label": "a,b"}),
+        ("classify", {"labels": ["a"]}),
+        ("classify", {"labels": ["good, or fine", "bad"]}),
+        ("classify", {"labels": [1, 2]}),
+        ("summarize", {"strategy": ["each"]}),
+    ],
 )
 def test_a_task_or_option_that_is_none_is_refused(tiny: Path, task: str, options) -> None:
     with pytest.raises(UsageError):

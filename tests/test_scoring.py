@@ -93,6 +93,8 @@ def test_choices_fit_up_to_the_last_token_of_the_context(engine: Engine) -> None
     refused = with_prompt(engine.info.context - 1)
     assert refused.error is not None
     assert refused.error.exit_code == 65
+    assert "63 tokens, but the context of" in str(refused.error)
+    assert "is 64, the longest choice included" in str(refused.error)
     assert refused.choices == ()
 
 
@@ -119,6 +121,34 @@ def test_a_model_of_nan_gives_an_error_not_numbers(make_tiny) -> None:
     [score] = scores(built_in(folder), [ask(PROMPT)])
     assert score.error is not None
     assert "non-finite" in str(score.error)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choice"), [("@ bird " * 5, " a"), ("a bird", " so @ bird " * 5)]
+)
+def test_what_a_score_of_nan_leaves_spoils_nothing(make_tiny, prompt: str, choice: str) -> None:
+    import safetensors.torch
+
+    folder = make_tiny(seed=11)
+    file = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    token = load_tokenizer(folder).encode("@")[0]
+    # Only "@" has a value in the last dimension, and that one overflows.
+    tensors["transformer.wte.weight"][:, -1] = 0
+    tensors["transformer.wpe.weight"][:, -1] = 0
+    tensors["transformer.wte.weight"][token, -1] = 20
+    tensors["transformer.ln_f.weight"][-1] = 0
+    tensors["transformer.h.0.ln_1.weight"][-1] = 3e38
+    tensors["transformer.h.0.attn.c_attn.weight"][-1] = 0
+    safetensors.torch.save_file(tensors, file, {"format": "pt"})
+    engine = built_in(folder, 2)
+    [score] = scores(engine, [ask(prompt, (choice, " b"))])
+    assert score.error is not None
+    write = Sampling(greedy=True, max_new_tokens=3)
+    texts = enumerate((PROMPT + PROMPT, "a bird"))  # behind the shorter lies what was left
+    asked = [Request(id=str(n), prompt=text, sampling=write) for n, text in texts]
+    found = completions(engine, asked)
+    assert [done.error for done in found] == [None, None]
 
 
 def test_a_cancelled_score_is_none(tiny: Path) -> None:

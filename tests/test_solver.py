@@ -12,7 +12,7 @@ from fake_engine import INFO, FakeEngine
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import Sampling
-from gptcli.results import Request
+from gptcli.results import Completion, Event, Request, TokenLogprob
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.prompts import Wording, worded
@@ -143,6 +143,15 @@ def test_the_pieces_of_a_translation_come_in_order() -> None:
     assert said == "oui non oui non oui non"
 
 
+def test_the_pieces_of_a_part_without_an_answer_keep_its_place() -> None:
+    fake = engine(lambda r: "" if r.prompt.endswith("Two sons. =") else " oui")
+    asked = [Question("0", "One king.\nTwo sons.\n\nThree.")]
+    *pieces, answer = solve(fake, built_in("translate"), asked, Sampling())
+    assert isinstance(answer, Answer)
+    assert answer.text == "oui\n\n\noui"
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == answer.text
+
+
 @pytest.mark.parametrize(("source", "to"), [("en", "fr"), ("fr", "en"), ("nl", "pt")])
 def test_examples_are_those_of_the_pair(source: str, to: str) -> None:
     wording = built_in("translate", **{"from": source, "to": to})
@@ -179,6 +188,12 @@ def test_a_summary_that_does_not_get_shorter_is_refused() -> None:
     assert answer.error.exit_code == 65
 
 
+def test_of_parts_without_an_answer_nothing_is_made_up() -> None:
+    fake = engine(lambda r: " Made up." if r.prompt == "\nTL;DR:" else " \n")
+    [answer] = answered(fake, built_in("summarize"), [LONG])
+    assert (answer.text, answer.error) == ("", None)
+
+
 def test_each_gives_all_parts_and_truncate_one() -> None:
     every = answered(engine(lambda r: " Sum."), built_in("summarize", strategy="each"), [LONG])
     assert len(every[0].text.split("\n")) > 1
@@ -186,6 +201,43 @@ def test_each_gives_all_parts_and_truncate_one() -> None:
     assert cut.text == "Sum."
     assert cut.truncated > 0
     assert "at its end" in cut.notices[0]
+
+
+class ByteEngine(FakeEngine):
+    """A token is a byte: less than a character."""
+
+    def count(self, text: str) -> int:
+        return len(text.encode())
+
+
+def test_characters_of_several_tokens_are_counted_as_such() -> None:
+    fake = ByteEngine(reply=lambda r: " Sum.", info=ROOM, asked=[])
+    [answer] = answered(fake, built_in("summarize"), ["😀 " * 300], Sampling(max_new_tokens=100))
+    assert answer.error is None
+    assert fake.asked is not None
+    assert max(fake.count(request.prompt) for request in fake.asked) <= 900
+
+
+def test_a_template_can_hold_its_input_twice() -> None:
+    fake = engine(lambda r: " x")
+    wording = plain('description = "d"\nprompt = "{input} = {input}:"\n[long]\nstrategy = "each"\n')
+    answered(fake, wording, [LONG])
+    assert fake.asked is not None
+    assert max(fake.count(request.prompt) for request in fake.asked) <= 1000 - 128
+
+
+@pytest.mark.parametrize("strategy", ["reduce", "each", "truncate"])
+def test_parts_fit_below_max_length(strategy: str) -> None:
+    fake = engine(lambda r: " Sum.")
+    answered(fake, built_in("summarize", strategy=strategy), [LONG], Sampling(max_length=200))
+    assert fake.asked is not None
+    assert max(fake.count(request.prompt) for request in fake.asked) <= 200 // 2
+
+
+def test_a_ratio_is_a_share_of_the_whole_text() -> None:
+    wording = built_in("summarize", ratio=0.05)
+    [answer] = answered(engine(lambda r: "So it is. " * 30), wording, [LONG])
+    assert answer.text.count("So it is.") == 400 * 0.05
 
 
 def test_the_passage_that_answers_is_read() -> None:
@@ -205,6 +257,21 @@ def test_entities_have_their_places_in_the_whole_text() -> None:
     assert answer.entities is not None
     assert [text[e.start : e.end] for e in answer.entities] == ["Anna", "Berta"]
     assert json.loads(answer.text) == [entity.to_dict() for entity in answer.entities]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "side"),
+    [("whole", "truncate-left"), ("truncate", "truncate-left"), ("window", "error")],
+)
+def test_entities_of_a_part_have_their_places_in_the_whole_text(strategy: str, side) -> None:
+    names = 'description = "d"\nprompt = "{input}:"\n[answer]\nkind = "spans"\ntypes = ["person"]\n'
+    wording = plain(f'{names}[long]\nstrategy = "{strategy}"\n')
+    text = LONG + "Anna met Berta. " + "The king rode out. " * 5
+    # The window is chosen by what it has in common with the input, which is the text itself.
+    fake = engine(lambda r: " Berta (person), king (person)")
+    [answer] = answered(fake, wording, [text], on_overflow=side)
+    assert answer.entities
+    assert [text[e.start : e.end] for e in answer.entities] == [e.text for e in answer.entities]
 
 
 def likes(request: Request, choice: str) -> float:
@@ -230,6 +297,12 @@ def test_labels_are_weighed_against_what_the_model_prefers(
     assert answer.text == label
     assert dict(answer.labels)[label] == pytest.approx(share)
     assert sum(dict(answer.labels).values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("ignored", [{"num_return_sequences": 2}, {"num_beams": 2}])
+def test_labels_refuse_what_says_how_to_write(ignored: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="nothing is written"):
+        answered(engine(liking=likes), built_in("classify"), ["bad"], Sampling(**ignored))
 
 
 def test_calibration_is_asked_once_for_all_inputs() -> None:
@@ -290,6 +363,41 @@ def test_examples_that_leave_no_room_are_left_out_and_it_is_said() -> None:
     assert small.asked is not None
     assert 0 < small.asked[0].prompt.count("Q:") - 1 < 5
     assert "examples left out" in answer.notices[0]
+
+
+def test_examples_stay_where_a_long_text_is_cut() -> None:
+    fake = engine(lambda r: " a cave")
+    found = catalog.find("answer")
+    chosen = {"context": LONG, "abstain_below": None}
+    answered(fake, worded(found, chosen, ["Who slept? = a dog"]), ["Who rode out?"])
+    assert fake.asked is not None
+    assert "Q: Who slept?\nA: a dog" in fake.asked[0].prompt
+    assert fake.count(fake.asked[0].prompt) < 1000
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "mean"),
+    [
+        ("Os lo \n", "Oslo", -1.5),  # a token's place is its log-probability
+        ("\ufffd \ufffd \ufffd \ufffd \ufffd \ufffd \n", "漢字", -3.5),
+        ("\ufffd \ufffd \ufffd \ufffd \ufffd \ufffd ok \n", "漢字ok", -4),
+    ],
+)
+def test_confidence_is_the_mean_of_the_answers_own_tokens(
+    tokens: str, text: str, mean: float
+) -> None:
+    class Sure(FakeEngine):
+        def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+            for event in super().run(requests):
+                if isinstance(event, Completion):
+                    places = enumerate(tokens.split(" "), 1)
+                    scored = tuple(TokenLogprob(n, token, -float(n)) for n, token in places)
+                    event = replace(event, logprobs=scored)
+                yield event
+
+    fake = Sure(reply=lambda r: text + "\n", info=ROOM)
+    [answer] = answered(fake, built_in("answer"), ["Where?"])
+    assert (answer.text, answer.mean_logprob) == (text, mean)
 
 
 def test_a_stop_of_the_users_comes_beside_the_tasks() -> None:

@@ -128,8 +128,8 @@ class Conversation:
         if not self.turns:
             raise UsageError("/undo", "nothing was said yet", "Say something first.")
         message = self.turns[-2].content
-        self.turns, self._tries = self.turns[:-2], 0
-        self._first = min(self._first, len(self.turns))
+        # Turns that gave way to what is taken back may fit again.
+        self.turns, self._first, self._tries = self.turns[:-2], 0, 0
         return message
 
     def clear(self) -> None:

@@ -90,7 +90,8 @@ def _texts(out: Sink, answers: Iterator[Answer], style: Style) -> None:
     count = style.sampling.num_return_sequences
     for answer in answers:
         if style.lines:
-            out.write(" ".join(answer.text.split("\n")) + "\n")
+            missing = count - 1 if answer.error else 0  # a line in place of each sequence
+            out.write(" ".join(answer.text.split("\n")) + "\n" * (1 + missing))
             continue
         if answer.error:
             continue

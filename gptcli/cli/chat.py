@@ -97,6 +97,9 @@ class _Session:
     def _take(self, message: Message) -> int:
         """Do what a message asks for; returns an exit code after saying what went wrong."""
         text, conversation = message.text, self._conversation
+        if message.error is not None:
+            self._end(text, "", message.error)
+            return self._fail(message.error)
         if not message.command:
             return self._show(text, conversation.reply(text))
         try:

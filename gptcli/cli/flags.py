@@ -27,7 +27,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that Typer can read: one parameter per field of each group of options.
 
     Other parameters stay as they are. The result carries the groups as its attribute `groups`, and
-    what `command` has of `presets` (defaults of its own, by field) and `table` (the configuration's
+    what `command` has of `presets` (see `gptcli.cli.root.Presets`) and `table` (the configuration's
     table for it).
     """
     hints = get_type_hints(command, include_extras=True)

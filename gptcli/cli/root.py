@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -73,6 +73,10 @@ COMMANDS = (
 )
 
 
+Presets = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""(flags as they were given) -> a command's own defaults, by field."""
+
+
 class Command(TyperCommand):
     """A command that takes its defaults from the configuration file."""
 
@@ -80,7 +84,7 @@ class Command(TyperCommand):
         super().__init__(*args, **settings)
         self.groups: tuple[type, ...] = getattr(self.callback, "groups", ())
         self.table: str | None = getattr(self.callback, "table", None)
-        self.presets: Mapping[str, Any] = getattr(self.callback, "presets", {})
+        self.presets: Presets = getattr(self.callback, "presets", lambda given: {})
         for param in self.params:
             if param.multiple:  # in the environment: one text a line, spaces belong to a text
                 param.type.envvar_list_splitter = "\n"  # type: ignore[misc]
@@ -101,11 +105,12 @@ class Command(TyperCommand):
         given = self.make_parser(probe).parse_args(list(args))[0]
         table = self.table or probe.command_path.split()[1]
         try:
-            values = config.defaults(given.get("config"), table, self.groups, _tables, self.presets)
+            presets = self.presets(given)
+            values = config.defaults(given.get("config"), table, self.groups, _tables, presets)
         except GptcliError:
             if not given.get("help") and not ctx.resilient_parsing:
                 raise
-            values = dict(self.presets)
+            values = {}
         ctx.default_map = {name: values}
         for param in self.params:
             if param.name in values and getattr(param, "help", None):

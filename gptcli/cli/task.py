@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from time import sleep
 from typing import Annotated, Any, BinaryIO
 
 import typer
@@ -26,12 +27,14 @@ from gptcli.specs import Options
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.options import options_class, values
-from gptcli.tasks.prompts import Wording, worded
+from gptcli.tasks.prompts import Wording, resolved, worded
+from gptcli.tasks.setting import check_sampling
 from gptcli.tasks.solver import solve
 from gptcli.tasks.task import Task, Value
 
 Questions = Iterator[Question | None]
-EXACT = ("code", "text")  # kinds of answer that go on where the input ends
+FREE = ("code", "text")  # kinds of answer that go with an input of white space
+PAUSE = 0.01  # seconds between two looks for a line
 Text = Annotated[
     str | None,
     typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
@@ -62,7 +65,7 @@ def made(task: Task) -> Callable[..., Any]:
     asked.__annotations__["own"] = options_class(task)
     asked.__name__ = task.name
     asked.__doc__ = f"{task.description}\n\n{task.help.strip()}".replace("[", r"\[")
-    asked.presets = dict(task.sampling)  # type: ignore[attr-defined]
+    asked.presets = lambda given: task.sampling  # type: ignore[attr-defined]
     asked.table = task.name  # type: ignore[attr-defined]
     return asked
 
@@ -108,15 +111,14 @@ def ask(
     note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
     say: Callable[[str], None] = note if talk.verbose else (lambda text: None)
     style = Style(sampling, output, many.lines, _withheld(task, own))
-    if task.answer.kind == "labels":
-        _refuse_writing(sampling)
+    check_sampling(task, values(task, own), sampling)
     wording, questions = _prepared(task, own, text, input, many, note)
     if many.dry_run:
         return _rehearse(wording, questions)
     if output.echo and not many.lines:
         first = next(questions)
         assert first
-        style = replace(style, echo=first.text + ("" if task.answer.kind in EXACT else "\n"))
+        style = replace(style, echo=first.text + ("" if task.answer.kind == "code" else "\n"))
         questions = iter([first])
     with sink.opened(output) as out:
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
@@ -175,7 +177,7 @@ def _prepared(
     if many.lines:
         return wording, _lines(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
-    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in EXACT:
+    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in FREE:
         raise empty("empty input")
     for notice in prompt.notices if task.prompt.endswith("{input}") else ():
         note(notice)
@@ -212,22 +214,12 @@ def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
     )
 
 
-def _refuse_writing(sampling: Sampling) -> None:
-    """Raise UsageError for what says how to write, where nothing is written."""
-    for flag, given in (
-        ("--num-return-sequences", sampling.num_return_sequences > 1),
-        ("--num-beams", sampling.num_beams > 1),
-        ("--logprobs", sampling.logprobs is not None),
-    ):
-        if given:
-            raise UsageError(flag, "labels are scored, nothing is written", "Leave it out.")
-
-
 def _withheld(task: Task, own: Options) -> str:
     """Why the answers' text cannot be written as it is made; empty if it can."""
     if task.answer.kind in ("labels", "spans"):
         return f"the answer of {task.name}"
-    if getattr(own, "abstain_below", None) is not None:
+    least = task.answer.parameters.get("abstain_below")
+    if resolved(least, values(task, own)) is not None:
         return "an answer that may be withheld"
     return ""
 
@@ -235,8 +227,13 @@ def _withheld(task: Task, own: Options) -> str:
 def _rehearse(wording: Wording, questions: Questions) -> int:
     """Write the prompts that would be run, set apart by an empty line; nothing is split."""
     with sink.opened(Output()) as out:
-        for number, question in enumerate(filter(None, questions)):
+        between = ""
+        for question in questions:
+            if question is None:  # there is none right now
+                sleep(PAUSE)
+                continue
             if question.error:
                 raise question.error
-            out.write(("\n" if number else "") + wording.text(question.text) + "\n")
+            out.write(between + wording.text(question.text) + "\n")
+            between = "\n"
     return ExitCode.OK

@@ -24,17 +24,21 @@ Read = Callable[[str], str | None]  # shows a prompt, gives a line without its e
 
 @dataclass(frozen=True)
 class Message:
-    """What was typed: a command, which begins with one slash, or something to say."""
+    """What was typed: a command, which begins with one slash, or something to say.
+
+    `error` where it cannot be read; those after it can.
+    """
 
     text: str
     command: bool = False
+    error: BadInput | None = None
 
 
 def messages(read: Read) -> Iterator[Message]:
     """Messages until the end of input; blank ones are none.
 
-    Ctrl-C (a KeyboardInterrupt of `read`) drops what was typed so far. Raises BadInput where the
-    input ends inside of a message, and what `read` raises.
+    Ctrl-C (a KeyboardInterrupt of `read`) drops what was typed so far. A message has an error where
+    the input ends inside of it, and where `read` raises BadInput.
     """
     interrupts = 0
     while True:
@@ -43,6 +47,9 @@ def messages(read: Read) -> Iterator[Message]:
             if line is None:
                 return
             message = _message(line, read)
+        except BadInput as error:
+            yield Message("", error=error)
+            continue
         except KeyboardInterrupt:
             interrupts += 1
             if interrupts == 2:
@@ -67,7 +74,9 @@ def piped(stdin: BinaryIO | None, prompting: bool = False) -> Read:
         if prompting:
             streams.emit(prompt)
         try:
-            data = stdin.readline(LIMIT + 1)
+            data = rest = stdin.readline(LIMIT + 1)
+            while len(data) > LIMIT and rest and not rest.endswith(b"\n"):
+                rest = stdin.readline(LIMIT + 1)  # of a line that is refused
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise MissingInput("standard input", why, "Pipe messages in.") from None

@@ -121,11 +121,12 @@ class GPT2Engine:
             batch.forget()
             begun = list(zip(admission.items, first, strict=True))
             measures = [(m, slot, x) for (m, slot), x in begun if isinstance(m, Measure)]
-            yield from self._score(batch, measures)
+            scores = list(self._score(batch, measures))
             rows = [(row, x) for (row, _), x in begun if isinstance(row, Sequence)]
             if rows:
                 written = [row for row, _ in rows]
                 yield from self._write(batch, written, torch.stack([x for _, x in rows]))
+            yield from scores
 
     def _score(self, batch: Batch, measures: list[tuple[Measure, int, Tensor]]) -> Iterator[Event]:
         """Score choices whose prompts are in the cache; their slots are free again."""

@@ -30,6 +30,12 @@ class Measure:
     cached: int = 0  # tokens of the prompt that did not have to be computed
     logprobs: list[list[float]] = field(default_factory=list)  # one list a choice
 
+    @property
+    def error(self) -> GptcliError | None:
+        """What went wrong where the model gave numbers that are none."""
+        sound = not any(map(math.isnan, chain(*self.logprobs)))
+        return None if sound else not_finite(self.job.info.name, 1)
+
     def begin(self, logits: Tensor) -> None:
         """Score each choice's first token by the prompt's last logits, float32 (vocab,)."""
         firsts = [choice[0] for choice in self.job.choices]
@@ -58,8 +64,7 @@ class Measure:
 
     def finished(self) -> Iterator[Event]:
         """The score, or the error where the model gave numbers that are none."""
-        sound = not any(map(math.isnan, chain(*self.logprobs)))
-        yield self.score(None if sound else not_finite(self.job.info.name, 1))
+        yield self.score(self.error)
 
     def cancel(self) -> Iterator[Event]:
         """End because the caller asked for it."""

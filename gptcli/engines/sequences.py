@@ -109,9 +109,8 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
     if length >= limit:
         tokens = _fitted(request, tokens, limit, info)
         side = "beginning" if request.on_overflow == "truncate-left" else "end"
-        notices.append(
-            f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {_allowed(limit, info)}"
-        )
+        why = _allowed(request, limit, info)
+        notices.append(f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {why}")
     return Job(
         request=request,
         info=info,
@@ -149,7 +148,7 @@ def _fitted(request: Request, tokens: list[int], limit: int, info: ModelInfo) ->
     wanted = 1 if request.choices else request.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
     keep = limit - min(wanted, limit // 2)
     if request.on_overflow == "error" or keep == limit:
-        raise _too_long(f"{len(tokens)} tokens", limit, info)
+        raise _too_long(f"{len(tokens)} tokens", request, limit, info)
     return tokens[-keep:] if request.on_overflow == "truncate-left" else tokens[:keep]
 
 
@@ -157,21 +156,22 @@ def _refuse_by_size(request: Request, tokenizer: Tokenizer, limit: int, info: Mo
     """Refuse what cannot fit, however it is tokenised, without tokenising megabytes."""
     characters = len(request.prompt)  # a character is at least a byte
     if characters > 64 * limit and characters > limit * tokenizer.longest:
-        raise _too_long(f"more than {characters // tokenizer.longest} tokens", limit, info)
+        raise _too_long(f"more than {characters // tokenizer.longest} tokens", request, limit, info)
 
 
-def _too_long(size: str, limit: int, info: ModelInfo) -> BadInput:
+def _too_long(size: str, request: Request, limit: int, info: ModelInfo) -> BadInput:
+    included = "the longest choice" if request.choices else "new ones"
     return BadInput(
         "prompt too long",
-        f"it has {size}, but {_allowed(limit, info)}, new ones included",
+        f"it has {size}, but {_allowed(request, limit, info)}, {included} included",
         "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
     )
 
 
-def _allowed(limit: int, info: ModelInfo) -> str:
-    if limit < info.context:
+def _allowed(request: Request, limit: int, info: ModelInfo) -> str:
+    if limit < info.context and not request.choices:
         return f"--max-length allows {limit}"
-    return f"the context of {info.name} is {limit}"
+    return f"the context of {info.name} is {info.context}"
 
 
 @dataclass(eq=False)

@@ -124,15 +124,18 @@ class Batch:
             return
         slot = self._slots.index(item)
         self._slots[slot] = None
-        if isinstance(item, Sequence) and item.error:
+        if item.error:  # what it left there could spoil those that come after it
             self.cache.clear(slot)
 
     def drop_cancelled(self) -> Iterator[Event]:
         """End what was cancelled, in flight or waiting."""
+        ended = set()
         for item in [*self.rows, *self.waiting] if self.cancelled else ():
             if item.job.request.id in self.cancelled:
+                ended.add(item.job.request.id)
                 self.leave(item)
                 yield from item.cancel()
+        self.cancelled -= ended
         self.forget()
 
     def forget(self) -> None:

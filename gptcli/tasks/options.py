@@ -7,7 +7,7 @@ configuration file need. Left out: reading the files that options name, see `gpt
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import make_dataclass
 from typing import Any, Literal
 
@@ -73,15 +73,53 @@ def chosen(task: Task, given: Mapping[str, object]) -> dict[str, Value]:
     A list may be a text with commas or a sequence of texts. Raises UsageError for an option that
     the task does not have, and for what the command line would refuse.
     """
-    names = {option.name for option in task.options}
+    kinds = {option.name: option.kind for option in task.options}
     for name in given:
-        if name not in names:
-            raise UsageError(name, f"no option of {task.name}", f"It has: {', '.join(names)}.")
+        if name not in kinds:
+            raise UsageError(name, f"no option of {task.name}", f"It has: {', '.join(kinds)}.")
     plain = {
-        _field(name): ",".join(value) if isinstance(value, tuple | list) else value
+        _field(name): _joined(name, value) if kinds[name] == "list" else value
         for name, value in given.items()
     }
     return values(task, options_class(task)(**plain))
+
+
+def _joined(name: str, value: object) -> object:
+    """A sequence of texts as the text with commas that the flag would have."""
+    if not isinstance(value, tuple | list):
+        return value
+    for text in value:
+        if not isinstance(text, str) or "," in text:
+            raise UsageError(name, f"{text!r} is no text without a comma", "Give other texts.")
+    return ",".join(value)
+
+
+def parsed(task: Task, texts: Sequence[str]) -> dict[str, object]:
+    """Options given as `NAME=VALUE`, for `chosen`. Raises UsageError."""
+    kinds = {option.name: option.kind for option in task.options}
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or name not in kinds:
+            known = ", ".join(kinds) or "none"
+            raise UsageError("--set", f"{text[:60]!r}", f"Write NAME=VALUE; names: {known}.")
+        found[name] = _converted(kinds[name], name, value.strip())
+    return found
+
+
+def _converted(kind: OptionKind, name: str, text: str) -> object:
+    try:
+        if kind == "integer":
+            return int(text)
+        if kind == "number":
+            return float(text)
+        if kind == "flag":
+            return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        hint = "Give true or false." if kind == "flag" else "Give a number."
+        raise UsageError("--set", f"{name}={text[:40]!r} is no {kind}", hint) from None
+    return text
 
 
 def _declared(item: TaskOption) -> tuple[str, Any, Any]:

@@ -18,7 +18,16 @@ from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.passages import best_window, passages
 from gptcli.tasks.prompts import resolved
 from gptcli.tasks.sentences import sentences
-from gptcli.tasks.setting import Ask, Reply, Setting, ask_of, cut_to_fit, field_of, fitting
+from gptcli.tasks.setting import (
+    Ask,
+    Reply,
+    Setting,
+    ask_of,
+    check_sampling,
+    cut_to_fit,
+    field_of,
+    fitting,
+)
 from gptcli.tasks.verdicts import answers, failed, results_of
 
 CUT = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
@@ -37,6 +46,7 @@ def plan(setting: Setting, question: Question) -> Plan:
         drawn = replace(setting.sampling, seed=secrets.randbits(32))
         setting = replace(setting, sampling=drawn)
     try:
+        check_sampling(setting.wording.task, setting.wording.chosen, setting.sampling)
         long = setting.wording.task.long
         strategy = str(resolved(long.strategy, setting.wording.chosen))
         steps = STRATEGIES["whole" if setting.kind == "labels" else strategy]
@@ -52,10 +62,11 @@ def _whole(setting: Setting, question: Question, side: Overflow | None = None) -
     cut = setting.count(text) - setting.count(kept) if kept != text else 0
     replies = yield (ask_of(setting, question, kept),)
     blank = failed(setting, question, None)
+    start = len(text) - len(kept) if side == "truncate-left" else 0
     if cut:
         notice = f"input cut by {cut} tokens at its {CUT[side]} to fit the context"
         blank = replace(blank, truncated=cut, notices=(notice,))
-    return answers(setting, question, replies, blank)
+    return answers(setting, question, replies, blank, starts=(start,))
 
 
 def _truncated(setting: Setting, question: Question) -> Plan:
@@ -73,7 +84,7 @@ def _window(setting: Setting, question: Question) -> Plan:
     replies = yield (ask_of(setting, question, text[start:end]),)
     notice = f"the text does not fit the context: characters {start} to {end} were read"
     blank = replace(failed(setting, question, None), notices=(notice,))
-    return answers(setting, question, replies, blank)
+    return answers(setting, question, replies, blank, starts=(start,))
 
 
 def _each(setting: Setting, question: Question) -> Plan:
@@ -96,7 +107,8 @@ def _each(setting: Setting, question: Question) -> Plan:
 
 def _reduce(setting: Setting, question: Question) -> Plan:
     """Part by part, then the answers together, until one prompt holds all."""
-    text, fits = field_of(setting, question), fitting(setting, question)
+    whole, fits = field_of(setting, question), fitting(setting, question)
+    text = whole
     taken: list[Completion | Score] = []
     single = replace(setting, sampling=replace(setting.sampling, num_return_sequences=1))
     while not fits(text):
@@ -111,9 +123,11 @@ def _reduce(setting: Setting, question: Question) -> Plan:
                 "input too long", "its parts' answers are hardly shorter", "Ask for less of each"
             )
         text = shorter
+    if taken and not text.strip():  # asked for nothing, a model would make something up
+        return answers(setting, question, (), taken=taken)
     if taken:
         setting.say(f"answering for the {setting.count(text)} tokens of the parts' answers")
-    replies = yield (ask_of(setting, question, text),)
+    replies = yield (ask_of(setting, question, text, of=whole),)
     return answers(setting, question, replies, taken=taken)
 
 

@@ -5,18 +5,19 @@ Left out: which requests an input takes, see `gptcli.tasks.plans`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from gptcli.errors import BadInput
+from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
 from gptcli.results import Completion, ModelInfo, Score
 from gptcli.tasks.answers import Question
-from gptcli.tasks.prompts import Wording
+from gptcli.tasks.prompts import Wording, resolved
 from gptcli.tasks.readings import Read, reader
+from gptcli.tasks.task import Task, Value
 
-MARGIN = 4  # tokens: parts put together can be a few more than their sum
+DENSEST = 20  # characters a token, in ordinary text far less
 
 Fits = Callable[[str], bool]
 """(piece of text) -> whether the prompt with it fits the context."""
@@ -39,6 +40,11 @@ class Setting:
     def kind(self) -> str:
         """How the answer is read."""
         return self.wording.task.answer.kind
+
+    @property
+    def limit(self) -> int:
+        """How many tokens a prompt and what is written may have together."""
+        return most_tokens(self.wording, self.sampling, self.info)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,6 +77,29 @@ class Reply:
     results: tuple[Completion | Score, ...]
 
 
+def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) -> None:
+    """Raise UsageError for what the task would ignore, or could not do with this sampling."""
+    if task.answer.kind == "labels":
+        for flag, given in (
+            ("--num-return-sequences", sampling.num_return_sequences > 1),
+            ("--num-beams", sampling.num_beams > 1),
+            ("--logprobs", sampling.logprobs is not None),
+        ):
+            if given:
+                raise UsageError(flag, "labels are scored, nothing is written", "Leave it out.")
+    least = resolved(task.answer.parameters.get("abstain_below"), chosen)
+    if least is not None and sampling.num_beams > 1:
+        why = "a beam search gives no log-probabilities to tell a sure answer by"
+        raise UsageError("--num-beams", why, "Leave it out, or answer always.")
+
+
+def most_tokens(wording: Wording, sampling: Sampling, info: ModelInfo) -> int:
+    """How many tokens a prompt and what is written may have together."""
+    if wording.task.answer.kind == "labels" or sampling.max_length is None:
+        return info.context
+    return min(info.context, sampling.max_length)
+
+
 def field_of(setting: Setting, question: Question) -> str:
     """The text that may be long: the input, or an option's."""
     name = setting.wording.task.long.field
@@ -85,7 +114,8 @@ def prompt_of(setting: Setting, question: Question, part: str) -> str:
     return setting.wording.text(question.text, name, part)
 
 
-def ask_of(setting: Setting, question: Question, part: str) -> Ask:
+def ask_of(setting: Setting, question: Question, part: str, of: str | None = None) -> Ask:
+    """The request for `part`; `of` is the text that its answer is for, where that is another."""
     prompt = prompt_of(setting, question, part)
     if setting.kind == "labels":
         return Ask(prompt, part, setting.sampling, choices=continuing(prompt, setting.labels))
@@ -95,7 +125,7 @@ def ask_of(setting: Setting, question: Question, part: str) -> Ask:
     if "abstain_below" in task.answer.parameters and sampling.num_beams == 1:
         wanted = wanted or 0
     parameters = {name: setting.wording.parameter(name) for name in task.answer.parameters}
-    read = reader(task.answer, parameters, part)
+    read = reader(task.answer, parameters, part if of is None else of)
     return Ask(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
 
 
@@ -107,19 +137,26 @@ def continuing(prompt: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 def fitting(setting: Setting, question: Question) -> Fits:
     """Raises BadInput where a prompt has no room for any text."""
-    context = setting.info.context
+    limit = setting.limit
     wanted = setting.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
     if setting.kind == "labels":
         wanted = max(setting.count(label) for label in setting.labels) + 1
-    room = context - min(wanted, context // 2) - MARGIN
-    room -= setting.count(prompt_of(setting, question, ""))
-    if room < 1:
+    most = limit - min(wanted, limit // 2)
+
+    def fits(text: str) -> bool:
+        # Whole prompts are counted: a template may hold the text twice, or none of its spaces. What
+        # is so long that it could fit only as white space is not worth the time.
+        if len(text) > DENSEST * most:
+            return False
+        return setting.count(prompt_of(setting, question, text)) <= most
+
+    if not fits(""):
         raise BadInput(
             f"task {setting.wording.task.name}",
-            f"the prompt without its input nearly fills the context of {context}",
-            "Give fewer examples, or a smaller --max-new-tokens",
+            f"the prompt without its input nearly fills the {limit} tokens that are allowed",
+            "Give fewer examples, a smaller --max-new-tokens, or a larger --max-length",
         )
-    return lambda text: len(text) <= room or setting.count(text) <= room
+    return fits
 
 
 def cut_to_fit(text: str, side: Overflow, fits: Fits) -> str:

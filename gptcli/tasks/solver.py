@@ -17,7 +17,7 @@ from gptcli.results import Chunk, Completion, Request, Score
 from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.plans import Plan, plan
 from gptcli.tasks.prompts import Wording
-from gptcli.tasks.setting import Ask, Reply, Setting, continuing
+from gptcli.tasks.setting import Ask, Reply, Setting, check_sampling, continuing, most_tokens
 
 AHEAD = 4  # answers that wait for an earlier one, as a multiple of the batch size
 
@@ -38,12 +38,14 @@ def solve(
     of every step. Raises what makes the whole run impossible; what is wrong with one question is in
     its answer.
     """
-    fewer = trimmed(wording, engine)
+    check_sampling(wording.task, wording.chosen, sampling)
+    limit = most_tokens(wording, sampling, engine.info)
+    fewer = trimmed(wording, engine, limit)
     notices: tuple[str, ...] = ()
     if len(fewer.shots) < len(wording.shots):
         notices = (
             f"{len(wording.shots) - len(fewer.shots)} of {len(wording.shots)} examples left out:"
-            f" the context of {engine.info.name} is {engine.info.context}",
+            f" there is room for {limit} tokens in all",
         )
     setting = Setting(
         wording=fewer,
@@ -64,9 +66,14 @@ def solve(
         yield from board.ready()
 
 
-def trimmed(wording: Wording, engine: Engine) -> Wording:
-    """The wording with as many examples, the last ones, as leave half of the context."""
-    while wording.shots and engine.count(wording.text("")) > engine.info.context // 2:
+def trimmed(wording: Wording, engine: Engine, limit: int) -> Wording:
+    """The wording with as many examples, the last ones, as leave half of `limit` tokens.
+
+    A text that may be long does not count: it is what is cut then.
+    """
+    long = wording.task.long.field
+    field = "" if long == "input" else long
+    while wording.shots and engine.count(wording.text("", field)) > limit // 2:
         wording = wording.without(1)
     return wording
 
@@ -251,9 +258,12 @@ class _Board:
         for asked in open.asked:
             if not asked.ask.final or asked.ask.choices or asked.due > 1:
                 return
-            if asked.read:
-                text = asked.ask.before + asked.read[0][0]
-                if len(text) > max(asked.given, len(asked.ask.before)):
+            if any(result.error for result in asked.results.values()):
+                return
+            text = asked.read[0][0] if asked.read else ""
+            if text or asked.finished:
+                text = asked.ask.before + text
+                if len(text) > asked.given:
                     yield Piece(text[asked.given :])
                     asked.given = len(text)
             if not asked.finished:

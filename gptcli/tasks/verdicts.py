@@ -134,12 +134,18 @@ def _reason(
 def _covering(done: Completion, answer: str) -> list[TokenLogprob]:
     """The tokens that make up the answer, which is a part of the text written."""
     end = done.text.find(answer) + len(answer) if answer else 0
-    found, length = [], 0
+    found, place, torn = [], 0, False
     for token in done.logprobs or ():
-        if length >= end:
+        if place >= end:
             break
+        if "\ufffd" in token.token:  # bytes of a character: how long it is shows in what follows
+            torn = True
+        else:
+            at = done.text.find(token.token, place) if torn else place
+            if not 0 <= at < end:
+                break
+            place, torn = at + len(token.token), False
         found.append(token)
-        length += len(token.token)
     return found
 
 
