@@ -19,8 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from gptcli.batch import work as batch
+from gptcli.batch.row import Row, digest
+from gptcli.batch.width import width
 from gptcli.engines import Engine, open_engine
-from gptcli.errors import Unavailable
+from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Sampling
 from gptcli.peers import PEERS, Peer, Work
 from gptcli.results import Completion, Request
@@ -32,6 +35,7 @@ from gptcli.tasks.solver import solve
 
 SLOTS = 16
 LINES = 200
+LONGEST = 640  # tokens of a row of --only batch, at most
 REHEARSAL = "from gptcli.bench import Load, rehearse; rehearse({load!r})"
 SENTENCE = "It was a dark night and the old king sat by the fire with his three sons . "
 
@@ -45,9 +49,13 @@ class Bench(Options):
     against: Literal["transformers"] | None = option(
         None, "--against", "Run this beside gptcli, in turn, and show ratios."
     )
-    only: Literal["start", "decode", "tasks"] | None = option(
-        None, "--only", "Measure only start-up, only decoding, or only a task over many lines."
+    only: Literal["start", "decode", "tasks", "batch"] | None = option(
+        None,
+        "--only",
+        "Measure only start-up, decoding, a task over many lines, or many rows (which takes long,"
+        " and is left out otherwise).",
     )
+    rows: int = option(500, "--rows", "Rows of --only batch.", low=1, high=10**6)
     runs: int = option(5, "--runs", "Pairs of runs for each figure.", low=1, high=100)
     json: bool = option(False, "--json", "Print every run as JSON lines.")
 
@@ -103,6 +111,8 @@ def measure(load: Load, bench: Bench) -> Iterator[Figure]:
         yield from _decoding(load, bench.against, bench.runs)
     if bench.only in (None, "tasks"):
         yield from _labelling(load, bench.runs)
+    if bench.only == "batch":
+        yield from _batch(load, bench)
 
 
 def _decoding(load: Load, against: str | None, runs: int) -> Iterator[Figure]:
@@ -118,6 +128,43 @@ def _decoding(load: Load, against: str | None, runs: int) -> Iterator[Figure]:
                 ours.append(speed)
                 theirs.append(other)
         yield Figure(f"decode, {name}", "tokens/s", tuple(ours), tuple(theirs) if peer else ())
+
+
+def _batch(load: Load, bench: Bench) -> Iterator[Figure]:
+    """Rows of mixed lengths as `gptcli batch` runs them; so many that nothing has to warm up."""
+    work = [
+        Work(SENTENCE * (1 + number * 7 % 23), 8 + number * number * 37 % 121)
+        for number in range(bench.rows)
+    ]
+    peer = PEERS[bench.against](Path(str(load.model))) if bench.against else None
+    ours, theirs = [], []
+    for _ in range(bench.runs):
+        engine = open_engine(replace(load, prefix_cache=False), SLOTS)
+        if engine.info.context < LONGEST:
+            raise UsageError("--only batch", f"it needs a context of {LONGEST}", "Try -m gpt2.")
+        ours.append(_speed(work, lambda work, engine=engine: _write_rows(engine, work)))  # type: ignore[misc]
+        if peer:
+            theirs.append(_speed(work, lambda work: _write_peer(peer, work)))
+    yield Figure(f"batch of {bench.rows} mixed rows", "tokens/s", tuple(ours), tuple(theirs))
+
+
+def _write_rows(engine: Engine, work: Sequence[Work]) -> None:
+    rows = (
+        Row(
+            number,
+            digest(item.prompt.encode()),
+            str(number),
+            item.prompt,
+            {"max_new_tokens": item.new_tokens, "min_new_tokens": item.new_tokens},
+        )
+        for number, item in enumerate(work)
+    )
+    job = batch.Work(load=Load(), sampling=Sampling(greedy=True, seed=0))
+    for done in batch.answered(engine, job, iter(rows), width(SLOTS, SLOTS)):
+        if done.failed:
+            raise Unavailable(
+                "benchmark", f"a row failed: {done.record['error']}", "Run it by hand"
+            )
 
 
 def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:

@@ -73,7 +73,7 @@ def _lines(
         if close:
             stack.enter_context(stream)
         number = 0
-        for data in _split(_pieces(stream, source)):
+        for data in split(pieces(stream, source)):
             if data is None:
                 yield None
                 continue
@@ -97,27 +97,36 @@ def _line(number: int, data: bytes, start: int, input: Input) -> Line:
     return Line(number, text)
 
 
-def _split(pieces: Iterator[bytes | None]) -> Iterator[bytes | None]:
-    """Lines without their ends; of a line that is too long only its beginning is kept."""
+def split(
+    pieces: Iterator[bytes | None], end: bytes = b"\n", dropped: bytes = b"\r"
+) -> Iterator[bytes | None]:
+    """Lines without their ends; of a line that is too long only its beginning is kept.
+
+    One `dropped` before the `end` is no part of a line. Of a line longer than LONGEST bytes more
+    than LONGEST bytes come. None is handed on, and comes now and then while a long line is read.
+    """
     held = b""
     for piece in pieces:
         if piece is None:
             yield None
             continue
-        *whole, rest = piece.split(b"\n")
+        *whole, rest = piece.split(end)
         for part in whole:
-            yield (held + part).removesuffix(b"\r")
+            yield (held + part).removesuffix(dropped)
             held = b""
         if len(held) < LONGEST + 2:  # one CR, and one byte too many
             held = (held + rest)[: LONGEST + 2]
         elif not whole:
             yield None
     if held:
-        yield held.removesuffix(b"\r")
+        yield held.removesuffix(dropped)
 
 
-def _pieces(stream: BinaryIO, source: str) -> Iterator[bytes | None]:
-    """What there is to read, piece by piece; None whenever reading would wait."""
+def pieces(stream: BinaryIO, source: str, hint: str = _HOW) -> Iterator[bytes | None]:
+    """What there is to read, piece by piece; None whenever reading would wait.
+
+    Raises MissingInput, with `source` and `hint`, when reading fails.
+    """
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):  # not a real file (a BytesIO): reading returns at once
@@ -133,7 +142,7 @@ def _pieces(stream: BinaryIO, source: str) -> Iterator[bytes | None]:
             yield None
             continue
         except OSError as error:
-            raise MissingInput(source, reason(error), _HOW) from None
+            raise MissingInput(source, reason(error), hint) from None
         if not piece:
             return
         yield piece

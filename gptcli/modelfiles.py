@@ -77,22 +77,31 @@ def read_object(file: Path, limit: int = SMALL) -> Object:
 def parse_object(data: bytes) -> Object:
     """Parse strict JSON (RFC 8259) that must be an object; raises ValueError with the rule."""
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_no_constant,
-        )
+        value = parse_value(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def parse_value(text: str) -> object:
+    """Parse strict JSON of any kind.
+
+    Raises json.JSONDecodeError where it is no JSON, another ValueError with the rule it breaks.
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

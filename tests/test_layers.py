@@ -23,11 +23,23 @@ LAYERS = [
     {"checkpoints"},
     {"engines"},
     {"tasks", "chattemplates"},
-    {"chat", "model", "bench", "peers"},
+    {"batch", "chat", "model", "bench", "peers"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
-HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "rich", "httpx"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "tokenizers",
+    "huggingface_hub",
+    "numpy",
+    "rich",
+    "httpx",
+    "httpx2",
+    "openai",
+    "pyarrow",
+    "ray",
+}
 
 
 def part(module: Path) -> str:

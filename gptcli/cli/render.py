@@ -40,6 +40,26 @@ def waiting(message: str, quiet: bool) -> Iterator[Callable[[], None] | None]:
             yield spinner.stop
 
 
+@contextmanager
+def status() -> Iterator[Callable[[str], None] | None]:
+    """Show a line on stderr that can be changed, if stderr is a terminal; else gives None."""
+    if not streams.stderr_is_terminal():
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if console.is_dumb_terminal:
+        yield None
+        return
+    with (
+        signals.cleaning(lambda: streams.emit(streams.ERASE)),
+        console.status(Text("", style="dim")) as spinner,
+    ):
+        yield lambda text: spinner.update(Text(one_line(text), style="dim"))
+
+
 def figures(measured: Sequence[Figure], against: str | None) -> str:
     """A benchmark's table: medians with their spread, and the ratio of the pairs."""
     from rich.box import SIMPLE_HEAD

@@ -69,6 +69,7 @@ COMMANDS = (
     Entry("code", "gptcli.cli.task", "Complete code.", TASKS),
     Entry("run", "gptcli.cli.task", "Run a task by its name."),
     Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
+    Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
 

@@ -1,0 +1,299 @@
+"""Files on a disk that can be full, and a machine that can stop at any moment.
+
+A file is replaced by one that is whole: written beside it, flushed, renamed, and the folder flushed
+too, since a rename is only durable with it. A failing disk (full, over quota, broken) ends in exit
+code 74 wherever it shows, even when a file is only being opened: the way out is the same. Hidden
+files are named after the output and never followed through a link, for a shared folder may hold
+one that a stranger put there. Left out: what the files say.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import filecmp
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from gptcli.errors import Busy, CannotCreate, UsageError, WriteFailed
+from gptcli.files import reason
+
+ELSEWHERE = "Choose another file with -o."
+AGAIN = "Make room, then run the same command again (without --force): it goes on from there."
+LONGEST_NAME = 240  # bytes: most file systems take 255, and a partial file's name is longer
+
+_FAILING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # what some file systems say of flushing a folder
+_HIDDEN = os.O_CLOEXEC | os.O_NOFOLLOW
+_PATIENCE = 0.3  # seconds that a new holder of the lock is given to write its number
+
+
+@dataclass(frozen=True)
+class Place:
+    """An output and the files beside it; `name` is what the user called it.
+
+    The rows are written to the output itself, or where that has another format to a hidden file.
+    """
+
+    name: str
+    output: Path  # through all links, so that a link stays one
+    hidden: bool
+
+    @property
+    def rows(self) -> Path:
+        """The file that holds the rows as JSON lines."""
+        return self.beside("journal.jsonl") if self.hidden else self.output
+
+    @property
+    def rewritten(self) -> Path:
+        """The file that is to replace `rows`."""
+        return self.beside("retry.jsonl")
+
+    @property
+    def manifest(self) -> Path:
+        """What the output was made from."""
+        return self.beside("manifest.json")
+
+    @property
+    def part(self) -> Path:
+        """The output while it is made from the rows."""
+        return self.beside("part")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that writes."""
+        return self.beside("lock")
+
+    def beside(self, ending: str) -> Path:
+        """The hidden file `.NAME.ending`; of a very long name only its beginning and a digest."""
+        name = os.fsencode(self.output.name)
+        room = LONGEST_NAME - len(ending) - 2
+        if len(name) > room:
+            short = name[: room - 17].decode("utf-8", "ignore")
+            return self.output.with_name(
+                f".{short}.{hashlib.sha256(name).hexdigest()[:16]}.{ending}"
+            )
+        return self.output.with_name(f".{self.output.name}.{ending}")
+
+
+def locate(output: Path, hidden: bool) -> Place:
+    """The place of an output. Raises CannotCreate (a folder, a device), UsageError (its name)."""
+    name = str(output)
+    if "\0" in name:
+        raise UsageError("--output", "the name holds a NUL character", "Give another name.")
+    with creating(name):
+        place = Path(os.path.realpath(output))
+        with suppress(FileNotFoundError):
+            mode = place.stat().st_mode
+            if S_ISDIR(mode):
+                raise CannotCreate(name, "it is a folder", "Name a file in it.")
+            if not S_ISREG(mode):
+                raise CannotCreate(name, "it is no regular file", ELSEWHERE)
+    return Place(name, place, hidden)
+
+
+@contextmanager
+def creating(name: str) -> Iterator[None]:
+    """Turn what the system refuses into CannotCreate, a failing disk into WriteFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FAILING:
+            raise WriteFailed(name, f"{reason(error)}, nothing was written", AGAIN) from None
+        raise CannotCreate(name, reason(error), ELSEWHERE) from None
+
+
+def open_rows(path: Path, fresh: bool = False) -> int:
+    """Open a file of rows to append to, made if missing; it must be missing where `fresh`.
+
+    Raises OSError; CannotCreate where it is no regular file; Busy where it is locked under another
+    name, such as a hard link.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _HIDDEN | (os.O_EXCL if fresh else 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise CannotCreate(str(path), "it is no regular file", ELSEWHERE)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Busy(str(path), "another process writes to it", "Wait for its end.") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it: in one call, unless the disk takes less. Raises OSError."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def sync(descriptor: int) -> None:
+    """Flush a file's contents, and of its metadata what reading them needs. Raises OSError."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the latter
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the folder that `path` is in: which names there are. Raises OSError."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def making(part: Path) -> Iterator[int]:
+    """The descriptor of a new file; it is whole and flushed after the block, else removed.
+
+    Moving it to its place is the caller's: see `put`. Raises OSError.
+    """
+    remove(part)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _HIDDEN, 0o666)
+    try:
+        yield descriptor
+        os.fsync(descriptor)
+    except BaseException:
+        remove(part)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def put(part: Path, path: Path) -> None:
+    """Move a flushed file over `path`, for good. Raises OSError."""
+    os.replace(part, path)  # noqa: PTH105 - every call that changes a disk is one of os
+    sync_folder(path)
+
+
+def put_new(part: Path, path: Path) -> None:
+    """Move a flushed file where there is none, for good. Raises FileExistsError, OSError."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        os.replace(part, path)  # noqa: PTH105 - as above
+    else:
+        remove(part)
+    sync_folder(path)
+
+
+def same(part: Path, path: Path) -> bool:
+    """Whether there is a file at `path` with these very contents."""
+    return path.is_file() and filecmp.cmp(part, path, shallow=False)
+
+
+def part_of(path: Path) -> Path:
+    """A small file while it is written; a killed run leaves it."""
+    return path.with_name(f"{path.name}.part")
+
+
+def save(path: Path, data: bytes) -> None:
+    """Replace a small file, for good. Raises OSError; then the former one is still there."""
+    part = part_of(path)
+    with making(part) as descriptor:
+        write_all(descriptor, data)
+    try:
+        put(part, path)
+    except OSError:
+        remove(part)
+        raise
+
+
+def read_small(path: Path, limit: int) -> bytes | None:
+    """A hidden file's contents, None where there is none.
+
+    Raises OSError; ValueError, with the rule, where it is larger or no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _HIDDEN)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    return data
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - as above
+
+
+class Lock:
+    """The right to write to an output, held until `release` or the end of the process.
+
+    The kernel frees it however the process ends. The file holds the process's number for others to
+    name, and is removed by its holder; whoever locked a removed file begins again.
+    """
+
+    def __init__(self, place: Place) -> None:
+        """Take it. Raises Busy, naming the holder; CannotCreate; WriteFailed."""
+        self._path = place.lock
+        self._released = False
+        with creating(place.name):
+            self._descriptor = self._take(place.name)
+            try:
+                os.ftruncate(self._descriptor, 0)
+                write_all(self._descriptor, f"{os.getpid()}\n".encode())
+            except OSError:
+                self.release()
+                raise
+
+    def _take(self, name: str) -> int:
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _HIDDEN, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), self._path.lstat()):
+                        return descriptor
+            except BlockingIOError:
+                holder = _holder(descriptor)
+                os.close(descriptor)
+                raise Busy(
+                    name, f"{holder} writes to it", "Wait for its end, or write elsewhere with -o."
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Let others write. Never fails: what matters is that the descriptor is closed."""
+        if self._released:
+            return
+        self._released = True
+        with suppress(OSError):
+            remove(self._path)
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """`process 123`, as the lock file says; its holder may be about to write it."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        number = os.pread(descriptor, 20, 0).strip()
+        if number.isdigit():
+            return f"process {int(number)}"
+        time.sleep(0.01)
+    return "another process"

@@ -1,0 +1,101 @@
+"""The options of a batch that are no input's and no model's: output, durability, where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptcli.errors import UsageError
+from gptcli.options import Overflow
+from gptcli.specs import Options, option
+
+MOST = 1024  # rows computed at a time
+
+
+def parse_size(text: str) -> str:
+    """`auto`, or a number of rows. Raises UsageError."""
+    number = text if text.isascii() and text.isdigit() and len(text) < 5 else ""
+    if text != "auto" and not (number and 1 <= int(number) <= MOST):
+        raise UsageError("--batch-size", f"{text!r} is no size", f"Give auto, or 1 to {MOST}.")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Options):
+    """What is written, how safely, and where rows are computed."""
+
+    panel = "Batch"
+
+    output: str = option(
+        "-", "-o --output", "Where the rows go: .jsonl, .csv or .parquet; - is standard output."
+    )
+    task: str | None = option(None, "--task", "Run this task on every row.", metavar="NAME")
+    set: tuple[str, ...] = option(
+        (), "--set", "An option of the task, such as to=de; repeatable.", metavar="NAME=VALUE"
+    )
+    example: tuple[str, ...] = option(
+        (), "--example", "An example for the task; repeatable.", metavar="INPUT = OUTPUT"
+    )
+    on_overflow: Overflow = option(
+        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
+    )
+    batch_size: str = option(
+        "auto",
+        "-b --batch-size",
+        "How many rows are computed at a time; auto finds out what is fastest.",
+        metavar="N|auto",
+    )
+    workers: int = option(1, "--workers", "Processes that compute rows.", low=1, high=256)
+    runner: Literal["local", "ray"] = option(
+        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray])."
+    )
+    address: str | None = option(
+        None, "--address", "The Ray cluster; without it one is started on this machine."
+    )
+    force: bool = option(False, "--force", "Start over, whatever the output holds.")
+    resume: bool | None = option(
+        None,
+        "--resume/--no-resume",
+        "Go on with an output that is there.  [default: if it was made from the same]",
+    )
+    retry_failed: bool = option(
+        False, "--retry-failed", "Compute those rows of the output again that are errors."
+    )
+    allow_changed_input: bool = option(
+        False,
+        "--allow-changed-input",
+        "Go on although the input changed: rows with the same contents are kept.",
+    )
+    max_failures: int | None = option(
+        None, "--max-failures", "Stop when more rows than this have failed.", low=0, high=10**12
+    )
+    fsync: Literal["row", "1s", "off"] = option(
+        "1s", "--fsync", "How often rows are forced to the disk."
+    )
+    summary: str | None = option(None, "--summary", "Write the summary to this file, as JSON.")
+    dry_run: bool = option(
+        False, "--dry-run", "Count rows and tokens and estimate time and memory; compute nothing."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_size(self.batch_size)
+        for flag, given in (("--set", self.set), ("--example", self.example)):
+            if given and self.task is None:
+                raise UsageError(flag, "it is for a task", "Name the task with --task.")
+        if self.address is not None and self.runner != "ray":
+            raise UsageError("--address", "it is Ray's", "Add --runner ray.")
+        if self.workers > 1 and self.runner == "ray":
+            raise UsageError("--workers", "Ray decides that", "Leave it out.")
+        ways = [self.force, self.resume is False, self.retry_failed, self.allow_changed_input]
+        if sum(ways) > 1 and not (self.force and self.resume is False):
+            raise UsageError(
+                "--force, --no-resume, --retry-failed, --allow-changed-input",
+                "they contradict each other",
+                "Give one of them.",
+            )
+
+    @property
+    def size(self) -> int | None:
+        """The batch size as a number; None for auto."""
+        return None if self.batch_size == "auto" else int(self.batch_size)

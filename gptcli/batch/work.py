@@ -1,0 +1,211 @@
+"""What is done with rows, wherever it is done: in this process, in workers, in a cluster.
+
+`Work` can be pickled; `answered` turns rows into records over one engine, each as soon as it is
+there. A row's seed is the batch's and its number, so what is written does not depend on where,
+when or beside which others. Left out: order and durability, see `gptcli.batch.local`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from gptcli.batch.row import Row
+from gptcli.batch.width import Width
+from gptcli.engines import Engine
+from gptcli.errors import GptcliError
+from gptcli.options import Load, Overflow, Sampling
+from gptcli.results import Chunk, Completion, Event, ModelInfo, Request, Usage
+from gptcli.tasks.answers import Answer, Question
+from gptcli.tasks.prompts import Wording
+from gptcli.tasks.solver import solve
+
+SEEDS = 2**63  # a seed lies below
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that decides what becomes of a row; `wording` is a task's, if there is one."""
+
+    load: Load
+    sampling: Sampling  # its seed is set
+    on_overflow: Overflow = "error"
+    wording: Wording | None = None
+    batch_size: int | None = None  # None: what turns out to be fastest
+
+
+@dataclass(frozen=True)
+class Done:
+    """A row and what became of it: the record that is written."""
+
+    row: Row
+    record: Mapping[str, object]
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether the record is an error."""
+        return self.record["error"] is not None
+
+
+def answered(
+    engine: Engine, work: Work, rows: Iterator[Row | None], width: Width
+) -> Generator[Done, None, None]:
+    """The records of all rows, in the order in which they are finished.
+
+    Rows are pulled when there is room; None stands for "none right now". A row that fails has its
+    error in its record; what is raised ends all.
+    """
+    if work.wording is None:
+        return _Board(engine, work, rows, width).run()
+    return _solved(engine, work, work.wording, rows, width)
+
+
+def sampling_of(row: Row, work: Work) -> Sampling:
+    """A row's own settings. Raises UsageError where they do not go together."""
+    seed = work.sampling.seed or 0
+    own = {"seed": (seed + row.number) % SEEDS} | dict(row.overrides)
+    return replace(work.sampling, **own)  # type: ignore[arg-type]
+
+
+class _Board:
+    """Rows under way in an engine, one request each."""
+
+    def __init__(
+        self, engine: Engine, work: Work, rows: Iterator[Row | None], width: Width
+    ) -> None:
+        self._engine, self._work, self._width = engine, work, width
+        self._rows: Iterator[Row | None] | None = rows
+        self._under_way: dict[str, tuple[Row, int, dict[int, Completion]]] = {}
+        self._in_flight = 0  # sequences
+        self._ready: deque[Done] = deque()
+
+    def run(self) -> Generator[Done, None, None]:
+        """Everything, as it is finished."""
+        while self._rows or self._ready:
+            for event in self._engine.run(self._requests()):
+                self._take(event)
+                while self._ready:
+                    yield self._ready.popleft()
+            while self._ready:
+                yield self._ready.popleft()
+
+    def _requests(self) -> Iterator[Request | None]:
+        """What the engine pulls; it ends where something is ready and nothing is in flight."""
+        while self._rows or self._under_way:
+            if not self._under_way and self._ready:
+                return
+            yield self._next() if self._in_flight < self._width.limit else None
+
+    def _next(self) -> Request | None:
+        """The request of the next row, if there is one now that can be asked."""
+        row = next(self._rows, self) if self._rows else None
+        if row is self:
+            self._rows = None
+        if not isinstance(row, Row):
+            return None
+        try:
+            if row.error:
+                raise row.error
+            sampling = sampling_of(row, self._work)
+        except GptcliError as error:
+            self._ready.append(refused(row, error, self._engine.info))
+            return None
+        self._under_way[str(row.number)] = row, sampling.num_return_sequences, {}
+        self._in_flight += sampling.num_return_sequences
+        return Request(
+            id=str(row.number),
+            prompt=row.text,
+            sampling=sampling,
+            on_overflow=self._work.on_overflow,
+        )
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Chunk):
+            self._width.written(len(event.tokens), self._in_flight)
+        if not isinstance(event, Completion) or event.id not in self._under_way:
+            return
+        row, due, there = self._under_way[event.id]
+        there[event.index] = event
+        if len(there) == due or event.error:
+            del self._under_way[event.id]
+            self._in_flight -= due
+            self._ready.append(_done(row, [there[index] for index in sorted(there)]))
+
+
+def _done(row: Row, completions: list[Completion]) -> Done:
+    """The record of a row's completions: the first, and with several also all texts."""
+    failed = next((one for one in completions if one.error), None)
+    first = failed or completions[0]
+    record = replace(first, id=row.id).to_dict()
+    if len(completions) > 1 and not failed:
+        record["choices"] = [
+            {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
+            for one in completions
+        ]
+    written = sum(one.usage.completion_tokens for one in completions)
+    return Done(row, record, first.usage.prompt_tokens, written)
+
+
+def refused(row: Row, error: GptcliError, info: ModelInfo) -> Done:
+    """The record of a row that cannot be asked."""
+    blank = Completion(
+        id=row.id,
+        index=0,
+        prompt=row.text,
+        text="",
+        tokens=(),
+        finish_reason="error",
+        usage=Usage(prompt_tokens=0, completion_tokens=0),
+        seed=None,
+        model=info.name,
+        revision=info.revision,
+        error=error,
+    )
+    return Done(row, blank.to_dict(), 0, 0)
+
+
+def _solved(
+    engine: Engine, work: Work, wording: Wording, rows: Iterator[Row | None], width: Width
+) -> Generator[Done, None, None]:
+    """Rows as the inputs of a task; of several sequences all texts are kept."""
+    known: dict[str, Row] = {}
+
+    def questions() -> Iterator[Question | None]:
+        for row in rows:
+            yield _question(row, work, known) if row else None
+
+    solved = solve(engine, wording, questions(), work.sampling, work.on_overflow, width.limit)
+    gathered: list[Answer] = []
+    for event in solved:
+        if not isinstance(event, Answer):
+            continue
+        gathered.append(event)
+        row = known[event.id]
+        due = row.overrides.get("num_return_sequences", work.sampling.num_return_sequences)
+        if event.error or len(gathered) == due:
+            yield _answer(known.pop(event.id), gathered)
+            gathered = []
+
+
+def _question(row: Row, work: Work, known: dict[str, Row]) -> Question:
+    known[str(row.number)] = row
+    try:
+        if row.error:
+            raise row.error
+        return Question(str(row.number), row.text, sampling=sampling_of(row, work))
+    except GptcliError as error:
+        return Question(str(row.number), row.text, error)
+
+
+def _answer(row: Row, answers: list[Answer]) -> Done:
+    first = answers[0]
+    record = replace(first, id=row.id).to_dict()
+    if len(answers) > 1:
+        record["choices"] = [
+            {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
+            for one in answers
+        ]
+    return Done(row, record, first.usage.prompt_tokens, first.usage.completion_tokens)
