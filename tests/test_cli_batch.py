@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from commands import REAL, TALES, environment, run
 from fake_engine import INFO, FakeEngine
+from fake_server import FakeServer, failing, hanging_up
 
+from gptcli.batch.tally import Tally
 from gptcli.errors import BadInput
 
 Answer = tuple[int, str, str]
@@ -54,7 +56,7 @@ def test_every_row_of_a_file_gives_a_line_in_order(batch: Cli) -> None:
     Path("in.txt").write_text(lines())
     code, out, err = batch("in.txt", "-o", "out.jsonl")
     assert (code, out) == (0, "")
-    assert "done: 5 rows" in err
+    assert "done: 5 of 5 rows" in err
     assert [row["text"] for row in read("out.jsonl")] == [f"ROW {n}" for n in range(5)]
     keys = "id index prompt text finish_reason usage seed model revision truncated error"
     assert list(read("out.jsonl")[0]) == ["key", *keys.split()]
@@ -209,6 +211,40 @@ def test_what_cannot_be_is_refused_before_a_model_is_loaded(
     assert found == code, err
     assert what in err
     assert "asked" not in err
+
+
+def test_a_server_that_throttles_stalls_and_breaks_down_still_gets_every_row_done(
+    main_in: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text(lines(30))
+    with FakeServer() as server:
+        server.reply = lambda body, index: f" to {body['prompt']}"
+        server.plan = [
+            failing(429, **{"Retry-After": "0"}),
+            failing(500),
+            hanging_up,
+            failing(422, "no such thing"),  # for one row only
+            failing(503),
+        ] * 2
+        code = main_in(
+            "batch", "in.txt", "-o", "out.jsonl", "--server", server.url, "-b", "5", "--seed", "1"
+        )[0]
+        assert server.most <= 5
+    rows = read("out.jsonl")
+    assert code == 3
+    assert [row["id"] for row in rows] == [str(n) for n in range(30)]
+    failed = [row for row in rows if row["error"]]
+    assert len(failed) == 2
+    assert all("no such thing" in str(row["error"]) for row in failed)
+    assert {row["text"] for row in rows if not row["error"]} <= {f" to row {n}" for n in range(30)}
+
+
+def test_the_time_left_is_told_where_rows_can_be_counted() -> None:
+    tally = Tally(total=100, kept=20, rows=40, started=time.perf_counter() - 10)
+    assert tally.left == pytest.approx(10, rel=0.01)
+    assert "60 of 100 rows, 4.0 rows/s" in tally.line()
+    assert "0:10 left" in tally.line()
 
 
 # The real thing

@@ -62,6 +62,14 @@ def fingerprint(inputs: Sequence[str], reading: Reading) -> tuple[Fingerprint, .
     return tuple(_fingerprint(source) for source in expand(inputs, reading))
 
 
+def size(inputs: Sequence[str], reading: Reading) -> int | None:
+    """Bytes of all inputs; None if one of them can be read but once. Raises as `fingerprint`."""
+    sources = expand(inputs, reading)
+    if not all(source.regular for source in sources):
+        return None
+    return sum(source.path.stat().st_size for source in sources if source.path)
+
+
 def _fingerprint(source: Source) -> Fingerprint:
     name = STDIN if source.path is None else source.name
     if source.path is None or not source.regular:

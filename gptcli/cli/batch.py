@@ -37,6 +37,7 @@ from gptcli.tasks import catalog
 from gptcli.tasks.options import chosen, parsed
 from gptcli.tasks.prompts import Wording, worded
 
+COUNTED = 4 << 20  # bytes of input whose rows are counted before
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 GO_ON = "stopped; the same command goes on where it was"
 Note = Callable[[str], None]
@@ -81,7 +82,7 @@ def batch(
     opened = _opener(load, sampling.num_beams > 1, talk, note)
     if settings.dry_run:
         return _rehearse(rows, work, width_of(settings, work.load, identity), opened)
-    tally = Tally()
+    tally = Tally(total=None if talk.quiet else _total(names, reading))
     with ExitStack() as stack:
         stack.enter_context(closing(rows))  # type: ignore[type-var]
         if not is_stream(settings.output) and not talk.quiet:
@@ -96,6 +97,15 @@ def batch(
     note(f"done: {tally.line()}" + ("" if is_stream(settings.output) else f"; {settings.output}"))
     _summarize(settings, tally, work)
     return ExitCode.PARTIAL if tally.failed else ExitCode.OK
+
+
+def _total(names: list[str], reading: Reading) -> int | None:
+    """How many rows there are, where reading the input twice costs little: for the time left."""
+    size = sources.size(names, reading)
+    if size is None or size > COUNTED:
+        return None
+    with closing(sources.rows(names, reading, None)) as rows:  # type: ignore[type-var]
+        return sum(row is not None for row in rows)
 
 
 def _wording(settings: Batch) -> Wording | None:
