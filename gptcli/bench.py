@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 from gptcli.batch import work as batch
@@ -178,7 +179,9 @@ def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:
 
 def _labelling(load: Load, runs: int) -> Iterator[Figure]:
     """A task over many lines, with its examples run once and with them run for every line."""
-    texts = [" ".join(SENTENCE.split()[: 4 + number * 7 % 13]) for number in range(LINES)]
+    words = SENTENCE.split()
+    # Lines that begin differently: what they share is the task's examples alone.
+    texts = [" ".join(Random(n).sample(words, 4 + n * 7 % 13)) for n in range(LINES)]
     speeds: dict[bool, list[float]] = {True: [], False: []}
     engines = {reuse: open_engine(replace(load, prefix_cache=reuse), SLOTS) for reuse in speeds}
     for run in range(runs + 1):
