@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcli.tasks.code import block
-from gptcli.tasks.readings import Read, first_line, first_sentences, reader, whole
-from gptcli.tasks.task import Reading, Value
+from gptcli.tasks.readings import first_line, first_sentences, reader, whole
+from gptcli.tasks.task import Read, Reading, Value
 
 SCRAPS = [  # of code, and of prose
     *("\n", "\n", "\n    ", "\n  ", "\t", " ", "if x:", "x = 1", "else:", "elif", "def f():", "el"),

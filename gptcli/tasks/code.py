@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gptcli.tasks.readings import Read
+from gptcli.tasks.task import Read
 
 _OPENS = re.compile(r"(?:[:{(\[]|=>|->|\b(?:then|do|begin))\s*(?:(?:#|//).*)?$")
 _CLOSES = re.compile(r"\s*[)\]}]")

@@ -11,18 +11,11 @@ written.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from gptcli.tasks.code import block
 from gptcli.tasks.sentences import borders, sentences
-from gptcli.tasks.task import Reading, Value
-
-Read = Callable[[str, bool], tuple[str, bool]]
-"""(the text so far, whether it is finished) -> (the answer so far, whether that is all).
-
-The answer to a longer text begins with the answer to a shorter one; once it is all, more text
-changes nothing.
-"""
+from gptcli.tasks.task import Read, Reading, Value
 
 _LINE_BREAK = re.compile(r"[\r\n]")
 

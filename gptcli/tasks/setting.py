@@ -14,8 +14,8 @@ from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
 from gptcli.results import Completion, ModelInfo, Score
 from gptcli.tasks.answers import Question
 from gptcli.tasks.prompts import Wording, resolved
-from gptcli.tasks.readings import Read, reader
-from gptcli.tasks.task import Task, Value
+from gptcli.tasks.readings import reader
+from gptcli.tasks.task import Read, Task, Value
 
 DENSEST = 20  # characters a token, in ordinary text far less
 

@@ -6,7 +6,7 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,13 @@ ReadingKind = Literal["text", "line", "sentences", "code", "labels", "spans"]
 """How an answer is read from what the model writes. `text`: all of it; `line`: the first line;
 `sentences`: the first ones; `code`: to the end of the block; `labels`: nothing is written, the
 likeliest label is taken; `spans`: a list of parts of the input, with their types."""
+
+Read = Callable[[str, bool], tuple[str, bool]]
+"""(the text so far, whether it is finished) -> (the answer so far, whether that is all).
+
+The answer to a longer text begins with the answer to a shorter one; once it is all, more text
+changes nothing.
+"""
 
 Value = str | int | float | bool | tuple[str, ...] | None
 """What an option can be set to."""
