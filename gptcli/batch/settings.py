@@ -45,7 +45,13 @@ class Batch(Options):
         "How many rows are computed at a time; auto finds out what is fastest.",
         metavar="N|auto",
     )
-    workers: int = option(1, "--workers", "Processes that compute rows.", low=1, high=256)
+    workers: int = option(
+        1,
+        "--workers",
+        "Processes that compute rows; on few cores one is as fast.",
+        low=1,
+        high=256,
+    )
     runner: Literal["local", "ray"] = option(
         "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray])."
     )

@@ -53,7 +53,7 @@ class Tally:
             f"{self.speed:.1f} rows/s",
             f"{self.completion_tokens / max(self.seconds, 1e-9):.0f} tokens/s",
             f"{self.failed} failed" if self.failed else "",
-            f"{clock(self.left)} left" if self.left is not None else "",
+            f"{clock(self.left)} left" if self.left else "",
         ]
         return ", ".join(filter(None, parts))
 
