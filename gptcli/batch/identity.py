@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.checkpoints import resolve
+from gptcli.checkpoints import Progress, resolve
 from gptcli.options import Load
 from gptcli.preflight import inspect
 
@@ -32,11 +32,14 @@ class Identity:
     most: int
 
 
-def identify(load: Load) -> Identity:
-    """Find the model and check it. Raises as `gptcli.engines.open_engine`, but for the device."""
+def identify(load: Load, progress: Progress = None) -> Identity:
+    """Find the model and check it; `progress` is for a download, see `gptcli.hub.download`.
+
+    Raises as `gptcli.engines.open_engine`, but for the device.
+    """
     if load.server is not None:
         return Identity(f"{load.model or ''}@{load.server}", None, OF_SERVERS)
-    checkpoint = resolve(load)
+    checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     revision = checkpoint.revision or _sampled(checkpoint.folder)
     if manifest.gpt2 is None:

@@ -70,7 +70,8 @@ def batch(
     names = inputs or ["-"]
     wording = _wording(settings)
     rows = sources.rows(names, reading, streams.stdin_bytes())
-    identity = identify(load)
+    with render.waiting(f"looking for {load.model or 'the model'}", talk.quiet) as progress:
+        identity = identify(load, progress)
     before = _before(settings)
     work = Work(
         load=load,
