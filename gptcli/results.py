@@ -178,3 +178,20 @@ class ModelInfo:
     device: str
     notices: tuple[str, ...] = ()
     folder: Path | None = None  # where its files are
+
+
+def refused(request: Request, error: GptcliError, info: ModelInfo) -> Completion:
+    """The completion of a request that cannot be served: nothing was run."""
+    return Completion(
+        id=request.id,
+        index=0,
+        prompt=request.prompt,
+        text="",
+        tokens=(),
+        finish_reason="error",
+        usage=Usage(prompt_tokens=0, completion_tokens=0),
+        seed=request.sampling.seed,
+        model=info.name,
+        revision=info.revision,
+        error=error,
+    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -52,6 +55,17 @@ def main_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         return int(str(leaving.value.code)), out, err
 
     return main_in
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[BinaryIO, int]]:
+    """The reading end of a pipe as a stream, and the descriptor of the writing end."""
+    reading, writing = os.pipe()
+    stream = os.fdopen(reading, "rb")
+    yield stream, writing
+    stream.close()
+    with suppress(OSError):  # the test closed it
+        os.close(writing)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tracemalloc
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -29,19 +28,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[BinaryIO, int]]:
-    """The reading end of a pipe as a stream, and the descriptor of the writing end."""
-    reading, writing = os.pipe()
-    stream = os.fdopen(reading, "rb")
-    yield stream, writing
-    stream.close()
-    try:
-        os.close(writing)
-    except OSError:  # the test closed it
-        return
 
 
 @pytest.mark.parametrize(

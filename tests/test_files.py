@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,15 +29,6 @@ class Keyboard(io.BytesIO):
 def text_of(argument: str | None, stdin: bytes | None = None, **options: object) -> str:
     stream = None if stdin is None else io.BytesIO(stdin)
     return read_prompt(argument, Input(**options), stream).text
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[BinaryIO, int]]:
-    """A pipe's reading end as a stream, and the descriptor of its writing end."""
-    read, write = os.pipe()
-    with os.fdopen(read, "rb") as stream:
-        yield stream, write
-        os.close(write)
 
 
 @pytest.mark.parametrize(

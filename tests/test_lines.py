@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread
@@ -28,19 +27,6 @@ def read(data: bytes, input: Input | None = None) -> list[Line]:
 
 def texts(lines: list[Line]) -> list[str | None]:
     return [line.text for line in lines]
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[BinaryIO, int]]:
-    """The reading end of a pipe as a stream, and the descriptor of the writing end."""
-    reading, writing = os.pipe()
-    stream = os.fdopen(reading, "rb")
-    yield stream, writing
-    stream.close()
-    try:
-        os.close(writing)
-    except OSError:  # the test closed it
-        return
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,6 @@ def rehearse(
 def _count(found: Forecast, row: Row, work: Work, engine: Engine) -> None:
     found.rows += 1
     try:
-        if row.error:
-            raise row.error
         sampling = sampling_of(row, work)
     except GptcliError:
         found.unusable += 1

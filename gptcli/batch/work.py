@@ -2,7 +2,7 @@
 
 `Work` can be pickled; `answered` turns rows into records over one engine, each as soon as it is
 there. A row's seed is the batch's and its number, so what is written does not depend on where,
-when or beside which others. Left out: order and durability, see `gptcli.batch.local`.
+when or beside which others. Left out: order and durability, see `gptcli.batch.run`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gptcli.batch.width import Width
 from gptcli.engines import Engine
 from gptcli.errors import GptcliError
 from gptcli.options import Load, Overflow, Sampling
-from gptcli.results import Chunk, Completion, Event, ModelInfo, Request, Usage
+from gptcli.results import Chunk, Completion, Event, Request, refused
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.prompts import Wording
 from gptcli.tasks.solver import solve
@@ -64,7 +64,9 @@ def answered(
 
 
 def sampling_of(row: Row, work: Work) -> Sampling:
-    """A row's own settings. Raises UsageError where they do not go together."""
+    """A row's own settings. Raises the row's error; UsageError where they contradict each other."""
+    if row.error:
+        raise row.error
     seed = work.sampling.seed or 0
     own = {"seed": (seed + row.number) % SEEDS} | dict(row.overrides)
     return replace(work.sampling, **own)  # type: ignore[arg-type]
@@ -107,11 +109,10 @@ class _Board:
         if not isinstance(row, Row):
             return None
         try:
-            if row.error:
-                raise row.error
             sampling = sampling_of(row, self._work)
         except GptcliError as error:
-            self._ready.append(refused(row, error, self._engine.info))
+            blank = refused(Request(id=row.id, prompt=row.text), error, self._engine.info)
+            self._ready.append(Done(row, blank.to_dict(), 0, 0))
             return None
         self._under_way[str(row.number)] = row, sampling.num_return_sequences, {}
         self._in_flight += sampling.num_return_sequences
@@ -136,35 +137,22 @@ class _Board:
 
 
 def _done(row: Row, completions: list[Completion]) -> Done:
-    """The record of a row's completions: the first, and with several also all texts."""
-    failed = next((one for one in completions if one.error), None)
-    first = failed or completions[0]
+    """What became of a row's completions; of several each has its own count of tokens."""
+    failed = [one for one in completions if one.error]
+    written = sum(one.usage.completion_tokens for one in completions)
+    return _recorded(row, failed[:1] or completions, written)
+
+
+def _recorded(row: Row, results: list[Completion] | list[Answer], written: int) -> Done:
+    """The record of a row's results: the first, and with several also all texts."""
+    first = results[0]
     record = replace(first, id=row.id).to_dict()
-    if len(completions) > 1 and not failed:
+    if len(results) > 1:
         record["choices"] = [
             {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
-            for one in completions
+            for one in results
         ]
-    written = sum(one.usage.completion_tokens for one in completions)
     return Done(row, record, first.usage.prompt_tokens, written)
-
-
-def refused(row: Row, error: GptcliError, info: ModelInfo) -> Done:
-    """The record of a row that cannot be asked."""
-    blank = Completion(
-        id=row.id,
-        index=0,
-        prompt=row.text,
-        text="",
-        tokens=(),
-        finish_reason="error",
-        usage=Usage(prompt_tokens=0, completion_tokens=0),
-        seed=None,
-        model=info.name,
-        revision=info.revision,
-        error=error,
-    )
-    return Done(row, blank.to_dict(), 0, 0)
 
 
 def _solved(
@@ -186,26 +174,14 @@ def _solved(
         row = known[event.id]
         due = row.overrides.get("num_return_sequences", work.sampling.num_return_sequences)
         if event.error or len(gathered) == due:
-            yield _answer(known.pop(event.id), gathered)
+            usage = gathered[0].usage  # of all sequences
+            yield _recorded(known.pop(event.id), gathered, usage.completion_tokens)
             gathered = []
 
 
 def _question(row: Row, work: Work, known: dict[str, Row]) -> Question:
     known[str(row.number)] = row
     try:
-        if row.error:
-            raise row.error
         return Question(str(row.number), row.text, sampling=sampling_of(row, work))
     except GptcliError as error:
         return Question(str(row.number), row.text, error)
-
-
-def _answer(row: Row, answers: list[Answer]) -> Done:
-    first = answers[0]
-    record = replace(first, id=row.id).to_dict()
-    if len(answers) > 1:
-        record["choices"] = [
-            {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
-            for one in answers
-        ]
-    return Done(row, record, first.usage.prompt_tokens, first.usage.completion_tokens)

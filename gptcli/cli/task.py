@@ -7,7 +7,7 @@ what a task does, see `gptcli.tasks`; how its answers are written, see `gptcli.c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import sleep
 from typing import Annotated, Any, BinaryIO
@@ -19,7 +19,7 @@ from gptcli.cli import render, sink, streams
 from gptcli.cli.answers import Style, details, write
 from gptcli.cli.report import Report
 from gptcli.cli.root import TASKS, Entry, Group, Listed
-from gptcli.errors import ExitCode, UsageError
+from gptcli.errors import ExitCode, GptcliError, UsageError
 from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines
 from gptcli.options import Input, Load, Many, Output, Sampling, Talk
@@ -79,12 +79,14 @@ class Runs(Group):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A task as it is listed. Raises UsageError if there is none, but not for completion."""
-        known = {item.name: item for item in catalog.listing()}
-        if cmd_name not in known:
+        try:
+            summary = catalog.find(cmd_name).description
+        except UsageError:
             if ctx.resilient_parsing:
                 return None
-            catalog.find(cmd_name)  # says what is near
-        summary = known[cmd_name].description or "Broken: see gptcli tasks list."
+            raise
+        except GptcliError:  # its file cannot be used
+            summary = "Broken: see gptcli tasks list."
         return Listed(Entry(cmd_name, __name__, summary.replace("[", r"\["), TASKS))
 
 
@@ -110,9 +112,11 @@ def ask(
     """Answer the inputs of a command line; returns the exit code."""
     note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
     say: Callable[[str], None] = note if talk.verbose else (lambda text: None)
-    style = Style(sampling, output, many.lines, _withheld(task, own))
-    check_sampling(task, values(task, own), sampling)
-    wording, questions = _prepared(task, own, text, input, many, note)
+    chosen = values(task, own)
+    style = Style(sampling, output, many.lines, _withheld(task, chosen))
+    check_sampling(task, chosen, sampling)
+    examples = getattr(own, "example", ())
+    wording, questions = _prepared(task, chosen, examples, text, input, many, note)
     if many.dry_run:
         return _rehearse(wording, questions)
     if output.echo and not many.lines:
@@ -157,14 +161,15 @@ def _told(
 
 def _prepared(
     task: Task,
-    own: Options,
+    chosen: dict[str, Value],
+    examples: tuple[str, ...],
     text: str | None,
     input: Input,
     many: Many,
     note: Callable[[str], None],
 ) -> tuple[Wording, Questions]:
     """The wording and the inputs; all that can be refused without a model is refused here."""
-    chosen, stdin = values(task, own), streams.stdin_bytes()
+    stdin = streams.stdin_bytes()
     for option in task.options:
         value = chosen[option.name]
         if option.kind == "file" and isinstance(value, str):
@@ -173,7 +178,7 @@ def _prepared(
                 raise UsageError(f"--{option.name}", "it is empty", "Give a text, or leave it out.")
     if task.piped and text not in (None, "-"):
         input, stdin = _beside(task.piped, chosen, input, stdin, note), None
-    wording = worded(task, chosen, getattr(own, "example", ()))
+    wording = worded(task, chosen, examples)
     if many.lines:
         return wording, _lines(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
@@ -214,12 +219,12 @@ def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
     )
 
 
-def _withheld(task: Task, own: Options) -> str:
+def _withheld(task: Task, chosen: Mapping[str, Value]) -> str:
     """Why the answers' text cannot be written as it is made; empty if it can."""
     if task.answer.kind in ("labels", "spans"):
         return f"the answer of {task.name}"
     least = task.answer.parameters.get("abstain_below")
-    if resolved(least, values(task, own)) is not None:
+    if resolved(least, chosen) is not None:
         return "an answer that may be withheld"
     return ""
 

@@ -25,6 +25,7 @@ from gptcli.results import (
     Score,
     TokenLogprob,
     Usage,
+    refused,
 )
 from gptcli.tokenization import Tokenizer
 
@@ -74,19 +75,7 @@ def accept(
                 revision=info.revision,
                 error=error,
             )
-        return Completion(
-            id=request.id,
-            index=0,
-            prompt=request.prompt,
-            text="",
-            tokens=(),
-            finish_reason="error",
-            usage=Usage(prompt_tokens=0, completion_tokens=0),
-            seed=request.sampling.seed,
-            model=info.name,
-            revision=info.revision,
-            error=error,
-        )
+        return refused(request, error, info)
 
 
 def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]) -> Job:
