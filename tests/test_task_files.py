@@ -377,10 +377,9 @@ def test_a_template_is_refused_or_filled_and_values_are_never_read(text: str, va
         with pytest.raises(templates.BadTemplate):
             templates.fill(text, {"a": value})
         return
-    assert set(names) <= {"a"}
-    filled = templates.fill(text, {"a": "\x02"})
+    filled = templates.fill(text, dict.fromkeys(names, "\x02"))
     assert filled.count("\x02") == len(names)
-    assert templates.fill(text, {"a": value}) == filled.replace("\x02", value)
+    assert templates.fill(text, dict.fromkeys(names, value)) == filled.replace("\x02", value)
 
 
 @given(st.text(max_size=200))
