@@ -12,6 +12,7 @@ import _signal  # type: ignore[import-not-found]
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not under nohup
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
+import gptcli.stages  # the clock starts  # noqa: F401
 from gptcli.cli.app import main
 
 if __name__ == "__main__":

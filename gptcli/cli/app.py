@@ -15,10 +15,19 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
+from gptcli import hugepages, libtorch, stages
 from gptcli.cli import signals, streams
 from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
 
 LONGEST_QUOTE = 40  # characters of what was mistyped
+# Commands that need a model, and what makes them do without torch after all.
+OPENING = {
+    *("generate", "chat", "run", "batch", "inspect", "score"),
+    *("summarize", "translate", "answer", "classify", "extract", "code"),
+}
+HELP = "-h", "--help"
+NOT_OPENING = (*HELP, "--dry-run", "--server", "--workers", "--runner")
+PROFILE = "GPTCLI_PROFILE_STARTUP"
 _DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
 
 
@@ -29,8 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     ends at once, all streams flushed: tearing down torch's modules takes half a second.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    own = argv is None  # the process is ours alone
+    if own and args and args[0] in OPENING | {"bench"} and not any(_asked(args, h) for h in HELP):
+        hugepages.ask()
     streams.keep_descriptors()
     streams.reconfigure()
+    _hurry(args, own)
     debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
     with signals.caught(), warnings.catch_warnings():
         if not debug and not sys.warnoptions:
@@ -41,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         except BaseException as error:  # a Rust panic is no Exception
             code = _report(error, args, debug)
+        _show_profile(args)
         failure = streams.settle()
         if failure is not None and code == ExitCode.OK:
             code = _report(failure, args, debug)
@@ -54,6 +68,31 @@ def _run(args: Sequence[str]) -> int:
 
     with signals.dying_of_closed_pipes():
         return run(args)
+
+
+def _hurry(args: Sequence[str], own: bool) -> None:
+    """Begin with what takes long, before anything is parsed; `own`: the process is ours alone."""
+    stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
+    if own and _opens_a_model(args):
+        libtorch.abridge()
+        libtorch.preload()
+        stages.mark("early imports")
+
+
+def _opens_a_model(args: Sequence[str]) -> bool:
+    """Whether torch will be needed, unless something is wrong; a guess that costs little."""
+    opens = bool(args) and args[0] in OPENING and list(args[:2]) != ["inspect", "tokens"]
+    remote = bool(os.environ.get("GPTCLI_SERVER"))
+    return opens and not remote and not any(_given(args, flag) for flag in NOT_OPENING)
+
+
+def _show_profile(args: Sequence[str]) -> None:
+    if not stages.recording():
+        return
+    from gptcli.cli import profile
+
+    shown = profile.as_json() if _wants_json(args) else profile.as_table()
+    streams.say_lines(shown)
 
 
 def _report(error: BaseException, args: Sequence[str], debug: bool) -> int:
@@ -151,6 +190,11 @@ def _asked(args: Sequence[str], flag: str) -> bool:
     """Whether `flag` stands among the options: before a `--`."""
     end = args.index("--") if "--" in args else len(args)
     return flag in args[:end]
+
+
+def _given(args: Sequence[str], flag: str) -> bool:
+    """As `_asked`, also with a value behind an equals sign."""
+    return _asked(args, flag) or any(arg.startswith(flag + "=") for arg in args)
 
 
 def _switched_on(variable: str) -> bool:

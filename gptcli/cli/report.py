@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
 
+from gptcli import stages
 from gptcli.errors import GptcliError
-from gptcli.results import Chunk, Completion, ModelInfo, Score
+from gptcli.results import Completion, Event, ModelInfo
 from gptcli.tasks.answers import Answer, Piece
 
-Shown = TypeVar("Shown", Chunk | Completion | Score, Piece | Answer)
+Shown = TypeVar("Shown", Event, Piece | Answer)
 MOST = 5  # seeds that are named
 
 
@@ -33,6 +34,7 @@ class Report:
         for event in events:
             if self.first is None:
                 self.first = perf_counter() - self.started
+                stages.mark(stages.FIRST_TOKEN)
             if isinstance(event, Completion | Answer):
                 self.add(event)
             yield event

@@ -86,4 +86,10 @@ class Talk(Options):
     quiet: bool = option(False, "-q --quiet", "Say nothing on stderr but errors.")
     verbose: bool = option(False, "-v --verbose", "Say what ran, how fast, and with which seed.")
     debug: bool = option(False, "--debug", "Show a traceback when it fails.")
+    profile_startup: bool = option(
+        False,
+        "--profile-startup",
+        "Show at the end where the time to the first token went.",
+        instead="Set GPTCLI_PROFILE_STARTUP=1.",
+    )
     config: str | None = option(None, "--config", "Read defaults from this file.", metavar="FILE")
