@@ -56,7 +56,7 @@ def test_stream_is_for_one_sequence(tiny: Path) -> None:
     "make",
     [
         lambda: Load(device="gpu"),
-        lambda: Load(dtype="int8"),
+        lambda: Load(dtype="int4"),
         lambda: Sampling(max_new_tokens="5"),
         lambda: Sampling(top_k=2.5),
         lambda: Sampling(stop="the"),

@@ -2,94 +2,79 @@
 
 In float32 on a CPU nothing is copied at first: tensors are views of the mapped files, so that the
 first token costs little more than reading the pages, and GPT-2's Conv1D matrices, (in, out),
-already suit a one-row product. While the model decodes, `Weights.pack_next` turns one matrix after
-the other into oneDNN's blocked layout, whose kernels are up to 4 times as fast for a few rows, and
-gives the mapped pages back: memory holds the weights once. Headers were checked by
+already suit a one-row product. While the model decodes, `Weights.pack_next` moves one part after
+the other into a form that is read faster (see `gptcli.engines.products`) and gives the mapped pages
+back: memory holds the weights once. In fewer bits only kernels change on the way, not the weights,
+so that a text does not depend on how far it got; but see `Halves.late`. Headers were checked by
 `gptcli.preflight`.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gptcli.architecture import GPT2Config
+from gptcli.engines.kept import Integers
+from gptcli.engines.mapped import MappedFile
+from gptcli.engines.products import Plain, Product, to_half, to_onednn, to_packed_half
+from gptcli.engines.quantization import Int8, Rooms, to_packed_int8
 from gptcli.preflight import Manifest
-from gptcli.preflight import Tensor as Entry
 
-STORED = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-# oneDNN lays a matrix out for a number of rows; this layout is near the best from 1 to 512 of them.
-PACK_ROWS = 16
+Stage = Callable[[Product], Product]
+THREADS = 2  # matrices prepared at a time, where that is done by one thread each
 
 
-class MappedFile:
-    """A safetensors file in memory, read page by page as its tensors are touched."""
+@dataclass(frozen=True)
+class Halves:
+    """Weights in 16 bits, everything else in float32, for an engine with `slots` slots.
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            # Private and writable, as torch.frombuffer wants it; nothing ever writes to it.
-            self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    `late`: the first tokens are computed from the checkpoint's own numbers, while the others are
+    not there yet; a text then depends, in its last bits, on what was written before it.
+    """
 
-    def tensor(self, entry: Entry) -> Tensor:
-        """A view of one tensor, in its stored dtype and shape."""
-        dtype = STORED[entry.dtype]
-        source: mmap.mmap | bytearray = self._pages
-        offset = entry.offset
-        if offset % dtype.itemsize:  # legal, but torch reads aligned numbers only
-            source, offset = bytearray(self._pages[offset : offset + entry.nbytes]), 0
-        count = entry.nbytes // dtype.itemsize
-        return torch.frombuffer(source, dtype=dtype, count=count, offset=offset).view(entry.shape)
-
-    def drop(self, entry: Entry) -> None:
-        """Give the tensor's pages back to the system; they are read again if touched."""
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        start = -(-entry.offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (entry.offset + entry.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > start:
-            self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)
+    slots: int
+    late: bool = False
 
 
 class Linear:
-    """`y = x @ weight.T + bias`, before and after packing.
-
-    weight: (out, in), any strides; bias: (out,) or None.
-    """
+    """One matrix of the model: a product, and the `stages` that make faster ones of it."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, release: Callable[[], None] = lambda: None
+        self, product: Product, size: int, stages: tuple[Stage, ...], release: Callable[[], None]
     ) -> None:
-        self._weight: Tensor | None = weight
-        self._bias = bias
+        self._product, self.size = product, size
+        self._stages = deque(stages)
         self._release = release
-        self._packed: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (N, in) -> (N, out)."""
-        if self._packed is None:
-            assert self._weight is not None
-            return F.linear(x, self._weight, self._bias)
-        product = torch.ops.mkldnn._linear_pointwise
-        return product(x, self._packed, self._bias, "none", [], "")  # type: ignore[no-any-return]
+        return self._product(x)
 
-    def pack(self) -> None:
-        """Move the weight into oneDNN's blocked layout; the original is let go."""
-        assert self._weight is not None
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, PACK_ROWS)
-        self._weight = None
-        self._release()
+    def advance(self) -> None:
+        """Go on to the next stage; what the former needed is let go."""
+        former, self._product = self._product, self._stages.popleft()(self._product)
+        if self._product is not former:
+            self._release()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of all matrices: `units`, one of them a step, when enough steps were taken.
+
+    It pays after `alone` steps, or after `several` steps of more than one row: about as many as
+    gain by it what it costs, since one who has decoded so much will likely decode as much again.
+    """
+
+    units: deque[list[Linear]]
+    alone: float
+    several: float
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -112,44 +97,84 @@ class Block:
     proj: Linear  # inner -> C
 
     @property
-    def linears(self) -> tuple[Linear, ...]:
-        """The block's matrices."""
-        return self.attn, self.attn_out, self.fc, self.proj
+    def linears(self) -> list[Linear]:
+        """The block's matrices, the largest first."""
+        return [self.fc, self.proj, self.attn, self.attn_out]
 
 
 class Weights:
-    """All weights of one GPT-2.
+    """All weights of one GPT-2; `dtype` is that of activations and of the KV cache.
 
-    wte: (vocab, C) in its stored dtype on a CPU; wpe: (n_positions, C); head: C -> vocab.
+    wte: (vocab, C) in its stored dtype on a CPU; wpe: (n_positions, C); head: C -> vocab. The
+    matrices are in `dtype` too, or as `reduced` says: on a CPU, with float32.
     """
 
     def __init__(
-        self, config: GPT2Config, manifest: Manifest, device: torch.device, dtype: torch.dtype
+        self,
+        config: GPT2Config,
+        manifest: Manifest,
+        device: torch.device,
+        dtype: torch.dtype,
+        reduced: Halves | Integers | None = None,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        self._manifest = manifest
+        self._manifest, self._reduced = manifest, reduced
         files = {entry.file for entry in manifest.tensors.values()}
         self._files = {path: MappedFile(path) for path in files}
+        self._rooms: dict[int, Rooms] = {}
         self.wte = self._stored("wte.weight")
         if device.type != "cpu":
             self.wte = self._placed(self.wte)
         self.wpe = self._placed(self._stored("wpe.weight"))
         self.blocks = [self._block(f"h.{layer}.") for layer in range(config.n_layer)]
         self.ln_f = self._norm("ln_f.")
-        if config.tie_word_embeddings:
-            self.head = self._linear(self._placed(self.wte), None, "wte.weight")
-        else:
-            weight = self._placed(self._stored("lm_head.weight"))
-            self.head = self._linear(weight, None, "lm_head.weight")
-        packs = device.type == "cpu" and dtype == torch.float32 and _onednn_packs()
-        units = [(self.head,), *(b.linears for b in self.blocks)] if packs else []
-        self._unpacked: deque[tuple[Linear, ...]] = deque(units)
+        self.head = self._head("wte.weight" if config.tie_word_embeddings else "lm_head.weight")
+        self._steps = self._several = 0
+        if isinstance(reduced, Halves) and not reduced.late:
+            _advance([self.head, *(linear for b in self.blocks for linear in b.linears)], THREADS)
+        self._phases = self._planned()
 
-    def pack_next(self) -> None:
-        """Pack the head, then one block a call, so that no token waits for all of them."""
-        if self._unpacked:
-            for linear in self._unpacked.popleft():
-                linear.pack()
+    @property
+    def wide(self) -> bool:
+        """Whether everything is prepared, so that several rows take little longer than one."""
+        return not any(phase.units for phase in self._phases)
+
+    def pack_next(self, rows: int = 2) -> None:
+        """Called before each step of `rows` rows: prepare one more part where that pays by now."""
+        self._steps += 1
+        self._several += rows > 1
+        for phase in self._phases:
+            paying = self._steps >= phase.alone or self._several >= phase.several
+            if phase.units and paying:
+                _advance(phase.units.popleft(), phase.threads)
+                return
+
+    def as_stored(self) -> Weights:
+        """The same model once more, in float32 and never packed, so that gradients can be taken."""
+        return Weights(self.config, self._manifest, self.device, torch.float32)
+
+    def _planned(self) -> list[Phase]:
+        """When what is prepared; the numbers come from measuring the 124M model on two cores."""
+        if self.device.type != "cpu" or self.dtype != torch.float32:
+            return []
+        if isinstance(self._reduced, Integers):
+            return [Phase(self._units(), alone=2, several=2, threads=THREADS)]
+        if self._reduced is None:
+            blocks = deque(block.linears for block in self.blocks)
+            return [Phase(deque([[self.head]]), 16, 1), Phase(blocks, 64, 1)]
+        if self._reduced.slots > 1:
+            return [Phase(self._units(), alone=4, several=4, threads=THREADS)]
+        # One row at a time gains little by fbgemm's layout: it pays for drafts.
+        packing = Phase(self._units(), alone=400, several=8, threads=THREADS)
+        halving = Phase(self._units(), alone=4, several=4, threads=THREADS)
+        return [halving, packing] if self._reduced.late else [packing]
+
+    def _units(self) -> deque[list[Linear]]:
+        """The head, beside it as many blocks as take as long, then block by block."""
+        block = sum(linear.size for linear in self.blocks[0].linears)
+        beside = self.head.size // block
+        first = [linear for b in self.blocks[:beside] for linear in b.linears]
+        return deque([[self.head, *first], *(b.linears for b in self.blocks[beside:])])
 
     def _block(self, prefix: str) -> Block:
         return Block(
@@ -166,15 +191,36 @@ class Weights:
         return Norm(self._placed(weight), self._placed(bias))
 
     def _conv1d(self, prefix: str) -> Linear:
-        weight = self._placed(self._stored(prefix + "weight")).t()  # stored as (in, out)
+        bias = self._placed(self._stored(prefix + "bias"))
+        name = prefix + "weight"
+        if isinstance(self._reduced, Integers):
+            return self._integer_linear(name, bias, self._reduced)
+        weight = self._placed(self._stored(name)).t()  # stored as (in, out)
         if self.dtype != torch.float32:
             weight = weight.contiguous()  # 16-bit kernels read rows of (out, in)
-        bias = self._placed(self._stored(prefix + "bias"))
-        return self._linear(weight, bias, prefix + "weight")
+        return self._linear(weight, bias, name)
+
+    def _head(self, name: str) -> Linear:
+        if isinstance(self._reduced, Integers):
+            return self._integer_linear(name, None, self._reduced)
+        return self._linear(self._placed(self._stored(name)), None, name)
 
     def _linear(self, weight: Tensor, bias: Tensor | None, name: str) -> Linear:
         entry = self._manifest.tensors[name]
-        return Linear(weight, bias, lambda: self._files[entry.file].drop(entry))
+        stages: tuple[Stage, ...] = (to_onednn,)
+        if isinstance(self._reduced, Halves):
+            alone = self._reduced.slots == 1
+            stages = (to_half(alone, centred=alone and bias is None), to_packed_half)
+        release = self._files[entry.file].drop
+        return Linear(Plain(weight, bias), weight.numel(), stages, lambda: release(entry))
+
+    def _integer_linear(self, name: str, bias: Tensor | None, integers: Integers) -> Linear:
+        matrix = integers.matrices[name]
+        width = matrix.values.shape[1]
+        rooms = self._rooms.setdefault(width, Rooms(width))
+        product = Int8(matrix, bias, rooms)
+        size, release = matrix.values.numel(), integers.release
+        return Linear(product, size, (to_packed_int8,), lambda: release(name))
 
     def _stored(self, name: str) -> Tensor:
         entry = self._manifest.tensors[name]
@@ -184,11 +230,11 @@ class Weights:
         return tensor.to(device=self.device, dtype=self.dtype)
 
 
-def _onednn_packs() -> bool:
-    """Whether this build of torch has oneDNN's packed product for float32 (x86 Linux has)."""
-    try:
-        weight = torch.ops.mkldnn._reorder_linear_weight(torch.zeros(1, 1), PACK_ROWS)
-        torch.ops.mkldnn._linear_pointwise(torch.zeros(1, 1), weight, None, "none", [], "")
-    except (AttributeError, RuntimeError):
-        return False
-    return True
+def _advance(linears: Iterable[Linear], threads: int) -> None:
+    """Take each matrix a stage on, some at a time: torch lets other threads of Python run."""
+    if threads == 1:
+        for linear in linears:
+            linear.advance()
+        return
+    with ThreadPoolExecutor(min(threads, torch.get_num_threads())) as pool:
+        list(pool.map(Linear.advance, linears))
