@@ -18,12 +18,30 @@ FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
 caller did; `error`: see `Completion.error`."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """Token ids of a text, or of a stretch of it, of which those from `first` on are measured.
+
+    Each given all that stand before it in the window; so `first` is 1 or more. With `detailed`
+    rank and entropy are measured as well, with `top` so many of the likeliest tokens, with `among`
+    for each of these sets the probability that the token is any of its ids. At most the model's
+    context and one token more: the last one is predicted, but not read.
+    """
+
+    ids: tuple[int, ...]
+    first: int = 1
+    detailed: bool = False
+    top: int = 0
+    among: tuple[tuple[int, ...], ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Continue `prompt`; `sampling.num_return_sequences` completions come back under `id`.
 
     With `choices` nothing is written: one Score comes back, of how likely each of these texts is
-    as the continuation. A choice is encoded by itself, so most begin with a space.
+    as the continuation. A choice is encoded by itself, so most begin with a space. With a `window`
+    one Measured comes back, and the prompt is not looked at.
     """
 
     id: str
@@ -31,6 +49,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     on_overflow: Overflow = "error"
     choices: tuple[str, ...] = ()
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,36 @@ class Score:
     notices: tuple[str, ...] = ()
 
 
-Event = Chunk | Completion | Score
+@dataclass(frozen=True)
+class TokenMeasure:
+    """How a token of a window was expected; natural logarithms, under the model as it is.
+
+    rank: 1 and how many tokens were likelier; entropy: of the whole distribution in its place;
+    among: the log-probabilities of the window's sets of ids. None where it was not asked for.
+    """
+
+    id: int
+    logprob: float
+    rank: int | None = None
+    entropy: float | None = None
+    top: tuple[Alternative, ...] = ()
+    among: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The answer to a request with a window: a TokenMeasure for each of its ids from `first` on."""
+
+    id: str
+    tokens: tuple[TokenMeasure, ...]
+    usage: Usage
+    model: str
+    revision: str | None
+    error: GptcliError | None = None
+    notices: tuple[str, ...] = ()
+
+
+Event = Chunk | Completion | Score | Measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +239,18 @@ def refused(request: Request, error: GptcliError, info: ModelInfo) -> Completion
         finish_reason="error",
         usage=Usage(prompt_tokens=0, completion_tokens=0),
         seed=request.sampling.seed,
+        model=info.name,
+        revision=info.revision,
+        error=error,
+    )
+
+
+def unmeasured(request: Request, error: GptcliError, info: ModelInfo) -> Measured:
+    """The answer to a request whose window cannot be measured: nothing was run."""
+    return Measured(
+        id=request.id,
+        tokens=(),
+        usage=Usage(prompt_tokens=0, completion_tokens=0),
         model=info.name,
         revision=info.revision,
         error=error,

@@ -63,17 +63,35 @@ class Tokenizer:
         Some tokenizers put a token of their own before a text (GPT-2's does not): not if `bare`.
         Raises BadInput for lone surrogates and BadModel where the tokenizer fails on this text.
         """
+        return self._encoded(text, bare).ids
+
+    def _encoded(self, text: str, bare: bool) -> tokenizers.Encoding:
         try:
-            ids = self.raw.encode(text, add_special_tokens=not bare).ids
+            encoded = self.raw.encode(text, add_special_tokens=not bare)
         except TypeError:
             raise BadInput(
                 "the text cannot be encoded", "it holds a lone surrogate", "Give valid Unicode"
             ) from None
         except BaseException as error:
             _refuse(error, self.name)
+        ids = encoded.ids
         if ids and max(ids) >= self.size:
             raise _broken(self.name, f"token id {max(ids)} in a vocabulary of {self.size}")
-        return ids
+        return encoded
+
+    def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a bare text, and where each stands in it: (start, end) in characters.
+
+        Tokens that share a character share its place; else each begins where the one before ended,
+        so that the places cover the text, also where the tokenizer drops or trims some of it.
+        Raises as `encode`.
+        """
+        encoded = self._encoded(text, bare=True)
+        covered, end = [], 0
+        for low, high in encoded.offsets:
+            covered.append((min(low, end), max(high, end)))
+            end = max(high, end)
+        return encoded.ids, covered
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens; incomplete characters become U+FFFD."""

@@ -21,11 +21,16 @@ from gptcli.results import (
     Completion,
     Event,
     Likelihood,
+    Measured,
     ModelInfo,
     Request,
     Score,
+    TokenMeasure,
     Usage,
+    Window,
+    unmeasured,
 )
+from gptcli.tokenization import Tokenizer
 
 INFO = ModelInfo(
     name="fake",
@@ -44,7 +49,8 @@ class FakeEngine:
     """Sequences finish in reverse order, so that whoever needs them in order must sort.
 
     `reply` gives the text for a request in place of the script, `liking` the log-probability of a
-    choice; a token is four characters.
+    choice, `expecting` that of the token of a window in some place; a token is four characters,
+    unless there is a tokenizer.
     """
 
     script: tuple[str, ...] = (" there", " was")
@@ -55,6 +61,8 @@ class FakeEngine:
     reply: Callable[[Request], str] | None = None
     liking: Callable[[Request, str], float] = lambda request, choice: -float(len(choice))
     cancelled: set[str] = field(default_factory=set)
+    tokenizer: Tokenizer | None = None
+    expecting: Callable[[Window, int], float] = lambda window, place: -1.0
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         for request in requests:
@@ -62,6 +70,9 @@ class FakeEngine:
                 continue
             if self.asked is not None:
                 self.asked.append(request)
+            if request.window:
+                yield self._measure(request, request.window)
+                continue
             if request.choices:
                 yield self._score(request)
                 continue
@@ -78,6 +89,27 @@ class FakeEngine:
             model="fake",
             revision=None,
             error=self.error,
+        )
+
+    def _measure(self, request: Request, window: Window) -> Measured:
+        if self.error:
+            return unmeasured(request, self.error, self.info)
+        alike = {"rank": 1, "entropy": 1.0} if window.detailed else {}
+        found = (
+            TokenMeasure(
+                id,
+                self.expecting(window, place),
+                among=(self.expecting(window, place) / 2,) * len(window.among),
+                **alike,
+            )
+            for place, id in enumerate(window.ids[window.first :], window.first)
+        )
+        return Measured(
+            id=request.id,
+            tokens=tuple(found),
+            usage=Usage(prompt_tokens=len(window.ids) - 1, completion_tokens=0),
+            model="fake",
+            revision=None,
         )
 
     def _sequence(self, request: Request, index: int) -> Iterator[Event]:

@@ -92,7 +92,7 @@ def test_greedy_tokens_equal_those_of_transformers(
     assert (engine.info.architecture, engine.info.context) == (kind, 64)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     for done in completions(engine, Sampling(greedy=True, max_new_tokens=10), "Once upon", "x"):
-        ids = torch.tensor([engine._tokenizer.encode(done.prompt)])
+        ids = torch.tensor([engine.tokenizer.encode(done.prompt)])
         mask = torch.ones_like(ids)
         out = model.generate(
             ids, attention_mask=mask, do_sample=False, max_new_tokens=10, pad_token_id=0

@@ -56,7 +56,7 @@ def test_the_right_engine_is_opened(tiny: Path) -> None:
 def test_greedy_tokens_equal_those_of_transformers(engine: Engine, tiny: Path) -> None:
     model = GPT2LMHeadModel.from_pretrained(tiny).eval()
     for completion in completions(engine, requests(PROMPTS, GREEDY)):
-        ids = torch.tensor([engine._tokenizer.encode(completion.prompt)])
+        ids = torch.tensor([engine.tokenizer.encode(completion.prompt)])
         out = model.generate(ids, do_sample=False, max_new_tokens=12, pad_token_id=0)
         assert list(completion.tokens) == out[0, ids.shape[1] :].tolist()
 
@@ -66,7 +66,7 @@ def test_greedy_tokens_of_the_bundled_model_equal_those_of_transformers(tales: P
     model = GPT2LMHeadModel.from_pretrained(tales, dtype=torch.float32).eval()
     sampling = Sampling(greedy=True, max_new_tokens=60)
     for completion in completions(engine, requests(["Once upon a time", "The king"], sampling)):
-        ids = torch.tensor([engine._tokenizer.encode(completion.prompt)])
+        ids = torch.tensor([engine.tokenizer.encode(completion.prompt)])
         out = model.generate(ids, do_sample=False, max_new_tokens=60, pad_token_id=0)
         assert list(completion.tokens) == out[0, ids.shape[1] :].tolist()
 
@@ -98,24 +98,12 @@ def test_sequences_of_a_prompt_differ_and_each_equals_itself_alone(engine: Engin
     assert [c.text for c in first] == [c.text for c in again]
 
 
-def test_more_sequences_than_slots_share_one_prefill(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gptcli.engines import gpt2
-
-    prefilled: list[int] = []
-    real = gpt2.prefill
-
-    def counting(weights, cache, segments, tokens):
-        prefilled.extend(segment.length for segment in segments)
-        return real(weights, cache, segments, tokens)
-
-    monkeypatch.setattr(gpt2, "prefill", counting)
-    engine = built_in(tiny, 2)
+def test_the_number_of_slots_does_not_change_the_sequences_of_a_prompt(tiny: Path) -> None:
     sampling = Sampling(seed=1, num_return_sequences=9, max_new_tokens=6)
-    few_slots = completions(engine, requests(["Once upon", "The"], sampling))
-    assert len(prefilled) == 2
-    many_slots = completions(built_in(tiny, 16), requests(["Once upon", "The"], sampling))
+    few_slots, many_slots = (
+        completions(built_in(tiny, slots), requests(["Once upon", "The"], sampling))
+        for slots in (2, 16)
+    )
     assert [c.text for c in few_slots] == [c.text for c in many_slots]
 
 
@@ -137,7 +125,7 @@ def test_chunks_join_to_the_text_and_come_before_the_completion(engine: Engine) 
 
 def test_text_is_the_decoded_tokens(engine: Engine) -> None:
     done = one(engine, "Once", Sampling(seed=9, temperature=3, top_k=0, top_p=1, max_new_tokens=40))
-    assert done.text == engine._tokenizer.decode(list(done.tokens))
+    assert done.text == engine.tokenizer.decode(list(done.tokens))
 
 
 def test_requests_are_pulled_only_when_a_slot_is_free(engine: Engine) -> None:
@@ -290,9 +278,9 @@ def test_the_smaller_limit_ends_the_text(engine: Engine, sampling: Sampling, new
 
 def prompt_of(engine: Engine, tokens: int) -> str:
     prompt = "x" * tokens
-    while len(engine._tokenizer.encode(prompt)) > tokens:
+    while len(engine.tokenizer.encode(prompt)) > tokens:
         prompt = prompt[:-1]
-    assert len(engine._tokenizer.encode(prompt)) == tokens
+    assert len(engine.tokenizer.encode(prompt)) == tokens
     return prompt
 
 
@@ -318,9 +306,9 @@ def test_a_prompt_beyond_the_context_is_refused_with_both_counts(
 def test_a_prompt_beyond_the_context_is_cut_where_asked(engine: Engine, side: str) -> None:
     prompt = " ".join(f"{n}" for n in range(80))
     done = one(engine, prompt, GREEDY, f"truncate-{side}")
-    whole = engine._tokenizer.encode(prompt)
+    whole = engine.tokenizer.encode(prompt)
     kept = whole[-52:] if side == "left" else whole[:52]
-    same = one(engine, engine._tokenizer.decode(kept), GREEDY)
+    same = one(engine, engine.tokenizer.decode(kept), GREEDY)
     assert done.truncated == len(whole) - 52
     assert done.tokens == same.tokens
     assert str(len(whole)) in done.notices[0]
@@ -341,7 +329,7 @@ def test_a_prompt_is_cut_to_max_length_where_asked(engine: Engine) -> None:
 def test_megabytes_are_refused_without_tokenising_them(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(engine._tokenizer), "encode", lambda *_: pytest.fail("tokenised"))
+    monkeypatch.setattr(type(engine.tokenizer), "encode", lambda *_: pytest.fail("tokenised"))
     done = one(engine, "word " * 500_000, GREEDY)
     assert isinstance(done.error, BadInput)
 
@@ -359,7 +347,7 @@ def test_an_empty_prompt_starts_a_document(engine: Engine) -> None:
 
 def test_logprobs_are_those_of_the_model(engine: Engine, tiny: Path) -> None:
     done = one(engine, "Once", Sampling(seed=1, temperature=2, logprobs=3, max_new_tokens=4))
-    ids = engine._tokenizer.encode("Once") + list(done.tokens)
+    ids = engine.tokenizer.encode("Once") + list(done.tokens)
     with torch.no_grad():
         logits = GPT2LMHeadModel.from_pretrained(tiny).eval()(torch.tensor([ids])).logits[0]
     want = logits.log_softmax(-1)[-5:-1]
@@ -420,7 +408,7 @@ def test_a_row_that_failed_does_not_poison_its_slot(make_tiny) -> None:
 
 
 def engine_token(folder: Path, text: str) -> int:
-    (token,) = built_in(folder)._tokenizer.encode(text)
+    (token,) = built_in(folder).tokenizer.encode(text)
     return token
 
 
@@ -430,7 +418,7 @@ def test_beams_find_what_transformers_finds(tiny: Path) -> None:
         engine,
         requests(["Once"], Sampling(num_beams=4, num_return_sequences=2, max_new_tokens=8)),
     )
-    ids = torch.tensor([engine._tokenizer.encode("Once")])
+    ids = torch.tensor([engine.tokenizer.encode("Once")])
     model = GPT2LMHeadModel.from_pretrained(tiny).eval()
     want = model.generate(
         ids, num_beams=4, num_return_sequences=2, max_new_tokens=8, do_sample=False, pad_token_id=0

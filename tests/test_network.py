@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 from gptcli.architecture import Activation
-from gptcli.engines.network import Cache, Segment, decode, prefill
+from gptcli.engines.cache import Cache
+from gptcli.engines.network import Segment, run
 from gptcli.engines.weights import Weights
 from gptcli.preflight import inspect
 
@@ -38,8 +40,16 @@ def prompts(count: int, vocabulary: int, lengths: tuple[int, ...]) -> list[list[
 
 
 def run_prompts(weights: Weights, cache: Cache, sequences: list[list[int]]) -> torch.Tensor:
+    """The last logits of each."""
     segments = [Segment(slot, 0, len(tokens)) for slot, tokens in enumerate(sequences)]
-    return prefill(weights, cache, segments, [token for tokens in sequences for token in tokens])
+    ends = [end - 1 for end in accumulate(map(len, sequences))]
+    return run(weights, cache, segments, list(chain(*sequences)), ends)
+
+
+def decode(weights: Weights, cache: Cache, tokens: list[int], lengths: list[int]) -> torch.Tensor:
+    """One more token of each of the first slots."""
+    segments = [Segment(slot, length, 1) for slot, length in enumerate(lengths)]
+    return run(weights, cache, segments, tokens)
 
 
 def assert_like_transformers(folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -128,9 +138,9 @@ def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
     weights = weights_of(tiny)
     tokens = prompts(1, 512, (40,))[0]
     cache = Cache(weights.config, 2, CPU, torch.float32)
-    prefill(weights, cache, [Segment(1, 0, 25)], tokens[:25])
-    logits = prefill(weights, cache, [Segment(1, 25, 15)], tokens[25:])
-    assert (logits[0] - reference(tiny, tokens)[-1]).abs().max() < TOLERANCE
+    run(weights, cache, [Segment(1, 0, 25)], tokens[:25])
+    logits = run(weights, cache, [Segment(1, 25, 15)], tokens[25:])
+    assert (logits - reference(tiny, tokens)[25:]).abs().max() < TOLERANCE
 
 
 def test_a_copied_prompt_continues_like_its_original(tiny: Path) -> None:
@@ -157,3 +167,34 @@ def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple
     for row, tokens in enumerate(sequences):
         want = reference(folder, [*tokens, row + 1])[-1]
         assert (logits[row] - want).abs().max() < TOLERANCE
+
+
+def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
+    """Two rows that write, a draft that is checked, a part of a prompt, and a new prompt."""
+    weights = weights_of(tiny)
+    cache = Cache(weights.config, 5, CPU, torch.float32)
+    held = prompts(4, 512, (7, 12, 9, 20, 0))
+    new = prompts(5, 512, (1, 1, 4, 10, 6))
+    run_prompts(weights, cache, held[:4])
+    segments = [
+        Segment(slot, len(before), len(more))
+        for slot, (before, more) in enumerate(zip(held, new, strict=True))
+    ]
+    logits = run(weights, cache, segments, list(chain(*new)))
+    want = [
+        reference(tiny, before + more)[len(before) :]
+        for before, more in zip(held, new, strict=True)
+    ]
+    assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+
+
+def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path) -> None:
+    weights = weights_of(tiny)
+    cache = Cache(weights.config, 2, CPU, torch.float32)
+    [prompt] = prompts(6, 512, (11,))
+    run_prompts(weights, cache, [prompt])
+    branches = prompts(7, 512, (3, 1, 1, 5))
+    segments = [Segment(0, 11, len(branch)) for branch in branches]
+    logits = run(weights, cache, segments, list(chain(*branches)))
+    want = [reference(tiny, prompt + branch)[11:] for branch in branches]
+    assert (logits - torch.cat(want)).abs().max() < TOLERANCE

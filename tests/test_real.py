@@ -45,7 +45,7 @@ def test_greedy_tokens_of_gpt2_equal_those_of_transformers() -> None:
     engine = open_engine(Load(model=str(folder)), 3)
     model = GPT2LMHeadModel.from_pretrained(folder).eval()
     for done in texts(engine, Sampling(greedy=True, max_new_tokens=40)):
-        ids = torch.tensor([engine._tokenizer.encode(done.prompt)])
+        ids = torch.tensor([engine.tokenizer.encode(done.prompt)])
         out = model.generate(ids, do_sample=False, max_new_tokens=40, pad_token_id=50256)
         assert list(done.tokens) == out[0, ids.shape[1] :].tolist()
 

@@ -1,26 +1,24 @@
 """Engines: the only code that knows torch. `open_engine` gives the right one for a model.
 
 The order of its steps is the order of their costs: name, checkpoint and header are checked before
-torch is imported, and the tokenizer and the weights' pages are read while it is.
+torch is imported, and the tokenizer and the weights' pages are read beside its loading.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from gptcli import libtorch, stages
 from gptcli.checkpoints import Checkpoint, Progress, resolve
+from gptcli.engines import pages
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.preflight import Manifest, inspect
 from gptcli.results import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer, check_vocabulary, load_tokenizer
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Engine(Protocol):
@@ -36,8 +34,14 @@ class Engine(Protocol):
 
         Requests are pulled only when a slot is free; None stands for "none right now", and is
         asked again soon. A request that cannot be served gives a Completion with `error`, and the
-        others go on. A request with choices gives a Score, with `error` likewise.
+        others go on. A request with choices gives a Score, one with a window a Measured, with
+        `error` likewise.
         """
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes windows of texts. Raises Unavailable where the tokens are a server's."""
         ...
 
     def count(self, text: str) -> int:
@@ -65,20 +69,34 @@ def open_engine(
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
     if load.server is not None:
         return _remote(load, batch_size, beams)
+    stages.mark("input")
     checkpoint = resolve(load, progress)
+    stages.mark("checkpoint")
     manifest = inspect(checkpoint.folder)
-    tokenizer = _in_background(checkpoint, manifest)
-    device, dtype = _placement(load)
+    stages.mark("preflight")
+    fast = manifest.gpt2 is not None and not beams
+    as_stored = load.dtype == "float32" or (load.dtype == "auto" and batch_size == 1)
+    tokenizer = _in_background(checkpoint, manifest, fast and as_stored)
+    _import_torch()
+    from gptcli.engines.placement import chosen_device, chosen_dtype, open_weights
+
+    device = chosen_device(load)
     if manifest.gpt2 is None or beams:
         from gptcli.engines.auto import AutoEngine
 
-        return AutoEngine(checkpoint, manifest, tokenizer.result(), device, dtype)
+        _refuse_draft_model(load)
+        dtype = chosen_dtype(load, device)
+        engine = AutoEngine(checkpoint, manifest, tokenizer.result(), device, dtype)
+        stages.mark("transformers and weights")
+        return engine
 
+    from gptcli.engines.draftmodel import open_drafter
     from gptcli.engines.gpt2 import GPT2Engine
-    from gptcli.engines.weights import Weights
 
-    weights = Weights(manifest.gpt2, manifest, device, dtype)
+    weights, kind, notices = open_weights(load, checkpoint.name, manifest, device, batch_size)
+    stages.mark("weights")
     check_vocabulary(tokenizer.result(), manifest.gpt2.vocab_size)
+    stages.mark("rest of the tokenizer")
     info = ModelInfo(
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -86,12 +104,13 @@ def open_engine(
         context=manifest.gpt2.n_positions,
         vocabulary=manifest.gpt2.vocab_size,
         parameters=manifest.gpt2.parameters,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=kind,
         device=str(device),
-        notices=checkpoint.notices + manifest.notices,
+        notices=checkpoint.notices + manifest.notices + notices,
         folder=checkpoint.folder,
     )
-    return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache)
+    drafter = open_drafter(load, info, tokenizer.result(), batch_size, device)
+    return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
 
 
 def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
@@ -99,6 +118,7 @@ def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
     if beams:
         hint = "Leave it out, or run the model here: without --server."
         raise UsageError("--num-beams", "a server has no beam search", hint)
+    _refuse_draft_model(load)
     try:
         from gptcli.engines.remote import connect
     except ModuleNotFoundError as error:
@@ -109,17 +129,33 @@ def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
     return connect(load, batch_size)
 
 
-def _in_background(checkpoint: Checkpoint, manifest: Manifest) -> Future[Tokenizer]:
-    """Load the tokenizer in a thread, and let the system read the weights ahead."""
-    if hasattr(os, "posix_fadvise"):
-        for path in {entry.file for entry in manifest.tensors.values()}:
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+def _refuse_draft_model(load: Load) -> None:
+    if load.draft_model is not None:
+        why = "only the built-in engine for GPT-2 takes drafts, without --num-beams or --server"
+        raise UsageError("--draft-model", why, "Leave it out.")
+
+
+def _in_background(
+    checkpoint: Checkpoint, manifest: Manifest, as_stored: bool
+) -> Future[Tokenizer]:
+    """Load the tokenizer in a thread, and read the weights ahead.
+
+    The tokenizer's library keeps the interpreter while it parses: what that really runs beside is
+    the mapping of torch's libraries. Weights that are used `as_stored` are needed in memory all at
+    once; others are converted one by one, and would only take up room before.
+    """
+    libtorch.preload()
+    files = {entry.file for entry in manifest.tensors.values()}
+    pages.fetch(files)
+    if as_stored:
+        pages.enter(files)
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
         try:
-            future.set_result(load_tokenizer(checkpoint.folder))
+            with stages.beside("tokenizer"):
+                tokenizer = load_tokenizer(checkpoint.folder)
+            future.set_result(tokenizer)
         except BaseException as error:  # raised again where the result is asked for
             future.set_exception(error)
 
@@ -127,24 +163,7 @@ def _in_background(checkpoint: Checkpoint, manifest: Manifest) -> Future[Tokeniz
     return future
 
 
-def _placement(load: Load) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype asked for; imports torch."""
-    import torch
-
-    if load.threads is not None:
-        torch.set_num_threads(load.threads)
-    mps = torch.backends.mps.is_available()
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
-    device = load.device
-    if device == "auto":
-        device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[device]:
-        raise Unavailable(
-            f"--device {device}", "torch finds no such device here", "Use --device cpu or auto"
-        )
-    if load.dtype != "auto":
-        return torch.device(device), getattr(torch, load.dtype)
-    sixteen = (
-        torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    )
-    return torch.device(device), torch.float32 if device == "cpu" else sixteen
+def _import_torch() -> None:
+    with libtorch.importing():
+        import torch  # noqa: F401
+    stages.mark("torch")

@@ -24,6 +24,7 @@ from gptcli.checkpoints import Checkpoint
 from gptcli.engines.measures import Measure, likelihoods
 from gptcli.engines.sequences import Job, Sequence, accept
 from gptcli.engines.steps import IDLE, advance, not_finite
+from gptcli.engines.surveys import Survey
 from gptcli.errors import BadModel
 from gptcli.preflight import Manifest
 from gptcli.results import Event, ModelInfo, Request
@@ -49,7 +50,7 @@ class AutoEngine:
         self._eos = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
         # A checkpoint's own sampling settings must not mix with those that were asked for.
         self._model.generation_config = GenerationConfig()
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._open: list[set[str]] = []  # for each run under way, what is cancelled
         vocabulary = self._model.get_input_embeddings().num_embeddings
         check_vocabulary(tokenizer, vocabulary)
@@ -69,7 +70,7 @@ class AutoEngine:
 
     def count(self, text: str) -> int:
         """How many tokens a text is."""
-        return len(self._tokenizer.encode(text))
+        return len(self.tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
         """End the request `id`; a beam search is not interrupted. See `gptcli.engines.Engine`."""
@@ -85,9 +86,11 @@ class AutoEngine:
                 if request is None:
                     sleep(IDLE)
                     continue
-                job = accept(request, self._tokenizer, self.info, self._eos, beams=True)
+                job = accept(request, self.tokenizer, self.info, self._eos, beams=True)
                 if not isinstance(job, Job):
                     yield job
+                elif job.request.window:
+                    yield self._survey(Survey(job, job.request.window))
                 elif job.choices:
                     yield from self._score(job)
                 elif request.sampling.num_beams > 1:
@@ -138,6 +141,14 @@ class AutoEngine:
                 logits = self._model(tokens, use_cache=False).logits[0, len(job.prompt) - 1 :]
             measure.logprobs.append(likelihoods(logits.float(), list(ids)))
         yield from measure.finished()
+
+    def _survey(self, survey: Survey) -> Event:
+        """Measure a window; all its logits are in memory at once."""
+        tokens = torch.tensor([survey.job.prompt], device=self._model.device)
+        with torch.inference_mode(), quiet():
+            logits = self._model(tokens, use_cache=False).logits[0, survey.job.mute :]
+        survey.take(logits.float())
+        return survey.finished()
 
     def _search(self, job: Job) -> Iterator[Event]:
         """Beam search: the best sequences at once, each as if written in one step."""

@@ -1,34 +1,37 @@
 """The built-in engine: GPT-2 with continuous batching, in torch alone.
 
 Sequences live in slots of one KV cache. Each turn of the loop fills the free slots with new
-requests (prompts run together, without padding), then writes one token to every sequence in flight;
-a finished one leaves its slot to the next request at once. Beam search and other models are in
-`gptcli.engines.auto`.
+requests, then takes one step: one token of every sequence that is being written, with a draft of
+the next ones where that pays, and a part of the prompts that came in. So a long prompt holds up
+what is being written by no more than that part; a finished sequence leaves its slot to the next
+request at once. Beam search and other models are in `gptcli.engines.auto`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from time import sleep
 
 import torch
 from torch import Tensor
 
+from gptcli.engines.cache import Cache
+from gptcli.engines.drafts import Drafter, Speculation
 from gptcli.engines.measures import Branch, Measure, likelihoods, packed
-from gptcli.engines.network import Cache, decode, prefill
+from gptcli.engines.network import run
 from gptcli.engines.sequences import Job, Sequence, accept
-from gptcli.engines.slots import Batch
-from gptcli.engines.steps import IDLE, advance
+from gptcli.engines.slots import Batch, Item, Span
+from gptcli.engines.steps import IDLE, advance_drafted
+from gptcli.engines.surveys import Survey
 from gptcli.engines.weights import Weights
 from gptcli.results import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer
 
-PREFILL_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
+PROMPT_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
+CHUNK = 256  # so many while something is being written, which bounds how long that waits
 BRANCH_TOKENS = 256  # choices likewise; these need all their logits
-# Packing a matrix costs about as much as this many one-row steps gain by it; with more rows it pays
-# at once. The first is for the head, the second for the blocks.
-PATIENCE = 16, 64
+MEASURED_TOKENS = 512  # windows as well: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
@@ -41,18 +44,25 @@ class GPT2Engine:
         info: ModelInfo,
         slots: int,
         prefix_cache: bool = True,
+        drafter: Drafter | None = None,
     ) -> None:
         self.info = info
+        self._speculation = Speculation(drafter, info.device) if drafter else None
         self._reuse = prefix_cache
-        self._weights, self._tokenizer, self._slots = weights, tokenizer, slots
+        self.tokenizer = tokenizer
+        self._weights, self._slots = weights, slots
         self._eos = weights.config.eos_token_ids
-        self._steps = 0
         self._open: list[Batch] = []  # runs under way
         self._cache: Cache | None = None  # kept between runs
 
+    @property
+    def weights(self) -> Weights:
+        """The model's weights, in whatever form they are by now."""
+        return self._weights
+
     def count(self, text: str) -> int:
         """How many tokens a text is."""
-        return len(self._tokenizer.encode(text))
+        return len(self.tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
         """End the request `id`; see `gptcli.engines.Engine.cancel`."""
@@ -76,7 +86,6 @@ class GPT2Engine:
                     if source and not batch.busy:
                         sleep(IDLE)
                 yield from batch.drop_cancelled()
-                yield from self._begin(batch)
                 yield from self._step(batch)
         finally:
             self._open.remove(batch)
@@ -96,82 +105,134 @@ class GPT2Engine:
                 return
             if request is None:
                 return
-            job = accept(request, self._tokenizer, self.info, self._eos, beams=False)
+            job = accept(request, self.tokenizer, self.info, self._eos, beams=False)
             if not isinstance(job, Job):
                 yield job
+            elif job.request.window:
+                batch.waiting.append(Survey(job, job.request.window))
             elif job.choices:
                 batch.waiting.append(Measure(job))
             else:
                 batch.waiting.extend(job.sequences())
 
-    def _begin(self, batch: Batch) -> Iterator[Event]:
-        """Give free slots to what is waiting: score it, or write the first token of each."""
-        while batch.waiting and batch.free:
-            admission = batch.admit(PREFILL_TOKENS)
-            for source, target, length in admission.copies:
-                batch.cache.copy(source, target, length)
-            if admission.prompts:
-                segments, jobs = zip(*admission.prompts, strict=True)
-                new = [job.prompt[segment.start :] for segment, job in admission.prompts]
-                logits = prefill(self._weights, batch.cache, segments, list(chain(*new)))
-                batch.first_logits.update(zip(jobs, logits, strict=True))
-                for segment, job in admission.prompts:
-                    batch.cache.held[segment.slot] = list(job.prompt)
-            first = [batch.first_logits[item.job] for item, _ in admission.items]
-            batch.forget()
-            begun = list(zip(admission.items, first, strict=True))
-            measures = [(m, slot, x) for (m, slot), x in begun if isinstance(m, Measure)]
-            scores = list(self._score(batch, measures))
-            rows = [(row, x) for (row, _), x in begun if isinstance(row, Sequence)]
-            if rows:
-                written = [row for row, _ in rows]
-                yield from self._write(batch, written, torch.stack([x for _, x in rows]))
-            yield from scores
+    def _step(self, batch: Batch) -> Iterator[Event]:
+        """Write one more token, or several, to every sequence in flight; run parts of prompts."""
+        known = batch.admit()
+        batch.compact()
+        writing = batch.writing
+        guesses = self._guesses(writing)
+        if writing:
+            self._weights.pack_next(len(writing) + sum(map(len, guesses.values())))
+        drafts = guesses if self._weights.wide else {}
+        room = MEASURED_TOKENS if batch.measuring else PROMPT_TOKENS
+        spans = batch.spans(drafts, CHUNK if writing else room)
+        logits = self._run(batch, spans)
+        starts = _starts(spans)  # of each item whose next token is due, its place in the logits
+        if known:
+            starts |= {item: len(logits) + place for place, item in enumerate(known)}
+            first = [batch.first_logits[item.job] for item in known]
+            logits = torch.cat([logits, torch.stack(first)])
+        batch.forget()
+        measures = {item: at for item, at in starts.items() if isinstance(item, Measure)}
+        scores = list(self._score(batch, measures, logits))
+        scores += self._survey(batch, spans, starts, logits)
+        rows = {item: at for item, at in starts.items() if isinstance(item, Sequence)}
+        events = self._write(batch, rows, drafts, logits)
+        if guesses and not drafts:
+            self._watch(guesses)
+        yield from events
+        yield from scores
 
-    def _score(self, batch: Batch, measures: list[tuple[Measure, int, Tensor]]) -> Iterator[Event]:
+    def _guesses(self, rows: list[Sequence]) -> dict[Sequence, list[int]]:
+        """Guesses of what each row will write next, where they pay or soon would."""
+        if not rows or self._speculation is None:
+            return {}
+        return self._speculation.drafts(rows, self.info.context)
+
+    def _watch(self, guesses: dict[Sequence, list[int]]) -> None:
+        """Learn from guesses that were not run: the weights are not ready for several rows."""
+        for row, guess in guesses.items():
+            if self._speculation:
+                self._speculation.learn(row, 1, int(row.tokens[-1] == guess[0]))
+
+    def _run(self, batch: Batch, spans: list[Span]) -> Tensor:
+        """Run the spans' tokens; the logits that are wanted of them, one after the other."""
+        tokens = list(chain.from_iterable(span.tokens for span in spans))
+        wanted, place = [], 0
+        for span in spans:
+            wanted += [place + own for own in span.wanted]
+            place += len(span.tokens)
+        segments = [span.segment for span in spans]
+        logits = run(self._weights, batch.cache, segments, tokens, wanted)
+        starts = _starts(spans)
+        for span in spans:
+            batch.keep(span)
+            if span.item in starts:
+                batch.share(span, logits[starts[span.item] + len(span.wanted) - 1])
+        return logits
+
+    def _score(self, batch: Batch, measures: dict[Measure, int], logits: Tensor) -> Iterator[Event]:
         """Score choices whose prompts are in the cache; their slots are free again."""
-        for measure, _, logits in measures:
-            measure.begin(logits)
+        for measure, place in measures.items():
+            measure.begin(logits[place])
         branches = [
-            Branch(measure, slot, place)
-            for measure, slot, _ in measures
+            Branch(measure, batch.slot(measure), place)
+            for measure in measures
             for place, ids in enumerate(measure.job.choices)
             if len(ids) > 1
         ]
         for few in packed(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
-            segments = [branch.segment for branch in few]
-            logits = prefill(self._weights, batch.cache, segments, tokens, every=True)
+            after = run(self._weights, batch.cache, [branch.segment for branch in few], tokens)
             targets = [token for branch in few for token in branch.ids[1:]]
-            scored = iter(likelihoods(logits, targets))
+            scored = iter(likelihoods(after, targets))
             for branch in few:
                 branch.measure.logprobs[branch.place] += islice(scored, branch.segment.length)
-        for measure, _, _ in measures:
+        for measure in measures:
             batch.leave(measure)
-        for measure, _, _ in measures:
+        for measure in measures:
             yield from measure.finished()
 
-    def _step(self, batch: Batch) -> Iterator[Event]:
-        """Write one more token to every sequence in flight."""
-        batch.compact()
-        rows = batch.rows
-        if not rows:
-            return
-        self._steps += 1
-        if len(rows) > 1 or self._steps == PATIENCE[0] or self._steps >= PATIENCE[1]:
-            self._weights.pack_next()
-        tokens = [row.tokens[-1] for row in rows]
-        lengths = [row.length - 1 for row in rows]
-        logits = decode(self._weights, batch.cache, tokens, lengths)
-        for slot, token in enumerate(tokens):
-            batch.cache.held[slot].append(token)
-        yield from self._write(batch, rows, logits)
+    def _survey(
+        self, batch: Batch, spans: list[Span], starts: dict[Item, int], logits: Tensor
+    ) -> list[Event]:
+        """Measure what the step ran of windows; those that are done leave their slots."""
+        done = []
+        for span in spans:
+            survey = span.item
+            if isinstance(survey, Survey) and span.wanted:
+                start = starts[survey]
+                survey.take(logits[start : start + len(span.wanted)])
+                if survey.done:
+                    done.append(survey)
+        for survey in done:
+            batch.leave(survey)
+        return [survey.finished() for survey in done]
 
-    def _write(self, batch: Batch, rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
-        """Write the next token of each row; finished rows leave their slots."""
-        events = list(advance(rows, logits))
-        # Before anything is given out: whoever reads the events may stop at any of them.
-        for row in rows:
+    def _write(
+        self,
+        batch: Batch,
+        rows: dict[Sequence, int],
+        drafts: dict[Sequence, list[int]],
+        logits: Tensor,
+    ) -> list[Event]:
+        """Write the next tokens of each row; finished rows leave their slots."""
+        written = {row: len(row.tokens) for row in rows}
+        guesses = [drafts.get(row, []) for row in rows]
+        events = list(advance_drafted(list(rows), guesses, logits, list(rows.values())))
+        # All this before anything is given out: whoever reads the events may stop at any of them.
+        for row, guess in zip(rows, guesses, strict=True):
+            if guess and self._speculation:
+                right = max(len(row.tokens) - written[row] - 1, 0)
+                batch.extend(row, guess[:right])
+                self._speculation.learn(row, len(guess), right)
             if row.finish_reason:
                 batch.leave(row)
-        yield from events
+        return events
+
+
+def _starts(spans: list[Span]) -> dict[Item, int]:
+    """Where the logits of each span begin, of those that want any."""
+    due = [span for span in spans if span.wanted]
+    sizes = accumulate((len(span.wanted) for span in due), initial=0)
+    return {span.item: place for span, place in zip(due, sizes, strict=False)}

@@ -148,6 +148,7 @@ class Row:
         self.sampling, self.rules = sampling, rules
         self.written = 0
         self._random = Random(1 << 96 | seed << 32 | index)
+        self._keys: deque[int] = deque()  # drawn ahead of their time
         self._history = list(prompt)
         self._followers: dict[tuple[int, ...], list[int]] = {}  # n-1 tokens -> what came after
         size = sampling.no_repeat_ngram_size
@@ -176,6 +177,15 @@ class Row:
         machine. (The 2**96 makes all seeds equally long: the Twister mixes short ones so that
         seed 0, index 2 and seed 1, index 2 would give one stream.)
         """
+        return self._keys.popleft() if self._keys else self._draw()
+
+    def key_ahead(self, steps: int) -> int:
+        """The key that `key` will give after so many more calls."""
+        while len(self._keys) <= steps:
+            self._keys.append(self._draw())
+        return self._keys[steps]
+
+    def _draw(self) -> int:
         return self._random.getrandbits(64) - 2**63
 
     def accept(self, token: int) -> None:

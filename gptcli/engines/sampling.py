@@ -17,16 +17,26 @@ transformers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptcli.engines.rows import Row, Rules, compile_rules
-from gptcli.options import Sampling
+from gptcli.options import Filters
 
-__all__ = ["Row", "Rules", "Scored", "compile_rules", "filtered", "finite", "logprobs_of", "sample"]
+__all__ = [
+    "Row",
+    "Rules",
+    "Scored",
+    "compile_rules",
+    "filtered",
+    "finite",
+    "foreseen",
+    "logprobs_of",
+    "sample",
+]
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
 HEAD = 4096  # where top-p looks first; to sort a whole vocabulary takes five times as long
@@ -54,27 +64,42 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[int]:
         for place, row in enumerate(rows):
             if row.shaped:
                 row.shape(logits[place])
-        groups: dict[tuple[float, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(row.settings, []).append(place)
-        picks = [
-            _pick(logits if len(groups) == 1 else logits[places], [rows[i] for i in places])
-            for places in groups.values()
-        ]
-        # The only wait for a device, but for top-p without top-k.
-        tokens = torch.cat(picks).tolist()
+        return _picked(logits, rows, Row.key)
+
+
+def foreseen(logits: Tensor, rows: Sequence[Row], steps: Sequence[int]) -> list[int]:
+    """The token row i would choose by `logits` (B, V) steps[i] tokens later; nothing is drawn.
+
+    What depends on a row's past is left out: it is only known when it has come.
+    """
+    ahead = dict(zip(rows, steps, strict=True))
+    with torch.inference_mode():
+        return _picked(logits, rows, lambda row: row.key_ahead(ahead[row]))
+
+
+def _picked(logits: Tensor, rows: Sequence[Row], key: Callable[[Row], int]) -> list[int]:
+    """The choice of each row by its own filters and key."""
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.settings, []).append(place)
+    picks = [
+        _pick(logits if len(groups) == 1 else logits[places], [rows[i] for i in places], key)
+        for places in groups.values()
+    ]
+    # The only wait for a device, but for top-p without top-k.
+    tokens = torch.cat(picks).tolist()
     order = [place for places in groups.values() for place in places]
     return [token for _, token in sorted(zip(order, tokens, strict=True))]
 
 
-def _pick(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+def _pick(logits: Tensor, rows: Sequence[Row], key: Callable[[Row], int]) -> Tensor:
     """One id per row (B,), for rows with the same settings."""
     probabilities, ids = filtered(logits, rows[0].sampling)
     if ids.device.type == "mps":  # has no float64
         probabilities, ids = probabilities.cpu(), ids.cpu()
     if rows[0].sampling.heat == 0:
         return ids[:, 0]
-    keys = torch.tensor([[row.key()] for row in rows], device=ids.device)
+    keys = torch.tensor([[key(row)] for row in rows], device=ids.device)
     # log1p keeps small numbers exact, and it is the small ones that win.
     times = -torch.log1p(-_uniform(keys, ids)) / probabilities
     return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
@@ -102,7 +127,7 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def filtered(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
     """What `sample` draws from: probabilities (B, K) and token ids (B, K), `logits` (B, V) kept.
 
     K is 1 at temperature 0, little more than top_k where that is on, else V. A candidate that was

@@ -20,12 +20,15 @@ from gptcli.results import (
     Completion,
     Event,
     FinishReason,
+    Measured,
     ModelInfo,
     Request,
     Score,
     TokenLogprob,
     Usage,
+    Window,
     refused,
+    unmeasured,
 )
 from gptcli.tokenization import Tokenizer
 
@@ -45,6 +48,12 @@ class Job:
     notices: tuple[str, ...] = ()
     choices: tuple[tuple[int, ...], ...] = ()  # to be scored, instead of writing
 
+    @property
+    def mute(self) -> int:
+        """How many of the prompt's tokens, from its beginning, need no logits."""
+        window = self.request.window
+        return window.first - 1 if window else len(self.prompt) - 1
+
     def sequences(self) -> Iterator[Sequence]:
         """The sequences asked for, not yet begun."""
         for index in range(self.request.sampling.num_return_sequences):
@@ -53,7 +62,7 @@ class Job:
 
 def accept(
     request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
-) -> Job | Completion | Score:
+) -> Job | Completion | Score | Measured:
     """The request made ready, or the event that says why it cannot be.
 
     `beams`: whether the engine can do beam search.
@@ -63,8 +72,12 @@ def accept(
             raise UsageError(
                 "--num-beams", "the model was opened without beam search", "Say load(beams=True)"
             )
+        if request.window:
+            return _windowed(request, request.window, tokenizer, info)
         return prepare(request, tokenizer, info, eos)
     except GptcliError as error:
+        if request.window:
+            return unmeasured(request, error, info)
         if request.choices:
             return Score(
                 id=request.id,
@@ -111,6 +124,30 @@ def prepare(request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[
         rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
         notices=tuple(notices),
         choices=choices,
+    )
+
+
+def _windowed(request: Request, window: Window, tokenizer: Tokenizer, info: ModelInfo) -> Job:
+    """A window made ready: its last token is not read. Raises BadInput for one that cannot be."""
+    if not 1 <= window.first < len(window.ids):
+        why = f"of {len(window.ids)} tokens those from {window.first} on are to be measured"
+        raise BadInput("window", why, "Give at least one token, and one before it")
+    if len(window.ids) > info.context + 1:
+        why = f"it has {len(window.ids)} tokens, but the context of {info.name} is {info.context}"
+        raise BadInput("window too long", why, "Cut the text into several")
+    named = [ids for ids in (window.ids, *window.among) if ids]
+    if min(map(min, named)) < 0 or max(map(max, named)) >= info.vocabulary:
+        why = f"the ids of {info.name} are 0 to {info.vocabulary - 1}"
+        raise BadInput("window", why, "Encode the text with this model's tokenizer")
+    return Job(
+        request=request,
+        info=info,
+        tokenizer=tokenizer,
+        prompt=window.ids[:-1],
+        truncated=0,
+        room=1,
+        seed=0,
+        rules=Rules((), (), ()),
     )
 
 

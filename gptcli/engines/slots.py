@@ -11,28 +11,42 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import Tensor
 
+from gptcli.engines.cache import Cache
 from gptcli.engines.measures import Measure
-from gptcli.engines.network import Cache, Segment
+from gptcli.engines.network import Segment
 from gptcli.engines.sequences import Job, Sequence
+from gptcli.engines.surveys import Survey
 from gptcli.results import Event
 
 WORTHWHILE = 16  # tokens: to reuse fewer saves less than the copy and the mask cost
-Item = Sequence | Measure
+Item = Sequence | Measure | Survey
 """What can sit in a slot."""
 Tokens = list[int] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Admission:
-    """Items that were given slots, and what the cache needs before they can go on."""
+class Span:
+    """Tokens of one item that a step runs."""
 
-    items: list[tuple[Item, int]] = field(default_factory=list)  # with their slots
-    copies: list[tuple[int, int, int]] = field(default_factory=list)  # source, target, length
-    prompts: list[tuple[Segment, Job]] = field(default_factory=list)  # then: to be run
+    item: Item
+    segment: Segment
+    tokens: list[int]
+
+    @property
+    def wanted(self) -> range:
+        """Which of its tokens' logits are needed: of a prompt those behind the mute ones.
+
+        Of what is written, all: the newest token's and those of its draft.
+        """
+        size, job = self.segment.length, self.item.job
+        if self.segment.start >= len(job.prompt):
+            return range(size)
+        return range(min(max(job.mute - self.segment.start, 0), size), size)
 
 
 class Batch:
@@ -48,9 +62,14 @@ class Batch:
         self._order = list(range(cache.slots))  # the one given away longest ago first
 
     @property
-    def rows(self) -> list[Sequence]:
-        """The sequences in flight, in slot order."""
-        return [item for item in self._slots if isinstance(item, Sequence)]
+    def writing(self) -> list[Sequence]:
+        """The sequences in flight that have begun to write, in slot order."""
+        return [item for item in self._slots if item is not None and _writes(item)]
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a window is in flight, of which many logits are needed."""
+        return any(isinstance(item, Survey) for item in self._slots)
 
     @property
     def free(self) -> int:
@@ -62,43 +81,99 @@ class Batch:
         """Whether anything is in flight or waiting."""
         return bool(self.waiting) or self.free < len(self._slots)
 
-    def admit(self, budget: int) -> Admission:
-        """Give free slots to what is waiting, to about `budget` prompt tokens to be run.
+    def slot(self, item: Item) -> int:
+        """Where an item in flight sits."""
+        return self._slots.index(item)
 
-        What would share a prompt that is only now to be run is left for the next time.
+    def admit(self) -> list[Item]:
+        """Give free slots to what is waiting; those whose prompts need not be run come back.
+
+        What would share a prompt that is only now being run is left for the next time.
         """
-        admission = Admission()
-        while self.waiting and self.free and budget > 0:
-            item = self.waiting[0]
-            job = item.job
+        ready = []
+        while self.waiting and self.free:
+            job = self.waiting[0].job
             source, slot, shared = self._place(job)
-            if any(self._better(new, job, shared) for _, new in admission.prompts):
+            if any(self._better(other, job, shared) for other in self._being_run()):
                 break
-            self.waiting.popleft()
+            item = self.waiting.popleft()
             if source != slot and shared:
-                admission.copies.append((source, slot, shared))
-            if shared < len(job.prompt):
-                segment = Segment(slot, shared, len(job.prompt) - shared)
-                admission.prompts.append((segment, job))
-                budget -= segment.length
-            self._take(slot, item, shared if source == slot else 0)
+                self.cache.copy(source, slot, shared)
+            self._take(slot, item, shared)
             item.cached = shared
-            admission.items.append((item, slot))
-        return admission
+            if shared == len(job.prompt):
+                ready.append(item)
+        return ready
+
+    def spans(self, drafts: dict[Sequence, list[int]], budget: int) -> list[Span]:
+        """What the next step runs, in slot order.
+
+        Of each sequence that is being written, its newest token and its draft; of prompts, in the
+        order in which they came, `budget` tokens together.
+        """
+        shares = self._shares(budget)
+        spans = []
+        for slot, item in enumerate(self._slots):
+            if item is None:
+                continue
+            start = len(self.cache.held[slot])
+            if _writes(item):
+                tokens = [item.tokens[-1], *drafts.get(item, ())]
+            else:
+                tokens = list(item.job.prompt[start : start + shares[slot]])
+            if tokens:
+                spans.append(Span(item, Segment(slot, start, len(tokens)), tokens))
+        return spans
+
+    def keep(self, span: Span) -> None:
+        """Record that a span's tokens are in the cache, but for a draft's."""
+        new = span.tokens[:1] if _writes(span.item) else span.tokens
+        self.cache.held[span.segment.slot] += new
+
+    def extend(self, row: Sequence, tokens: list[int]) -> None:
+        """Record that drafted tokens came true, so that they are in the cache as well."""
+        self.cache.held[self.slot(row)] += tokens
+
+    def share(self, span: Span, logits: Tensor) -> None:
+        """Keep a prompt's last logits, (vocab,), as long as other sequences of it wait."""
+        job = span.item.job
+        if span.segment.end == len(job.prompt) and any(item.job is job for item in self.waiting):
+            self.first_logits[job] = logits.clone()
+
+    def _shares(self, budget: int) -> dict[int, int]:
+        """How many of its prompt's tokens each slot runs next; those that came first, first."""
+        shares = dict.fromkeys(range(len(self._slots)), 0)
+        for slot in self._order:
+            item = self._slots[slot]
+            if item is not None:
+                left = len(item.job.prompt) - len(self.cache.held[slot])
+                shares[slot] = max(0, min(left, budget))
+                budget -= shares[slot]
+        return shares
+
+    def _being_run(self) -> list[Job]:
+        """The jobs whose prompts are not in the cache as a whole."""
+        return [
+            item.job
+            for slot, item in enumerate(self._slots)
+            if item is not None and len(self.cache.held[slot]) < len(item.job.prompt)
+        ]
 
     def _better(self, new: Job, job: Job, shared: int) -> bool:
         """Whether a prompt about to be run holds more of a job's than the cache does."""
         if new is job:
             return True
-        return self._reuse and common(new.prompt, job.prompt) >= shared + WORTHWHILE
+        if not self._reuse or job.mute < shared + WORTHWHILE:
+            return False
+        return common(new.prompt, job.prompt) >= shared + WORTHWHILE
 
     def _place(self, job: Job) -> tuple[int, int, int]:
         """Where a prompt is (a slot), where it should go (a free slot), and how much is there."""
         free = [slot for slot in self._order if self._slots[slot] is None]
         oldest = min(free, key=lambda slot: bool(self.cache.held[slot]))
-        whole = job in self.first_logits  # else its last token must be run again
-        longest = len(job.prompt) if whole else len(job.prompt) - 1
-        if not self._reuse and not whole:
+        whole = job in self.first_logits  # else tokens whose logits are needed are run again
+        longest = len(job.prompt) if whole else job.mute
+        if not whole and (not self._reuse or longest < WORTHWHILE):
             return oldest, oldest, 0
         shared = [min(common(held, job.prompt), longest) for held in self.cache.held]
         here = max(free, key=lambda slot: shared[slot])
@@ -113,7 +188,7 @@ class Batch:
     def _take(self, slot: int, item: Item, shared: int) -> None:
         """Give a slot away, with the first tokens of what it held."""
         self._slots[slot] = item
-        self.cache.held[slot] = self.cache.held[slot][:shared]
+        del self.cache.held[slot][shared:]
         self._order.remove(slot)
         self._order.append(slot)
 
@@ -122,7 +197,7 @@ class Batch:
         if item in self.waiting:
             self.waiting.remove(item)
             return
-        slot = self._slots.index(item)
+        slot = self.slot(item)
         self._slots[slot] = None
         if item.error:  # what it left there could spoil those that come after it
             self.cache.clear(slot)
@@ -130,8 +205,8 @@ class Batch:
     def drop_cancelled(self) -> Iterator[Event]:
         """End what was cancelled, in flight or waiting."""
         ended = set()
-        for item in [*self.rows, *self.waiting] if self.cancelled else ():
-            if item.job.request.id in self.cancelled:
+        for item in [*self._slots, *self.waiting] if self.cancelled else ():
+            if item and item.job.request.id in self.cancelled:
                 ended.add(item.job.request.id)
                 self.leave(item)
                 yield from item.cancel()
@@ -144,14 +219,20 @@ class Batch:
         self.first_logits = {job: x for job, x in self.first_logits.items() if job in wanted}
 
     def compact(self) -> None:
-        """Move the last sequences into free slots, so that rows fill slots 0 to B - 1."""
-        while None in self._slots[: len(self.rows)]:
+        """Move the last items into free slots, so that those in flight fill slots 0 to B - 1."""
+        while None in self._slots[: len(self._slots) - self.free]:
             hole = self._slots.index(None)
-            last = max(slot for slot, row in enumerate(self._slots) if row is not None)
-            row = self._slots[last]
-            assert isinstance(row, Sequence)
-            self.cache.copy(last, hole, row.length - 1)
-            self._slots[hole], self._slots[last] = row, None
+            last = max(slot for slot, item in enumerate(self._slots) if item is not None)
+            self.cache.copy(last, hole, len(self.cache.held[last]))
+            self._slots[hole], self._slots[last] = self._slots[last], None
+            # The hole is now as old as what sits there.
+            here, there = self._order.index(hole), self._order.index(last)
+            self._order[here], self._order[there] = last, hole
+
+
+def _writes(item: Item) -> TypeGuard[Sequence]:
+    """Whether it is a sequence that has begun to write."""
+    return isinstance(item, Sequence) and bool(item.tokens)
 
 
 def common(a: Tokens, b: Tokens) -> int:

@@ -41,6 +41,28 @@ def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
             yield row.completion()
 
 
+def advance_drafted(
+    rows: list[Sequence], drafts: list[list[int]], logits: Tensor, starts: list[int]
+) -> Iterator[Event]:
+    """Choose the next tokens of each row: one, and one more as long as its draft came true.
+
+    logits: float32 (N, vocab), changed in place; from starts[i] on, those after row i's newest
+    token and after each one drafted.
+    """
+    live, depth = list(range(len(rows))), 0
+    while live:
+        places = [starts[row] + depth for row in live]
+        few = logits if len(places) == len(logits) else logits[places]
+        yield from advance([rows[row] for row in live], few)
+        live = [
+            row
+            for row in live
+            if not rows[row].finish_reason
+            and drafts[row][depth : depth + 1] == rows[row].tokens[-1:]
+        ]
+        depth += 1
+
+
 def _named(token: int, scored: Scored, tokenizer: Tokenizer) -> TokenLogprob:
     """A token's log-probabilities with the texts of the tokens."""
     text = tokenizer.token_text

@@ -5,7 +5,7 @@ The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the
 """
 
 from gptcli.options.loading import Device, Dtype, Load
-from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Sampling
+from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
 from gptcli.options.terminal import Format, Input, Many, Output, Overflow, Talk
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_NEW_TOKENS",
     "Device",
     "Dtype",
+    "Filters",
     "Format",
     "Input",
     "Load",

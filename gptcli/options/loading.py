@@ -9,7 +9,7 @@ from gptcli.errors import UsageError
 from gptcli.specs import Options, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,10 @@ class Load(Options):
     revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
     device: Device = option("auto", "--device", "Where to compute.")
     dtype: Dtype = option(
-        "auto", "--dtype", "Number format; auto is float32 on a CPU and 16-bit on a GPU."
+        "auto",
+        "--dtype",
+        "Numbers of the weights. auto is 16-bit, but float32 for small models on a CPU;"
+        " int8, on a CPU only, halves them again, for large models, and changes the text a little.",
     )
     threads: int | None = option(
         None, "--threads", "CPU threads; all cores by default.", low=1, high=1024
@@ -37,6 +40,15 @@ class Load(Options):
         True,
         "--prefix-cache/--no-prefix-cache",
         "Compute once what several prompts begin with.",
+    )
+    draft: Literal["ngram", "off"] = option(
+        "ngram",
+        "--draft",
+        "Guess the next tokens from the text so far, and check them in one step; the text stays"
+        " what it is. It is left off by itself where it does not pay.",
+    )
+    draft_model: str | None = option(
+        None, "--draft-model", "Let a smaller model with the same tokens guess instead."
     )
     server: str | None = option(
         None,

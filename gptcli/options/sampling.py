@@ -12,11 +12,10 @@ COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Options):
-    """How the next token is chosen, and when to stop.
+class Filters(Options):
+    """Which tokens may come next, and how likely: what a distribution alone decides.
 
-    Names and meanings are those of Hugging Face's GenerationConfig; presence and frequency penalty
-    are OpenAI's, over the generated tokens.
+    Names and meanings are those of Hugging Face's GenerationConfig.
     """
 
     panel = "Sampling"
@@ -58,6 +57,21 @@ class Sampling(Options):
         above=0,
         high=1,
     )
+
+    @property
+    def heat(self) -> float:
+        """The temperature that is used: 0 for greedy, else at least `COLDEST`."""
+        return 0.0 if self.greedy or self.temperature == 0 else max(self.temperature, COLDEST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Filters):
+    """How the next token is chosen, and when to stop.
+
+    Names and meanings are those of Hugging Face's GenerationConfig; presence and frequency penalty
+    are OpenAI's, over the generated tokens.
+    """
+
     repetition_penalty: float = option(
         1.0,
         "--repetition-penalty",
@@ -178,10 +192,8 @@ class Sampling(Options):
 
     @property
     def heat(self) -> float:
-        """The temperature that is used: 0 for greedy, else at least `COLDEST`."""
-        if self.greedy or self.temperature == 0 or self.num_beams > 1:
-            return 0.0
-        return max(self.temperature, COLDEST)
+        """As `Filters.heat`; 0 for beam search too."""
+        return 0.0 if self.num_beams > 1 else super().heat
 
     @property
     def notices(self) -> tuple[str, ...]:

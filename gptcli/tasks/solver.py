@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from gptcli.engines import Engine
 from gptcli.options import Overflow, Sampling
-from gptcli.results import Chunk, Completion, Request, Score
+from gptcli.results import Chunk, Completion, Event, Measured, Request, Score
 from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.plans import Plan, plan
 from gptcli.tasks.prompts import Wording
@@ -216,9 +216,9 @@ class _Board:
         except StopIteration as done:
             open.answers = done.value
 
-    def take(self, event: Chunk | Completion | Score) -> None:
+    def take(self, event: Event) -> None:
         """Note what the engine gave; a plan that has all its replies goes on."""
-        if event.id not in self._places:
+        if event.id not in self._places or isinstance(event, Measured):
             return
         open, asked = self._places[event.id]
         if isinstance(event, Chunk):

@@ -27,7 +27,8 @@ from gptcli.engines.remote.line import (
 )
 from gptcli.errors import GptcliError, Unavailable, UsageError
 from gptcli.options import Load
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.results import Event, ModelInfo, Request, unmeasured
+from gptcli.tokenization import Tokenizer
 
 IDLE = 0.002  # seconds between two looks for a request
 UNKNOWN_CONTEXT = 10**9  # tokens; where the server does not say, nothing is cut to fit
@@ -49,6 +50,11 @@ class RemoteEngine:
         self._to, self._names, self._places = to, names, places
         self._patience = patience or Patience()
         self._open: list[Run] = []
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises Unavailable: tokens are the server's own business."""
+        raise _no_tokens()
 
     def count(self, text: str) -> int:
         """About how many tokens a text is, rather too many: the tokenizer is the server's."""
@@ -116,6 +122,9 @@ class Run:
 
     def _take(self, request: Request) -> Iterator[Event]:
         """Send a request on its way, or say why not."""
+        if request.window is not None:
+            yield unmeasured(request, _no_tokens(), self._info)
+            return
         flight = self._flight(request)
         if request.id in self._cancelled:
             yield from flight.landed(cancelled=True)
@@ -187,6 +196,14 @@ class Run:
         elif (error := task.exception()) is not None:
             self._inbox.put(error)  # raised again where the events are read
         self._inbox.put(None)
+
+
+def _no_tokens() -> Unavailable:
+    return Unavailable(
+        "--server",
+        "a server gives neither its tokens nor what it thinks of each",
+        "Run the model here: without --server",
+    )
 
 
 def connect(load: Load, places: int = 1, patience: Patience | None = None) -> RemoteEngine:

@@ -1,0 +1,81 @@
+"""The KV cache: keys and values of every sequence, in one block of memory.
+
+It is allocated once and never grows, so that a step allocates nothing; a sequence lives in a slot
+of it. Which sequence that is, is `gptcli.engines.slots`' business.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from gptcli.architecture import GPT2Config
+
+
+class Cache:
+    """Keys and values of up to `slots` sequences of up to n_positions tokens.
+
+    kv: (layers, slots, T, 2C), a token's key and value side by side; zero where nothing was
+    written: what lies behind a shorter row's end is masked, but 0 x NaN would not be. `held`: the
+    tokens whose keys and values each slot begins with; they stay when a sequence has left.
+    """
+
+    def __init__(
+        self, config: GPT2Config, slots: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (config.n_layer, slots, config.n_positions, 2 * config.n_embd)
+        self.kv = _zeros(shape, device, dtype)
+        self._layers = list(self.kv)
+        self._flat = [kv.flatten(0, 1) for kv in self._layers]
+        self._keys, self._values = zip(
+            *([split_heads(x, config.n_head) for x in kv.chunk(2, -1)] for kv in self._layers),
+            strict=True,
+        )
+        self.slots, self.length = slots, config.n_positions
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.heads = config.n_head
+        self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let slot `target` begin with the first `length` tokens of slot `source`."""
+        self.kv[:, target, :length] = self.kv[:, source, :length]
+        self.held[target] = self.held[source][:length]
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot whose numbers are not finite."""
+        self.kv[:, slot] = 0
+        self.held[slot] = []
+
+    def put(self, layer: int, slot: int, start: int, kv: Tensor) -> None:
+        """Store kv (T, 2C) of one layer: the T tokens of a slot that follow its first `start`."""
+        self._layers[layer][slot, start : start + len(kv)] = kv
+
+    def put_one_each(self, layer: int, places: Tensor, kv: Tensor) -> None:
+        """Store kv (B, 2C) of one layer at the flat places slot * T + position, (B,)."""
+        self._flat[layer].index_copy_(0, places, kv)
+
+    def read(self, layer: int, first: int, last: int, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of slots first to last - 1, (B, H, length, D) each, as views."""
+        place = slice(first, last), slice(None), slice(length)
+        return self._keys[layer][place], self._values[layer][place]
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, C) -> (B, H, T, C / H), a view."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """torch.zeros; on a CPU memory is taken page by page, where it is written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            # A huge page would take 2 MB for the first token of every slot and layer.
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)

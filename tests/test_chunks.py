@@ -1,0 +1,114 @@
+"""A long prompt runs in parts, between the tokens of what is being written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from test_engine import completions
+from test_prefixes import family, results
+
+from gptcli.engines import Engine, gpt2, open_engine
+from gptcli.options import Load, Sampling
+from gptcli.results import Chunk, Request, Score
+
+LONG = "Whoever brings me the golden bird shall have my kingdom, said the king. " * 12
+STREAM = Request(
+    id="0", prompt="Once", sampling=Sampling(seed=1, max_new_tokens=200, min_new_tokens=200)
+)
+
+
+def opened(folder: Path, batch_size: int = 3) -> Engine:
+    return open_engine(Load(model=str(folder), draft="off"), batch_size)
+
+
+@pytest.fixture
+def roomy(make_tiny) -> Path:
+    return make_tiny(n_positions=1024)
+
+
+def long_one(id: str, **how: object) -> Request:
+    return Request(id=id, prompt=id + LONG, sampling=Sampling(greedy=True, max_new_tokens=5), **how)
+
+
+def test_a_stream_waits_for_no_more_than_one_chunk(
+    roomy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = gpt2.run
+
+    def counting(weights, cache, segments, tokens, wanted=None):
+        sizes.append(len(tokens))
+        return real(weights, cache, segments, tokens, wanted)
+
+    monkeypatch.setattr(gpt2, "run", counting)
+    monkeypatch.setattr(gpt2, "CHUNK", 32)
+    engine = opened(roomy)
+
+    def arriving():
+        yield STREAM
+        for _ in range(20):
+            yield None
+        yield long_one("1")
+        yield long_one("2")
+
+    gaps, seen = [], 0
+    for event in engine.run(arriving()):
+        if isinstance(event, Chunk) and event.id == "0":
+            gaps.append(sum(sizes[seen:]))
+            seen = len(sizes)
+    assert engine.count("1" + LONG) > 200
+    assert max(gaps[1:]) <= 32 + 3  # a chunk, and a token of each of three rows
+
+
+def test_a_prompt_alone_is_not_cut_in_parts(roomy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = gpt2.run
+    monkeypatch.setattr(gpt2, "run", lambda *args: (sizes.append(len(args[3])), real(*args))[1])
+    engine = opened(roomy)
+    completions(engine, [long_one("1")])
+    assert sizes[0] == engine.count("1" + LONG)
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_parts_change_nothing(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, batch_size: int
+) -> None:
+    random = Random(chunk)
+    prompts = family(random)
+    requests = [
+        Request(
+            id=str(number),
+            prompt=next(prompts),
+            sampling=Sampling(
+                greedy=number % 2 == 0,
+                seed=number,
+                max_new_tokens=random.randint(1, 9),
+                num_return_sequences=random.choice([1, 1, 3]),
+            ),
+            choices=(" dog", " golden bird") if random.random() < 0.3 else (),
+        )
+        for number in range(24)
+    ]
+    whole = results(opened(tiny, batch_size), requests)
+    for name in ("CHUNK", "PROMPT_TOKENS"):
+        monkeypatch.setattr(gpt2, name, chunk)
+    parts = results(opened(tiny, batch_size), requests)
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        same = value if isinstance(value, tuple) else pytest.approx(value, abs=1e-4)
+        assert parts[key] == same
+
+
+def test_a_prompt_in_parts_can_be_cancelled(roomy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt2, "CHUNK", 8)
+    engine = opened(roomy)
+    run = engine.run([STREAM, None, long_one("1", choices=(" a b", " c"))])
+    for _ in range(3):
+        next(run)
+    engine.cancel("1")
+    scores = [event for event in run if isinstance(event, Score)]
+    assert [score.notices for score in scores] == [("cancelled",)]
+    assert len(completions(engine, [long_one("1")])) == 1
