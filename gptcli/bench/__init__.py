@@ -1,0 +1,1 @@
+"""How fast is it here, and against what; see `gptcli.bench.measure`."""
