@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
     from gptcli.results import Chunk, Completion, Request, Score
+    from gptcli.scoring.scores import TextScore
+    from gptcli.scoring.settings import Scoring
     from gptcli.tasks.answers import Answer
 
 __version__ = "0.1.0"
@@ -25,6 +27,8 @@ __all__ = [
     "Request",
     "Sampling",
     "Score",
+    "Scoring",
+    "TextScore",
     "load",
 ]
 
@@ -38,6 +42,8 @@ _HOMES = {
     "Request": "gptcli.results",
     "Sampling": "gptcli.options",
     "Score": "gptcli.results",
+    "Scoring": "gptcli.scoring.settings",
+    "TextScore": "gptcli.scoring.scores",
     "load": "gptcli.model",
 }
 

@@ -56,7 +56,7 @@ def defaults(
     if path is None:
         return dict(presets)
     everything = _read(path)
-    known = _known({*COMMON, *groups})
+    known = _known((*COMMON, *groups))  # a command's own options win over others of their name
     top = {name: value for name, value in everything.items() if not isinstance(value, dict)}
     others = everything.keys() - top.keys() - {command}
     names = set(tables()) if others else set()

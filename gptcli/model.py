@@ -13,6 +13,9 @@ from gptcli.engines import Engine, open_engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.results import Chunk, Completion, Event, ModelInfo, Request
+from gptcli.scoring.scorer import Detail, Text, score
+from gptcli.scoring.scores import TextScore
+from gptcli.scoring.settings import Scoring
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.options import chosen
@@ -25,6 +28,11 @@ class Model:
 
     def __init__(self, engine: Engine, batch_size: int = 8) -> None:
         self._engine, self._batch_size = engine, batch_size
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model, for the functions of `gptcli.inspection`."""
+        return self._engine
 
     @property
     def info(self) -> ModelInfo:
@@ -102,6 +110,26 @@ class Model:
         for event in solve(self._engine, wording, questions, settings, batch_size=self._batch_size):
             if isinstance(event, Answer):
                 yield event
+
+    def score(
+        self, text: str, scoring: Scoring | None = None, detail: Detail = "tokens"
+    ) -> TextScore:
+        """How likely `text` is: perplexity, bits per byte, and each token's (or word's) surprisal.
+
+        The numbers are as exact as the weights: load the model with Load(dtype="float32") for
+        those of float32. Raises UsageError (an empty text, a stride too long) and BadInput.
+        """
+        [found] = self.score_many([text], scoring, detail)
+        if found.error:
+            raise found.error
+        return found
+
+    def score_many(
+        self, texts: Iterable[str], scoring: Scoring | None = None, detail: Detail = "texts"
+    ) -> Iterator[TextScore]:
+        """Score many texts, in order; what is wrong with one is in its score's `error`."""
+        numbered = (Text(str(number), text) for number, text in enumerate(texts))
+        return score(self._engine, numbered, scoring or Scoring(), detail, self._batch_size)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """The engine itself: see `gptcli.engines.Engine.run`."""

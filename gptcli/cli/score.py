@@ -1,0 +1,261 @@
+"""`gptcli score`: what the model thinks of texts, in numbers.
+
+Input and options are checked first, then the output is opened, and only then is a model loaded;
+rows are written in the order of the input, each as soon as it is there. Weights are float32 unless
+others are asked for, because the numbers are meant to be exact. Left out: the numbers themselves,
+see `gptcli.scoring`.
+"""
+
+# ruff: noqa: RUF009 - option() returns a dataclass field
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import typer
+
+from gptcli import engines
+from gptcli.cli import render, sink, streams
+from gptcli.cli.rows import Shape, order
+from gptcli.cli.scorings import KINDS, Style, Tally, write_compared, write_pairs, write_texts
+from gptcli.cli.sink import Sink
+from gptcli.engines import Engine
+from gptcli.errors import ExitCode, UsageError
+from gptcli.files import decode, encode_argument
+from gptcli.options import Load, Output, Talk
+from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
+from gptcli.scoring.scorer import Detail, Text
+from gptcli.scoring.scorer import score as scored
+from gptcli.scoring.settings import Scoring
+from gptcli.scoring.texts import Source, read_bytes, read_texts
+from gptcli.specs import Options, option
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Options):
+    """Which texts are scored."""
+
+    panel = "Input"
+
+    file: tuple[str, ...] = option(
+        (), "-f --file", "Score a file; repeatable; - is standard input.", metavar="FILE"
+    )
+    lines: bool = option(False, "--lines", "Take every line as a text of its own.")
+    compare: bool = option(
+        False, "--compare", "Say which of the texts given is the likeliest, after --context."
+    )
+    pairs: str | None = option(
+        None,
+        "--pairs",
+        "Minimal pairs: CSV, TSV or JSON lines with sentence_good and sentence_bad; - is standard"
+        " input. Gives the share of pairs whose good sentence is likelier.",
+        metavar="FILE",
+    )
+    errors: Literal["strict", "replace"] = option(
+        "strict", "--errors", "What to do with bytes that are not UTF-8."
+    )
+    batch_size: int = option(
+        16, "-b --batch-size", "How many are computed at a time.", low=1, high=1024
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Options):
+    """Which rows are written, in which order and shape, and where."""
+
+    panel = "Output"
+
+    tokens: bool = option(False, "--tokens", "One row a token.")
+    words: bool = option(False, "--words", "One row a word: the sum over its tokens.")
+    sort: str | None = option(
+        None, "--sort", "Sort rows by this column, greatest first.", metavar="COLUMN"
+    )
+    top: int | None = option(
+        None,
+        "--top",
+        "Only the N rows with the greatest surprisal of a token or word, perplexity of a text,"
+        " difference of a pair, or value of --sort.",
+        low=1,
+        high=10**9,
+        metavar="N",
+    )
+    bottom: int | None = option(
+        None, "--bottom", "Only the N rows with the least.", low=1, high=10**9, metavar="N"
+    )
+    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
+    force: bool = option(False, "--force", "Overwrite the output file.")
+    format: Shape = option("text", "--format", "Shape of the rows.")
+    json: bool = option(
+        False, "--json", "The same as --format json.", instead='Write format = "json".'
+    )
+
+    @property
+    def shape(self) -> Shape:
+        """The format asked for, by either flag."""
+        return "json" if self.json else self.format
+
+    @property
+    def detail(self) -> Detail:
+        """What a row is about."""
+        return "tokens" if self.tokens else "words" if self.words else "texts"
+
+
+def score(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="The text to score, or with -f more files; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    asked: Asked,
+    scoring: Scoring,
+    load: Load,
+    table: Table,
+    talk: Talk,
+) -> int:
+    """Score texts: perplexity, surprisal, minimal pairs.
+
+    How likely the model finds a text, its tokens or its words; which of several texts is likelier;
+    how many of a file's minimal pairs it gets right.
+    """
+    note: Tell = (lambda text: None) if talk.quiet else streams.note
+    given = list(texts or ())
+    _check(given, asked, table)
+    style = _style(given, asked, table)
+    pairs = _pairs(asked) if asked.pairs is not None else ()
+    found = () if pairs else _texts(given, asked, style.single)
+    begun = scoring.context[-1:].isalnum()
+    if asked.compare and begun and any(text[:1].isalnum() for text in given):
+        note("a text goes on inside the context's last word: begin it with a space to begin one")
+    with sink.opened(Output(output=table.output, force=table.force)) as out:
+        engine = _opened(load, asked.batch_size, talk, note)
+        alone = style.single or asked.compare  # its error is the command's
+        tally = Tally(lambda text: streams.say(f"gptcli: error: {text}"), alone)
+        if pairs:
+            said = _write_pairs(out, engine, pairs, scoring, asked, style, tally)
+        else:
+            scores = tally.watched(scored(engine, found, scoring, style.detail, asked.batch_size))
+            if asked.compare:
+                write_compared(out, list(scores), style.shape)
+            else:
+                write_texts(out, scores, style)
+            said = "" if alone else tally.summary()
+    if said:
+        note(said)
+    if talk.verbose:
+        note(tally.closing(engine.info))
+    if tally.error and alone:
+        raise tally.error
+    return ExitCode.PARTIAL if tally.error else ExitCode.OK
+
+
+# Whatever config.toml says for all commands: these numbers are meant to be exact.
+score.presets = lambda given: {"dtype": "float32"}  # type: ignore[attr-defined]
+
+
+def _check(texts: Sequence[str], asked: Asked, table: Table) -> None:
+    """Raises UsageError for what does not go together."""
+    ordered = table.sort is not None or table.top is not None or table.bottom is not None
+    rows = [
+        ("--file", bool(asked.file)),
+        ("--lines", asked.lines),
+        ("--tokens", table.tokens),
+        ("--words", table.words),
+    ]
+    pairs = ("--pairs", asked.pairs is not None)
+    clashes = [(("--words", table.words), ("--tokens", table.tokens))]
+    clashes += [(("--compare", asked.compare), other) for other in (*rows, pairs)]
+    clashes += [(("--compare", asked.compare), ("--sort, --top or --bottom", ordered))]
+    clashes += [(pairs, other) for other in (*rows, ("a text", bool(texts)))]
+    for (flag, given), (other, too) in clashes:
+        if given and too:
+            raise UsageError(flag, f"does not go with {other}", "Leave one of them out.")
+    if asked.compare and len(texts) < 2:
+        hint = 'Give two texts or more: --compare " cat" " dog".'
+        raise UsageError("--compare", f"{len(texts)} given", hint)
+    if len(texts) > 1 and not asked.compare and not asked.file:
+        hint = "Put the text in quotes, or name files by -f."
+        raise UsageError("TEXT", f"{len(texts)} texts are given", hint)
+
+
+def _style(texts: Sequence[str], asked: Asked, table: Table) -> Style:
+    """How the rows are written. Raises UsageError for a column that is none."""
+    kind = KINDS["pairs" if asked.pairs is not None else table.detail]
+    files = len(asked.file) + (len(texts) if asked.file else 0)
+    return Style(
+        shape=table.shape,
+        detail=table.detail,
+        order=order(table.sort, table.top, table.bottom, kind.default, kind.numbers),
+        single=not asked.lines and not asked.compare and asked.pairs is None and files < 2,
+        titled=not asked.lines and (files > 0 or list(texts) in ([], ["-"])),
+    )
+
+
+def _texts(texts: Sequence[str], asked: Asked, single: bool) -> Iterable[Text | None]:
+    """The texts; one alone is read now, and its error raised."""
+    if asked.compare:
+        return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
+    source = Source(
+        argument=texts[0] if texts and not asked.file else None,
+        files=(*asked.file, *(texts if asked.file else ())),
+        lines=asked.lines,
+        errors=asked.errors,
+    )
+    found = read_texts(source, streams.stdin_bytes())
+    if not single:
+        return found
+    [text] = found
+    assert text is not None
+    if text.error is not None:
+        raise text.error
+    if not text.text:
+        raise UsageError("empty text", "there is nothing to score", "Give at least one character.")
+    return [text]
+
+
+def _candidate(number: int, text: str, asked: Asked) -> Text:
+    source = Source(errors=asked.errors)
+    return Text(str(number), decode(encode_argument(text), source.input, f"text {number}"))
+
+
+def _pairs(asked: Asked) -> list[Pair]:
+    """The pairs of the file. Raises UsageError where there are none, and as `read_pairs`."""
+    name = str(asked.pairs)
+    pairs = list(read_pairs(read_bytes(name, streams.stdin_bytes()), name))
+    if not pairs:
+        raise UsageError("--pairs", f"{name} has no pairs", "Write one pair a row.")
+    return pairs
+
+
+def _opened(load: Load, batch_size: int, talk: Talk, note: Tell) -> Engine:
+    """The engine, in float32 unless another dtype is asked for by its name."""
+    if load.dtype == "auto":
+        load = replace(load, dtype="float32")
+    with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+        engine = engines.open_engine(load, batch_size, progress=progress)
+    for notice in engine.info.notices:
+        note(notice)
+    if load.server is None and engine.info.dtype != "float32":
+        note(f"weights in {engine.info.dtype}: the numbers differ a little from float32's")
+    return engine
+
+
+def _write_pairs(
+    out: Sink,
+    engine: Engine,
+    pairs: Sequence[Pair],
+    scoring: Scoring,
+    asked: Asked,
+    style: Style,
+    tally: Tally,
+) -> str:
+    """Score and write minimal pairs; returns what is left to say."""
+    found = score_pairs(engine, pairs, scoring, asked.batch_size)
+    return write_pairs(out, tally.pairs(found), style, Accuracy())

@@ -1,0 +1,243 @@
+"""Minimal pairs: of two sentences that differ in little, does the model prefer the good one?
+
+As in BLiMP (Warstadt et al. 2020, arXiv 1912.00582): a pair is right where the good sentence is
+likelier as a whole. A pair whose log-probabilities are closer than the last digits of float32 tell
+counts as half right. The accuracy comes with Wilson's interval (Wilson 1927), which stays inside
+0 and 1 for few pairs and for accuracies near either end. Left out: normalising by length, which
+BLiMP does not do either.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptcli.engines import Engine
+from gptcli.errors import BadInput, GptcliError, UsageError
+from gptcli.modelfiles import parse_value
+from gptcli.scoring.scorer import Text, score
+from gptcli.scoring.scores import NAT, Row
+from gptcli.scoring.settings import Scoring
+
+NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
+TIE = 1e-4  # nats: as exact as a score is
+SIGMAS = 1.959963984540054  # of the normal distribution, for 95 %
+HOW = "Name two columns sentence_good and sentence_bad, or have no others and no header."
+CELL = 1 << 20  # bytes of a field
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sentences, or why there are none."""
+
+    id: str
+    good: str = ""
+    bad: str = ""
+    error: GptcliError | None = None
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """A pair with the log-probability of each sentence as a whole."""
+
+    id: str
+    good: str
+    bad: str
+    logprob_good: float | None = None
+    logprob_bad: float | None = None
+    error: GptcliError | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """How many bits likelier the good one is."""
+        if self.logprob_good is None or self.logprob_bad is None:
+            return None
+        return (self.logprob_good - self.logprob_bad) * NAT
+
+    @property
+    def correct(self) -> float | None:
+        """1 where the good one is likelier, 0.5 for a tie, else 0."""
+        if self.difference is None:
+            return None
+        if abs(self.difference) < TIE * NAT:
+            return 0.5
+        return float(self.difference > 0)
+
+    def to_dict(self) -> Row:
+        """As a row."""
+        return {
+            "id": self.id,
+            "good": self.good,
+            "bad": self.bad,
+            "logprob_good": self.logprob_good,
+            "logprob_bad": self.logprob_bad,
+            "difference": self.difference,
+            "correct": self.correct,
+            "error": self.error.to_dict() if self.error else None,
+        }
+
+
+@dataclass
+class Accuracy:
+    """How many pairs were right so far, ties as halves; pairs with an error are not counted."""
+
+    pairs: int = 0
+    correct: float = 0.0
+    ties: int = 0
+
+    def add(self, pair: PairScore) -> None:
+        """Count a pair."""
+        if pair.correct is not None:
+            self.pairs += 1
+            self.correct += pair.correct
+            self.ties += pair.correct == 0.5
+
+    @property
+    def share(self) -> float | None:
+        """The share that is right; None where there is no pair."""
+        return self.correct / self.pairs if self.pairs else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval, for one pair or more."""
+        return wilson(self.correct, self.pairs)
+
+    def to_dict(self) -> Row:
+        """The share with its interval; null where there is no pair."""
+        low, high = self.interval if self.pairs else (None, None)
+        return {
+            "accuracy": self.share,
+            "low": low,
+            "high": high,
+            "pairs": self.pairs,
+            "correct": self.correct,
+            "ties": self.ties,
+        }
+
+
+def wilson(correct: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for `correct` of `count` (1 or more): (p + z2/2n -+ e) / (1 + z2/n).
+
+    p = correct / n, z2 = 1.96^2, e = z sqrt(p (1 - p) / n + z2 / 4n^2).
+    """
+    share, square = correct / count, SIGMAS**2
+    middle = share + square / (2 * count)
+    error = SIGMAS * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    whole = 1 + square / count
+    return max(0.0, (middle - error) / whole), min(1.0, (middle + error) / whole)
+
+
+def score_pairs(
+    engine: Engine, pairs: Iterable[Pair], scoring: Scoring, batch_size: int = 1
+) -> Iterator[PairScore]:
+    """A PairScore for each pair, in order. Raises as `gptcli.scoring.scorer.score`."""
+    waiting: deque[Pair] = deque()
+
+    def texts() -> Iterator[Text]:
+        for pair in pairs:
+            waiting.append(pair)
+            yield Text(pair.id, pair.good, pair.error)
+            yield Text(pair.id, pair.bad, pair.error)
+
+    scores = score(engine, texts(), scoring, batch_size=batch_size)
+    for good in scores:
+        bad, pair = next(scores), waiting.popleft()
+        error = good.error or bad.error
+        sums = (None, None) if error else (good.logprob, bad.logprob)
+        yield PairScore(pair.id, pair.good, pair.bad, *sums, error)
+
+
+def read_pairs(data: bytes, name: str) -> Iterator[Pair]:
+    """The pairs of a file: JSON lines, TSV or CSV, by its name or else by its first line.
+
+    With a header (or keys) sentence_good and sentence_bad, or good and bad; a table of two columns
+    may do without. Ids are line numbers. Raises BadInput (not UTF-8, a broken table) and UsageError
+    (other columns); what is wrong with one row is its own error.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        why = f"invalid UTF-8 at byte {error.start}"
+        raise BadInput(f"file {name}", why, "Convert it with iconv.") from None
+    head = text.lstrip()[:1], text.partition("\n")[0]
+    kind = Path(name).suffix.lower()
+    if kind in (".jsonl", ".ndjson") or (kind not in (".csv", ".tsv") and head[0] == "{"):
+        return _from_json(text, name)
+    tabs = kind == ".tsv" or (kind != ".csv" and "\t" in head[1])
+    return _from_table(text, name, "\t" if tabs else ",")
+
+
+def _from_json(text: str, name: str) -> Iterator[Pair]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield _from_object(line, str(number))
+            except ValueError as error:
+                why = f"not an object of JSON with two texts ({str(error)[:100]})"
+                broken = BadInput(f"{name} line {number}", why, HOW)
+                yield Pair(str(number), error=broken)
+
+
+def _from_object(line: str, id: str) -> Pair:
+    """The pair of one line of JSON. Raises ValueError."""
+    value = parse_value(line)
+    if not isinstance(value, dict):
+        raise ValueError("it is none")
+    for good, bad in NAMES:
+        if isinstance(value.get(good), str) and isinstance(value.get(bad), str):
+            return Pair(id, str(value[good]), str(value[bad]))
+    raise ValueError(f"no {NAMES[0][0]} and {NAMES[0][1]}")
+
+
+def _from_table(text: str, name: str, separator: str) -> Iterator[Pair]:
+    csv.field_size_limit(max(csv.field_size_limit(), CELL))
+    # Not split("\n"), because a quoted field may hold a line break; newline="" keeps it as it is.
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    columns: tuple[int, int] | None = None
+    width = 0
+    while True:
+        try:
+            row = next(table, None)
+        except csv.Error as error:
+            how = 'Write a quote inside a quoted field twice: "say ""so"".'
+            raise BadInput(f"{name} line {table.line_num}", str(error), how) from None
+        if row is None:
+            return
+        if not any(row):
+            continue
+        if columns is None:
+            columns, width = _columns(row, name), len(row)
+            if _header(row):
+                continue
+        yield _from_row(row, columns, width, f"{name} line {table.line_num}", table.line_num)
+
+
+def _from_row(
+    row: Sequence[str], columns: tuple[int, int], width: int, where: str, line: int
+) -> Pair:
+    if len(row) != width:
+        why = f"{len(row)} fields, where the first line has {width}"
+        return Pair(str(line), error=BadInput(where, why, "Put such a field in quotes."))
+    return Pair(str(line), row[columns[0]], row[columns[1]])
+
+
+def _header(row: Sequence[str]) -> tuple[int, int] | None:
+    """The columns that the first row names, if it is a header."""
+    named = [cell.strip().lower() for cell in row]
+    for good, bad in NAMES:
+        if good in named and bad in named:
+            return named.index(good), named.index(bad)
+    return None
+
+
+def _columns(row: Sequence[str], name: str) -> tuple[int, int]:
+    columns = _header(row)
+    if columns is None and len(row) != 2:
+        why = f"{name} has {len(row)} columns, and no header that says which two"
+        raise UsageError("--pairs", why, HOW)
+    return columns or (0, 1)

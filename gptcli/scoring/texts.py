@@ -1,0 +1,119 @@
+"""The texts to be scored: from the argument, from files, from standard input, whole or by lines.
+
+A text may be far longer than any prompt: a chapter, a test set. One line break at the end of a file
+is no part of it, as everywhere in gptcli. Files are looked for before anything is computed, and
+read one after the other; one that turns out to be no text is a text with an error, and the others
+are still scored. Left out: pairs of sentences, see `gptcli.scoring.pairs`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
+from gptcli.files import decode, encode_argument, errors_of_file, reason
+from gptcli.lines import read_lines
+from gptcli.options import Input
+from gptcli.scoring.scorer import Text
+
+LIMIT = 8 << 20  # bytes of one text: some two million tokens, and all of them are in memory
+HOW = 'Give it as an argument, gptcli score "Once upon a time.", or by -f FILE, or by a pipe.'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where texts come from: the `argument`, else the `files`, else standard input."""
+
+    argument: str | None = None
+    files: Sequence[str] = ()
+    lines: bool = False  # every line is a text
+    errors: Literal["strict", "replace"] = "strict"  # for bytes that are not UTF-8
+
+    @property
+    def input(self) -> Input:
+        """The same, as the readers of lines and bytes take it; empty texts are judged later."""
+        return Input(errors=self.errors, allow_empty=True)
+
+
+def read_texts(source: Source, stdin: BinaryIO | None) -> Iterator[Text | None]:
+    """The texts; None for "none right now".
+
+    A text's id is its file's name, "-" for standard input and "0" for the argument; with `lines` it
+    is the line's number, behind the file's name where there are several. An empty line is an empty
+    text. Raises before anything is read UsageError (no input, a name that cannot be one, standard
+    input twice) and MissingInput (a file); later, MissingInput for standard input.
+    """
+    names = source.files
+    _check(names, source.argument, stdin)
+    if source.lines:
+        return _lines(source, stdin)
+    if source.argument not in (None, "-"):
+        return iter([_argument(str(source.argument), source.input)])
+    return (_whole(name, source.input, stdin) for name in names or ["-"])
+
+
+def _check(names: Sequence[str], argument: str | None, stdin: BinaryIO | None) -> None:
+    """Refuse what cannot be read, before a model is loaded."""
+    for name in names:
+        if name == "":
+            raise UsageError("--file", "the name is empty", "Name a file.")
+        if name != "-":
+            with errors_of_file(name), Path(name).open("rb"):
+                pass
+    if names.count("-") > 1:
+        raise UsageError("standard input", "it is asked for twice", "Give - once.")
+    wanted = "-" in names or (not names and argument in (None, "-"))
+    if wanted and stdin is None:
+        raise MissingInput("standard input", "it is closed", HOW)
+    named = "-" in names or argument == "-"
+    if wanted and not named and stdin is not None and stdin.isatty():
+        raise UsageError("no text", "standard input is a terminal", HOW)
+
+
+def _lines(source: Source, stdin: BinaryIO | None) -> Iterator[Text | None]:
+    argument = None if source.files else source.argument or "-"
+    for name in source.files or (None,):
+        prefix = f"{name}:" if len(source.files) > 1 else ""
+        for line in read_lines(argument, replace(source.input, file=name), stdin):
+            if line is None:
+                yield None
+            else:
+                yield Text(f"{prefix}{line.number}", line.text or "", line.error)
+
+
+def _argument(argument: str, input: Input) -> Text:
+    return Text("0", decode(encode_argument(argument), input, "argument"))
+
+
+def _whole(name: str, input: Input, stdin: BinaryIO | None) -> Text:
+    """A file or standard input as one text."""
+    where = "standard input" if name == "-" else f"file {name}"
+    try:
+        data = read_bytes(name, stdin)
+        start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+        text = decode(data, input, where, start)
+    except GptcliError as error:
+        return Text(name, "", error)
+    return Text(name, text[:-2] if text.endswith("\r\n") else text.removesuffix("\n"))
+
+
+def read_bytes(name: str, stdin: BinaryIO | None) -> bytes:
+    """What a file holds, or standard input for "-". Raises MissingInput, BadInput (too large)."""
+    if name != "-":
+        with errors_of_file(name), Path(name).open("rb") as file:
+            data = file.read(LIMIT + 1)
+    elif stdin is None:
+        raise MissingInput("standard input", "it is closed", HOW)
+    else:
+        try:
+            data = stdin.read(LIMIT + 1)
+        except OSError as error:
+            raise MissingInput("standard input", reason(error), "Use -f FILE.") from None
+    if len(data) > LIMIT:
+        shown = "standard input" if name == "-" else f"file {name}"
+        raise BadInput(shown, f"more than {LIMIT >> 20} MiB", "Split it, or score it by --lines.")
+    return data
