@@ -27,7 +27,7 @@ PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt 
 
 _PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
-_SPACED = (
+SPACED = (
     "the prompt ends in a space, but GPT-2's tokens begin with one: without it the text is better"
 )
 
@@ -62,7 +62,7 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
         if typed is None and input.file is None and piped is None:
             raise UsageError("no prompt", "standard input is a terminal or closed", _HOW)
         raise empty("empty prompt")
-    return Prompt(text, (*notices, _SPACED) if text.endswith(" ") else notices)
+    return Prompt(text, (*notices, SPACED) if text.endswith(" ") else notices)
 
 
 def empty(what: str) -> UsageError:

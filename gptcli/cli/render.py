@@ -1,9 +1,9 @@
-"""What a person sees: the spinner while a model loads, tables.
+"""What a person sees: the spinner while a model loads, tables, drawings.
 
 The only module that imports Rich, and only where it is needed: a script that generates text never
-pays for it. Model text does not pass through Rich at all, which wraps lines, expands tabs and reads
-brackets as markup. Left out: plain notices, see `gptcli.cli.streams`
-and `gptcli.cli.report`.
+pays for it. What a model writes does not pass through Rich, which wraps lines, expands tabs and
+reads brackets as markup; the drawings of `gptcli inspect` do, sanitised and as bare spans. Left
+out: plain notices, see `gptcli.cli.streams` and `gptcli.cli.report`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gptcli.cli import signals, streams
 from gptcli.sanitizer import one_line
 
 if TYPE_CHECKING:
-    from gptcli.bench import Figure
+    from gptcli.bench.figures import Figure, Runs
 
 
 @contextmanager
@@ -60,37 +60,58 @@ def status() -> Iterator[Callable[[str], None] | None]:
         yield lambda text: spinner.update(Text(one_line(text), style="dim"))
 
 
-def figures(measured: Sequence[Figure], against: str | None) -> str:
-    """A benchmark's table: medians with their spread, and the ratio of the pairs."""
+def painted(lines: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Lines of (text, style) as a terminal takes them; nothing is wrapped, nothing is markup.
+
+    The texts must be sanitised. Colours are those that the terminal has.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(force_terminal=True, legacy_windows=False)
+    with console.capture() as captured:
+        for line in lines:
+            shown = Text.assemble(*line, no_wrap=True, end="\n")
+            console.print(shown, soft_wrap=True, highlight=False)
+    return captured.get()
+
+
+def figures(measured: Sequence[Figure]) -> str:
+    """A benchmark's table, a line an engine: medians with their spread, ratios of the pairs."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    shown: list[tuple[Figure, Runs]] = [
+        (figure, runs) for figure in measured for runs in (figure.ours, *figure.theirs)
+    ]
+    columns = [("", "left"), ("", "left"), ("median", "right")]
+    against = any(figure.theirs for figure in measured)
+    limited = any(runs.share is not None for _, runs in shown)
+    columns += [("ours / theirs", "right")] if against else []
+    columns += [("of the limit", "right")] if limited else []
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for title in ("gptcli", against, "ratio" if against else None):
-        if title:
-            table.add_column(title, justify="right", no_wrap=True)
-    for figure in measured:
-        cells = [f"{figure.name}, {figure.unit}", _spread(figure.ours)]
-        if against:
-            cells += [_spread(figure.theirs), _spread(figure.ratios)]
+    for title, justify in columns:
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for figure, runs in shown:
+        ours = runs is figure.ours
+        cells = [figure.title if ours else "", runs.engine, _spread(runs.values)]
+        cells += [_spread([] if ours else figure.ratios(runs), "" if ours else "-")] * against
+        cells += ["" if runs.share is None else f"{runs.share:.0%}"] * limited
         table.add_row(*cells)
-    console = Console(width=120, color_system=None, force_terminal=False)
+    console = Console(width=200, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")) + "\n"
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float], nothing: str = "-") -> str:
     """Median, and the least and greatest where there are several."""
     from statistics import median
 
+    from gptcli.bench.figures import number
+
     if not values:
-        return ""
-    middle, low, high = (_number(f(values)) for f in (median, min, max))
+        return nothing
+    middle, low, high = (number(f(values)) for f in (median, min, max))
     return middle if len(values) == 1 else f"{middle} ({low}-{high})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from gptcli import __version__, config
+from gptcli import __version__, config, stages
 from gptcli.cli import signals
 from gptcli.cli.flags import with_options
 from gptcli.errors import GptcliError
@@ -70,6 +70,9 @@ COMMANDS = (
     Entry("run", "gptcli.cli.task", "Run a task by its name."),
     Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
     Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
+    Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
+    Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
+    Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
 
@@ -120,6 +123,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; from here on a closed pipe is an error that the writer sees."""
         signals.surviving_closed_pipes()
+        stages.mark("options")
         return super().invoke(ctx)
 
 
@@ -166,6 +170,7 @@ class Listed(TyperCommand):
     def load(self) -> Any:
         """Import the command. Returns a `Command`, or a `Group` of them."""
         target = self.entry.target()
+        stages.mark("command line's imports")
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")

@@ -58,6 +58,17 @@ class Sink:
         if self.styled:
             self._send(streams.PLAIN)
 
+    def paint(self, text: str) -> None:
+        """Write `text` as it is, styles and all: what is not ours in it was sanitised before."""
+        if text:
+            self._send(text)
+            self.wrote, self._line_open = True, not text.endswith("\n")
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write what is no text: a picture, an archive. Raises as `write`."""
+        self._send_bytes(data)
+        self.wrote = True
+
     def interrupt(self) -> None:
         """A signal came: end the line (not on a pipe, whose text stays exact) and keep the text."""
         if self.styled:
@@ -97,7 +108,9 @@ class Sink:
 
     def _send(self, text: str) -> None:
         # A lone surrogate becomes an escape: legible in text, and in JSON the proper one.
-        rest = text.encode("utf-8", "backslashreplace")
+        self._send_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def _send_bytes(self, rest: bytes) -> None:
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]

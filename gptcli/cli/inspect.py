@@ -1,0 +1,284 @@
+"""`gptcli inspect`: how a model reads a text.
+
+Each command makes one view and gives it to `Outlets`, which writes it in every shape asked for. A
+bare text is the command `text`. Cheap refusals come first, every file is opened next, and only then
+is a model loaded. Left out: how views are made, see `gptcli.inspection.reading`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gptcli import engines
+from gptcli.cli import heatmaps, pictures, render, streams
+from gptcli.cli.drawing import Canvas, Line
+from gptcli.cli.outlets import Outlets, opened
+from gptcli.cli.root import Group, register
+from gptcli.errors import BadInput, UsageError
+from gptcli.files import SPACED, read_prompt
+from gptcli.inspection import page, reading
+from gptcli.inspection.settings import Attention, Attribution, Lens, Next, Reading, Report
+from gptcli.inspection.views import AttentionView, View
+from gptcli.options import Filters, Input, Load, Talk
+
+if TYPE_CHECKING:
+    from gptcli.engines import Engine
+    from gptcli.engines.tracing import Tracer
+
+Text = Annotated[
+    str | None,
+    typer.Argument(
+        help="The text to read; - is standard input. Piped text comes before it.",
+        show_default=False,
+    ),
+]
+
+
+class Default(Group):
+    """A group that takes what is no command of its own as the text of its first command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the first command before its arguments, where it was left out."""
+        named = bool(args) and (args[0] in self.commands or args[0] in ("-h", "--help"))
+        alone = not args and sys.stdin is not None and sys.stdin.isatty()
+        return super().parse_args(ctx, args if named or alone else ["text", *args])
+
+
+inspect = typer.Typer(
+    cls=Default,
+    help="Show how a model reads a text. A bare text, gptcli inspect TEXT, is read token by token.",
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+
+def text(
+    text: Text = None,
+    *,
+    input: Input,
+    load: Load,
+    view: Reading,
+    report: Report,
+    talk: Talk,
+) -> None:
+    """Colour each token by how much it was expected. This is what a bare text does.
+
+    A text beyond the context is read in windows. With --html the page has all views of the text.
+    """
+    asked = _asked(text, input, talk)
+    with opened(report) as outlets:
+        engine = _engine(load, talk)
+        if load.server is None and engine.info.dtype != "float32":
+            _noting(talk)(f"weights in {engine.info.dtype}: float32's numbers differ a little")
+        found = reading.text_view(engine, asked, view.top, view.bos, view.stride)
+
+        def draw(canvas: Canvas) -> list[Line]:
+            if view.table or not canvas.styled:
+                return pictures.measured(found)
+            return pictures.coloured(found, view.by == "rank")
+
+        more = _inside(engine, asked, _noting(talk)) if report.html else ()
+        outlets.write(found, draw, (found, *more), wrapped=not view.table)
+    _close(outlets, talk)
+
+
+def next(
+    text: Text = None,
+    *,
+    input: Input,
+    load: Load,
+    view: Next,
+    filters: Filters,
+    report: Report,
+    talk: Talk,
+) -> None:
+    """Show what may come next, as bars: by the model, and what the sampling settings make of it."""
+    asked = _asked(text, input, talk, continued=True)
+    with opened(report) as outlets:
+        tracer = _tracer(load, talk)
+        found = reading.next_view(tracer, asked, filters, view.top, input.on_overflow)
+        outlets.write(found, lambda canvas: pictures.following(found, canvas), (found,))
+    _close(outlets, talk)
+
+
+def attention(
+    text: Text = None,
+    *,
+    input: Input,
+    load: Load,
+    view: Attention,
+    report: Report,
+    talk: Talk,
+) -> None:
+    """Show where each token looks, as a heat map: one head, or with --all a grid of heads.
+
+    A row is the token that looks, a column what it looks at. A page, --html, has all heads.
+    """
+    asked = _asked(text, input, talk)
+    with opened(report) as outlets:
+        tracer = _tracer(load, talk)
+        layer = view.layer if view.layer is not None or view.all else tracer.layers - 1
+        layers = None if layer is None else [layer]
+        heads = None if view.head is None else [view.head]
+        found = reading.attention_view(tracer, asked, layers, heads, input.on_overflow)
+
+        def draw(canvas: Canvas) -> list[Line]:
+            return heatmaps.grid(found, canvas) if view.all else _map(found, canvas)
+
+        shown: View = found
+        if report.html and not view.all:
+            shown = reading.attention_view(tracer, asked, on_overflow=input.on_overflow)
+        outlets.write(found, draw, (shown,))
+    _close(outlets, talk)
+
+
+def lens(
+    text: Text = None,
+    *,
+    input: Input,
+    load: Load,
+    view: Lens,
+    report: Report,
+    talk: Talk,
+) -> None:
+    """Show what each layer would say next, were it the last: the logit lens."""
+    asked = _asked(text, input, talk)
+    with opened(report) as outlets:
+        tracer = _tracer(load, talk)
+        found = reading.lens_view(tracer, asked, view.top, input.on_overflow)
+        last = len(found.tokens) - 1
+        position = last if view.position is None else view.position
+        if position > last:
+            why = f"there is no {position}: the last token is {last}, counted from 0"
+            raise UsageError("--position", why, f"Give 0 to {last}.")
+
+        def draw(canvas: Canvas) -> list[Line]:
+            if view.all:
+                return heatmaps.lens_grid(found, canvas)
+            return pictures.lens(found, position, canvas)
+
+        outlets.write(found, draw, (found,))
+    _close(outlets, talk)
+
+
+def attribution(
+    text: Text = None,
+    *,
+    input: Input,
+    load: Load,
+    view: Attribution,
+    report: Report,
+    talk: Talk,
+) -> None:
+    """Show how much each token speaks for the next one, or against it: gradients.
+
+    What is explained are the log-odds of the next token. Scores are the gradient by a token's
+    embedding times that embedding, or that gradient summed over the way from a text of
+    <|endoftext|> alone (integrated gradients).
+    """
+    asked = _asked(text, input, talk)
+    with opened(report) as outlets:
+        tracer = _tracer(load, talk)
+        found = reading.attribution_view(
+            tracer, asked, view.target, view.method, view.steps, input.on_overflow
+        )
+        outlets.write(found, lambda canvas: pictures.attribution(found, canvas), (found,))
+    _close(outlets, talk)
+
+
+def tokens(text: Text = None, *, input: Input, load: Load, report: Report, talk: Talk) -> None:
+    """Show how a text is tokenised: ids, places and bytes. No model runs."""
+    if load.server is not None:
+        raise UsageError("--server", "a server does not tell its tokens", "Leave it out.")
+    if report.svg or report.png:
+        flag = "--svg" if report.svg else "--png"
+        raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
+    from gptcli.checkpoints import resolve
+    from gptcli.tokenization import load_tokenizer
+
+    asked = _asked(text, input, talk)
+    with opened(report) as outlets:
+        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+            found = resolve(load, progress)
+        for notice in found.notices:
+            _noting(talk)(notice)
+        tokenizer = load_tokenizer(found.folder)
+        view = reading.tokens_view(tokenizer, asked, found.name, found.revision)
+        outlets.write(view, lambda canvas: pictures.tokens(view), (view,))
+    _close(outlets, talk)
+
+
+COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
+    ("text", text),
+    ("next", next),
+    ("attention", attention),
+    ("lens", lens),
+    ("attribution", attribution),
+    ("tokens", tokens),
+)
+for _name, _command in COMMANDS:
+    _command.presets = lambda given: {"dtype": "float32"}  # type: ignore[attr-defined]
+    register(inspect, _name, _command)
+
+
+def _asked(argument: str | None, input: Input, talk: Talk, continued: bool = False) -> str:
+    """The text to read; what is to be said of it is said: of its last space if it is continued."""
+    asked = read_prompt(argument, input, streams.stdin_bytes())
+    for notice in asked.notices:
+        if continued or notice != SPACED:
+            _noting(talk)(notice)
+    return asked.text
+
+
+def _noting(talk: Talk) -> Callable[[str], None]:
+    return (lambda text: None) if talk.quiet else streams.note
+
+
+def _engine(load: Load, talk: Talk) -> Engine:
+    """The engine, in float32 unless other numbers are asked for: what is shown should be exact."""
+    if load.dtype == "auto":
+        load = replace(load, dtype="float32")
+    with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+        engine = engines.open_engine(load, progress=progress)
+    for notice in engine.info.notices:
+        _noting(talk)(notice)
+    return engine
+
+
+def _tracer(load: Load, talk: Talk) -> Tracer:
+    return reading.inside(_engine(load, talk))
+
+
+def _inside(engine: Engine, text: str, note: Callable[[str], None]) -> tuple[View, ...]:
+    """The views besides the text's for a page; none where the model cannot be looked into."""
+    try:
+        inside = reading.inside(engine)
+        views: list[View] = [reading.next_view(inside, text, Filters())]
+        size = inside.layers * inside.heads * engine.count(text) ** 2
+        if size <= page.HELD:
+            views.append(reading.attention_view(inside, text))
+        else:
+            note("attention is left out of the page: the text is too long")
+        return (*views, reading.lens_view(inside, text), reading.attribution_view(inside, text))
+    except (BadInput, UsageError) as error:
+        note(f"the page shows the text alone: {error.message}")
+        return ()
+
+
+def _map(view: AttentionView, canvas: Canvas) -> list[Line]:
+    """One head's map, or the mean of several."""
+    layer = view.layers[0]
+    heads = len(view.heads)
+    which = f"head {view.heads[0]}" if heads == 1 else f"mean of {heads} heads"
+    return heatmaps.heatmap(view, view.weights[0].mean(0), f"layer {layer}, {which}", canvas)
+
+
+def _close(outlets: Outlets, talk: Talk) -> None:
+    """What is to be said at the end: what a page leaves out, and what was written."""
+    for notice in outlets.notices:
+        _noting(talk)(notice)

@@ -1,0 +1,87 @@
+"""A token's text as a label: one line, every character visible, of a known width.
+
+In a table or a plot a token must show what it is made of (a space, a line break, half of a
+character) and must not reach beyond its place: combining marks and bidirectional controls would
+change what stands beside them. Left out: the text itself as it is read, which is shown unchanged.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+from gptcli.inspection.views import TokenView
+
+SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
+NAMED = {" ": SPACE, "\n": BREAK, "\t": TAB}
+CUT = "\u2026"
+# Format characters, controls, unassigned ones, surrogates, private ones, separators but the space.
+HIDDEN = {"Cf", "Cc", "Cn", "Cs", "Co", "Zl", "Zp", "Zs"}
+MARKS = {"Mn", "Me", "Mc"}
+
+
+def label(token: TokenView) -> str:
+    """A token as one line: its bytes as \\x.. where they are a part of a character."""
+    return visible(token.text) if _whole(token) else "".join(f"\\x{byte:02x}" for byte in token.raw)
+
+
+def visible(text: str) -> str:
+    """A text as one line: blanks as signs, what has no picture as its code point.
+
+    A combining mark stays with the letter before it; without one it is a code point too.
+    """
+    shown, after_letter = [], False
+    for character in text:
+        kind = unicodedata.category(character)
+        if character in NAMED:
+            shown.append(NAMED[character])
+        elif kind in HIDDEN or (kind in MARKS and not after_letter):
+            shown.append(_code(character))
+        else:
+            shown.append(character)
+        after_letter = kind[0] == "L" or (after_letter and kind in MARKS)
+    return "".join(shown)
+
+
+def title(text: str) -> str:
+    """As `visible`, with spaces as they are: for a name in a sentence."""
+    return " ".join(map(visible, text.split(" ")))
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a `visible` text takes."""
+    return sum(map(_columns, text))
+
+
+def fitted(text: str, columns: int) -> str:
+    """A `visible` text cut or filled to exactly so many columns."""
+    if width(text) > columns:
+        kept = ""
+        for character in text:
+            if width(kept + character) > columns - 1:
+                break
+            kept += character
+        text = kept + CUT if columns > 0 else ""
+    return text + " " * (columns - width(text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _code(character: str) -> str:
+    code = ord(character)
+    form: Callable[[int], str] = "\\x{:02x}".format if code < 0x100 else "\\u{:04x}".format
+    return form(code)
+
+
+def _whole(token: TokenView) -> bool:
+    """Whether the token's text is all of it: no part of a character."""
+    if "\ufffd" not in token.text:
+        return True
+    try:
+        return token.raw.decode("utf-8") == token.text  # the text holds this very character
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,282 @@
+"""From a text to what a model makes of it: one function a view.
+
+Token by token, any engine can be asked, and a text may be longer than the context: it slides. To
+look inside, the text must fit the context, and the model must be a GPT-2 that runs here; such a
+view is made from what `inside` gives. Left out: how views are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from gptcli.errors import BadInput, UsageError
+from gptcli.inspection.tokens import token_at, tokenized
+from gptcli.inspection.views import (
+    AttentionView,
+    AttributionView,
+    Candidate,
+    LensView,
+    NextView,
+    TextView,
+    TokenView,
+)
+from gptcli.options import Filters, Overflow
+from gptcli.results import Alternative, Measured, Request, TokenMeasure, Window
+from gptcli.scoring.windows import checked_stride, stretches
+from gptcli.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from gptcli.engines import Engine
+    from gptcli.engines.tracing import Tracer
+
+Method = Literal["gradient-x-input", "integrated-gradients"]
+MOST_WEIGHTS = 2**28  # attention weights that are kept at a time: 1 GiB
+STEPS = 32  # points of the integral
+
+
+def inside(engine: Engine) -> Tracer:
+    """The inside of an opened model, in float32. Raises UsageError for any but a GPT-2 here."""
+    from gptcli.engines.tracing import tracer
+
+    return tracer(engine)
+
+
+def tokens_view(tokenizer: Tokenizer, text: str, model: str, revision: str | None) -> TextView:
+    """How a text is tokenised; nothing is measured."""
+    return TextView(model, revision, text, tokenized(tokenizer, text))
+
+
+def text_view(
+    engine: Engine, text: str, top: int = 5, bos: bool = True, stride: int | None = None
+) -> TextView:
+    """Each token's log-probability, rank and entropy, with the `top` likeliest in its place.
+
+    With `bos` the first token is measured as the first of a document, after the end-of-text token;
+    without it that one has nothing before it. A text beyond the context is measured in windows, as
+    `gptcli.scoring.windows` has it. Raises UsageError (no end-of-text token, a bad stride), and
+    what the engine does: BadInput, BadModel, Unavailable.
+    """
+    info = engine.info
+    tokens = tokenized(engine.tokenizer, text)
+    before = (_end_of_text(engine),) if bos and tokens else ()
+    ids = (*before, *(token.id for token in tokens))
+    places = stretches(len(ids), 1, info.context, checked_stride(stride, info.context))
+    windows = [
+        Window(ids[at.begin : at.end], at.first - at.begin, detailed=True, top=top) for at in places
+    ]
+    measures = _measured(engine, windows)
+    unseen = len(tokens) - len(measures)  # the first token, where nothing is before it
+    seen = map(_with_measure, tokens[unseen:], measures)
+    return TextView(info.name, info.revision, text, (*tokens[:unseen], *seen))
+
+
+def next_view(
+    tracer: Tracer,
+    text: str,
+    filters: Filters,
+    count: int = 20,
+    on_overflow: Overflow = "error",
+) -> NextView:
+    """The `count` likeliest next tokens, and what temperature and filters leave of each.
+
+    Raises BadInput for a text beyond the context, unless `on_overflow` says to cut it.
+    """
+    from gptcli.engines import tracing
+
+    text, tokens = _placed(tracer, text, on_overflow)
+    found = tracing.following(tracer, [token.id for token in tokens], filters, count)
+    name = tracer.tokenizer.token_text
+    return NextView(
+        tracer.info.name,
+        tracer.info.revision,
+        text,
+        settings=_in_force(filters),
+        candidates=tuple(Candidate(id, name(id), *shares) for id, *shares in found.rows),
+        remaining=found.remaining,
+        entropy=found.entropy,
+        kept_entropy=found.kept_entropy,
+    )
+
+
+def attention_view(
+    tracer: Tracer,
+    text: str,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    on_overflow: Overflow = "error",
+) -> AttentionView:
+    """The attention of some layers and heads, counted from 0; of all without a choice.
+
+    Raises UsageError for a layer or head that there is not, BadInput for a text beyond the context
+    or for more than 1 GiB of weights.
+    """
+    from gptcli.engines import tracing
+
+    chosen_layers = _chosen("--layer", layers, tracer.layers, tracer.info.name)
+    chosen_heads = _chosen("--head", heads, tracer.heads, tracer.info.name)
+    text, tokens = _placed(tracer, text, on_overflow)
+    size = len(chosen_layers) * len(chosen_heads) * len(tokens) ** 2
+    if size > MOST_WEIGHTS:
+        why = f"{len(tokens)} tokens in {len(chosen_layers)} layers have {size:,} weights"
+        raise BadInput("attention", why, "Choose one with --layer and --head, or shorten the text")
+    ids = [token.id for token in tokens]
+    return AttentionView(
+        tracer.info.name,
+        tracer.info.revision,
+        text,
+        tokens,
+        tracing.attention(tracer, ids, chosen_layers, chosen_heads),
+        layers=chosen_layers,
+        heads=chosen_heads,
+    )
+
+
+def lens_view(tracer: Tracer, text: str, top: int = 5, on_overflow: Overflow = "error") -> LensView:
+    """What each layer would say next after each token. Raises BadInput as `next_view`."""
+    from gptcli.engines import tracing
+
+    text, tokens = _placed(tracer, text, on_overflow)
+    found = tracing.lens(tracer, [token.id for token in tokens], top)
+    name = tracer.tokenizer.token_text
+    layers = tuple(
+        tuple(
+            tuple(Alternative(id, name(id), value) for id, value in zip(*place, strict=True))
+            for place in zip(*layer, strict=True)
+        )
+        for layer in zip(found.ids.tolist(), found.logprobs.tolist(), strict=True)
+    )
+    info = tracer.info
+    return LensView(info.name, info.revision, text, tokens, layers, found.ranks, found.states)
+
+
+def attribution_view(
+    tracer: Tracer,
+    text: str,
+    target: str | None = None,
+    method: Method = "gradient-x-input",
+    steps: int = STEPS,
+    on_overflow: Overflow = "error",
+) -> AttributionView:
+    """How much each token speaks for the next one being `target`: the likeliest by default.
+
+    `target` is a token's id, in digits, or its text. What is explained are the target's log-odds;
+    the methods are those of `gptcli.engines.attribution`. Raises UsageError for a target that is no
+    single token, BadInput as `next_view`.
+    """
+    from gptcli.engines import attribution, tracing
+
+    text, tokens = _placed(tracer, text, on_overflow)
+    ids = [token.id for token in tokens]
+    wanted = None if target is None else _target(tracer, target)
+    id, logprob = tracing.outcome(tracer, ids, wanted)
+    if method == "integrated-gradients":
+        found = attribution.integrated_gradients(tracer, ids, id, steps)
+    else:
+        found = attribution.gradient_x_input(tracer, ids, id)
+    return AttributionView(
+        tracer.info.name,
+        tracer.info.revision,
+        text,
+        tokens,
+        target=Alternative(id, tracer.tokenizer.token_text(id), logprob),
+        method=method,
+        scores=found.scores,
+        log_odds=found.value,
+        baseline=found.baseline,
+    )
+
+
+def _end_of_text(engine: Engine) -> int:
+    """The token that stands before a document. Raises UsageError where there is none."""
+    end = engine.tokenizer.eos_id
+    if end is None:
+        why = f"the tokenizer of {engine.info.name} names no token for the end of a text"
+        raise UsageError("--bos", why, "Do without it: --no-bos.")
+    return end
+
+
+def _measured(engine: Engine, windows: Sequence[Window]) -> list[TokenMeasure]:
+    """What the engine says of each window, one after the other. Raises the first window's error."""
+    requests = (
+        Request(id=str(place), prompt="", window=window) for place, window in enumerate(windows)
+    )
+    found = [event for event in engine.run(requests) if isinstance(event, Measured)]
+    found.sort(key=lambda event: int(event.id))
+    for event in found:
+        if event.error is not None:
+            raise event.error
+    return [token for event in found for token in event.tokens]
+
+
+def _with_measure(token: TokenView, measure: TokenMeasure) -> TokenView:
+    return replace(
+        token,
+        logprob=measure.logprob,
+        rank=measure.rank,
+        entropy=measure.entropy,
+        top=measure.top,
+    )
+
+
+def _placed(tracer: Tracer, text: str, on_overflow: Overflow) -> tuple[str, tuple[TokenView, ...]]:
+    """The text and its tokens, cut to the context; an empty text is one end-of-text token.
+
+    Raises BadInput for a text that is too long and must not be cut.
+    """
+    tokens, limit = tokenized(tracer.tokenizer, text), tracer.info.context
+    if not tokens:
+        return text, (token_at(tracer.tokenizer, 0, tracer.filler, (0, 0)),)
+    if len(tokens) <= limit:
+        return text, tokens
+    if on_overflow == "error":
+        raise BadInput(
+            "text too long",
+            f"it has {len(tokens)} tokens, but the context of {tracer.info.name} is {limit}",
+            "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
+        )
+    kept = tokens[-limit:] if on_overflow == "truncate-left" else tokens[:limit]
+    begin, end = kept[0].start, kept[-1].end
+    moved = (
+        replace(token, index=index, start=token.start - begin, end=token.end - begin)
+        for index, token in enumerate(kept)
+    )
+    return text[begin:end], tuple(moved)
+
+
+def _chosen(flag: str, wanted: Sequence[int] | None, count: int, model: str) -> tuple[int, ...]:
+    """The layers or heads asked for. Raises UsageError for one that there is not."""
+    for number in wanted or ():
+        if not 0 <= number < count:
+            why = f"there is no {number}: {model} has {count}, counted from 0"
+            raise UsageError(flag, why, f"Give 0 to {count - 1}.")
+    return tuple(range(count) if wanted is None else wanted)
+
+
+def _target(tracer: Tracer, text: str) -> int:
+    """The id that `--target` means. Raises UsageError."""
+    if text.isascii() and text.isdigit():
+        if len(text) < 10 and int(text) < tracer.info.vocabulary:
+            return int(text)
+        why = f"the ids of {tracer.info.name} are 0 to {tracer.info.vocabulary - 1}"
+        raise UsageError("--target", why, "gptcli inspect tokens TEXT shows those of a text.")
+    ids = tracer.tokenizer.encode(text, bare=True)
+    if len(ids) != 1:
+        hint = f"gptcli inspect tokens {text!r} shows them; most words begin with a space."
+        raise UsageError("--target", f"{text!r} is {len(ids)} tokens, not one", hint)
+    return ids[0]
+
+
+def _in_force(filters: Filters) -> tuple[tuple[str, float], ...]:
+    """The settings that change something, by name."""
+    if filters.heat == 0:
+        return (("temperature", 0.0),)
+    found = {
+        "temperature": (filters.heat, 1.0),
+        "top_k": (filters.top_k, 0),
+        "top_p": (filters.top_p, 1.0),
+        "min_p": (filters.min_p, 0.0),
+        "typical_p": (filters.typical_p, 1.0),
+    }
+    return tuple((name, value) for name, (value, off) in found.items() if value != off)

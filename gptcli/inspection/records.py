@@ -1,0 +1,168 @@
+"""Views for programs: dictionaries for JSON, and numpy arrays for an .npz file.
+
+JSON holds what a person may want to read, which are all the numbers but the states of the lens:
+those are for arrays alone. A number of float32 is written with as many digits as tell it from its
+neighbours. Left out: pictures, see `gptcli.inspection.plots`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+from gptcli.inspection.views import (
+    AttentionView,
+    AttributionView,
+    LensView,
+    NextView,
+    TextView,
+    TokenView,
+    View,
+)
+
+
+@singledispatch
+def record(view: View) -> dict[str, object]:
+    """A view as JSON shows it; its keys are pinned by a test."""
+    raise TypeError(f"{type(view).__name__} is no view")
+
+
+@record.register
+def _(view: TextView) -> dict[str, object]:
+    return {**_head(view), "tokens": [_token(token, True) for token in view.tokens]}
+
+
+@record.register
+def _(view: NextView) -> dict[str, object]:
+    return {
+        **_head(view),
+        "settings": dict(view.settings),
+        "candidates": [
+            {"id": one.id, "text": one.text, "probability": one.probability, "kept": one.kept}
+            for one in view.candidates
+        ],
+        "remaining": view.remaining,
+        "entropy": view.entropy,
+        "kept_entropy": view.kept_entropy,
+    }
+
+
+@record.register
+def _(view: AttentionView) -> dict[str, object]:
+    layers, heads = named(view)
+    return {
+        **_head(view),
+        "tokens": _tokens(view.tokens),
+        "layers": layers,
+        "heads": heads,
+        "weights": _short(view.weights),
+    }
+
+
+@record.register
+def _(view: LensView) -> dict[str, object]:
+    return {
+        **_head(view),
+        "tokens": _tokens(view.tokens),
+        "layers": [
+            [[one.to_dict() for one in likeliest] for likeliest in layer] for layer in view.layers
+        ],
+        "ranks": view.ranks.tolist(),
+    }
+
+
+@record.register
+def _(view: AttributionView) -> dict[str, object]:
+    return {
+        **_head(view),
+        "tokens": _tokens(view.tokens),
+        "target": view.target.to_dict(),
+        "method": view.method,
+        "log_odds": view.log_odds,
+        "baseline": view.baseline,
+        "scores": list(view.scores),
+    }
+
+
+def arrays(view: View) -> dict[str, Any]:
+    """The numbers of a view as numpy arrays, by name; NaN (0 for a rank) where there is none.
+
+    A token's place has the same index in all of them.
+    """
+    import numpy as np
+
+    if isinstance(view, NextView):
+        rows = [(one.probability, one.kept) for one in view.candidates]
+        probability, kept = np.array(rows, dtype=np.float64).reshape(-1, 2).T
+        ids = np.array([one.id for one in view.candidates], dtype=np.int64)
+        return {"ids": ids, "probability": probability, "kept": kept}
+    found: dict[str, Any] = {"ids": np.array([token.id for token in view.tokens], dtype=np.int64)}
+    if isinstance(view, TextView):
+        tokens = view.tokens
+        found["logprob"] = _column([token.logprob for token in tokens])
+        found["entropy"] = _column([token.entropy for token in tokens])
+        found["rank"] = np.array([token.rank or 0 for token in tokens], dtype=np.int64)
+    elif isinstance(view, AttentionView):
+        layers, heads = named(view)
+        found |= {"layers": np.array(layers), "heads": np.array(heads), "weights": view.weights}
+    elif isinstance(view, LensView):
+        shape = (len(view.layers), len(view.tokens), -1)
+        likeliest = [one for layer in view.layers for place in layer for one in place]
+        found["top_ids"] = np.array([one.id for one in likeliest]).reshape(shape)
+        found["top_logprobs"] = np.array([one.logprob for one in likeliest]).reshape(shape)
+        found |= {"ranks": view.ranks, "states": view.states}
+    else:
+        found["scores"] = np.array(view.scores)
+        found["target"] = np.array(view.target.id)
+    return found
+
+
+def npz(view: View) -> bytes:
+    """`arrays` as the contents of an .npz file, to be read with numpy.load."""
+    import numpy as np
+
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays(view))
+    return file.getvalue()
+
+
+def named(view: AttentionView) -> tuple[list[int], list[int]]:
+    """Which layers and heads the weights are of."""
+    layers, heads = view.weights.shape[:2]
+    return list(view.layers or range(layers)), list(view.heads or range(heads))
+
+
+def _head(view: View) -> dict[str, object]:
+    return {"model": view.model, "revision": view.revision, "text": view.text}
+
+
+def _tokens(tokens: Sequence[TokenView]) -> list[dict[str, object]]:
+    return [_token(token, False) for token in tokens]
+
+
+def _token(token: TokenView, measured: bool) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "index": token.index,
+        "id": token.id,
+        "text": token.text,
+        "bytes": token.raw.hex(),
+        "start": token.start,
+        "end": token.end,
+    }
+    if measured:
+        shown |= {"logprob": token.logprob, "rank": token.rank, "entropy": token.entropy}
+        shown["top"] = [one.to_dict() for one in token.top]
+    return shown
+
+
+def _column(values: Sequence[float | None]) -> Any:
+    import numpy as np
+
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _short(numbers: Any) -> Any:
+    """Nested lists of float32 numbers, each the shortest that is read as the same float32."""
+    return numbers.astype(str).astype(float).tolist()

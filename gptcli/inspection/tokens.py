@@ -1,0 +1,24 @@
+"""A text as its tokens: ids, bytes, and where each stands in the text.
+
+Nothing here needs torch. Left out: what the model expects, see `gptcli.inspection.reading`.
+"""
+
+from __future__ import annotations
+
+from gptcli.inspection.views import TokenView
+from gptcli.tokenization import Tokenizer
+
+
+def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:
+    """The tokens of a text, none of them measured. Raises as `Tokenizer.encode`."""
+    ids, places = tokenizer.encode_places(text)
+    return tuple(
+        token_at(tokenizer, index, id, place)
+        for index, (id, place) in enumerate(zip(ids, places, strict=True))
+    )
+
+
+def token_at(tokenizer: Tokenizer, index: int, id: int, place: tuple[int, int]) -> TokenView:
+    """One token; of a special one, or where tokens have no bytes, the bytes are its text's."""
+    text = tokenizer.token_text(id)
+    return TokenView(index, id, text, tokenizer.token_bytes(id) or text.encode(), *place)

@@ -1,0 +1,125 @@
+"""What `gptcli inspect` shows, as plain data: every picture, page and file is made from these.
+
+Natural logarithms throughout. Arrays are nested tuples or numpy arrays of float32, as their fields
+say; a token's text may be U+FFFD where the token is a part of a character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gptcli.results import Alternative
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One token of a text, and what the model expected in its place.
+
+    start, end: its place in the text, in characters (end-exclusive); tokens that share a character
+    share its place. What is expected is None for the first token of a text without --bos.
+    """
+
+    index: int
+    id: int
+    text: str
+    raw: bytes
+    start: int
+    end: int
+    logprob: float | None = None
+    rank: int | None = None  # 1 is the likeliest
+    entropy: float | None = None  # of the whole distribution, in nats
+    top: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextView:
+    """A text and its tokens."""
+
+    model: str
+    revision: str | None
+    text: str
+    tokens: tuple[TokenView, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that may come next: its probability at temperature 1, and after the settings."""
+
+    id: int
+    text: str
+    probability: float
+    kept: float  # 0 where the filters drop it; the kept ones sum to 1 over the vocabulary
+
+
+@dataclass(frozen=True)
+class NextView:
+    """What may come after a text, likeliest first; not all of the vocabulary."""
+
+    model: str
+    revision: str | None
+    text: str
+    settings: tuple[tuple[str, float], ...]  # temperature, top_k, top_p ... that are in force
+    candidates: tuple[Candidate, ...]
+    remaining: int  # how many tokens of the vocabulary the filters keep
+    entropy: float  # at temperature 1, in nats
+    kept_entropy: float
+
+
+@dataclass(frozen=True)
+class AttentionView:
+    """How much each token looks at each token before it, in every layer and head.
+
+    weights: numpy float32 (L, H, T, T), row = the token that looks; rows sum to 1. `layers` and
+    `heads` tell which they are, counted from 0; empty where they are all.
+    """
+
+    model: str
+    revision: str | None
+    text: str
+    tokens: tuple[TokenView, ...]
+    weights: Any
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LensView:
+    """What each layer would say next, if it were the last: the logit lens.
+
+    tokens and logprobs: for each layer 0 (embeddings) to L, and each position, the `top` likeliest;
+    ranks: numpy int64 (L + 1, T), of the token that the last layer finds likeliest;
+    states: numpy float32 (L + 1, T, C), as transformers' hidden_states.
+    Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
+    """
+
+    model: str
+    revision: str | None
+    text: str
+    tokens: tuple[TokenView, ...]
+    layers: tuple[tuple[tuple[Alternative, ...], ...], ...]  # (L + 1, T, top)
+    ranks: Any
+    states: Any
+
+
+@dataclass(frozen=True)
+class AttributionView:
+    """How much each token of a text speaks for one next token.
+
+    scores: one a token; for integrated gradients they sum to the target's log-odds less those of
+    the baseline (completeness), up to the error of the integral. `log_odds` are the target's,
+    log(p / (1 - p)); `baseline` those after the baseline, where the method has one.
+    """
+
+    model: str
+    revision: str | None
+    text: str
+    tokens: tuple[TokenView, ...]
+    target: Alternative
+    method: str  # "gradient-x-input" or "integrated-gradients"
+    scores: tuple[float, ...]
+    log_odds: float | None = None
+    baseline: float | None = None
+
+
+View = TextView | NextView | AttentionView | LensView | AttributionView
