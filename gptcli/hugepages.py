@@ -5,7 +5,7 @@ up addresses. Packed weights lie in memory that libraries take with malloc, so m
 ask for large pages: a tunable of glibc (2.35 or later), which it reads when a process begins. Linux
 grants them to those who ask where /sys/kernel/mm/transparent_hugepage/enabled says `madvise`; under
 `always` all have them, under `never` nobody. Measured on two cores with a GPT-2 of 124M in 16 bits:
-one row takes 14 ms a step instead of 20; to start again takes 20 ms, once. GPTCLI_HUGEPAGES=0
+one row takes 14 ms a step instead of 20; to start again takes 30 to 50 ms, once. GPTCLI_HUGEPAGES=0
 leaves it. Left out: programs that use gptcli as a library; they can set the tunable themselves.
 """
 

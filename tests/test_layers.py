@@ -13,16 +13,17 @@ LONGEST = 300
 
 # From the ground up: a module imports only from its own layer and those before it.
 LAYERS = [
-    {"errors", "sanitizer"},
+    {"errors", "sanitizer", "stages", "hugepages"},
+    {"libtorch"},
     {"specs", "architecture", "names"},
     {"options"},
     {"results"},
     {"modelfiles", "config", "files", "lines"},
     {"headers", "modelconfig", "vocabulary"},
-    {"preflight", "tokenization", "hub"},
+    {"preflight", "tokenization", "hub", "reduced"},
     {"checkpoints"},
     {"engines"},
-    {"tasks", "chattemplates"},
+    {"tasks", "chattemplates", "inspection", "scoring"},
     {"batch", "chat", "model", "bench", "peers"},
     {"cli"},
 ]
