@@ -6,12 +6,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from safetensors.torch import load_file, save_file
 from test_engine import completions
 from test_prefixes import family, results
 
 from gptcli.engines import Engine, gpt2, open_engine
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Request, Score
+from gptcli.results import Chunk, Completion, Request, Score
 
 LONG = "Whoever brings me the golden bird shall have my kingdom, said the king. " * 12
 STREAM = Request(
@@ -112,3 +113,38 @@ def test_a_prompt_in_parts_can_be_cancelled(roomy: Path, monkeypatch: pytest.Mon
     scores = [event for event in run if isinstance(event, Score)]
     assert [score.notices for score in scores] == [("cancelled",)]
     assert len(completions(engine, [long_one("1")])) == 1
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "abandoned"])
+def test_a_prompt_that_was_not_finished_leaves_nothing_bad_behind(
+    make_tiny, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Its keys and values may be NaN, which nobody has seen yet."""
+    folder = make_tiny(n_positions=1024, tie_word_embeddings=False)
+    tensors = load_file(folder / "model.safetensors")
+    engine = opened(folder)
+    [bad] = engine.tokenizer.encode("!")
+    tensors["transformer.wte.weight"][bad] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr(gpt2, "CHUNK", 32)
+    engine = opened(folder)
+    never = Sampling(seed=1, max_new_tokens=300, min_new_tokens=300, bad_words=("!",))
+    stream = Request(id="0", prompt="Once", sampling=never)
+    spoilt = Request(id="1", prompt="!" + LONG, sampling=never)
+    after = Request(
+        id="2",
+        prompt="The king",
+        sampling=Sampling(greedy=True, max_new_tokens=9, bad_words=("!",)),
+    )
+    steps = iter([stream, None, spoilt, *[None] * 3, after])
+    run = engine.run(steps)
+    for count, _ in enumerate(run):
+        if count == 3 and ending == "cancelled":
+            engine.cancel("1")
+            break
+        if count == 3:
+            run.close()
+            run = engine.run([stream, after])
+            break
+    errors = [event.error for event in run if isinstance(event, Completion)]
+    assert [error for error in errors if error] == []

@@ -145,6 +145,11 @@ def test_a_draft_model_with_other_tokens_is_refused(tiny: Path, tales: Path) -> 
         opened(tiny, draft_model=str(tales))
 
 
+def test_a_draft_model_with_another_size_of_vocabulary_is_refused(make_tiny) -> None:
+    with pytest.raises(UsageError, match="other tokens"):
+        opened(make_tiny(), draft_model=str(make_tiny(vocab_size=520)))
+
+
 def test_a_draft_model_is_refused_where_it_would_be_ignored(tiny: Path) -> None:
     with pytest.raises(UsageError, match="--draft-model"):
         open_engine(Load(model=str(tiny), draft_model=str(tiny)), beams=True)

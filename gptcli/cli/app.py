@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
-from gptcli import hugepages, libtorch, stages
+from gptcli import libtorch, stages
 from gptcli.cli import signals, streams
 from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
 
@@ -25,8 +25,7 @@ OPENING = {
     *("generate", "chat", "run", "batch", "inspect", "score"),
     *("summarize", "translate", "answer", "classify", "extract", "code"),
 }
-HELP = "-h", "--help"
-NOT_OPENING = (*HELP, "--dry-run", "--server", "--workers", "--runner")
+NOT_OPENING = ("-h", "--help", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
 _DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
 
@@ -38,12 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ends at once, all streams flushed: tearing down torch's modules takes half a second.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    own = argv is None  # the process is ours alone
-    if own and args and args[0] in OPENING | {"bench"} and not any(_asked(args, h) for h in HELP):
-        hugepages.ask()
     streams.keep_descriptors()
     streams.reconfigure()
-    _hurry(args, own)
+    _hurry(args, own=argv is None)
     debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
     with signals.caught(), warnings.catch_warnings():
         if not debug and not sys.warnoptions:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Thread
 from typing import Protocol
 
@@ -109,7 +110,8 @@ def open_engine(
         notices=checkpoint.notices + manifest.notices + notices,
         folder=checkpoint.folder,
     )
-    drafter = open_drafter(load, info, tokenizer.result(), batch_size, device)
+    drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size, device)
+    info = replace(info, notices=info.notices + notices)
     return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
 
 

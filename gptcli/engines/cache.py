@@ -42,6 +42,7 @@ class Cache:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let slot `target` begin with the first `length` tokens of slot `source`."""
+        self.held[target] = []  # an interruption must not leave old tokens with new numbers
         self.kv[:, target, :length] = self.kv[:, source, :length]
         self.held[target] = self.held[source][:length]
 
@@ -49,6 +50,10 @@ class Cache:
         """Forget a slot whose numbers are not finite."""
         self.kv[:, slot] = 0
         self.held[slot] = []
+
+    def blank(self, slot: int, start: int, length: int) -> None:
+        """Zero `length` tokens of a slot from `start` on, which turned out not to belong there."""
+        self.kv[:, slot, start : start + length] = 0
 
     def put(self, layer: int, slot: int, start: int, kv: Tensor) -> None:
         """Store kv (T, 2C) of one layer: the T tokens of a slot that follow its first `start`."""

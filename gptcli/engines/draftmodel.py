@@ -102,24 +102,26 @@ def open_drafter(
     tokenizer: Tokenizer,
     slots: int,
     device: torch.device,
-) -> Drafter | None:
-    """What guesses for the model `info`, if anything.
+) -> tuple[Drafter | None, tuple[str, ...]]:
+    """What guesses for the model `info`, if anything, and what to tell the user of it.
 
     Raises UsageError for a draft model that is no GPT-2 or has other tokens, and what opening it
     raises.
     """
     if load.draft == "off":
-        return None
+        return None, ()
     if load.draft_model is None:
-        return Lookup()
+        return Lookup(), ()
     checkpoint = resolve(replace(load, model=load.draft_model, revision=None, draft_model=None))
     manifest = inspect(checkpoint.folder)
     if manifest.gpt2 is None:
         raise UsageError(
             "--draft-model", f"{checkpoint.name} is a {manifest.model_type}", "Give a GPT-2."
         )
-    if load_tokenizer(checkpoint.folder).raw.get_vocab() != tokenizer.raw.get_vocab():
+    other = load_tokenizer(checkpoint.folder).raw.get_vocab()
+    sizes = manifest.gpt2.vocab_size, info.vocabulary
+    if other != tokenizer.raw.get_vocab() or sizes[0] != sizes[1]:
         why = f"{checkpoint.name} has other tokens than {info.name}"
         raise UsageError("--draft-model", why, "Give a model of the same family.")
-    weights = open_weights(load, checkpoint.name, manifest, device, slots)[0]
-    return DraftModel(weights, slots, manifest.gpt2.parameters / info.parameters)
+    weights, _, notices = open_weights(load, checkpoint.name, manifest, device, slots)
+    return DraftModel(weights, slots, manifest.gpt2.parameters / info.parameters), notices

@@ -89,6 +89,7 @@ class GPT2Engine:
                 yield from self._step(batch)
         finally:
             self._open.remove(batch)
+            batch.abandon()
             self._cache = cache
 
     def _new_cache(self) -> Cache:
@@ -224,7 +225,7 @@ class GPT2Engine:
         for row, guess in zip(rows, guesses, strict=True):
             if guess and self._speculation:
                 right = max(len(row.tokens) - written[row] - 1, 0)
-                batch.extend(row, guess[:right])
+                batch.extend(row, guess, right)
                 self._speculation.learn(row, len(guess), right)
             if row.finish_reason:
                 batch.leave(row)

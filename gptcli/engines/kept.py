@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -55,17 +56,18 @@ def integers(model: str, manifest: Manifest) -> Integers:
         return Integers(_made(manifest, names), (_unkept(model, error),))
     tensors = reduced.find(source, _expected(manifest, names))
     if tensors:
-        return _mapped(tensors, names)
+        with suppress(OSError):  # another process has just cleared the cache
+            return _mapped(tensors, names)
     matrices = _made(manifest, names)
     pieces: dict[str, Piece] = {}
     for name, matrix in matrices.items():
         pieces[name + VALUES] = _piece("I8", matrix.values)
         pieces[name + SCALES] = _piece("F32", matrix.scales)
     try:
-        path = reduced.keep(source, model, pieces)
+        reduced.keep(source, model, pieces)
     except OSError as error:
         return Integers(matrices, (_unkept(model, error),))
-    size = reduced.shown(path.stat().st_size)
+    size = reduced.shown(sum(len(piece.data) for piece in pieces.values()))
     said = f"made {size} of int8 weights for {model}, to be used again: see gptcli cache"
     return Integers(matrices, (said,))
 

@@ -130,9 +130,12 @@ class Batch:
         new = span.tokens[:1] if _writes(span.item) else span.tokens
         self.cache.held[span.segment.slot] += new
 
-    def extend(self, row: Sequence, tokens: list[int]) -> None:
-        """Record that drafted tokens came true, so that they are in the cache as well."""
-        self.cache.held[self.slot(row)] += tokens
+    def extend(self, row: Sequence, guess: list[int], right: int) -> None:
+        """Record that the first `right` drafted tokens came true; the others leave the cache."""
+        slot = self.slot(row)
+        held = self.cache.held[slot]
+        held += guess[:right]
+        self.cache.blank(slot, len(held), len(guess) - right)
 
     def share(self, span: Span, logits: Tensor) -> None:
         """Keep a prompt's last logits, (vocab,), as long as other sequences of it wait."""
@@ -199,8 +202,21 @@ class Batch:
             return
         slot = self.slot(item)
         self._slots[slot] = None
-        if item.error:  # what it left there could spoil those that come after it
+        if item.error or self._unproven(slot, item):
             self.cache.clear(slot)
+
+    def abandon(self) -> None:
+        """Clear what a run that was given up left unfinished; the rest is of use to the next."""
+        for slot, item in enumerate(self._slots):
+            if item is not None and self._unproven(slot, item):
+                self.cache.clear(slot)
+
+    def _unproven(self, slot: int, item: Item) -> bool:
+        """Whether a slot may hold NaN: no logits of the item have been looked at.
+
+        Masked or not, it would spoil the rows whose attention is computed in one call with it.
+        """
+        return len(self.cache.held[slot]) < len(item.job.prompt)
 
     def drop_cancelled(self) -> Iterator[Event]:
         """End what was cancelled, in flight or waiting."""
@@ -224,7 +240,10 @@ class Batch:
             hole = self._slots.index(None)
             last = max(slot for slot, item in enumerate(self._slots) if item is not None)
             self.cache.copy(last, hole, len(self.cache.held[last]))
-            self._slots[hole], self._slots[last] = self._slots[last], None
+            item = self._slots[hole] = self._slots[last]
+            self._slots[last] = None
+            if item is not None and self._unproven(last, item):
+                self.cache.clear(last)
             # The hole is now as old as what sits there.
             here, there = self._order.index(hole), self._order.index(last)
             self._order[here], self._order[there] = last, hole
