@@ -9,7 +9,7 @@ from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptcli.errors import BadInput, UsageError
+from gptcli.errors import BadInput
 from gptcli.results import Window
 from gptcli.scoring.pairs import Accuracy, Pair, PairScore, read_pairs, score_pairs, wilson
 from gptcli.scoring.settings import Scoring
@@ -51,8 +51,8 @@ def test_a_quoted_field_may_hold_separators_and_line_breaks() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "error"),
     [
-        ("a.csv", "a,b,c\n1,2,3\n", UsageError),
-        ("a.csv", "alone\n", UsageError),
+        ("a.csv", "a,b,c\n1,2,3\n", BadInput),
+        ("a.csv", "alone\n", BadInput),
         ("a.csv", 'a,"b\n', BadInput),
     ],
 )

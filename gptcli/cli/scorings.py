@@ -18,7 +18,7 @@ from gptcli.errors import GptcliError
 from gptcli.results import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
-from gptcli.scoring.scores import Row, TextScore, TokenScore, WordScore, together
+from gptcli.scoring.scores import NAT, Row, TextScore, TokenScore, WordScore, together
 
 Tell = Callable[[str], None]
 
@@ -132,7 +132,7 @@ class Tally:
         self.error = self.error or error
         if not self.single:
             named = f"line {id}" if id.isdigit() else id
-            self.tell(str(error) if named in error.message else f"{named}: {error}")
+            self.tell(str(error) if f" {named}" in error.message else f"{named}: {error}")
 
     def summary(self) -> str:
         """All texts as if they were one; empty where none was scored."""
@@ -213,7 +213,7 @@ def block(score: TextScore) -> str:
         ("tokens", f"{score.tokens}" + f", {score.scored} scored" * (score.scored < score.tokens)),
         ("words", f"{score.words}"),
         ("bytes", f"{score.bytes}"),
-        ("log-probability", f"{score.logprob:.4f} nats" if score.logprob is not None else "-"),
+        ("log-probability", _with_error(score.logprob, _error(score, NAT), 4) + " nats"),
     ]
     figures = [*counts, *_figures(score)]
     return "".join(f"{name.ljust(16)}{value}\n" for name, value in figures)
@@ -222,8 +222,13 @@ def block(score: TextScore) -> str:
 def _figures(score: TextScore) -> Iterator[tuple[str, str]]:
     yield "perplexity", _with_error(score.perplexity, score.perplexity_se, 2)
     yield "bits per token", _with_error(score.bits_per_token, score.bits_per_token_se, 4)
-    yield "bits per word", _with_error(score.bits_per_word, None, 4)
-    yield "bits per byte", _with_error(score.bits_per_byte, None, 4)
+    yield "bits per word", _with_error(score.bits_per_word, _error(score, score.words), 4)
+    yield "bits per byte", _with_error(score.bits_per_byte, _error(score, score.bytes), 4)
+
+
+def _error(score: TextScore, by: float) -> float | None:
+    """The standard error of the surprisal, divided."""
+    return score.surprisal_se / by if by and score.surprisal_se is not None else None
 
 
 def _with_error(value: float | None, error: float | None, decimals: int) -> str:

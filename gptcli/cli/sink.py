@@ -190,9 +190,9 @@ def _file(name: str, force: bool) -> Sink:
         return Sink(descriptor, name, (part, place), force)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise CannotCreate(name, why, "Choose another file with -o.") from None
+        raise CannotCreate(name, why, "Choose another file.") from None
 
 
 def _failed(name: str, error: OSError) -> WriteFailed:
     why = error.strerror or str(error)
-    return WriteFailed(name, why, "Make room, or write elsewhere with -o FILE.")
+    return WriteFailed(name, why, "Make room, or write elsewhere.")

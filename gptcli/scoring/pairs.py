@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.engines import Engine
-from gptcli.errors import BadInput, GptcliError, UsageError
+from gptcli.errors import BadInput, GptcliError
 from gptcli.modelfiles import parse_value
 from gptcli.scoring.scorer import Text, score
 from gptcli.scoring.scores import NAT, Row
@@ -27,7 +27,7 @@ from gptcli.scoring.settings import Scoring
 NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
 TIE = 1e-4  # nats: as exact as a score is
 SIGMAS = 1.959963984540054  # of the normal distribution, for 95 %
-HOW = "Name two columns sentence_good and sentence_bad, or have no others and no header."
+HOW = "Give TSV, CSV or JSON lines with sentence_good and sentence_bad, or two columns alone."
 CELL = 1 << 20  # bytes of a field
 
 
@@ -156,8 +156,8 @@ def read_pairs(data: bytes, name: str) -> Iterator[Pair]:
     """The pairs of a file: JSON lines, TSV or CSV, by its name or else by its first line.
 
     With a header (or keys) sentence_good and sentence_bad, or good and bad; a table of two columns
-    may do without. Ids are line numbers. Raises BadInput (not UTF-8, a broken table) and UsageError
-    (other columns); what is wrong with one row is its own error.
+    may do without. Ids are line numbers. Raises BadInput (not UTF-8, a broken table, other
+    columns); what is wrong with one row is its own error.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -238,6 +238,6 @@ def _header(row: Sequence[str]) -> tuple[int, int] | None:
 def _columns(row: Sequence[str], name: str) -> tuple[int, int]:
     columns = _header(row)
     if columns is None and len(row) != 2:
-        why = f"{name} has {len(row)} columns, and no header that says which two"
-        raise UsageError("--pairs", why, HOW)
+        count = f"{len(row)} column{'s' * (len(row) != 1)}"
+        raise BadInput(name, f"it has {count}, and no header that says which two", HOW)
     return columns or (0, 1)

@@ -127,6 +127,12 @@ class TextScore:
         return NAT * math.sqrt(self.squares / (self.scored - 1) / self.scored)
 
     @property
+    def surprisal_se(self) -> float | None:
+        """That of the whole text's surprisal, s x sqrt(n); by words or bytes, divided by them."""
+        error = self.bits_per_token_se
+        return None if error is None else error * self.scored
+
+    @property
     def bits_per_word(self) -> float | None:
         """Surprisal by the number of words; None without a word."""
         return self._per(self.words)
