@@ -329,7 +329,7 @@ def test_wrong_usage_is_refused(ask, args: tuple[str, ...], says: str) -> None:
         (("-f", "/no/such/file"), b"", 66),
         (("--pairs", "/no/such/file"), b"", 66),
         (("--pairs", "-"), b"a,b,c\n", 65),
-        (("-",), b"", 65),
+        (("-",), b"", 2),
         (("--pairs", "-"), b"", 2),
         (("--pairs", "-"), b"a,\xff", 65),
     ],

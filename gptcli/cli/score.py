@@ -22,7 +22,7 @@ from gptcli.cli.rows import Shape, order
 from gptcli.cli.scorings import KINDS, Style, Tally, write_compared, write_pairs, write_texts
 from gptcli.cli.sink import Sink
 from gptcli.engines import Engine
-from gptcli.errors import BadInput, ExitCode, GptcliError, UsageError
+from gptcli.errors import ExitCode, UsageError
 from gptcli.files import decode, encode_argument
 from gptcli.options import Load, Output, Talk
 from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
@@ -216,17 +216,14 @@ def _texts(texts: Sequence[str], asked: Asked, single: bool) -> Iterable[Text | 
     if text.error is not None:
         raise text.error
     if not text.text:
-        raise _nothing(texts, asked)
+        raise _nothing(asked)
     return [text]
 
 
-def _nothing(texts: Sequence[str], asked: Asked) -> GptcliError:
-    """The error of an empty text: of an argument wrong usage, of a file or a pipe bad input."""
-    why, hint = "there is nothing to score", "Give at least one character."
-    if texts and not asked.file:
-        return UsageError("empty text", why, hint)
-    name = f"file {asked.file[0]}" if asked.file else "standard input"
-    return BadInput(name, "it is empty: " + why, hint)
+def _nothing(asked: Asked) -> UsageError:
+    """The error of an empty text, wrong usage as everywhere; a file is named."""
+    what = f"empty text in {asked.file[0]}" if asked.file else "empty text"
+    return UsageError(what, "there is nothing to score", "Give at least one character.")
 
 
 def _candidate(number: int, text: str, asked: Asked) -> Text:
