@@ -137,3 +137,19 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
     make(folder)
     return folder
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each step of the built-in engine runs."""
+    from gptcli.engines import gpt2
+
+    sizes: list[int] = []
+    real = gpt2.run
+
+    def counting(weights, cache, segments, tokens, wanted=None):
+        sizes.append(len(tokens))
+        return real(weights, cache, segments, tokens, wanted)
+
+    monkeypatch.setattr(gpt2, "run", counting)
+    return sizes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
 
 import pytest
 from safetensors.torch import load_file, save_file
 from test_engine import completions
-from test_prefixes import family, results
+from test_prefixes import mixture, results
 
 from gptcli.engines import Engine, gpt2, open_engine
 from gptcli.options import Load, Sampling
@@ -34,16 +33,8 @@ def long_one(id: str, **how: object) -> Request:
 
 
 def test_a_stream_waits_for_no_more_than_one_chunk(
-    roomy: Path, monkeypatch: pytest.MonkeyPatch
+    roomy: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[int] = []
-    real = gpt2.run
-
-    def counting(weights, cache, segments, tokens, wanted=None):
-        sizes.append(len(tokens))
-        return real(weights, cache, segments, tokens, wanted)
-
-    monkeypatch.setattr(gpt2, "run", counting)
     monkeypatch.setattr(gpt2, "CHUNK", 32)
     engine = opened(roomy)
 
@@ -57,19 +48,16 @@ def test_a_stream_waits_for_no_more_than_one_chunk(
     gaps, seen = [], 0
     for event in engine.run(arriving()):
         if isinstance(event, Chunk) and event.id == "0":
-            gaps.append(sum(sizes[seen:]))
-            seen = len(sizes)
+            gaps.append(sum(steps[seen:]))
+            seen = len(steps)
     assert engine.count("1" + LONG) > 200
     assert max(gaps[1:]) <= 32 + 3  # a chunk, and a token of each of three rows
 
 
-def test_a_prompt_alone_is_not_cut_in_parts(roomy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    real = gpt2.run
-    monkeypatch.setattr(gpt2, "run", lambda *args: (sizes.append(len(args[3])), real(*args))[1])
+def test_a_prompt_alone_is_not_cut_in_parts(roomy: Path, steps: list[int]) -> None:
     engine = opened(roomy)
     completions(engine, [long_one("1")])
-    assert sizes[0] == engine.count("1" + LONG)
+    assert steps[0] == engine.count("1" + LONG)
 
 
 @pytest.mark.parametrize("chunk", [1, 7])
@@ -77,22 +65,7 @@ def test_a_prompt_alone_is_not_cut_in_parts(roomy: Path, monkeypatch: pytest.Mon
 def test_parts_change_nothing(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, batch_size: int
 ) -> None:
-    random = Random(chunk)
-    prompts = family(random)
-    requests = [
-        Request(
-            id=str(number),
-            prompt=next(prompts),
-            sampling=Sampling(
-                greedy=number % 2 == 0,
-                seed=number,
-                max_new_tokens=random.randint(1, 9),
-                num_return_sequences=random.choice([1, 1, 3]),
-            ),
-            choices=(" dog", " golden bird") if random.random() < 0.3 else (),
-        )
-        for number in range(24)
-    ]
+    requests = mixture(chunk)
     whole = results(opened(tiny, batch_size), requests)
     for name in ("CHUNK", "PROMPT_TOKENS"):
         monkeypatch.setattr(gpt2, name, chunk)
@@ -136,8 +109,7 @@ def test_a_prompt_that_was_not_finished_leaves_nothing_bad_behind(
         prompt="The king",
         sampling=Sampling(greedy=True, max_new_tokens=9, bad_words=("!",)),
     )
-    steps = iter([stream, None, spoilt, *[None] * 3, after])
-    run = engine.run(steps)
+    run = engine.run([stream, None, spoilt, *[None] * 3, after])
     for count, _ in enumerate(run):
         if count == 3 and ending == "cancelled":
             engine.cancel("1")

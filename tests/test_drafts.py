@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_engine import completions, requests
 
-from gptcli.engines import Engine, gpt2, open_engine
+from gptcli.engines import Engine, open_engine
 from gptcli.engines.drafts import Lookup, Speculation, best_size
 from gptcli.engines.sequences import Sequence, accept
 from gptcli.errors import UsageError
@@ -37,20 +37,6 @@ SAMPLINGS = [
 
 def opened(folder: Path, batch_size: int = 4, **how: object) -> Engine:
     return open_engine(Load(model=str(folder), dtype="float32", **how), batch_size)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each step of the engine runs."""
-    sizes: list[int] = []
-    real = gpt2.run
-
-    def counting(weights, cache, segments, tokens, wanted=None):
-        sizes.append(len(tokens))
-        return real(weights, cache, segments, tokens, wanted)
-
-    monkeypatch.setattr(gpt2, "run", counting)
-    return sizes
 
 
 def written(engine: Engine, sampling: Sampling) -> list[tuple[object, ...]]:

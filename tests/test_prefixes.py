@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from test_engine import completions
 
-from gptcli.engines import Engine, gpt2, open_engine
+from gptcli.engines import Engine, open_engine
 from gptcli.options import Load, Sampling
 from gptcli.results import Completion, Request, Score
 
@@ -19,20 +19,6 @@ GREEDY = Sampling(greedy=True, max_new_tokens=4)
 
 def opened(folder: Path, batch_size: int = 4, reuse: bool = True) -> Engine:
     return open_engine(Load(model=str(folder), prefix_cache=reuse, draft="off"), batch_size)
-
-
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of tokens that each step runs."""
-    counts: list[int] = []
-    real = gpt2.run
-
-    def counting(weights, cache, segments, tokens, wanted=None):
-        counts.append(len(tokens))
-        return real(weights, cache, segments, tokens, wanted)
-
-    monkeypatch.setattr(gpt2, "run", counting)
-    return counts
 
 
 def fed_back(done: list[Completion]) -> int:
@@ -46,7 +32,7 @@ def asked(texts: list[str], sampling: Sampling = GREEDY) -> list[Request]:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_examples_before_many_inputs_are_run_once(
-    tiny: Path, computed: list[int], batch_size: int
+    tiny: Path, steps: list[int], batch_size: int
 ) -> None:
     engine = opened(tiny, batch_size)
     inputs = ["horse", "dog", "fox", "bird", "castle", "forest", "son", "king"]
@@ -54,31 +40,31 @@ def test_examples_before_many_inputs_are_run_once(
     done = completions(engine, asked(prompts))
     own = sum(engine.count(prompt) for prompt in prompts) - 7 * engine.count(SHARED)
     # Each runs its own tokens, the first all.
-    assert sum(computed) - fed_back(done) <= own + len(prompts)
+    assert sum(steps) - fed_back(done) <= own + len(prompts)
 
 
-def test_without_the_cache_every_prompt_is_run_whole(tiny: Path, computed: list[int]) -> None:
+def test_without_the_cache_every_prompt_is_run_whole(tiny: Path, steps: list[int]) -> None:
     engine = opened(tiny, 4, reuse=False)
     prompts = [SHARED + word for word in ("horse", "dog", "fox")]
     done = completions(engine, asked(prompts))
-    assert sum(computed) - fed_back(done) == sum(engine.count(prompt) for prompt in prompts)
+    assert sum(steps) - fed_back(done) == sum(engine.count(prompt) for prompt in prompts)
 
 
 def test_sequences_of_one_prompt_share_it_also_without_the_cache(
-    tiny: Path, computed: list[int]
+    tiny: Path, steps: list[int]
 ) -> None:
     engine = opened(tiny, 4, reuse=False)
     sampling = Sampling(seed=1, max_new_tokens=3, num_return_sequences=6)
     done = completions(engine, asked([SHARED], sampling))
-    assert sum(computed) - fed_back(done) == engine.count(SHARED)
+    assert sum(steps) - fed_back(done) == engine.count(SHARED)
 
 
-def test_labels_share_the_prompt(tiny: Path, computed: list[int]) -> None:
+def test_labels_share_the_prompt(tiny: Path, steps: list[int]) -> None:
     engine = opened(tiny)
     choices = (" horse", " golden bird", " king")
     list(engine.run([Request(id="0", prompt=SHARED, choices=choices)]))
     rest = sum(engine.count(choice) - 1 for choice in choices)
-    assert sum(computed) == engine.count(SHARED) + rest
+    assert sum(steps) == engine.count(SHARED) + rest
 
 
 def test_a_turn_costs_its_own_tokens_only(tales: Path) -> None:
@@ -109,14 +95,11 @@ def family(random: Random) -> Iterator[str]:
         yield random.choice(stems) + tail
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_any_mix_of_requests_gives_what_it_gives_without_the_cache(
-    tiny: Path, seed: int, batch_size: int
-) -> None:
+def mixture(seed: int) -> list[Request]:
+    """Requests of every kind whose prompts begin alike in many ways."""
     random = Random(seed)
     prompts = family(random)
-    requests = [
+    return [
         Request(
             id=str(number),
             prompt=next(prompts),
@@ -130,6 +113,14 @@ def test_any_mix_of_requests_gives_what_it_gives_without_the_cache(
         )
         for number in range(24)
     ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_any_mix_of_requests_gives_what_it_gives_without_the_cache(
+    tiny: Path, seed: int, batch_size: int
+) -> None:
+    requests = mixture(seed)
     found = [results(opened(tiny, batch_size, reuse), requests) for reuse in (True, False)]
     assert found[0].keys() == found[1].keys()
     for key, value in found[0].items():

@@ -50,15 +50,11 @@ class GPT2Engine:
         self._speculation = Speculation(drafter, info.device) if drafter else None
         self._reuse = prefix_cache
         self.tokenizer = tokenizer
-        self._weights, self._slots = weights, slots
+        self.weights = weights  # in whatever form they are by now
+        self._slots = slots
         self._eos = weights.config.eos_token_ids
         self._open: list[Batch] = []  # runs under way
         self._cache: Cache | None = None  # kept between runs
-
-    @property
-    def weights(self) -> Weights:
-        """The model's weights, in whatever form they are by now."""
-        return self._weights
 
     def count(self, text: str) -> int:
         """How many tokens a text is."""
@@ -93,7 +89,7 @@ class GPT2Engine:
             self._cache = cache
 
     def _new_cache(self) -> Cache:
-        weights = self._weights
+        weights = self.weights
         return Cache(weights.config, self._slots, weights.device, weights.dtype)
 
     def _pull(self, source: Iterator[Request | None], batch: Batch) -> Iterator[Event | None]:
@@ -123,12 +119,12 @@ class GPT2Engine:
         writing = batch.writing
         guesses = self._guesses(writing)
         if writing:
-            self._weights.pack_next(len(writing) + sum(map(len, guesses.values())))
-        drafts = guesses if self._weights.wide else {}
+            self.weights.pack_next(len(writing) + sum(map(len, guesses.values())))
+        drafts = guesses if self.weights.wide else {}
         room = MEASURED_TOKENS if batch.measuring else PROMPT_TOKENS
         spans = batch.spans(drafts, CHUNK if writing else room)
-        logits = self._run(batch, spans)
         starts = _starts(spans)  # of each item whose next token is due, its place in the logits
+        logits = self._run(batch, spans, starts)
         if known:
             starts |= {item: len(logits) + place for place, item in enumerate(known)}
             first = [batch.first_logits[item.job] for item in known]
@@ -156,7 +152,7 @@ class GPT2Engine:
             if self._speculation:
                 self._speculation.learn(row, 1, int(row.tokens[-1] == guess[0]))
 
-    def _run(self, batch: Batch, spans: list[Span]) -> Tensor:
+    def _run(self, batch: Batch, spans: list[Span], starts: dict[Item, int]) -> Tensor:
         """Run the spans' tokens; the logits that are wanted of them, one after the other."""
         tokens = list(chain.from_iterable(span.tokens for span in spans))
         wanted, place = [], 0
@@ -164,8 +160,7 @@ class GPT2Engine:
             wanted += [place + own for own in span.wanted]
             place += len(span.tokens)
         segments = [span.segment for span in spans]
-        logits = run(self._weights, batch.cache, segments, tokens, wanted)
-        starts = _starts(spans)
+        logits = run(self.weights, batch.cache, segments, tokens, wanted)
         for span in spans:
             batch.keep(span)
             if span.item in starts:
@@ -184,7 +179,7 @@ class GPT2Engine:
         ]
         for few in packed(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
-            after = run(self._weights, batch.cache, [branch.segment for branch in few], tokens)
+            after = run(self.weights, batch.cache, [branch.segment for branch in few], tokens)
             targets = [token for branch in few for token in branch.ids[1:]]
             scored = iter(likelihoods(after, targets))
             for branch in few:

@@ -159,7 +159,7 @@ class Batch:
         return [
             item.job
             for slot, item in enumerate(self._slots)
-            if item is not None and len(self.cache.held[slot]) < len(item.job.prompt)
+            if item is not None and self._unfinished(slot, item)
         ]
 
     def _better(self, new: Job, job: Job, shared: int) -> bool:
@@ -202,19 +202,20 @@ class Batch:
             return
         slot = self.slot(item)
         self._slots[slot] = None
-        if item.error or self._unproven(slot, item):
+        if item.error or self._unfinished(slot, item):
             self.cache.clear(slot)
 
     def abandon(self) -> None:
         """Clear what a run that was given up left unfinished; the rest is of use to the next."""
         for slot, item in enumerate(self._slots):
-            if item is not None and self._unproven(slot, item):
+            if item is not None and self._unfinished(slot, item):
                 self.cache.clear(slot)
 
-    def _unproven(self, slot: int, item: Item) -> bool:
-        """Whether a slot may hold NaN: no logits of the item have been looked at.
+    def _unfinished(self, slot: int, item: Item) -> bool:
+        """Whether a part of the item's prompt is still to be run.
 
-        Masked or not, it would spoil the rows whose attention is computed in one call with it.
+        Until then nobody has looked at its logits, and there may be NaN in its slot: masked or not,
+        it would spoil the rows whose attention is computed in one call with it.
         """
         return len(self.cache.held[slot]) < len(item.job.prompt)
 
@@ -242,7 +243,7 @@ class Batch:
             self.cache.copy(last, hole, len(self.cache.held[last]))
             item = self._slots[hole] = self._slots[last]
             self._slots[last] = None
-            if item is not None and self._unproven(last, item):
+            if item is not None and self._unfinished(last, item):
                 self.cache.clear(last)
             # The hole is now as old as what sits there.
             here, there = self._order.index(hole), self._order.index(last)
