@@ -23,6 +23,7 @@ class Load(Options):
         "-m --model",
         "Folder, Hub id, or one of gpt2, medium, large, xl, distil, tiny-tales."
         " Without it: gpt2, or the bundled tiny-tales where gpt2 cannot be had.",
+        names="model",
     )
     revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
     device: Device = option("auto", "--device", "Where to compute.")
@@ -48,7 +49,10 @@ class Load(Options):
         " what it is. It is left off by itself where it does not pay.",
     )
     draft_model: str | None = option(
-        None, "--draft-model", "Let a smaller model with the same tokens guess instead."
+        None,
+        "--draft-model",
+        "Let a smaller model with the same tokens guess instead.",
+        names="model",
     )
     server: str | None = option(
         None,
