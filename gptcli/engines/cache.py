@@ -29,12 +29,9 @@ class Cache:
     ) -> None:
         shape = (config.n_layer, slots, config.n_positions, 2 * config.n_embd)
         self.kv = _zeros(shape, device, dtype)
-        self._layers = list(self.kv)
-        self._flat = [kv.flatten(0, 1) for kv in self._layers]
-        self._keys, self._values = zip(
-            *([split_heads(x, config.n_head) for x in kv.chunk(2, -1)] for kv in self._layers),
-            strict=True,
-        )
+        self._flat = [kv.flatten(0, 1) for kv in self.kv]
+        heads = self.kv.view(*self.kv.shape[:-1], 2, config.n_head, -1).transpose(2, 4)
+        self._keys, self._values = heads.unbind(3)  # (layers, slots, H, T, D) each
         self.slots, self.length = slots, config.n_positions
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self.heads = config.n_head
@@ -55,18 +52,20 @@ class Cache:
         """Zero `length` tokens of a slot from `start` on, which turned out not to belong there."""
         self.kv[:, slot, start : start + length] = 0
 
-    def put(self, layer: int, slot: int, start: int, kv: Tensor) -> None:
-        """Store kv (T, 2C) of one layer: the T tokens of a slot that follow its first `start`."""
-        self._layers[layer][slot, start : start + len(kv)] = kv
+    def places(self, slot: int, start: int, end: int) -> tuple[Tensor, ...]:
+        """Where each layer keeps the tokens from `start` to `end` - 1 of a slot, (T, 2C), views."""
+        return self.kv[:, slot, start:end].unbind()
 
     def put_one_each(self, layer: int, places: Tensor, kv: Tensor) -> None:
         """Store kv (B, 2C) of one layer at the flat places slot * T + position, (B,)."""
         self._flat[layer].index_copy_(0, places, kv)
 
-    def read(self, layer: int, first: int, last: int, length: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of slots first to last - 1, (B, H, length, D) each, as views."""
-        place = slice(first, last), slice(None), slice(length)
-        return self._keys[layer][place], self._values[layer][place]
+    def read(
+        self, first: int, last: int, length: int
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Each layer's keys and values of slots first to last - 1, (B, H, length, D), views."""
+        place = slice(None), slice(first, last), slice(None), slice(length)
+        return self._keys[place].unbind(), self._values[place].unbind()
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

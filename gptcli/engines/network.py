@@ -130,30 +130,30 @@ class _Group:
     def __init__(
         self, cache: Cache, weights: Weights, segments: Sequence[Segment], first: int
     ) -> None:
-        head = segments[0]
-        self._cache, self._start = cache, head.start
-        self._slots = head.slot, head.slot + len(segments)
-        self._length = max(segment.end for segment in segments)
+        head, count = segments[0], len(segments)
+        self._cache, self._count = cache, count
+        length = max(segment.end for segment in segments)
+        self._keys, self._values = cache.read(head.slot, head.slot + count, length)
         self.own = slice(first, first + sum(segment.length for segment in segments))
-        self._causal = len(segments) == 1 and head.start == 0
+        self._causal = count == 1 and head.start == 0
         self._mask = None if self._causal else _mask(segments, weights.dtype, weights.device)
-        self._places: Tensor | None = None
-        if len(segments) > 1:
+        if count == 1:
+            self._places = cache.places(head.slot, head.start, head.end)
+        else:
             flat = [segment.slot * cache.length + segment.start for segment in segments]
-            self._places = torch.tensor(flat, device=weights.device)
+            self._flat = torch.tensor(flat, device=weights.device)
 
     def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         """Causal attention of the group's queries, (N, C) -> (N, C); kv (N, 2C) is stored."""
-        cache, (first, last) = self._cache, self._slots
-        if self._places is None:
-            cache.put(layer, first, self._start, kv)
+        cache = self._cache
+        if self._count == 1:
+            self._places[layer].copy_(kv)
         else:
-            cache.put_one_each(layer, self._places, kv)
-        keys, values = cache.read(layer, first, last, self._length)
+            cache.put_one_each(layer, self._flat, kv)
         out = F.scaled_dot_product_attention(
-            split_heads(q.view(last - first, -1, q.shape[-1]), cache.heads),
-            keys,
-            values,
+            split_heads(q.view(self._count, -1, q.shape[-1]), cache.heads),
+            self._keys[layer],
+            self._values[layer],
             attn_mask=self._mask,
             is_causal=self._causal,
             scale=cache.scales[layer],

@@ -137,7 +137,7 @@ def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
     one before left. Tokens that tie with the k-th stay, as in transformers, up to `SPARE` of them.
     """
     if sampling.heat == 0:
-        best = logits.argmax(-1, keepdim=True)
+        best = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
         return torch.ones_like(best, dtype=logits.dtype), best
     size, top_k = logits.shape[-1], sampling.top_k
     if 0 < top_k < size:
