@@ -18,7 +18,7 @@ LAYERS = [
     {"specs", "architecture", "names"},
     {"options"},
     {"results"},
-    {"modelfiles", "config", "files", "lines"},
+    {"modelfiles", "config", "disk", "files", "lines"},
     {"headers", "modelconfig", "vocabulary"},
     {"preflight", "tokenization", "hub", "reduced"},
     {"checkpoints"},

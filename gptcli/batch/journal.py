@@ -23,8 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from gptcli.batch import disk
-from gptcli.batch.disk import Lock, Place
+from gptcli.batch import places
 from gptcli.batch.manifest import (
     Manifest,
     changed,
@@ -33,6 +32,7 @@ from gptcli.batch.manifest import (
     read_manifest,
 )
 from gptcli.batch.outputs import require, shape_of
+from gptcli.batch.places import Lock, Place
 from gptcli.batch.records import Found, scan
 from gptcli.batch.start import Start
 from gptcli.batch.writer import Fsync, Journal
@@ -86,10 +86,10 @@ def _open(
 ) -> Journal:
     shape = shape_of(output)
     require(shape)
-    place = disk.locate(output, hidden=shape != "jsonl")
+    place = places.locate(output, hidden=shape != "jsonl")
     lock = Lock(place)
     try:
-        with disk.creating(place.name):
+        with places.creating(place.name):
             start = decide(place, manifest)
         return Journal(place, manifest, lock, start, fsync)
     except BaseException:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gptcli.batch import disk
+from gptcli import disk
 from gptcli.errors import BadInput, MissingInput
 from gptcli.files import reason
 from gptcli.modelfiles import Object, parse_object

@@ -20,8 +20,9 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import Any, Literal
 
-from gptcli.batch import disk
-from gptcli.batch.disk import Place, write_all
+from gptcli import disk
+from gptcli.batch.places import Place
+from gptcli.disk import write_all
 from gptcli.errors import CannotCreate, Unavailable
 
 Shape = Literal["jsonl", "csv", "tsv", "parquet"]

@@ -15,11 +15,11 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from gptcli import __version__
-from gptcli.batch.disk import locate
 from gptcli.batch.identity import Identity
 from gptcli.batch.manifest import Fingerprint, Manifest, read_manifest
 from gptcli.batch.order import AHEAD, Window
 from gptcli.batch.outputs import shape_of
+from gptcli.batch.places import locate
 from gptcli.batch.reading import Reading
 from gptcli.batch.row import Row
 from gptcli.batch.settings import Batch

@@ -20,10 +20,11 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import Literal, Self
 
-from gptcli.batch import disk
-from gptcli.batch.disk import Lock, Place
+from gptcli import disk
+from gptcli.batch import places
 from gptcli.batch.manifest import Manifest, changed, write_manifest
 from gptcli.batch.outputs import make
+from gptcli.batch.places import Lock, Place
 from gptcli.batch.records import Found, digest64, encode, is_failed, rekeyed
 from gptcli.batch.row import Row
 from gptcli.batch.start import Start
@@ -62,7 +63,7 @@ class Journal:
         self._descriptor: int | None = None
         self._source = place.rows.open("rb") if start.kind == "rewrite" else None
         try:
-            with disk.creating(place.name):
+            with places.creating(place.name):
                 self._open()
         except BaseException:
             self._let_go()
@@ -151,13 +152,13 @@ class Journal:
             # First the manifest: an empty file without one would be taken for a stranger's.
             disk.remove(place.rewritten)
             write_manifest(place.manifest, self._manifest)
-            self._descriptor = disk.open_rows(self._path, fresh=not self._path.exists())
+            self._descriptor = places.open_rows(self._path, fresh=not self._path.exists())
             os.ftruncate(self._descriptor, 0)
             disk.sync_folder(self._path)
         elif start.kind == "over" and not place.hidden:
-            os.close(disk.open_rows(self._path))  # only to see whether it may be written
+            os.close(places.open_rows(self._path))  # only to see whether it may be written
         elif start.kind in ("append", "rewrite"):
-            self._descriptor = disk.open_rows(self._path)
+            self._descriptor = places.open_rows(self._path)
         elif place.hidden and start.found and not start.found.failed:
             # Killed when all was done but this: the rows are in the output.
             write_manifest(place.manifest, self._manifest.completed(len(start.found), 0))
@@ -206,7 +207,7 @@ class Journal:
         if place.hidden:
             disk.remove(place.output)
             disk.sync_folder(place.output)
-        self._descriptor = disk.open_rows(self._path)
+        self._descriptor = places.open_rows(self._path)
         os.ftruncate(self._descriptor, 0)
         os.fsync(self._descriptor)
         write_manifest(place.manifest, self._manifest)
@@ -250,7 +251,7 @@ class Journal:
                     os.ftruncate(self._descriptor, self._size)
             saved = self._flushed if flushing else self._next
             why = f"{reason(error)}; {saved} {'row is' if saved == 1 else 'rows are'} saved"
-            raise WriteFailed(self.name, why, disk.AGAIN) from None
+            raise WriteFailed(self.name, why, places.AGAIN) from None
 
     def _publish(self) -> None:
         place, rewrites = self._place, self._start.kind == "rewrite"

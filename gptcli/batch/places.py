@@ -1,17 +1,14 @@
-"""Files on a disk that can be full, and a machine that can stop at any moment.
+"""Where a batch's output is, the files beside it, and the right to write them.
 
-A file is replaced by one that is whole: written beside it, flushed, renamed, and the folder flushed
-too, since a rename is only durable with it. A failing disk (full, over quota, broken) ends in exit
-code 74 wherever it shows, even when a file is only being opened: the way out is the same. Hidden
-files are named after the output and never followed through a link, for a shared folder may hold
-one that a stranger put there. Left out: what the files say.
+A failing disk (full, over quota, broken) ends in exit code 74 wherever it shows, even when a file
+is only being opened: the way out is the same. Hidden files are named after the output. Left out:
+how a file is written for good, see `gptcli.disk`, and what the files say.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import filecmp
 import hashlib
 import os
 import time
@@ -21,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from gptcli.disk import OWN, remove, write_all
 from gptcli.errors import Busy, CannotCreate, UsageError, WriteFailed
 from gptcli.files import reason
 
@@ -29,8 +27,6 @@ AGAIN = "Make room, then run the same command again (without --force): it goes o
 LONGEST_NAME = 240  # bytes: most file systems take 255, and a partial file's name is longer
 
 _FAILING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # what some file systems say of flushing a folder
-_HIDDEN = os.O_CLOEXEC | os.O_NOFOLLOW
 _PATIENCE = 0.3  # seconds that a new holder of the lock is given to write its number
 
 
@@ -115,7 +111,7 @@ def open_rows(path: Path, fresh: bool = False) -> int:
     Raises OSError; CannotCreate where it is no regular file; Busy where it is locked under another
     name, such as a hard link.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _HIDDEN | (os.O_EXCL if fresh else 0)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | OWN | (os.O_EXCL if fresh else 0)
     descriptor = os.open(path, flags, 0o666)
     try:
         if not S_ISREG(os.fstat(descriptor).st_mode):
@@ -128,114 +124,6 @@ def open_rows(path: Path, fresh: bool = False) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it: in one call, unless the disk takes less. Raises OSError."""
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def sync(descriptor: int) -> None:
-    """Flush a file's contents, and of its metadata what reading them needs. Raises OSError."""
-    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the latter
-
-
-def sync_folder(path: Path) -> None:
-    """Flush the folder that `path` is in: which names there are. Raises OSError."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def making(part: Path) -> Iterator[int]:
-    """The descriptor of a new file; it is whole and flushed after the block, else removed.
-
-    Moving it to its place is the caller's: see `put`. Raises OSError.
-    """
-    remove(part)
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _HIDDEN, 0o666)
-    try:
-        yield descriptor
-        os.fsync(descriptor)
-    except BaseException:
-        remove(part)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def put(part: Path, path: Path) -> None:
-    """Move a flushed file over `path`, for good. Raises OSError."""
-    os.replace(part, path)  # noqa: PTH105 - every call that changes a disk is one of os
-    sync_folder(path)
-
-
-def put_new(part: Path, path: Path) -> None:
-    """Move a flushed file where there is none, for good. Raises FileExistsError, OSError."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(path):
-            raise FileExistsError from None
-        os.replace(part, path)  # noqa: PTH105 - as above
-    else:
-        remove(part)
-    sync_folder(path)
-
-
-def same(part: Path, path: Path) -> bool:
-    """Whether there is a file at `path` with these very contents."""
-    return path.is_file() and filecmp.cmp(part, path, shallow=False)
-
-
-def part_of(path: Path) -> Path:
-    """A small file while it is written; a killed run leaves it."""
-    return path.with_name(f"{path.name}.part")
-
-
-def save(path: Path, data: bytes) -> None:
-    """Replace a small file, for good. Raises OSError; then the former one is still there."""
-    part = part_of(path)
-    with making(part) as descriptor:
-        write_all(descriptor, data)
-    try:
-        put(part, path)
-    except OSError:
-        remove(part)
-        raise
-
-
-def read_small(path: Path, limit: int) -> bytes | None:
-    """A hidden file's contents, None where there is none.
-
-    Raises OSError; ValueError, with the rule, where it is larger or no regular file.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _HIDDEN)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a regular file")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"larger than {limit} bytes")
-    return data
-
-
-def remove(path: Path) -> None:
-    """Remove a file if it is there. Raises OSError."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - as above
 
 
 class Lock:
@@ -260,7 +148,7 @@ class Lock:
 
     def _take(self, name: str) -> int:
         while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _HIDDEN, 0o666)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | OWN, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with suppress(FileNotFoundError):
