@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gptcli import config
+from gptcli.config import reading
 from gptcli.errors import BadConfig, MissingInput
 from gptcli.options import Input, Load, Output, Sampling, Talk
 
@@ -68,7 +69,7 @@ def test_values_of_every_type(read, text: str, values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("topp = 1", "c.toml: topp: there is no such option. Did you mean top_p?"),
+        ("topp = 1", "c.toml:1: topp: there is no such option. Did you mean top_p?"),
         ("top-p = 1", "Did you mean top_p"),
         ("zzz = 1", "Known: "),
         ("[generate]\nzzz = 1", r"\[generate\] zzz"),
@@ -95,7 +96,7 @@ def test_values_of_every_type(read, text: str, values: dict[str, Any]) -> None:
         ("a = 1\nb = = 2", "not TOML.*line 2"),
         (b"model = '\xff'", "invalid UTF-8 at byte 9"),
         ("x = " + "[" * 100_000, "nested too deeply"),
-        (b"#" * (config.LIMIT + 1), "more than 1 MiB"),
+        (b"#" * (reading.LIMIT + 1), "more than 1 MiB"),
     ],
 )
 def test_bad_configuration_names_file_and_key(read, text: str, told: str) -> None:

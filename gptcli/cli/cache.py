@@ -12,7 +12,7 @@ import typer
 
 from gptcli import reduced
 from gptcli.cli import streams
-from gptcli.cli.listing import Listing, agreed, group, table, write, write_json
+from gptcli.cli.listing import AsJson, Listing, Yes, agreed, group, table, write, write_json
 from gptcli.cli.root import register
 from gptcli.errors import UsageError, WriteFailed
 from gptcli.files import reason
@@ -28,9 +28,7 @@ cache = group("Show and remove the int8 weights kept on disk.", Listing)
 
 def list_weights(
     *,
-    json: Annotated[
-        bool, typer.Option("--json", help="Write JSON.", rich_help_panel="Output")
-    ] = False,
+    json: AsJson = False,
     talk: Talk,
 ) -> None:
     """List what is kept: model, numbers, size, last use. This is what the bare command does."""
@@ -51,9 +49,7 @@ def clear(
         typer.Argument(help="Only those of this model.", show_default=False),
     ] = None,
     *,
-    yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Do not ask.", rich_help_panel="General")
-    ] = False,
+    yes: Yes = False,
     talk: Talk,
 ) -> None:
     """Remove what is kept, or only what is kept of one model."""

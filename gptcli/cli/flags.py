@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, fields
 from typing import Annotated, Any, get_origin, get_type_hints
 
@@ -26,9 +26,9 @@ Parse = Callable[[str], Any]
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that Typer can read: one parameter per field of each group of options.
 
-    Other parameters stay as they are. The result carries the groups as its attribute `groups`, and
-    what `command` has of `presets` (see `gptcli.cli.root.Presets`) and `table` (the configuration's
-    table for it).
+    Other parameters stay as they are. The result carries the groups as its attribute `groups`, the
+    options that name a model as `models`, and what `command` has of `presets` (see
+    `gptcli.cli.root.Presets`) and `table` (the configuration's table for it).
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
@@ -44,6 +44,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     flat.__signature__ = inspect.Signature(list(_parameters(command, hints)))  # type: ignore[attr-defined]
     flat.groups = tuple(groups.values())  # type: ignore[attr-defined]
+    flat.models = _naming("model", groups.values())  # type: ignore[attr-defined]
     for name in ("presets", "table"):
         if hasattr(command, name):
             setattr(flat, name, getattr(command, name))
@@ -59,6 +60,12 @@ def known_as(flag: str) -> str:
     """A flag as an error quotes it: with its environment variable where that is set, too."""
     variable = environment_name(flag.removeprefix("--").replace("-", "_"))
     return f"{flag} (or {variable})" if variable in os.environ else flag
+
+
+def _naming(kind: str, groups: Iterable[type[Options]]) -> tuple[str, ...]:
+    """The fields whose values are names of such a thing."""
+    items = [item for group in groups for item in fields(group)]  # type: ignore[arg-type]
+    return tuple(item.name for item in items if spec_of(item).names == kind)
 
 
 def _is_group(hint: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -18,15 +18,26 @@ from gptcli.errors import UsageError
 from gptcli.options import Output
 from gptcli.sanitizer import one_line
 
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.", rich_help_panel="Output")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.", rich_help_panel="General")]
+
 
 class Listing(Group):
     """A group that lists when no command is named."""
 
+    bare: ClassVar[str] = "list"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Options without a command are those of `list`."""
+        """Options without a command are those of the bare one."""
         own = {"-h", "--help"}
         named = bool(args) and (args[0] in own or not args[0].startswith("-"))
-        return super().parse_args(ctx, args if named else ["list", *args])
+        return super().parse_args(ctx, args if named else [self.bare, *args])
+
+
+class Showing(Listing):
+    """A group that shows when no command is named."""
+
+    bare = "show"
 
 
 def group(help: str, kind: type[Group] = Group) -> typer.Typer:

@@ -72,6 +72,8 @@ COMMANDS = (
     Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
     Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
     Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
+    Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
+    Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
@@ -87,6 +89,7 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.groups: tuple[type, ...] = getattr(self.callback, "groups", ())
+        self.models: tuple[str, ...] = getattr(self.callback, "models", ())
         self.table: str | None = getattr(self.callback, "table", None)
         self.presets: Presets = getattr(self.callback, "presets", lambda given: {})
         for param in self.params:
@@ -110,7 +113,8 @@ class Command(TyperCommand):
         table = self.table or probe.command_path.split()[1]
         try:
             presets = self.presets(given)
-            values = config.defaults(given.get("config"), table, self.groups, _tables, presets)
+            named, model = given.get("config"), given.get("model") or os.environ.get("GPTCLI_MODEL")
+            values = config.defaults(named, table, self.groups, _tables, presets, model)
         except GptcliError:
             if not given.get("help") and not ctx.resilient_parsing:
                 raise
@@ -122,9 +126,19 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; from here on a closed pipe is an error that the writer sees."""
+        for name in self.models:  # an alias of the user's own: behind this only what it stands for
+            if ctx.params.get(name):
+                ctx.params[name] = config.target(ctx.params[name], ctx.params.get("config"))
         signals.surviving_closed_pipes()
         stages.mark("options")
         return super().invoke(ctx)
+
+
+class Unconfigured(Command):
+    """A command that takes no defaults from the file, and so works however broken that is."""
+
+    def configure(self, ctx: Any, name: str, args: Sequence[str]) -> None:
+        """Leave the file alone."""
 
 
 class Group(TyperGroup):
@@ -178,9 +192,9 @@ class Listed(TyperCommand):
         return typer.main.get_command(single)
 
 
-def register(group: typer.Typer, name: str, command: Any) -> None:
-    """Add a plain function to a Typer app as a configured command."""
-    group.command(name, cls=Command, epilog=EPILOG)(with_options(command))
+def register(group: typer.Typer, name: str, command: Any, kind: type[Command] = Command) -> None:
+    """Add a plain function to a Typer app as a command, by default a configured one."""
+    group.command(name, cls=kind, epilog=EPILOG)(with_options(command))
 
 
 app = typer.Typer(

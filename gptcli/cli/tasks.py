@@ -6,38 +6,31 @@ a task, see `gptcli.cli.task`.
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from gptcli.cli import streams
-from gptcli.cli.root import Group, register
+from gptcli.cli.listing import AsJson, group, table, write, write_json
+from gptcli.cli.root import register
 from gptcli.cli.sink import opened
 from gptcli.errors import CannotCreate
 from gptcli.options import Output, Talk
-from gptcli.sanitizer import one_line
 from gptcli.tasks import catalog, schema
 
 Name = Annotated[str, typer.Argument(help="The name of a task.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.", rich_help_panel="Output")]
 
-tasks = typer.Typer(
-    cls=Group,
-    help="List, show and make tasks. A task is a small text file: a prompt and how to use it.",
-    add_completion=False,
-    rich_markup_mode="rich",
-)
+tasks = group("List, show and make tasks. A task is a small text file: a prompt and how to use it.")
 
 
 def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
     """List all tasks: your own, the built-in ones, and those of installed packages."""
     found = catalog.listing()
     if json:
-        _write(_as_json([item.to_dict() for item in found]))
+        write_json([item.to_dict() for item in found])
         return
-    _write(_table([(item.name, _origin(item), _said(item)) for item in found]))
+    write(table([(item.name, _origin(item), _said(item)) for item in found]))
     broken = sum(bool(item.error) for item in found)
     if broken and not talk.quiet:
         streams.note(f"{broken} of {len(found)} cannot be used")
@@ -46,9 +39,9 @@ def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
 def show(name: Name, *, json: AsJson = False, talk: Talk) -> None:
     """Show the file of a task as it is, or with --json what is understood of it."""
     if json:
-        _write(_as_json(asdict(catalog.find(name))))
+        write_json(asdict(catalog.find(name)))
     else:
-        _write(schema.read_text(catalog.locate(name)))
+        write(schema.read_text(catalog.locate(name)))
 
 
 def new(
@@ -74,7 +67,7 @@ def new(
     skeleton = catalog.SKELETON.read_text(encoding="utf-8")
     with opened(Output(output=str(path), force=force)) as out:
         out.write(skeleton.replace("NAME", name))
-    _write(f"{path}\n")
+    write(f"{path}\n")
     if hidden and not talk.quiet:
         streams.note(f"from now on this is the task {name}, in place of the one there was")
 
@@ -88,7 +81,7 @@ def path(
 ) -> None:
     """Print the folder of your own tasks, or the file of the task NAME."""
     found = catalog.user_folder() if name is None else catalog.locate(name)
-    _write(f"{found}\n")
+    write(f"{found}\n")
 
 
 for _name, _command in {"list": list_tasks, "show": show, "new": new, "path": path}.items():
@@ -101,23 +94,3 @@ def _origin(item: catalog.Listed) -> str:
 
 def _said(item: catalog.Listed) -> str:
     return f"error: {item.error}" if item.error else item.description
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as lines, columns two spaces apart; the last one is as wide as it likes."""
-    shown = [tuple(one_line(cell) for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = []
-    for *cells, last in shown:
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-        lines.append("  ".join([*padded, last]) + "\n")
-    return "".join(lines)
-
-
-def _as_json(value: object) -> str:
-    return jsonlib.dumps(value, ensure_ascii=False, indent=2) + "\n"
-
-
-def _write(text: str) -> None:
-    with opened(Output()) as out:
-        out.write(text)

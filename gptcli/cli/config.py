@@ -1,0 +1,223 @@
+"""`gptcli config`: what is set, where it comes from, and how it is changed.
+
+Left out: aliases of models, which are in the same file, see `gptcli.cli.aliases`.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from gptcli.cli import streams
+from gptcli.cli.listing import AsJson, Showing, group, write, write_json
+from gptcli.cli.root import COMMANDS, TASKS, Command, Entry, Listed, Unconfigured, register
+from gptcli.config import COMMON, editing, keys, place, reading, settings
+from gptcli.config.keys import Known, Tables
+from gptcli.config.settings import Setting
+from gptcli.errors import CannotCreate, Unavailable, UsageError
+from gptcli.files import reason
+from gptcli.options import Talk
+from gptcli.sanitizer import one_line
+
+EDITORS = ("sensible-editor", "nano", "vi")
+NEW = """\
+# Defaults of gptcli; what there is to set: gptcli config show --all
+# temperature = 0.7
+# [generate]
+# max_new_tokens = 200
+# [models.gpt2-xl]
+# dtype = "int8"
+"""
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        help="top_p for all commands, generate.top_p for one, models.gpt2.top_p for a model.",
+        show_default=False,
+    ),
+]
+config = group("Show and change the defaults in config.toml.", Showing)
+
+
+def show(
+    *,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from.")
+    ] = False,
+    all: Annotated[bool, typer.Option("--all", help="List what is not set, too.")] = False,
+    command: Annotated[
+        str | None, typer.Option("--command", help="Show what holds for this command or task.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Show what holds with this model.")
+    ] = None,
+    json: AsJson = False,
+    talk: Talk,
+) -> None:
+    """List what is set by the file and by variables. This is what the bare command does."""
+    if command is None and model is None and not all:
+        found = settings.written(talk.config)
+        found += settings.of_environment(COMMON)
+    else:
+        found = _holding(command, model, talk)
+        found = [item for item in found if all or item.origin != settings.BUILT_IN]
+    if json:
+        write_json([item.to_dict() for item in found])
+        return
+    write("".join(_line(item, origin) for item in found))
+    if not found and not talk.quiet:
+        streams.note(f"nothing is set; the file would be {place(talk.config)}")
+
+
+def get(key: Key, *, json: AsJson = False, talk: Talk) -> None:
+    """Print the value that holds: a variable's, the file's, or the built-in one.
+
+    A list has a line for each item, what is not set an empty one.
+    """
+    parts = keys.split(key)
+    known = keys.known_at(parts, options(), tables())
+    reading.check_name(parts[:-1], parts[-1], known)
+    command = parts[0] if len(parts) == 2 else None
+    found = _holding(command, parts[1] if len(parts) == 3 else None, talk)
+    item = next((item for item in found if item.key == parts[-1]), None)
+    if item is None:
+        raise UsageError(key, "it can only be a flag", "See gptcli config show --all.")
+    if json:
+        write_json(item.value)
+        return
+    values = item.value if isinstance(item.value, list) else [item.value]
+    write("".join(f"{_bare(value)}\n" for value in values))
+
+
+def put(
+    key: Key,
+    values: Annotated[
+        list[str],
+        typer.Argument(metavar="VALUE...", help="Several for a list.", show_default=False),
+    ],
+    *,
+    talk: Talk,
+) -> None:
+    """Set a value in the file, which is made if there is none."""
+    parts = keys.split(key)
+    known = keys.known_at(parts, options(), tables())
+    new = editing.put(place(talk.config), parts, keys.parsed(parts, values, known))
+    if new and not talk.quiet:
+        streams.note(f"made {place(talk.config)}")
+
+
+def unset(key: Key, *, talk: Talk) -> None:
+    """Take a value out of the file."""
+    editing.drop(place(talk.config), keys.split(key))
+
+
+def path(*, talk: Talk) -> None:
+    """Print where the file is, or would be."""
+    write(f"{place(talk.config)}\n")
+
+
+def edit(*, talk: Talk) -> None:
+    """Open the file in $VISUAL or $EDITOR, and check it afterwards."""
+    file = place(talk.config)
+    if not file.exists():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(NEW, encoding="utf-8")
+        except OSError as error:
+            hint = "Check the permissions of its folder, or name another with --config."
+            raise CannotCreate(f"configuration {file}", reason(error), hint) from None
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or _first_editor()
+    try:
+        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"editor {editor}", str(error), "Set EDITOR to another.") from None
+    if code:
+        raise Unavailable(f"editor {editor}", f"it ended with code {code}", "See what it said.")
+    wrong = settings.faults(file, options(), tables())
+    for fault in wrong[1:]:
+        streams.say(f"gptcli: error: {fault}")
+    if wrong:
+        raise wrong[0]
+
+
+for _name, _command in {
+    "show": show,
+    "get": get,
+    "set": put,
+    "unset": unset,
+    "path": path,
+    "edit": edit,
+}.items():
+    register(config, _name, _command, Unconfigured)
+
+
+def options() -> Known:
+    """The options that every command may have."""
+    return reading.options_of(COMMON)
+
+
+def tables() -> Tables:
+    """The options of each command and task, looked up when they are asked for."""
+    from gptcli.tasks import catalog
+
+    entries = {entry.name: entry for entry in COMMANDS}
+    own = {name: Entry(name, "gptcli.cli.task", "", TASKS) for name in catalog.names()}
+    return {name: partial(_options, entry) for name, entry in (own | entries).items()}
+
+
+def _options(entry: Entry) -> Known:
+    command = Listed(entry).load()
+    if isinstance(command, Command):
+        return reading.options_of(command.groups)
+    members = getattr(command, "commands", {}).values()
+    return reading.options_of([kind for one in members for kind in getattr(one, "groups", ())])
+
+
+def _holding(name: str | None, model: str | None, talk: Talk) -> list[Setting]:
+    """What holds for a command, or for any."""
+    groups, presets, table = tuple(COMMON), {}, ""
+    if name is not None:
+        if name not in tables():
+            hint = reading.near(name, tables())
+            raise UsageError("--command", f"there is no command {name[:40]!r}", hint)
+        entry = next((entry for entry in COMMANDS if entry.name == name), None)
+        command = Listed(entry or Entry(name, "gptcli.cli.task", "", TASKS)).load()
+        if not isinstance(command, Command):
+            raise UsageError("--command", f"{name} has several commands", "Leave it out.")
+        groups, table = command.groups, command.table or name
+        presets = dict(command.presets({}))
+    return settings.holding(talk.config, table, groups, tables, presets, model)
+
+
+def _first_editor() -> str:
+    found = next((name for name in EDITORS if shutil.which(name)), None)
+    if found is None:
+        raise Unavailable("editor", "none was found", "Set EDITOR.")
+    return found
+
+
+def _line(item: Setting, origin: bool) -> str:
+    shown = one_line(f"{item.key} = {_toml(item.value)}")
+    return f"{shown}  # {one_line(item.origin)}\n" if origin else f"{shown}\n"
+
+
+def _toml(value: object) -> str:
+    """A value as the file has it; nothing for None, which it has not."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping | list | str | bool | int | float):
+        return jsonlib.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _bare(value: Any) -> str:
+    """A value as a script wants it."""
+    return "" if value is None else value if isinstance(value, str) else _toml(value)

@@ -1,0 +1,280 @@
+"""The file as it is read on every run: found, parsed, checked, and reduced to one command.
+
+Only the top level and the tables that hold are checked: those of the command and of its model. Left
+out: environment variables and flags, which win over the file and are read by the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+from gptcli.config.lines import line_of
+from gptcli.errors import BadConfig, MissingInput, UsageError
+from gptcli.names import ALIASES
+from gptcli.options import Input, Load, Output, Sampling, Talk
+from gptcli.specs import Options, key_of, mismatch, spec_of
+
+LIMIT = 1 << 20  # bytes
+MODELS = "models"  # the table that holds a table for each model
+ALIAS_TABLE = "aliases"
+CORRECT = "Correct the file: gptcli config edit"
+COMMON: tuple[type[Options], ...] = (Input, Load, Sampling, Output, Talk)
+
+
+def find(named: str | None) -> Path | None:
+    """The file to read: `named` by --config, by GPTCLI_CONFIG, or the user's if there is one.
+
+    Raises MissingInput when a named file is not there.
+    """
+    name = named or os.environ.get("GPTCLI_CONFIG")
+    if name:
+        if not os.path.lexists(name):
+            raise MissingInput(f"configuration {name}", "no such file", "Check --config.")
+        return Path(name)
+    path = place(None)
+    return path if path.exists() else None
+
+
+def place(named: str | None) -> Path:
+    """The file that is written to: as `find`, whether it is there or not."""
+    name = named or os.environ.get("GPTCLI_CONFIG")
+    if name:
+        return Path(name)
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("gptcli", appauthor=False)) / "config.toml"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values of one place, by field; `keys` is the path of its table in the file, None for presets.
+
+    `names` gives for each field the key as the file spells it.
+    """
+
+    keys: tuple[str, ...] | None
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+
+
+def defaults(
+    named: str | None,
+    command: str,
+    groups: Iterable[type[Options]],
+    tables: Callable[[], Iterable[str]],
+    presets: Mapping[str, Any],
+    model: str | None = None,
+) -> dict[str, Any]:
+    """The fields that are set for `command`, whose options are those of `groups`, and their values.
+
+    See `layers`; of several values for a field the last one counts.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers(named, command, groups, tables, presets, model):
+        found |= layer.values
+    return found
+
+
+def layers(
+    named: str | None,
+    command: str,
+    groups: Iterable[type[Options]],
+    tables: Callable[[], Iterable[str]],
+    presets: Mapping[str, Any],
+    model: str | None = None,
+) -> list[Layer]:
+    """What holds for a command, from the weakest: top level, its model's table, presets, its own.
+
+    `presets` are the command's own, as a task's sampling: they win over what is meant for all
+    commands, but not over the command's table. `model` is the one that a flag or the environment
+    asks for, else the file's counts. `tables` gives the names that tables may have; it is asked
+    only where the file has some of other commands. Raises MissingInput, or BadConfig naming file,
+    line and key.
+    """
+    path, spared = find(named), Layer(None, presets, {})
+    if path is None:
+        return [spared]
+    everything = read(path)
+    groups = tuple(groups)
+    known = options_of((*COMMON, *groups))  # a command's own options win over others of their name
+    top = {name: value for name, value in everything.items() if not isinstance(value, dict)}
+    _check_tables(path, everything.keys() - top.keys() - {command}, tables)
+    own = options_of(groups)
+    table = _table(path, everything, command)
+    if MODELS in top:
+        hint = f"Write [{MODELS}.NAME]; the model for all commands is: model = ..."
+        where = at_line(path, line_of(text_of(path), (MODELS,)))
+        raise BadConfig(f"{where}: {MODELS}", "it is no table", hint)
+    _check(path, (), top, known)
+    _check(path, (command,), table, own)
+    found = [_layer((), top, own)]
+    if "model" in own:
+        chosen = model or table.get("model") or top.get("model")
+        for section, values in _sections(path, everything, chosen).items():
+            _check(path, (MODELS, section), values, known)
+            found.append(_layer((MODELS, section), values, own))
+    return [*found, spared, _layer((command,), table, own)]
+
+
+def _layer(
+    keys: tuple[str, ...], values: Mapping[str, Any], own: Mapping[str, tuple[Field[Any], Any]]
+) -> Layer:
+    """Those of the values that are options of the command."""
+    mine = {own[name][0].name: value for name, value in values.items() if name in own}
+    return Layer(keys, mine, {own[name][0].name: name for name in values if name in own})
+
+
+def _check_tables(path: Path, others: set[str], tables: Callable[[], Iterable[str]]) -> None:
+    """Raises BadConfig for a table that means nothing."""
+    others -= {MODELS, ALIAS_TABLE}
+    names = {*tables(), MODELS, ALIAS_TABLE} if others else set()
+    for name in sorted(others - names):
+        where = at_line(path, line_of(text_of(path), (name,)))
+        raise BadConfig(f"{where}: table [{name}]", "there is no such command", near(name, names))
+
+
+def _table(path: Path, everything: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """The command's own table; of `models`, what is no model's section."""
+    table = everything.get(command, {})
+    if not isinstance(table, dict):
+        where = at_line(path, line_of(text_of(path), (command,)))
+        raise BadConfig(f"{where}: {command}", "it is a command's name", f"Write [{command}].")
+    if command != MODELS:
+        return table
+    return {name: value for name, value in table.items() if not isinstance(value, dict)}
+
+
+def _sections(path: Path, everything: Mapping[str, Any], model: object) -> dict[str, Any]:
+    """The tables of a model, whichever of its names they bear. Raises BadConfig."""
+    table = everything.get(MODELS, {})
+    if not isinstance(model, str):
+        return {}
+    own = everything.get(ALIAS_TABLE)
+    given = own if isinstance(own, dict) else {}
+    same = {name: ALIASES.get(to, to) for name, to in given.items()} | ALIASES
+    return {
+        name: value
+        for name, value in table.items()
+        if isinstance(value, dict) and same.get(name, name) == same.get(model, model)
+    }
+
+
+def at_line(path: Path, line: int | None) -> str:
+    """The place as an error names it."""
+    return str(path) if line is None else f"{path}:{line}"
+
+
+def text_of(path: Path) -> str:
+    """The file's text. Raises MissingInput, BadConfig."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise MissingInput(f"configuration {path}", why, "Check --config.") from None
+    if len(data) > LIMIT:
+        raise BadConfig(str(path), "more than 1 MiB", "A configuration is a few lines.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        why = f"invalid UTF-8 at byte {error.start}"
+        raise BadConfig(f"{path}:{line}", why, CORRECT) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file's values, not checked. Raises MissingInput, BadConfig naming the line."""
+    text = text_of(path)
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(str(path), f"not TOML: {error}", CORRECT) from None
+    except RecursionError:
+        raise BadConfig(str(path), "nested too deeply", CORRECT) from None
+
+
+def options_of(groups: Iterable[type[Options]]) -> dict[str, tuple[Field[Any], Any]]:
+    """Field and type of every option, by name."""
+    found = {}
+    for group in groups:
+        hints = get_type_hints(group)
+        for item in fields(group):  # type: ignore[arg-type]
+            found[key_of(item.name)] = (item, hints[item.name])
+    return found
+
+
+def _check(
+    path: Path,
+    keys: tuple[str, ...],
+    values: Mapping[str, Any],
+    known: Mapping[str, tuple[Field[Any], Any]],
+) -> None:
+    for name, value in values.items():
+        try:
+            check(keys, name, value, known)
+        except UsageError as error:
+            where = at_line(path, line_of(text_of(path), (*keys, name)))
+            raise BadConfig(f"{where}: {error.what}", error.why, error.hint) from None
+
+
+def check(
+    keys: tuple[str, ...], name: str, value: object, known: Mapping[str, tuple[Field[Any], Any]]
+) -> None:
+    """Raises UsageError where an option cannot have that value in the table at `keys`."""
+    what = check_name(keys, name, known)
+    item, hint = known[name]
+    instead = spec_of(item).instead
+    if name == "config":
+        instead = "A configuration file cannot name another."
+    if name == "model" and keys[:1] == (MODELS,):
+        instead = "The table is that of a model already."
+    if instead:  # a flag could not take it back
+        raise UsageError(what, "it can only be a flag", instead)
+    wrong = _wrong(value, hint) or _outside(item, value)
+    if wrong:
+        raise UsageError(what, wrong, CORRECT)
+
+
+def check_name(keys: tuple[str, ...], name: str, known: Iterable[str]) -> str:
+    """An option of a table, as errors call it. Raises UsageError where there is none."""
+    what = f"[{'.'.join(keys)}] {name}" if keys else name
+    if name not in known:
+        raise UsageError(what, "there is no such option", near(name, known))
+    return what
+
+
+def _wrong(value: object, hint: Any) -> str:
+    """What is wrong with the type of `value`, in words; empty when it fits `hint`."""
+    if get_origin(hint) is tuple:
+        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        return "" if texts else f"{value!r} is not a list of texts"
+    return mismatch(value, hint) if value is not None else ""
+
+
+def _outside(item: Field[Any], value: Any) -> str:
+    """What is wrong with a value of the right type, in words."""
+    spec = spec_of(item)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not spec.allows(value):
+        return f"{value} is out of range: give {spec.range or 'a finite number'}"
+    if spec.parse is not None:
+        try:
+            for text in value:
+                spec.parse(text)
+        except UsageError as error:
+            return error.why
+    return ""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint with the known name that is nearest, or all of them."""
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(name.replace("-", "_"), names, 1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."

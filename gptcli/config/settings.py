@@ -1,0 +1,152 @@
+"""Every value that is set, where it comes from, and what is wrong with any of them.
+
+A run checks only what it uses; here the whole file is looked at. Left out: the options of commands,
+which the command line knows and passes in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin
+
+from gptcli.config.aliases import aliases
+from gptcli.config.keys import Known, Tables, known_at, scalar
+from gptcli.config.lines import lines_of
+from gptcli.config.reading import (
+    ALIAS_TABLE,
+    at_line,
+    check,
+    find,
+    layers,
+    options_of,
+    read,
+    text_of,
+)
+from gptcli.errors import BadConfig, UsageError
+from gptcli.specs import Options, key_of, spec_of
+
+BUILT_IN, TASK = "built-in", "task"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value by its key, and where it comes from: `FILE:LINE`, a variable, `task`, `built-in`."""
+
+    key: str
+    value: object
+    origin: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The shape of `gptcli config show --json`."""
+        return {"key": self.key, "value": self.value, "origin": self.origin}
+
+
+def written(named: str | None) -> list[Setting]:
+    """All that the file says, in its order. Raises MissingInput, BadConfig."""
+    path = find(named)
+    if path is None:
+        return []
+    leaves = dict(_leaves(read(path)))
+    lines = lines_of(text_of(path), list(leaves))
+    return [
+        Setting(_shown(keys), value, at_line(path, lines[keys])) for keys, value in leaves.items()
+    ]
+
+
+def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
+    """The options that variables set, by the options' names."""
+    found = []
+    for name, (item, hint) in options_of(groups).items():
+        variable = f"GPTCLI_{name.upper()}"
+        text = os.environ.get(variable)
+        if text and not spec_of(item).instead:
+            value = text.split("\n") if get_origin(hint) is tuple else scalar(text, hint)
+            found.append(Setting(name, value, variable))
+    return found
+
+
+def holding(
+    named: str | None,
+    command: str,
+    groups: Iterable[type[Options]],
+    tables: Callable[[], Iterable[str]],
+    presets: Mapping[str, Any],
+    model: str | None,
+) -> list[Setting]:
+    """For every option of a command the value that holds, but for flags. Raises as `layers`."""
+    groups = tuple(groups)
+    own = options_of(groups)
+    found = {
+        name: Setting(name, _plain(item.default), BUILT_IN)
+        for name, (item, _) in own.items()
+        if not spec_of(item).instead and name != "config"
+    }
+    path = find(named)
+    for layer in layers(named, command, groups, tables, presets, model):
+        places = {}
+        if path is not None and layer.keys is not None and layer.values:
+            whole = [(*layer.keys, layer.names[field]) for field in layer.values]
+            places = lines_of(text_of(path), whole)
+        for field, value in layer.values.items():
+            key = key_of(field)
+            origin = TASK
+            if path is not None and layer.keys is not None:
+                origin = at_line(path, places[(*layer.keys, layer.names[field])])
+            if key in found:
+                found[key] = Setting(key, _plain(value), origin)
+    return list((found | {item.key: item for item in of_environment(groups)}).values())
+
+
+def faults(path: Path, common: Known, tables: Tables) -> list[BadConfig]:
+    """All that is wrong with a file, each with its line."""
+    try:
+        everything = read(path)
+    except BadConfig as error:
+        return [error]
+    found: list[BadConfig] = []
+    wrong: dict[tuple[str, ...], UsageError] = {}
+    for keys, value in _leaves(everything):
+        if keys[0] == ALIAS_TABLE:
+            continue
+        try:
+            check(keys[:-1], keys[-1], value, known_at(keys, common, tables))
+        except UsageError as error:
+            wrong[keys] = error
+    lines = lines_of(text_of(path), list(wrong))
+    for keys, fault in wrong.items():
+        where = at_line(path, lines[keys])
+        found.append(BadConfig(f"{where}: {fault.what}", fault.why, fault.hint))
+    try:
+        aliases(path, everything)
+    except BadConfig as error:
+        found.append(error)
+    return found
+
+
+def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """(path of keys, value) for all that is no table, and for tables that hold nothing."""
+    for name, value in table.items():
+        keys = (*above, name)
+        if isinstance(value, dict):
+            yield from _leaves(value, keys)
+        else:
+            yield keys, value
+
+
+def _shown(keys: tuple[str, ...]) -> str:
+    """A key as it can be written: what is more than letters, digits and dashes in quotes."""
+    import json
+
+    bare = [key.replace("-", "").replace("_", "") for key in keys]
+    return ".".join(
+        key if plain.isascii() and plain.isalnum() else json.dumps(key, ensure_ascii=False)
+        for key, plain in zip(keys, bare, strict=True)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass's default as the file would hold it."""
+    return list(value) if isinstance(value, tuple) else value
