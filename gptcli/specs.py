@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from gptcli.errors import UsageError
 
+Kind = TypeVar("Kind", bound="Options")
 LARGEST_BIAS = 100  # OpenAI's limit: nothing beyond it would change a choice
 
 
@@ -123,6 +134,32 @@ class Options:
             if number and not spec.allows(value):
                 expected = spec.range or "a finite number"
                 raise UsageError(flag_of(item), f"{value} is out of range", f"Give {expected}.")
+
+
+def changed(options: Options) -> dict[str, Any]:
+    """The values that differ from their defaults, by field, as JSON has them: tuples are lists."""
+    return {
+        item.name: _as_lists(getattr(options, item.name))
+        for item in fields(options)  # type: ignore[arg-type]
+        if getattr(options, item.name) != item.default
+    }
+
+
+def rebuilt(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """The options of which `changed` gave these values. Raises UsageError for all others."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UsageError(name[:60], "there is no such option", "Was a newer gptcli used?")
+    return kind(**{name: _as_tuples(value) for name, value in values.items()})
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def unescape(text: str) -> str:

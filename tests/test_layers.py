@@ -25,6 +25,7 @@ LAYERS = [
     {"engines"},
     {"tasks", "chattemplates", "inspection", "scoring"},
     {"batch", "chat", "model", "bench", "peers"},
+    {"records"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

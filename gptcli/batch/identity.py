@@ -41,7 +41,7 @@ def identify(load: Load, progress: Progress = None) -> Identity:
         return Identity(f"{load.model or ''}@{load.server}", None, OF_SERVERS)
     checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
-    revision = checkpoint.revision or _sampled(checkpoint.folder)
+    revision = checkpoint.revision or sampled(checkpoint.folder)
     if manifest.gpt2 is None:
         return Identity(checkpoint.name, revision, OF_OTHERS)
     config = manifest.gpt2
@@ -60,7 +60,7 @@ def free() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _sampled(folder: Path) -> str:
+def sampled(folder: Path) -> str:
     """A hash of what decides what the model in a folder writes."""
     hashed = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):

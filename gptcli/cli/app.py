@@ -22,7 +22,7 @@ from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteF
 LONGEST_QUOTE = 40  # characters of what was mistyped
 # Commands that need a model, and what makes them do without torch after all.
 OPENING = {
-    *("generate", "chat", "run", "batch", "inspect", "score"),
+    *("generate", "chat", "run", "batch", "inspect", "score", "replay"),
     *("summarize", "translate", "answer", "classify", "extract", "code"),
 }
 NOT_OPENING = ("-h", "--help", "--dry-run", "--server", "--workers", "--runner")

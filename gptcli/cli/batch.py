@@ -30,9 +30,10 @@ from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width
 from gptcli.batch.work import Work
 from gptcli.cli import render, signals, sink, streams
+from gptcli.cli.recording import recording
 from gptcli.engines import Engine
-from gptcli.errors import ExitCode
-from gptcli.options import Load, Output, Sampling, Talk
+from gptcli.errors import ExitCode, UsageError
+from gptcli.options import Load, Output, Record, Sampling, Talk
 from gptcli.tasks import catalog
 from gptcli.tasks.options import chosen, parsed
 from gptcli.tasks.prompts import Wording, worded
@@ -59,6 +60,7 @@ def batch(
     settings: Batch,
     load: Load,
     sampling: Sampling,
+    record: Record,
     talk: Talk,
 ) -> int:
     """Answer many prompts from files, durably.
@@ -68,6 +70,7 @@ def batch(
     """
     note: Note = (lambda text: None) if talk.quiet else streams.note
     names = inputs or ["-"]
+    _check_record(record, settings)
     wording = _wording(settings)
     rows = sources.rows(names, reading, streams.stdin_bytes())
     with render.waiting(f"looking for {load.model or 'the model'}", talk.quiet) as progress:
@@ -80,7 +83,8 @@ def batch(
         wording=wording,
         batch_size=settings.size,
     )
-    opened = _opener(load, sampling.num_beams > 1, talk, note)
+    beams = sampling.num_beams > 1
+    opened = _opener(load, beams, talk, note)
     if settings.dry_run:
         return _rehearse(rows, work, width_of(settings, work.load, identity), opened)
     tally = Tally(total=None if talk.quiet else _total(names, reading))
@@ -92,12 +96,28 @@ def batch(
         if isinstance(journal, Journal) and journal.recovered and not journal.complete:
             note(f"{settings.output}: going on after {journal.recovered} rows")
         watch = stack.enter_context(_progress(talk.quiet))
-        place = _place(work, identity, settings, opened, talk.verbose)
+        taken = recording(record, "batch", load, settings.force, settings.output)
+        note_down = stack.enter_context(taken)
+        place = _place(
+            work,
+            identity,
+            settings,
+            lambda slots: note_down(opened(slots), slots, beams),
+            talk.verbose,
+        )
         run(rows, journal, place, tally, settings.max_failures, watch)
         tally.failed = journal.failed
     note(f"done: {tally.line()}" + ("" if is_stream(settings.output) else f"; {settings.output}"))
     _summarize(settings, tally, work)
     return ExitCode.PARTIAL if tally.failed else ExitCode.OK
+
+
+def _check_record(record: Record, settings: Batch) -> None:
+    """Raises UsageError where the rows are not computed in this process."""
+    if record.record is not None and (settings.workers > 1 or settings.runner == "ray"):
+        why = "other processes compute the rows"
+        hint = "Leave it out: the file beside the output says what it was made from."
+        raise UsageError("--record", why, hint)
 
 
 def _total(names: list[str], reading: Reading) -> int | None:

@@ -19,18 +19,19 @@ from gptcli import engines
 from gptcli.chat import Chat, Conversation, check_sampling
 from gptcli.chattemplates import Transcript, choose
 from gptcli.cli import render, signals, streams
+from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
 from gptcli.cli.sink import Sink, opened
 from gptcli.cli.slash import Commands
 from gptcli.cli.typed import Message, Read, messages, piped
 from gptcli.errors import ExitCode, GptcliError, WriteFailed
-from gptcli.options import Load, Output, Sampling, Talk
+from gptcli.options import Load, Output, Record, Sampling, Talk
 from gptcli.results import Completion
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def chat(*, options: Chat, load: Load, sampling: Sampling, talk: Talk) -> int:
+def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk: Talk) -> int:
     """Talk with a model.
 
     Ctrl-C stops a reply, Ctrl-D leaves, /help lists the commands.
@@ -39,9 +40,9 @@ def chat(*, options: Chat, load: Load, sampling: Sampling, talk: Talk) -> int:
     """
     check_sampling(sampling)
     Transcript(options.user_name, options.bot_name)  # bad names fail before a model is loaded
-    with opened(Output()) as out:
+    with recording(record, "chat", load) as watch, opened(Output()) as out:
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = engines.open_engine(load, progress=progress)
+            engine = watch(engines.open_engine(load, progress=progress), 1, False)
         info = engine.info
         template = choose(
             options.template, info.folder, info.name, options.user_name, options.bot_name

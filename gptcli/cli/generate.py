@@ -14,11 +14,12 @@ import typer
 
 from gptcli import engines
 from gptcli.cli import render, shapes, sink, streams
+from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
 from gptcli.cli.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.files import read_prompt
-from gptcli.options import Input, Load, Output, Sampling, Talk
+from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.results import Chunk, Completion, Event, Request
 
 MOST_SLOTS = 16  # sequences computed at a time
@@ -37,6 +38,7 @@ def generate(
     load: Load,
     sampling: Sampling,
     output: Output,
+    record: Record,
     talk: Talk,
 ) -> None:
     """Continue a prompt.
@@ -48,16 +50,16 @@ def generate(
     note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
     for notice in asked.notices:
         note(notice)
-    with sink.opened(output) as out:
+    slots, beams = min(sampling.num_return_sequences, MOST_SLOTS), sampling.num_beams > 1
+    with (
+        recording(record, "generate", load, output.force, output.output) as watch,
+        sink.opened(output) as out,
+    ):
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = engines.open_engine(
-                load,
-                batch_size=min(sampling.num_return_sequences, MOST_SLOTS),
-                beams=sampling.num_beams > 1,
-                progress=progress,
-            )
+            engine = engines.open_engine(load, slots, beams, progress)
         for notice in engine.info.notices:
             note(notice)
+        engine = watch(engine, slots, beams)
         request = Request(
             id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
         )

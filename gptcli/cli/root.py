@@ -70,6 +70,7 @@ COMMANDS = (
     Entry("run", "gptcli.cli.task", "Run a task by its name."),
     Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
     Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
+    Entry("replay", "gptcli.cli.replay", "Run a record again."),
     Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
     Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
     Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),

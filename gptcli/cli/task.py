@@ -17,12 +17,13 @@ import typer
 from gptcli import engines
 from gptcli.cli import render, sink, streams
 from gptcli.cli.answers import Style, details, write
+from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
 from gptcli.cli.root import TASKS, Entry, Group, Listed
 from gptcli.errors import ExitCode, GptcliError, UsageError
 from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines
-from gptcli.options import Input, Load, Many, Output, Sampling, Talk
+from gptcli.options import Input, Load, Many, Output, Record, Sampling, Talk
 from gptcli.specs import Options
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Piece, Question
@@ -58,9 +59,10 @@ def made(task: Task) -> Callable[..., Any]:
         load: Load,
         sampling: Sampling,
         output: Output,
+        record: Record,
         talk: Talk,
     ) -> int:
-        return ask(task, own, text, input, many, load, sampling, output, talk)
+        return ask(task, own, text, input, many, load, sampling, output, record, talk)
 
     asked.__annotations__["own"] = options_class(task)
     asked.__name__ = task.name
@@ -107,6 +109,7 @@ def ask(
     load: Load,
     sampling: Sampling,
     output: Output,
+    record: Record,
     talk: Talk,
 ) -> int:
     """Answer the inputs of a command line; returns the exit code."""
@@ -124,13 +127,16 @@ def ask(
         assert first
         style = replace(style, echo=first.text + ("" if task.answer.kind == "code" else "\n"))
         questions = iter([first])
-    with sink.opened(output) as out:
+    slots, beams = many.batch_size, sampling.num_beams > 1
+    with (
+        recording(record, task.name, load, output.force, output.output) as watch,
+        sink.opened(output) as out,
+    ):
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = engines.open_engine(
-                load, many.batch_size, beams=sampling.num_beams > 1, progress=progress
-            )
+            engine = engines.open_engine(load, slots, beams, progress)
         for notice in engine.info.notices:
             note(notice)
+        engine = watch(engine, slots, beams)
         report = Report()
         settings = sampling, input.on_overflow, many.batch_size
         solved = report.watched(solve(engine, wording, questions, *settings, say))

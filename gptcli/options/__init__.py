@@ -6,7 +6,7 @@ The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the
 
 from gptcli.options.loading import Device, Dtype, Load
 from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
-from gptcli.options.terminal import Format, Input, Many, Output, Overflow, Talk
+from gptcli.options.terminal import Format, Input, Many, Output, Overflow, Record, Talk
 
 __all__ = [
     "COLDEST",
@@ -20,6 +20,7 @@ __all__ = [
     "Many",
     "Output",
     "Overflow",
+    "Record",
     "Sampling",
     "Talk",
 ]

@@ -78,6 +78,25 @@ class Output(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Record(Options):
+    """What of a run is kept, for it to be run again."""
+
+    panel = "Output"
+
+    record: str | None = option(
+        None,
+        "--record",
+        "Write down what was asked and answered, for gptcli replay.",
+        metavar="FILE",
+    )
+    record_prompt: Literal["text", "hash"] = option(
+        "text",
+        "--record-prompt",
+        "What the record holds of prompts and answers: their text, or its SHA-256 alone.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Talk(Options):
     """How much is said on stderr."""
 

@@ -1,0 +1,118 @@
+"""`gptcli replay`: a recorded run once more, and whether it says the same."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from typing import Annotated
+
+import typer
+
+from gptcli import engines
+from gptcli.cli import render, sink, streams
+from gptcli.cli.listing import AsJson
+from gptcli.config import target
+from gptcli.errors import BadModel, ExitCode, UsageError
+from gptcli.files import read_prompt
+from gptcli.options import Input, Load, Output, Talk
+from gptcli.records.record import Entry, Run, read
+from gptcli.records.recorder import run_of
+from gptcli.records.replaying import Verdict, differences
+from gptcli.records.replaying import replay as replayed
+
+SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
+
+
+def replay(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="A record.", show_default=False)],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The prompt, where the record keeps its hash; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option("-m", "--model", help="Where the model is now.", rich_help_panel="Model"),
+    ] = None,
+    allow_changed_model: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changed-model",
+            help="Compare with what another model writes.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Never use the network.", rich_help_panel="Model"),
+    ] = False,
+    input: Input,
+    json: AsJson = False,
+    talk: Talk,
+) -> int:
+    """Run a record again.
+
+    Each answer has a line: identical, or where it differs. The exit code is 3 where one differs.
+    """
+    note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
+    run, entries = read(record)
+    first = next(entries, None)
+    given = _given(first, prompt, input)
+    entries = chain([first] if first else [], entries)
+    load = _load(run, model, offline, talk)
+    with sink.opened(Output()) as out:
+        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+            engine = engines.open_engine(load, run.slots, run.beams, progress)
+        now = run_of(engine, run.command, load, run.slots, run.beams)
+        other, changes = differences(run, now)
+        if other and not allow_changed_model and load.server is None:
+            raise BadModel(f"record {record}", other[0], SEE)
+        for change in [*other, *changes]:
+            note(change)
+        if load.server is not None:
+            note("a server promises nothing about what it writes twice")
+        counts = [0, 0]
+        for verdict in replayed(engine, entries, given):
+            counts[verdict.identical] += 1
+            out.write(_line(verdict, json))
+    if talk.verbose:
+        note(f"{counts[True]} of {sum(counts)} answers are identical")
+    return ExitCode.PARTIAL if counts[False] else ExitCode.OK
+
+
+def _given(first: Entry | None, prompt: str | None, input: Input) -> str | None:
+    """The prompt that is given, where the record has only its hash. Raises as `read_prompt`."""
+    if first is None or first.prompt is None:
+        return read_prompt(prompt, input, streams.stdin_bytes()).text if first else None
+    if prompt is not None or input.file is not None:
+        raise UsageError("prompt", "the record holds its own", "Leave it out.")
+    return None
+
+
+def _load(run: Run, model: str | None, offline: bool, talk: Talk) -> Load:
+    """How the model is opened: as it was, wherever it is now."""
+    load = replace(run.options, offline=run.options.offline or offline)
+    if model is not None:
+        return replace(load, model=target(model, talk.config), revision=None)
+    if load.model is None and load.server is None:  # gpt2 or the bundled one, whichever it was
+        load = replace(load, model=run.model)
+    if run.revision is not None and len(run.revision) == 40 and load.server is None:
+        load = replace(load, revision=run.revision)  # the very commit
+    return load
+
+
+def _line(verdict: Verdict, json: bool) -> str:
+    if json:
+        return jsonlib.dumps(verdict.to_dict(), ensure_ascii=False) + "\n"
+    name = f"{verdict.id}.{verdict.index}" if verdict.index else verdict.id
+    if verdict.identical:
+        return f"{name}  identical  {verdict.tokens} token{'s' * (verdict.tokens != 1)}\n"
+    if verdict.at is None:
+        return f"{name}  differs\n"
+    was, now = (jsonlib.dumps(text, ensure_ascii=False) for text in (verdict.was, verdict.now))
+    return f"{name}  differs at character {verdict.at}: {was} is now {now}\n"
