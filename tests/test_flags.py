@@ -14,7 +14,7 @@ from fake_engine import FakeEngine
 
 from gptcli.cli import generate as command
 from gptcli.cli.app import main
-from gptcli.options import Input, Load, Output, Sampling, Talk
+from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.specs import flag_of, spec_of
 
 GROUPS = (Input, Load, Sampling, Output, Talk)
@@ -279,6 +279,12 @@ def test_command_is_a_plain_function(
     monkeypatch.setattr("gptcli.engines.open_engine", lambda *_, **__: FakeEngine())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     command.generate(
-        "Once", input=Input(), load=Load(), sampling=Sampling(), output=Output(), talk=Talk()
+        "Once",
+        input=Input(),
+        load=Load(),
+        sampling=Sampling(),
+        output=Output(),
+        record=Record(),
+        talk=Talk(),
     )
     assert capfd.readouterr().out == "Once there was\n"
