@@ -46,13 +46,14 @@ class Entry:
     module: str
     summary: str
     panel: str | None = None
+    attribute: str | None = None  # its name in the module, where that differs
 
     def target(self) -> Any:
         """Import the function or the Typer app."""
         module = import_module(self.module)
         if self.panel == TASKS:
             return module.command(self.name)
-        return getattr(module, self.name.replace("-", "_"))
+        return getattr(module, self.attribute or self.name.replace("-", "_"))
 
 
 TASKS = "Tasks"  # the panel of commands that are made from a task's file
@@ -72,6 +73,7 @@ COMMANDS = (
     Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
     Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
     Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
+    Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
