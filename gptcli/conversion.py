@@ -122,9 +122,12 @@ def convert(folder: Path, staging: Path) -> Converted:
     if shutil.disk_usage(staging).free < size + MARGIN:
         raise WriteFailed(str(staging.parent), "no space left on device", "Make room.")
     answer = _run(staging / SINGLE, tied, files)
-    for name in BESIDE:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, staging / name)
+    try:
+        for name in BESIDE:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, staging / name)
+    except OSError as error:
+        raise failed(Path(error.filename2 or error.filename or staging), error) from None
     inspect(staging)
     dropped = answer.get("dropped")
     return Converted(

@@ -71,11 +71,11 @@ def did_you_mean(name: str) -> str:
 def nearest(name: str) -> str | None:
     """The known name that is likeliest meant by a wrong one: alias, GPT-2 family, cached model.
 
-    None if none is near, and for a model of the cache, which may be there in part.
+    None if none is near, and for an alias and a model of the cache: the name is not what is wrong.
     """
     cached = [repo_id for repo_id in hubcache.model_ids() if HUB_ID.fullmatch(repo_id)]
     wrong, whole = name.rpartition("/")[2].lower()[:LONGEST], name.lower()[:LONGEST]
-    if name in cached:
+    if name in cached or name in ALIASES:
         return None
     known = {alias.lower(): alias for alias in (*ALIASES, BUNDLED)}
     sized = _SIZED.fullmatch(wrong)

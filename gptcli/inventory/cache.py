@@ -116,7 +116,7 @@ def snapshot_files(folder: Path, deep: bool = True) -> tuple[File, ...]:
 def _files(folder: Path, deep: bool = True) -> Iterator[File]:
     for root, folders, names in os.walk(folder):
         # A link to a folder is listed among the folders, and is not walked into.
-        links = [name for name in folders if Path(root, name).is_symlink()]
+        links = [name for name in folders if Path(root, name).is_symlink()] if deep else []
         folders[:] = sorted(set(folders) - set(links)) if deep else []
         for name in sorted([*names, *links]):
             if name not in IGNORED:

@@ -124,7 +124,7 @@ def _inspected(folder: Path) -> tuple[Manifest | None, str]:
     try:
         return inspect(folder), ""
     except GptcliError as error:
-        return None, error.message
+        return None, str(error)
 
 
 def _numbers(folder: Path) -> tuple[int | None, tuple[str, ...]]:
