@@ -9,6 +9,7 @@ needs counts; anything less is downloaded. Whether the files are sound is for `g
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.headers import INDEX, SINGLE, read_index
+from gptcli.hubcache import cache_folder, storage
 from gptcli.names import (
     ALIASES,
     BUNDLED,
@@ -25,12 +27,16 @@ from gptcli.names import (
     check_hub_id,
     check_revision,
     did_you_mean,
+    nearest,
 )
 from gptcli.options import Load
 from gptcli.vocabulary import SUFFICIENT
 
+__all__ = ["Checkpoint", "cache_folder", "find_cached", "missing", "on_disk", "resolve"]
+
 BUNDLE = Path(__file__).parent / "bundled" / BUNDLED
 MAIN = "main"
+ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")  # the beginning of a commit
 Progress = Callable[[], None] | None  # see gptcli.hub.download
 TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a set switch
 
@@ -57,16 +63,36 @@ def resolve(load: Load, progress: Progress = None) -> Checkpoint:
     """
     if load.model is None:
         return _default(load, progress)
-    if load.model == BUNDLED:
+    return _named(load, load.model, lambda repo_id: _on_hub(load, repo_id, progress))
+
+
+def on_disk(name: str, revision: str | None = None) -> Checkpoint:
+    """The folder of a model by any name that `resolve` takes, as it is here, complete or not.
+
+    Never asks the Hub. A revision may also be the beginning of a commit, as lists show it. Raises
+    as `resolve`; Unavailable for a model without a folder, and for an unknown revision.
+    """
+    load = Load(model=name, revision=revision)
+    return _named(load, name, lambda repo_id: in_cache(repo_id, revision, name), "NAME")
+
+
+def _named(
+    load: Load, model: str, fetch: Callable[[str], Checkpoint], what: str = "--model"
+) -> Checkpoint:
+    """What a name means: the bundled model, a folder, or what `fetch` gives for a Hub id.
+
+    `what`: where the name came from, for an error.
+    """
+    if model == BUNDLED:
         _refuse_revision(load)
         return _bundled()
-    repo_id = ALIASES.get(load.model)
-    if repo_id is None and looks_like_path(load.model):
+    repo_id = ALIASES.get(model)
+    if repo_id is None and looks_like_path(model):
         return _at_path(load)
-    found = _on_hub(load, repo_id or check_hub_id(load.model), progress)
-    if repo_id is not None and Path(load.model).is_dir():
-        notice = f"the folder {load.model} is not used: {load.model} names the Hub's model."
-        return _with_notice(found, f"{notice} Say -m ./{load.model} for the folder")
+    found = fetch(repo_id or check_hub_id(model, what))
+    if repo_id is not None and Path(model).is_dir():
+        notice = f"the folder {model} is not used: {model} names the Hub's model."
+        return _with_notice(found, f"{notice} Say -m ./{model} for the folder")
     return found
 
 
@@ -83,29 +109,29 @@ def looks_like_path(name: str) -> bool:
 
 def find_cached(repo_id: str, revision: str = MAIN) -> Checkpoint | None:
     """A complete snapshot in the Hugging Face cache; also under the id that the model once had."""
-    for known_as in filter(None, (repo_id, OLD_IDS.get(repo_id))):
-        storage = cache_folder() / f"models--{known_as.replace('/', '--')}"
-        commit = _commit(storage, revision)
-        if commit is not None and is_complete(storage / "snapshots" / commit):
-            folder = storage / "snapshots" / commit
-            return Checkpoint(name=repo_id, folder=folder, revision=commit, source="cache")
+    for known_as in known_ids(repo_id):
+        commit = _commit(storage(known_as), revision)
+        if commit is not None and is_complete(storage(known_as) / "snapshots" / commit):
+            return _cached(repo_id, known_as, commit)
     return None
+
+
+def known_ids(repo_id: str) -> tuple[str, ...]:
+    """The ids under which the cache may hold a model: its own, and the one it once had."""
+    return tuple(filter(None, (repo_id, OLD_IDS.get(repo_id))))
 
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a configuration, a tokenizer, and all of its weights' files."""
-    if not (folder / "config.json").exists() or not any(
-        all((folder / name).exists() for name in names) for names in SUFFICIENT
-    ):
-        return False
-    return all((folder / name).exists() for name in _weights(folder))
+    return not missing(folder)
 
 
-def cache_folder() -> Path:
-    """Where the Hugging Face cache is (HF_HUB_CACHE, HF_HOME)."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
+def missing(folder: Path) -> tuple[str, ...]:
+    """The files that a folder would need to be a model's: links that lead nowhere are missing."""
+    tokenizers = [{name for name in names if not (folder / name).exists()} for names in SUFFICIENT]
+    fewest = min(tokenizers, key=len)  # of two that lack as much, tokenizer.json
+    needed = ("config.json", *sorted(fewest), *sorted(_weights(folder)))
+    return tuple(name for name in needed if not (folder / name).exists())
 
 
 def is_offline(load: Load) -> bool:
@@ -138,9 +164,9 @@ def _at_path(load: Load) -> Checkpoint:
         folder = Path(name).expanduser()
         fault = "" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
     except (OSError, RuntimeError):  # too long; the home of a user that does not exist
-        raise MissingInput(name, "no such folder", "Check the path given to -m") from None
+        raise MissingInput(name, "no such folder", "Check the path") from None
     if fault:
-        raise MissingInput(name, fault, did_you_mean(name) or "Check the path given to -m")
+        raise MissingInput(name, fault, did_you_mean(name) or "Check the path")
     return Checkpoint(name=name, folder=folder, revision=None, source="path")
 
 
@@ -159,11 +185,47 @@ def _on_hub(load: Load, repo_id: str, progress: Progress) -> Checkpoint:
         at = f" --revision {load.revision}" if load.revision else ""
         once = f'Run once while online: gptcli generate -m {shown}{at} "Hello"'
         near = "" if load.model is None or shown in ALIASES else did_you_mean(shown)
-        raise Unavailable(repo_id, "not in the cache, and offline", near or once)
+        hint = f"{near} Or run{once[3:]}" if near and "/" in shown else near or once
+        raise Unavailable(repo_id, "not in the cache, and offline", hint)
     from gptcli.hub import download
 
     folder, commit = download(repo_id, revision, progress)
     return Checkpoint(name=repo_id, folder=folder, revision=commit, source="hub")
+
+
+def in_cache(repo_id: str, revision: str | None, name: str) -> Checkpoint:
+    """A Hub model's snapshot as it is here; of its two ids, the one with a complete snapshot first.
+
+    `name`: what it was called by, for hints. Raises UsageError (revision), Unavailable.
+    """
+    wanted = check_revision(revision) if revision is not None else MAIN
+    complete = find_cached(repo_id, wanted)
+    if complete is not None:
+        return complete
+    there = [known_as for known_as in known_ids(repo_id) if storage(known_as).is_dir()]
+    for known_as in there:
+        commit = _commit(storage(known_as), wanted) or _abbreviated(storage(known_as), wanted)
+        if commit is not None and (storage(known_as) / "snapshots" / commit).is_dir():
+            return _cached(repo_id, known_as, commit)
+    if there:
+        why = "no such revision in the cache" if revision else "its main branch is not in the cache"
+        raise Unavailable(f"{repo_id} {revision or ''}".rstrip(), why, "See: gptcli models list")
+    near = nearest(name)
+    hint = f"Did you mean {near}?" if near else f"Fetch it: gptcli models pull {name}"
+    raise Unavailable(repo_id, "not in the cache", hint)
+
+
+def _cached(repo_id: str, known_as: str, commit: str) -> Checkpoint:
+    folder = storage(known_as) / "snapshots" / commit
+    return Checkpoint(name=repo_id, folder=folder, revision=commit, source="cache")
+
+
+def _abbreviated(storage: Path, beginning: str) -> str | None:
+    """The one commit of the cache that begins so."""
+    if not ABBREVIATED.fullmatch(beginning):
+        return None
+    found = [folder.name for folder in (storage / "snapshots").glob(f"{beginning}*")]
+    return found[0] if len(found) == 1 and COMMIT.fullmatch(found[0]) else None
 
 
 def _with_notice(found: Checkpoint, notice: str) -> Checkpoint:

@@ -10,6 +10,7 @@ No tensor data is read here.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,9 +25,10 @@ LARGEST_INDEX = 2**24  # bytes
 MOST_DIMENSIONS = 8
 SHARD_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-CONVERT = (
-    "Convert it in Python, if you trust it: transformers' AutoModelForCausalLM"
-    '.from_pretrained(FOLDER).save_pretrained("safe", safe_serialization=True);'
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # what can be converted
+OTHER_MODEL = "Choose another model with -m"
+CONVERT = (  # of a model on the Hub
+    "If you trust it: hf download it with --local-dir FOLDER, then gptcli models convert FOLDER;"
     " or choose another model with -m"
 )
 
@@ -89,9 +91,11 @@ def read_index(file: Path) -> dict[str, str]:
         if not isinstance(shard, str):
             raise corrupt(file, "a shard name is not a text")
         if "/" in shard or "\\" in shard:
-            raise unsafe(file, f'shard "{shard}" is outside the model directory', CONVERT)
+            raise unsafe(
+                file, f'shard "{shard}" is outside the model directory', _way_out(file.parent)
+            )
         if not SHARD_NAME.fullmatch(shard):
-            raise unsafe(file, f'shard "{shard}" is not .safetensors', CONVERT)
+            raise unsafe(file, f'shard "{shard}" is not .safetensors', _way_out(file.parent))
     return places
 
 
@@ -167,5 +171,13 @@ def _no_safetensors(folder: Path) -> BadModel:
     pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickles:
         rule = "its weights are a pickle, which can run code, not model.safetensors"
-        return unsafe(folder / pickles[0], rule, CONVERT)
-    return BadModel("no weights", f"{folder} holds no {SINGLE}", "Choose another model with -m")
+        return unsafe(folder / pickles[0], rule, _way_out(folder))
+    return BadModel("no weights", f"{folder} holds no {SINGLE}", OTHER_MODEL)
+
+
+def _way_out(folder: Path) -> str:
+    """What to do about a folder whose weights are not safetensors."""
+    if not any((folder / name).exists() for name in PICKLED):
+        return OTHER_MODEL
+    command = f"gptcli models convert {shlex.quote(str(folder))}"
+    return f"If you trust it: {command}; or choose another model with -m"

@@ -35,6 +35,8 @@ ALIASES = {
     "n_head": "num_attention_heads",
     "n_layer": "num_hidden_layers",
 }
+# Where architectures say how many tokens they can read.
+CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
 SWITCHES = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tie_word_embeddings")
 # Each can name code or files to fetch; none is needed to compute a GPT-2.
 IGNORED = re.compile(r"_?attn_implementation.*|transformers_weights")
@@ -67,6 +69,12 @@ def refuse_code(config: Object, file: Path) -> tuple[str, ...]:
         )
     named = (key for key, value in config.items() if isinstance(value, str))
     return tuple(f"{file.name}: {key} is ignored" for key in named if IGNORED.fullmatch(key))
+
+
+def context_of(config: Object) -> int | None:
+    """How many tokens a model can read, None where its configuration does not say."""
+    values = (config.get(key) for key in CONTEXT_KEYS)
+    return next((value for value in values if type(value) is int and value > 0), None)
 
 
 def check_sizes(config: Object, file: Path) -> None:

@@ -260,6 +260,7 @@ def test_an_alias_stands_for_its_model(file: Path, main_in: Cli, tales: Path) ->
     ok(main_in("config", "set", "models.mine.max_new_tokens", "1"))
     shown = json.loads(ok(main_in("generate", "Once", "--json")))
     assert (shown["model"], shown["usage"]["completion_tokens"]) == (str(tales), 1)
+    assert ok(main_in("models", "path", "mine")) == f"{tales}\n"
     ok(main_in("models", "alias", "rm", "mine"))
     assert main_in("models", "alias", "rm", "mine")[0] == 2
 

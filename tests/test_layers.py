@@ -13,7 +13,7 @@ LONGEST = 300
 
 # From the ground up: a module imports only from its own layer and those before it.
 LAYERS = [
-    {"errors", "sanitizer", "stages"},
+    {"errors", "sanitizer", "stages", "hubcache"},
     {"libtorch"},
     {"specs", "architecture", "names"},
     {"options"},
@@ -24,8 +24,8 @@ LAYERS = [
     {"checkpoints"},
     {"engines"},
     {"tasks", "chattemplates", "inspection", "scoring"},
-    {"batch", "chat", "model", "bench", "peers"},
-    {"records"},
+    {"batch", "chat", "model", "bench", "peers", "conversion"},
+    {"inventory", "checksums", "records"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

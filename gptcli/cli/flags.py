@@ -26,9 +26,10 @@ Parse = Callable[[str], Any]
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that Typer can read: one parameter per field of each group of options.
 
-    Other parameters stay as they are. The result carries the groups as its attribute `groups`, the
-    options that name a model as `models`, and what `command` has of `presets` (see
-    `gptcli.cli.root.Presets`) and `table` (the configuration's table for it).
+    Other parameters stay as they are. The result carries the groups as its attribute `groups`, as
+    `models` the options that name a model with the arguments that `command.naming` says do, and
+    what `command` has of `presets` (see `gptcli.cli.root.Presets`) and `table` (the configuration's
+    table for it).
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
@@ -44,7 +45,8 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     flat.__signature__ = inspect.Signature(list(_parameters(command, hints)))  # type: ignore[attr-defined]
     flat.groups = tuple(groups.values())  # type: ignore[attr-defined]
-    flat.models = _naming("model", groups.values())  # type: ignore[attr-defined]
+    naming = (*_naming("model", groups.values()), *getattr(command, "naming", ()))
+    flat.models = naming  # type: ignore[attr-defined]
     for name in ("presets", "table"):
         if hasattr(command, name):
             setattr(flat, name, getattr(command, name))

@@ -46,13 +46,14 @@ class Entry:
     module: str
     summary: str
     panel: str | None = None
+    attribute: str | None = None  # its name in the module, where that differs
 
     def target(self) -> Any:
         """Import the function or the Typer app."""
         module = import_module(self.module)
         if self.panel == TASKS:
             return module.command(self.name)
-        return getattr(module, self.name.replace("-", "_"))
+        return getattr(module, self.attribute or self.name.replace("-", "_"))
 
 
 TASKS = "Tasks"  # the panel of commands that are made from a task's file

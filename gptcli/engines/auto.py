@@ -26,11 +26,11 @@ from gptcli.engines.sequences import Job, Sequence, accept
 from gptcli.engines.steps import IDLE, advance, not_finite
 from gptcli.engines.surveys import Survey
 from gptcli.errors import BadModel
+from gptcli.modelconfig import context_of
 from gptcli.preflight import Manifest
 from gptcli.results import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer, check_vocabulary
 
-CONTEXT_KEYS = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"
 UNKNOWN_CONTEXT = 2048
 
 
@@ -286,8 +286,7 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 
 def _context(name: str, manifest: Manifest) -> tuple[int, tuple[str, ...]]:
     """The longest sequence of a model, with a notice where its configuration does not say."""
-    for key in CONTEXT_KEYS:
-        value = manifest.config.get(key)
-        if isinstance(value, int) and value > 0:
-            return value, ()
+    context = context_of(manifest.config)
+    if context is not None:
+        return context, ()
     return UNKNOWN_CONTEXT, (f"{name} names no context length: {UNKNOWN_CONTEXT} tokens assumed",)

@@ -1,0 +1,67 @@
+"""`gptcli models rm`: take a model out of the Hugging Face cache, having asked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gptcli.cli import streams
+from gptcli.cli.listing import agreed, write, write_json
+from gptcli.inventory.removal import Plan, plans, remove
+from gptcli.inventory.settings import Removal, Shape, Which
+from gptcli.options import Talk
+from gptcli.reduced import shown
+from gptcli.sanitizer import one_line
+
+COMMAND = "gptcli models rm"
+
+
+def rm(
+    name: Annotated[
+        str,
+        typer.Argument(help="A model of the cache: Hub id or alias.", show_default=False),
+    ],
+    *,
+    which: Which,
+    removal: Removal,
+    shape: Shape,
+    talk: Talk,
+) -> None:
+    """Remove a model from the cache, or one revision of it; it can be fetched again.
+
+    --dry-run prints what would go: with --json as a list of models, their bytes and paths.
+    """
+    found = plans(name, which.revision)
+    if removal.dry_run:
+        _show(found, shape.json)
+        return
+    size = shown(sum(plan.size for plan in found))
+    what = " and ".join(_named(plan) for plan in found)
+    if not removal.yes and not agreed(f"Remove {what}, {size}?", COMMAND):
+        return
+    for plan in found:
+        remove(plan)
+    if shape.json:
+        _show(found, True)
+    if not talk.quiet:
+        streams.note(f"removed {what}, {size}")
+        for entry in (entry for plan in found for entry in plan.packed):
+            streams.note(
+                f"{shown(entry.size)} of int8 weights made from it are still kept: to remove them,"
+                f" gptcli cache clear {entry.model}"
+            )
+
+
+rm.naming = ("name",)  # type: ignore[attr-defined]
+
+
+def _show(found: list[Plan], json: bool) -> None:
+    if json:
+        write_json([plan.to_dict() for plan in found])
+    else:
+        write("".join(one_line(str(path)) + "\n" for plan in found for path in plan.paths))
+
+
+def _named(plan: Plan) -> str:
+    return f"{plan.model} at {plan.revision[:7]}" if plan.revision else plan.model
