@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gptcli.errors import BadModel, CannotCreate, GptcliError, Unavailable, WriteFailed
 from gptcli.headers import CONVERT, INDEX, SINGLE
-from gptcli.names import COMMIT, did_you_mean
+from gptcli.names import COMMIT, GPT2, did_you_mean
 from gptcli.vocabulary import SUFFICIENT
 
 if TYPE_CHECKING:
@@ -57,26 +57,13 @@ def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -
     failed), BadModel (no safetensors, tokenizer or config.json: nothing is downloaded),
     CannotCreate and WriteFailed (the cache cannot be written, disk full).
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     endpoint, cache = constants.ENDPOINT, Path(constants.HF_HUB_CACHE)
     storage = cache / f"models--{repo_id.replace('/', '--')}"
     with _silence(progress is not None):
-        try:
-            info = _in_thread(
-                lambda: HfApi(endpoint=endpoint).model_info(
-                    repo_id, revision=revision, timeout=REACH_SECONDS
-                ),
-                REACH_SECONDS,
-            )
-        except Exception as error:
-            raise _explain(
-                error, repo_id, revision, f"cannot reach the Hub at {endpoint}"
-            ) from error
-        commit = info.sha or ""
-        if not COMMIT.fullmatch(commit):
-            raise Unavailable(repo_id, f"{endpoint} does not answer as a Hub", "Check HF_ENDPOINT")
-        files = choose_files({item.rfilename for item in info.siblings or ()}, repo_id)
+        commit, names = _ask(repo_id, revision)
+        files = choose_files(names, repo_id)
         if progress:
             progress()
         try:
@@ -94,6 +81,32 @@ def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -
             raise _explain(error, repo_id, revision, "the download failed") from error
     _name_commit(storage / "refs" / revision, commit)
     return Path(folder), commit
+
+
+def reach() -> str:
+    """Ask the Hub about gpt2; its newest commit. Raises Unavailable, within 3 s."""
+    with _silence(progress=False):
+        return _ask(GPT2, "main")[0]
+
+
+def _ask(repo_id: str, revision: str) -> tuple[str, set[str]]:
+    """A model's commit and the names of its files. Raises Unavailable."""
+    from huggingface_hub import HfApi, constants
+
+    endpoint = constants.ENDPOINT
+    try:
+        info = _in_thread(
+            lambda: HfApi(endpoint=endpoint).model_info(
+                repo_id, revision=revision, timeout=REACH_SECONDS
+            ),
+            REACH_SECONDS,
+        )
+    except Exception as error:
+        raise _explain(error, repo_id, revision, f"cannot reach the Hub at {endpoint}") from error
+    commit = info.sha or ""
+    if not COMMIT.fullmatch(commit):
+        raise Unavailable(repo_id, f"{endpoint} does not answer as a Hub", "Check HF_ENDPOINT")
+    return commit, {item.rfilename for item in info.siblings or ()}
 
 
 def choose_files(names: set[str], repo_id: str) -> list[str]:

@@ -26,6 +26,7 @@ LAYERS = [
     {"tasks", "chattemplates", "inspection", "scoring"},
     {"batch", "chat", "model", "bench", "peers", "conversion"},
     {"inventory", "checksums", "records"},
+    {"doctor"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -76,6 +76,11 @@ COMMANDS = (
     Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
     Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
     Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
+    Entry(
+        "doctor",
+        "gptcli.cli.doctor",
+        "Look for what is wrong, and say what mends it.",
+    ),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
@@ -190,7 +195,7 @@ class Listed(TyperCommand):
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        register(single, self.entry.name, target)
+        register(single, self.entry.name, target, getattr(target, "command", Command))
         return typer.main.get_command(single)
 
 

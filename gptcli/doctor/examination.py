@@ -1,0 +1,65 @@
+"""All areas, one after the other, with the network asked meanwhile.
+
+A part that fails is a finding: a doctor who faints helps nobody. The network is the only one that
+can hang, and is bounded where it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Thread
+
+from gptcli.config.keys import Known, Tables
+from gptcli.doctor.configuration import configuration
+from gptcli.doctor.findings import Area, Finding, Findings
+from gptcli.doctor.hardware import hardware, torch_and_devices
+from gptcli.doctor.network import network
+from gptcli.doctor.speed import speed
+from gptcli.doctor.storage import storage
+from gptcli.doctor.terminal import terminal
+from gptcli.doctor.versions import versions
+
+LONGEST = 10.0  # seconds that the network is waited for at the end
+
+
+def examine(
+    named: str | None, common: Known, tables: Tables, *, quick: bool = False, offline: bool = False
+) -> Iterator[Finding]:
+    """Every finding; `quick` leaves out what is measured. `named` is the file of --config."""
+    asked: list[Finding] = []
+    asking = Thread(
+        target=lambda: asked.extend(_guarded("hub", lambda: network(offline))), daemon=True
+    )
+    asking.start()
+    yield from _guarded("versions", versions)
+    yield from _guarded("machine", hardware)
+    torch = list(_guarded("machine", torch_and_devices))
+    yield from torch
+    if not quick and not any(finding.level == "problem" for finding in torch):
+        yield from _guarded("speed", speed)
+    yield from _guarded("models", storage)
+    asking.join(LONGEST)
+    late = Finding(
+        area="hub",
+        what="network",
+        value=f"no answer within {LONGEST:g} s",
+        level="problem",
+        fix="Check the network; to work without it: --offline.",
+    )
+    yield from asked or [late]
+    yield from _guarded("settings", lambda: configuration(named, common, tables))
+    yield from _guarded("terminal", terminal)
+
+
+def _guarded(area: Area, look: Callable[[], Findings]) -> Findings:
+    try:
+        yield from look()
+    except Exception as error:  # whatever it is, the others are still to be looked at
+        why = (str(error).splitlines() or [""])[0][:200]
+        yield Finding(
+            area=area,
+            what="this check",
+            value=f"it failed: {type(error).__name__}: {why}",
+            level="problem",
+            fix="If nothing else explains it, report it with the output of gptcli doctor.",
+        )

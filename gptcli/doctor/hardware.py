@@ -1,0 +1,113 @@
+"""Processor, memory and accelerators, and what torch makes of them.
+
+Left out: how fast it is, see `gptcli.doctor.speed`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from gptcli.batch.identity import free
+from gptcli.doctor.findings import Finding, Findings, Level
+from gptcli.reduced import shown
+
+SIZES = {"gpt2": 124, "gpt2-medium": 355, "gpt2-large": 774, "gpt2-xl": 1558}  # million parameters
+BESIDE = 0.4e9  # bytes that a process needs beside the weights, see the benchmark
+BUSY = 0.5  # of a core, taken by others
+
+
+def hardware() -> Findings:
+    """What there is, without torch."""
+    usable, all_ = usable_cores(), os.cpu_count() or 1
+    name = _processor()
+    yield Finding(
+        area="machine", what="processor", value=f"{name}, {usable} of {all_} cores usable"
+    )
+    yield from _load(usable)
+    yield from _threads(usable)
+    there = free()
+    fits = [model for model, size in SIZES.items() if 2e6 * size + BESIDE < there]
+    value = f"{shown(there)} free: enough for {fits[-1] if fits else 'small models only'}"
+    if fits:
+        yield Finding(area="machine", what="memory", value=value)
+    else:
+        fix = "Close other programs, or use distilgpt2 or tiny-tales."
+        yield Finding(area="machine", what="memory", value=value, level="note", fix=fix)
+
+
+def torch_and_devices() -> Findings:
+    """What torch can use here; imports it."""
+    try:
+        from gptcli.engines.facts import facts
+    except (ImportError, OSError) as error:  # a library of its own that does not load is an OSError
+        why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        fix = "Install it again: pip install --force-reinstall torch"
+        value = f"it does not load: {why}"
+        yield Finding(area="machine", what="torch", value=value, level="problem", fix=fix)
+        return
+    found = facts()
+    for device in found.devices:
+        yield Finding(area="machine", what="accelerator", value=device)
+    if not found.devices:
+        yield Finding(area="machine", what="accelerator", value="none that torch can use")
+    yield Finding(area="machine", what="instructions", value=found.instructions)
+    yield Finding(area="machine", what="torch's threads", value=str(found.threads))
+    if found.halves:
+        value = "float32, float16 (auto for large models), bfloat16"
+        yield Finding(area="machine", what="number formats", value=value + found.integers)
+    else:
+        fix = "Use a build of torch for x86-64 with fbgemm; until then float32 is used."
+        value = "float32: this build has no fast kernels for 16 bits" + found.integers
+        yield Finding(area="machine", what="number formats", value=value, level="note", fix=fix)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: by affinity and by the limit of its group."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such limit
+        return cores
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _load(cores: int) -> Findings:
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        return
+    if load > BUSY * cores:
+        fix = "Close them for the full speed, or leave them a core: --threads N."
+        value = f"other programs keep {load:.1f} cores busy"
+        yield Finding(area="machine", what="load", value=value, level="note", fix=fix)
+    else:
+        yield Finding(area="machine", what="load", value=f"{load:.1f} cores busy")
+
+
+def _threads(cores: int) -> Findings:
+    text = os.environ.get("OMP_NUM_THREADS")
+    if text is None:
+        return
+    if text.isdigit() and 0 < int(text) <= cores:
+        yield Finding(area="machine", what="OMP_NUM_THREADS", value=text)
+        return
+    many = text.isdigit() and int(text) > cores
+    value = f"{text} threads share {cores} cores" if many else f"{text!r} is no number of threads"
+    fix = f"Unset it, or set it to {cores}."
+    level: Level = "note" if many else "problem"
+    yield Finding(area="machine", what="OMP_NUM_THREADS", value=value, level=level, fix=fix)

@@ -1,0 +1,74 @@
+"""The models on the disk: what is incomplete or broken, what it takes, and what room is left."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from gptcli import reduced
+from gptcli.doctor.findings import Finding, Findings
+from gptcli.hubcache import cache_folder
+from gptcli.inventory.cache import repositories
+from gptcli.inventory.entries import Entry, inventory
+from gptcli.preflight import inspect
+from gptcli.reduced import shown
+
+SCARCE = 2e9  # bytes: gpt2-medium in float32 would not fit
+
+
+def storage() -> Findings:
+    """Look at the Hugging Face cache, the int8 weights, and the model that comes along."""
+    from gptcli.checkpoints import BUNDLE
+
+    inspect(BUNDLE)
+    folder = cache_folder()
+    yield from _room(folder)
+    entries = [entry for entry in inventory().entries if entry.kind == "cached"]
+    size = shown(sum(entry.size for entry in entries)) if entries else "nothing"
+    yield Finding(area="models", what="cache", value=f"{size} in {folder}")
+    for entry in entries:
+        if entry.state in ("incomplete", "broken"):
+            yield _faulty(entry)
+    for model in repositories()[0]:
+        if model.unfinished:
+            name = shlex.quote(model.id)
+            value = f"{shown(model.unfinished)} of a download that did not end"
+            fix = f"Go on with it: gptcli models pull {name}"
+            yield Finding(area="models", what=model.id, value=value, level="note", fix=fix)
+        if model.fault:
+            fix = f"Remove it: gptcli models rm {shlex.quote(model.id)}"
+            yield Finding(area="models", what=model.id, value=model.fault, level="problem", fix=fix)
+    kept = reduced.entries()
+    total = shown(sum(entry.size for entry in kept)) if kept else "none"
+    yield Finding(area="models", what="int8 weights", value=f"{total} in {reduced.folder()}")
+
+
+def _faulty(entry: Entry) -> Finding:
+    name = shlex.quote(entry.name)
+    why = entry.fault or f"without {', '.join(entry.missing)}"
+    value = f"{entry.state}: {why}"
+    fix = f"Fetch it again: gptcli models rm {name}, then gptcli models pull {name}"
+    if entry.state == "incomplete":
+        fix = f"Fetch what is missing: gptcli models pull {name}"
+    return Finding(area="models", what=entry.name, value=value, level="problem", fix=fix)
+
+
+def _room(folder: Path) -> Findings:
+    """Whether the cache can be written, and how much fits."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        fix = "Change its permissions, or set HF_HOME to a folder that can be written."
+        value = f"{place} cannot be written"
+        yield Finding(area="models", what="cache", value=value, level="problem", fix=fix)
+        return
+    free = shutil.disk_usage(place).free
+    if free < SCARCE:
+        fix = "Make room (gptcli models shows what is there), or set HF_HOME to another disk."
+        value = f"{shown(free)} free in {place}"
+        yield Finding(area="models", what="room", value=value, level="note", fix=fix)
+    else:
+        yield Finding(area="models", what="room", value=f"{shown(free)} free")
