@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import typer
 
@@ -22,11 +21,11 @@ from gptcli.sanitizer import one_line
 class Listing(Group):
     """A group that lists when no command is named."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def expanded(self, args: list[str]) -> list[str]:
         """Options without a command are those of `list`."""
         own = {"-h", "--help"}
         named = bool(args) and (args[0] in own or not args[0].startswith("-"))
-        return super().parse_args(ctx, args if named else ["list", *args])
+        return args if named else ["list", *args]
 
 
 def group(help: str, kind: type[Group] = Group) -> typer.Typer:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.root import Group, register
 from gptcli.cli.sink import opened
 from gptcli.errors import CannotCreate
@@ -20,7 +20,10 @@ from gptcli.options import Output, Talk
 from gptcli.sanitizer import one_line
 from gptcli.tasks import catalog, schema
 
-Name = Annotated[str, typer.Argument(help="The name of a task.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="The name of a task.", show_default=False, autocompletion=candidates.tasks),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.", rich_help_panel="Output")]
 
 tasks = typer.Typer(
@@ -81,7 +84,10 @@ def new(
 
 def path(
     name: Annotated[
-        str | None, typer.Argument(help="The name of a task.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The name of a task.", show_default=False, autocompletion=candidates.tasks
+        ),
     ] = None,
     *,
     talk: Talk,
