@@ -27,9 +27,14 @@ class Batch(Options):
     panel = "Batch"
 
     output: str = option(
-        "-", "-o --output", "Where the rows go: .jsonl, .csv or .parquet; - is standard output."
+        "-",
+        "-o --output",
+        "Where the rows go: .jsonl, .csv or .parquet; - is standard output.",
+        names="file",
     )
-    task: str | None = option(None, "--task", "Run this task on every row.", metavar="NAME")
+    task: str | None = option(
+        None, "--task", "Run this task on every row.", metavar="NAME", names="task"
+    )
     set: tuple[str, ...] = option(
         (), "--set", "An option of the task, such as to=de; repeatable.", metavar="NAME=VALUE"
     )
@@ -78,7 +83,9 @@ class Batch(Options):
     fsync: Literal["row", "1s", "off"] = option(
         "1s", "--fsync", "How often rows are forced to the disk."
     )
-    summary: str | None = option(None, "--summary", "Write the summary to this file, as JSON.")
+    summary: str | None = option(
+        None, "--summary", "Write the summary to this file, as JSON.", names="file"
+    )
     dry_run: bool = option(
         False, "--dry-run", "Count rows and tokens and estimate time and memory; compute nothing."
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
+from html import escape
 
 from gptcli.bench.figures import Figure, Runs, number
 from gptcli.sanitizer import one_line
@@ -76,4 +76,4 @@ def _label(figure: Figure, runs: Runs) -> str:
 
 def _text(x: float, y: int, text: str, kind: str = "") -> str:
     marked = f' class="{kind}"' if kind else ""
-    return f'<text{marked} x="{x:.2f}" y="{y}">{escape(one_line(text))}</text>'
+    return f'<text{marked} x="{x:.2f}" y="{y}">{escape(one_line(text), quote=False)}</text>'

@@ -40,11 +40,15 @@ class Bench(Options):
     )
     runs: int = option(5, "--runs", "Pairs of runs for each figure.", low=1, high=100)
     text: str | None = option(
-        None, "--text", "The UTF-8 text that --only quality scores.", metavar="FILE"
+        None, "--text", "The UTF-8 text that --only quality scores.", metavar="FILE", names="file"
     )
     json: bool = option(False, "--json", "Print every run as JSON lines.")
     svg: str | None = option(
-        None, "--svg", "Draw the figures into this file, as a bar chart.", metavar="FILE"
+        None,
+        "--svg",
+        "Draw the figures into this file, as a bar chart.",
+        metavar="FILE",
+        names="file",
     )
     force: bool = option(False, "--force", "Overwrite the file of --svg.")
 

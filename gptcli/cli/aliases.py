@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gptcli.checkpoints import looks_like_path
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.listing import AsJson, Listing, group, table, write, write_json
 from gptcli.cli.root import Unconfigured, register
 from gptcli.config import aliases, editing, place, reading
@@ -24,7 +24,12 @@ alias = group("Give models short names of your own.", Listing)
 def add(
     name: Name,
     model: Annotated[
-        str, typer.Argument(help="A folder, a Hub id, or a name such as gpt2.", show_default=False)
+        str,
+        typer.Argument(
+            help="A folder, a Hub id, or a name such as gpt2.",
+            show_default=False,
+            autocompletion=candidates.models,
+        ),
     ],
     *,
     talk: Talk,

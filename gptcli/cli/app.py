@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NoReturn
 
 from gptcli import libtorch, stages
 from gptcli.cli import signals, streams
@@ -27,6 +28,7 @@ OPENING = {
 }
 NOT_OPENING = ("-h", "--help", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
+COMPLETE = "_GPTCLI_COMPLETE"  # set by a shell that asks what may come next: its name
 _DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
 
 
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     streams.keep_descriptors()
     streams.reconfigure()
+    if COMPLETE in os.environ:
+        _complete(args, own=argv is None)
     _hurry(args, own=argv is None)
     debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
     with signals.caught(), warnings.catch_warnings():
@@ -55,6 +59,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         if failure is not None and code == ExitCode.OK:
             code = _report(failure, args, debug)
     if argv is None:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _complete(args: Sequence[str], own: bool) -> NoReturn:
+    """Answer a shell and exit. No failure is told, as it would stand in the line being typed."""
+    code = ExitCode.OK
+    try:
+        with signals.dying_of_closed_pipes():
+            import typer
+
+            from gptcli.cli import completion, root
+
+            answer = completion.answer(typer.main.get_command(root.app), os.environ[COMPLETE], args)
+            sys.stdout.write(answer)
+            sys.stdout.flush()
+    except Exception as error:
+        code = ExitCode.BUG
+        if _switched_on("GPTCLI_DEBUG"):
+            _trace(error)
+    if own:
         os._exit(code)
     sys.exit(code)
 
@@ -95,13 +120,17 @@ def _report(error: BaseException, args: Sequence[str], debug: bool) -> int:
     """Say what went wrong on stderr; returns the exit code."""
     known = explain(error)
     if debug:
-        import traceback
-
-        streams.say_lines("".join(traceback.format_exception(error)))
+        _trace(error)
     streams.say(f"gptcli: error: {known}")
     if _wants_json(args):
         streams.say(json.dumps({"error": known.to_dict()}, ensure_ascii=False))
     return int(known.exit_code)
+
+
+def _trace(error: BaseException) -> None:
+    import traceback
+
+    streams.say_lines("".join(traceback.format_exception(error)))
 
 
 def explain(error: BaseException) -> GptcliError:

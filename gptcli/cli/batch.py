@@ -29,7 +29,7 @@ from gptcli.batch.stream import Stream, is_stream
 from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width
 from gptcli.batch.work import Work
-from gptcli.cli import render, signals, sink, streams
+from gptcli.cli import candidates, render, signals, sink, streams
 from gptcli.cli.recording import recording
 from gptcli.engines import Engine
 from gptcli.errors import ExitCode, UsageError
@@ -53,6 +53,7 @@ def batch(
             metavar="INPUT...",
             help="Files, folders or patterns; - is standard input.",
             show_default=False,
+            autocompletion=candidates.files,
         ),
     ] = None,
     *,

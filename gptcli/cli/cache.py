@@ -46,7 +46,9 @@ def list_weights(
 def clear(
     name: Annotated[
         str | None,
-        typer.Argument(help="Only those of this model.", show_default=False),
+        typer.Argument(
+            help="Only those of this model.", show_default=False, autocompletion=lambda: _models()
+        ),
     ] = None,
     *,
     yes: Yes = False,
@@ -74,6 +76,11 @@ def clear(
 
 for _command_name, _command in {"list": list_weights, "clear": clear}.items():
     register(cache, _command_name, _command)
+
+
+def _models() -> list[str]:
+    """Models of which weights are kept, for completion."""
+    return sorted({entry.model for entry in reduced.entries() if entry.model})
 
 
 def _meant(entry: Entry, name: str) -> bool:

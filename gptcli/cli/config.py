@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.listing import AsJson, Showing, group, write, write_json
 from gptcli.cli.root import COMMANDS, TASKS, Command, Entry, Listed, Unconfigured, register
 from gptcli.config import COMMON, editing, keys, place, reading, settings
@@ -42,6 +42,7 @@ Key = Annotated[
     typer.Argument(
         help="top_p for all commands, generate.top_p for one, models.gpt2.top_p for a model.",
         show_default=False,
+        autocompletion=candidates.config_keys,
     ),
 ]
 config = group("Show and change the defaults in config.toml.", Showing)
@@ -54,10 +55,21 @@ def show(
     ] = False,
     all: Annotated[bool, typer.Option("--all", help="List what is not set, too.")] = False,
     command: Annotated[
-        str | None, typer.Option("--command", help="Show what holds for this command or task.")
+        str | None,
+        typer.Option(
+            "--command",
+            help="Show what holds for this command or task.",
+            autocompletion=candidates.commands,
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Show what holds with this model.")
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Show what holds with this model.",
+            autocompletion=candidates.models,
+        ),
     ] = None,
     json: AsJson = False,
     talk: Talk,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
+from gptcli.cli.candidates import NAMED
 from gptcli.errors import UsageError
 from gptcli.specs import Options, Spec, flag_of, key_of, spec_of
 
@@ -104,6 +105,7 @@ def _annotation(item: Field[Any], kind: Any, panel: str) -> Any:
             show_envvar=False,  # all have one: said once, below the help
             rich_help_panel=spec.panel or panel,
             parser=_parser(item, spec) if repeatable or spec.parse else None,
+            autocompletion=NAMED[spec.names] if spec.names else None,
         ),
     ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,11 +42,11 @@ Text = Annotated[
 class Default(Group):
     """A group that takes what is no command of its own as the text of its first command."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def expanded(self, args: list[str]) -> list[str]:
         """Put the name of the first command before its arguments, where it was left out."""
         named = bool(args) and (args[0] in self.commands or args[0] in ("-h", "--help"))
         alone = not args and sys.stdin is not None and sys.stdin.isatty()
-        return super().parse_args(ctx, args if named or alone else ["text", *args])
+        return args if named or alone else ["text", *args]
 
 
 inspect = typer.Typer(

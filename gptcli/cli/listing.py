@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -27,11 +27,11 @@ class Listing(Group):
 
     bare: ClassVar[str] = "list"
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def expanded(self, args: list[str]) -> list[str]:
         """Options without a command are those of the bare one."""
         own = {"-h", "--help"}
         named = bool(args) and (args[0] in own or not args[0].startswith("-"))
-        return super().parse_args(ctx, args if named else [self.bare, *args])
+        return args if named else [self.bare, *args]
 
 
 class Showing(Listing):

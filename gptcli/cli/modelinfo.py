@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gptcli.checkpoints import missing, on_disk
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.listing import table, write, write_json
 from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
@@ -21,6 +21,7 @@ Name = Annotated[
     str,
     typer.Argument(
         help="A model: Hub id, alias, folder, or tiny-tales.",
+        autocompletion=candidates.models,
         show_default=False,
     ),
 ]

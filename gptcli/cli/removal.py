@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.listing import agreed, write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
 from gptcli.inventory.settings import Removal, Shape, Which
@@ -20,7 +20,11 @@ COMMAND = "gptcli models rm"
 def rm(
     name: Annotated[
         str,
-        typer.Argument(help="A model of the cache: Hub id or alias.", show_default=False),
+        typer.Argument(
+            help="A model of the cache: Hub id or alias.",
+            show_default=False,
+            autocompletion=candidates.models,
+        ),
     ],
     *,
     which: Which,

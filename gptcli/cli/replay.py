@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gptcli import engines
-from gptcli.cli import render, sink, streams
+from gptcli.cli import candidates, render, sink, streams
 from gptcli.cli.listing import AsJson
 from gptcli.config import target
 from gptcli.errors import BadModel, ExitCode, UsageError
@@ -26,7 +26,12 @@ SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
 
 
 def replay(
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="A record.", show_default=False)],
+    record: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORD", help="A record.", show_default=False, autocompletion=candidates.files
+        ),
+    ],
     prompt: Annotated[
         str | None,
         typer.Argument(
@@ -37,7 +42,13 @@ def replay(
     *,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Where the model is now.", rich_help_panel="Model"),
+        typer.Option(
+            "-m",
+            "--model",
+            help="Where the model is now.",
+            rich_help_panel="Model",
+            autocompletion=candidates.models,
+        ),
     ] = None,
     allow_changed_model: Annotated[
         bool,

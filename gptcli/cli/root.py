@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gptcli import __version__, config, stages
-from gptcli.cli import signals
+from gptcli.cli import shells, signals, streams
 from gptcli.cli.flags import with_options
 from gptcli.errors import GptcliError
 
@@ -33,6 +33,10 @@ SETTINGS: dict[str, Any] = {
     # --top_k is --top-k; Click applies this to names of options, commands and choices only.
     "token_normalize_func": lambda token: token.replace("_", "-"),
 }
+
+
+INSTALL, SHOW = "--install-completion", "--show-completion"
+AUTO = "auto"  # the shell that runs
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Command(TyperCommand):
             named, model = given.get("config"), given.get("model") or os.environ.get("GPTCLI_MODEL")
             values = config.defaults(named, table, self.groups, _tables, presets, model)
         except GptcliError:
-            if not given.get("help") and not ctx.resilient_parsing:
+            if not given.get("help"):
                 raise
             values = {}
         ctx.default_map = {name: values}
@@ -153,14 +157,18 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without arguments, ask for help."""
-        return super().parse_args(ctx, args or ["--help"])
+        return super().parse_args(ctx, self.expanded(args) or ["--help"])
+
+    def expanded(self, args: list[str]) -> list[str]:
+        """The arguments with what may be left out of them: a group can have a default command."""
+        return args
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As Click does it, with the real command in place of a listed one."""
         name, command, rest = super().resolve_command(ctx, args)
         if isinstance(command, Listed):
             command = command.load()
-        if isinstance(command, Command):
+        if isinstance(command, Command) and not ctx.resilient_parsing:  # completion
             command.configure(ctx, str(name), rest)
         return name, command, rest
 
@@ -179,6 +187,12 @@ class Root(Group):
         super().__init__(**settings)
         for entry in COMMANDS:
             self.add_command(Listed(entry))
+
+    def expanded(self, args: list[str]) -> list[str]:
+        """An option that takes the name of a shell may stand alone."""
+        if args and args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
+            return [args[0], AUTO, *args[1:]]
+        return args
 
 
 class Listed(TyperCommand):
@@ -209,6 +223,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings=SETTINGS,
     pretty_exceptions_enable=False,
+    add_completion=False,  # Typer's; see gptcli.cli.completion
 )
 
 
@@ -218,12 +233,52 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _show_completion(asked: str | None) -> None:
+    if asked is not None:
+        typer.echo(shells.script(shells.running(SHOW) if asked == AUTO else asked), nl=False)
+        raise typer.Exit
+
+
+def _install_completion(asked: str | None) -> None:
+    if asked is None:
+        return
+    shell = shells.running(INSTALL) if asked == AUTO else asked
+    path, start = shells.install(shell)
+    typer.echo(path)
+    by = f", by a line added to {start}" if start else ""
+    streams.note(f"{shell} completes gptcli from its next start{by}")
+    raise typer.Exit
+
+
+def _shell(flag: str, help: str, callback: Callable[[str | None], None]) -> Any:
+    """An option that takes the name of a shell, by default the one that runs."""
+    return typer.Option(
+        flag,
+        metavar="[SHELL]",
+        help=help,
+        is_eager=True,
+        callback=callback,
+        show_default=False,
+        autocompletion=lambda: list(shells.SHELLS),
+    )
+
+
+Shell = Literal["auto", "bash", "zsh", "fish"]
+
+
 @app.callback()
 def gptcli(
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
     ] = False,
+    install_completion: Annotated[
+        Shell | None,
+        _shell(INSTALL, "Let bash, zsh or fish complete commands and names.", _install_completion),
+    ] = None,
+    show_completion: Annotated[
+        Shell | None, _shell(SHOW, "Print the script that does so.", _show_completion)
+    ] = None,
 ) -> None:
     """GPT-2 in a shell."""
 
@@ -231,9 +286,6 @@ def gptcli(
 def run(args: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Errors come out as they were raised."""
     command = typer.main.get_command(app)
-    if "_GPTCLI_COMPLETE" in os.environ:  # the shell asks for completions
-        command.main(list(args), prog_name="gptcli", standalone_mode=False)
-        return 0
     try:
         with command.make_context("gptcli", list(args)) as ctx:
             code = command.invoke(ctx)

@@ -42,7 +42,11 @@ class Asked(Options):
     panel = "Input"
 
     file: tuple[str, ...] = option(
-        (), "-f --file", "Score a file; repeatable; - is standard input.", metavar="FILE"
+        (),
+        "-f --file",
+        "Score a file; repeatable; - is standard input.",
+        metavar="FILE",
+        names="file",
     )
     lines: bool = option(False, "--lines", "Take every line as a text of its own.")
     compare: bool = option(
@@ -54,6 +58,7 @@ class Asked(Options):
         "Minimal pairs: CSV, TSV or JSON lines with sentence_good and sentence_bad; - is standard"
         " input. Gives the share of pairs whose good sentence is likelier.",
         metavar="FILE",
+        names="file",
     )
     errors: Literal["strict", "replace"] = option(
         "strict", "--errors", "What to do with bytes that are not UTF-8."
@@ -86,7 +91,9 @@ class Table(Options):
     bottom: int | None = option(
         None, "--bottom", "Only the N rows with the least.", low=1, high=10**9, metavar="N"
     )
-    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
+    output: str | None = option(
+        None, "-o --output", "Write to a file instead of standard output.", names="file"
+    )
     force: bool = option(False, "--force", "Overwrite the output file.")
     format: Shape = option("text", "--format", "Shape of the rows.")
     json: bool = option(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import streams
+from gptcli.cli import candidates, streams
 from gptcli.cli.listing import AsJson, group, table, write, write_json
 from gptcli.cli.root import register
 from gptcli.cli.sink import opened
@@ -19,7 +19,10 @@ from gptcli.errors import CannotCreate
 from gptcli.options import Output, Talk
 from gptcli.tasks import catalog, schema
 
-Name = Annotated[str, typer.Argument(help="The name of a task.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="The name of a task.", show_default=False, autocompletion=candidates.tasks),
+]
 
 tasks = group("List, show and make tasks. A task is a small text file: a prompt and how to use it.")
 
@@ -74,7 +77,10 @@ def new(
 
 def path(
     name: Annotated[
-        str | None, typer.Argument(help="The name of a task.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The name of a task.", show_default=False, autocompletion=candidates.tasks
+        ),
     ] = None,
     *,
     talk: Talk,

@@ -17,7 +17,7 @@ import typer
 from gptcli.checkpoints import Checkpoint, on_disk
 from gptcli.checksums import Check, Progress
 from gptcli.checksums import verify as verified
-from gptcli.cli import render
+from gptcli.cli import candidates, render
 from gptcli.cli.listing import write, write_json
 from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
@@ -56,7 +56,11 @@ class Result:
 def verify(
     name: Annotated[
         str | None,
-        typer.Argument(help="A model: Hub id, alias, folder, or tiny-tales.", show_default=False),
+        typer.Argument(
+            help="A model: Hub id, alias, folder, or tiny-tales.",
+            show_default=False,
+            autocompletion=candidates.models,
+        ),
     ] = None,
     *,
     which: Which,

@@ -25,19 +25,27 @@ class Report(Options):
 
     panel = "Output"
 
-    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
+    output: str | None = option(
+        None, "-o --output", "Write to a file instead of standard output.", names="file"
+    )
     force: bool = option(False, "--force", "Overwrite files.")
     format: Format = option("text", "--format", "text, json, or jsonl: JSON in one line.")
     json: bool = option(
         False, "--json", "The same as --format json.", instead='Write format = "json".'
     )
-    html: str | None = option(None, "--html", "Write a page for a browser as well.", metavar="FILE")
-    svg: str | None = option(None, "--svg", "Write a plot as well.", metavar="FILE")
+    html: str | None = option(
+        None, "--html", "Write a page for a browser as well.", metavar="FILE", names="file"
+    )
+    svg: str | None = option(None, "--svg", "Write a plot as well.", metavar="FILE", names="file")
     png: str | None = option(
-        None, "--png", "Write the plot's pixels as well, without words.", metavar="FILE"
+        None,
+        "--png",
+        "Write the plot's pixels as well, without words.",
+        metavar="FILE",
+        names="file",
     )
     npz: str | None = option(
-        None, "--npz", "Write the numbers as numpy arrays as well.", metavar="FILE"
+        None, "--npz", "Write the numbers as numpy arrays as well.", metavar="FILE", names="file"
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Iterator
-from xml.sax.saxutils import escape
+from html import escape
 
 from gptcli.inspection import png
 from gptcli.inspection.colours import AGAINST, FOR, STOPS, code
@@ -43,7 +43,7 @@ def drawn(plot: Plot) -> str:
 def _file(title: str, width: int, height: int, parts: Iterator[str]) -> str:
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>'
-    named = f"<title>{escape(one_line(title))}</title>"
+    named = f"<title>{escape(one_line(title), quote=False)}</title>"
     shown = _text(MARGIN, 22, title, "title")
     return "\n".join([head, named, f"<style>{STYLE}</style>", shown, *parts, "</svg>"]) + "\n"
 
@@ -106,7 +106,7 @@ def _axes(plot: Maps, cell: int, left: int, above: int) -> Iterator[str]:
     for column, label in enumerate(plot.columns):
         x, y = MARGIN + left + column * cell + cell * 0.5 + 4, TOP + above + NAME - 4
         turned = f'transform="rotate(-90 {x:.1f} {y})"'
-        yield f'<text x="{x:.1f}" y="{y}" {turned}>{escape(one_line(label))}</text>'
+        yield f'<text x="{x:.1f}" y="{y}" {turned}>{escape(one_line(label), quote=False)}</text>'
 
 
 def _scale(y: int) -> Iterator[str]:
@@ -143,4 +143,4 @@ def _longest(labels: Iterable[str]) -> int:
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
     marked = f' class="{kind}"' if kind else ""
-    return f'<text{marked} x="{x:.2f}" y="{y:.2f}">{escape(one_line(text))}</text>'
+    return f'<text{marked} x="{x:.2f}" y="{y:.2f}">{escape(one_line(text), quote=False)}</text>'

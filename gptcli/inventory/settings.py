@@ -61,6 +61,7 @@ class Target(Options):
         "-o --output",
         "Make a whole model in this folder instead of adding the weights to the old one.",
         metavar="FOLDER",
+        names="folder",
         instead="It is another folder each time.",
     )
     force: bool = option(False, "--force", "Overwrite what is there.", instead=ASKED)

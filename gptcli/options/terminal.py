@@ -18,7 +18,7 @@ class Input(Options):
     panel = "Input"
 
     file: str | None = option(
-        None, "-f --file", "Read the prompt from a file; - is standard input."
+        None, "-f --file", "Read the prompt from a file; - is standard input.", names="file"
     )
     on_overflow: Overflow = option(
         "error", "--on-overflow", "What to do with a prompt longer than the model's context."
@@ -54,7 +54,9 @@ class Output(Options):
 
     panel = "Output"
 
-    output: str | None = option(None, "-o --output", "Write to a file instead of standard output.")
+    output: str | None = option(
+        None, "-o --output", "Write to a file instead of standard output.", names="file"
+    )
     force: bool = option(False, "--force", "Overwrite the output file.")
     format: Format = option("text", "--format", "Shape of the answer.")
     json: bool = option(
@@ -88,6 +90,7 @@ class Record(Options):
         "--record",
         "Write down what was asked and answered, for gptcli replay.",
         metavar="FILE",
+        names="file",
     )
     record_prompt: Literal["text", "hash"] = option(
         "text",
@@ -111,4 +114,6 @@ class Talk(Options):
         "Show at the end where the time to the first token went.",
         instead="Set GPTCLI_PROFILE_STARTUP=1.",
     )
-    config: str | None = option(None, "--config", "Read defaults from this file.", metavar="FILE")
+    config: str | None = option(
+        None, "--config", "Read defaults from this file.", metavar="FILE", names="file"
+    )

@@ -134,6 +134,7 @@ def _declared(item: TaskOption) -> tuple[str, Any, Any]:
         low=item.low,
         high=item.high,
         metavar=_METAVARS.get(item.kind),
+        names="file" if item.kind == "file" else None,
         # Text is decoded by our rules; a file's name stays as the system has it.
         parse=str if item.kind in ("text", "list") else None,
     )

@@ -1,0 +1,185 @@
+"""What a value may be, for a shell to complete: models, tasks, keys of the configuration, files.
+
+One function for each kind of name; an option says by `Spec.names` which is its own, an argument is
+given the function as its `autocompletion`. Who presses Tab wants to see no error, so what cannot be
+read gives no candidates, and nothing heavy is imported: a model of the cache is the name of a
+folder. Left out: which word is completed and how the shell is told, see `gptcli.cli.completion`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+
+import typer
+
+from gptcli import config, hubcache
+from gptcli.errors import GptcliError
+from gptcli.names import ALIASES, BUNDLED, HUB_ID, OLD_IDS
+from gptcli.options import Load, Sampling
+from gptcli.specs import Options, key_of, spec_of
+
+FILES, FOLDERS = "\0files", "\0folders"  # in place of those there are: the shell lists them itself
+MOST_FOLDERS = 1000  # looked into for a config.json: a slow disk must not hold up the shell
+KEY = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes as a key without quotes
+
+Candidate = tuple[str, str]
+"""A value, and a description; one of `FILES` and `FOLDERS` is what to list if no value fits."""
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What is on the command line up to the cursor: `obj` of the context that functions get."""
+
+    words: tuple[str, ...]  # of the innermost command, whole ones
+    value: str  # the part of the value that is there
+
+
+def models() -> list[Candidate]:
+    """Aliases, the bundled model, those of the Hugging Face cache, and folders that hold one."""
+    cached = {repo_id for repo_id in hubcache.model_ids() if HUB_ID.fullmatch(repo_id)}
+    here = ((_as_folder(name), "folder") for name in _model_folders())
+    aliases = {name: _target(repo_id, cached) for name, repo_id in ALIASES.items()}
+    found = {
+        **dict(here),
+        **dict.fromkeys(sorted(cached), "in the cache"),
+        **aliases,
+        BUNDLED: "comes with gptcli",
+        **own_aliases(),
+    }
+    return [*found.items(), (FOLDERS, "")]
+
+
+def tasks() -> list[Candidate]:
+    """The names of all tasks, with what they do or why they cannot."""
+    from gptcli.tasks import catalog, schema
+
+    return [
+        (task.name, task.error or task.description)
+        for task in catalog.listing()
+        if schema.NAME.fullmatch(task.name)
+    ]
+
+
+def commands() -> list[Candidate]:
+    """The names of all commands and tasks."""
+    from gptcli.cli.root import COMMANDS
+
+    found = {name: brief(said) for name, said in tasks()}
+    return list((found | {entry.name: brief(entry.summary) for entry in COMMANDS}).items())
+
+
+def config_keys(ctx: typer.Context) -> list[Candidate]:
+    """Keys of config.toml: `top_p`, `generate.top_p`, `models.gpt2.dtype`.
+
+    Tables have a dot at the end, and their keys are given once the table is there: hundreds at a
+    time would help nobody.
+    """
+    typed = ctx.obj.value if isinstance(ctx.obj, Typed) else ""
+    table = typed[: typed.rfind(".") + 1]
+    return [(table + name, said) for name, said in _keys(table.removesuffix("."))]
+
+
+def files() -> list[Candidate]:
+    """Files and folders, as the shell lists them."""
+    return [(FILES, "")]
+
+
+def folders() -> list[Candidate]:
+    """Folders, as the shell lists them."""
+    return [(FOLDERS, "")]
+
+
+NAMED: Mapping[str, Callable[..., list[Candidate]]] = {
+    "model": models,
+    "task": tasks,
+    "config key": config_keys,
+    "file": files,
+    "folder": folders,
+}
+"""The function for each of `Spec.names`."""
+
+
+def own_aliases() -> dict[str, str]:
+    """The user's own names for models, if config.toml has any: the table `[aliases]`."""
+    import tomllib
+
+    with suppress(GptcliError, OSError, ValueError, RecursionError):
+        path = config.find(None)
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("aliases") if path else None
+        if isinstance(table, dict):
+            return {name: target for name, target in table.items() if isinstance(target, str)}
+    return {}
+
+
+def brief(help: str | None) -> str:
+    """The first sentence of a help text, without its markup and default."""
+    text = (help or "").replace(r"\[", "[").partition("  [default:")[0].partition("\n\n")[0]
+    return " ".join(text.split()).partition(". ")[0].removesuffix(".")
+
+
+def _target(repo_id: str, cached: Collection[str | None]) -> str:
+    """What an alias stands for, and whether that is here."""
+    here = repo_id in cached or OLD_IDS.get(repo_id) in cached
+    return f"{repo_id}, in the cache" if here else repo_id
+
+
+def _model_folders() -> Iterator[str]:
+    """The folders of the working directory that hold a config.json."""
+    with suppress(OSError), os.scandir() as entries:
+        for entry in islice(entries, MOST_FOLDERS):
+            with suppress(OSError):
+                if entry.is_dir() and Path(entry.name, "config.json").is_file():
+                    yield entry.name
+
+
+def _as_folder(name: str) -> str:
+    """A folder's name as -m takes it for one."""
+    another = name in ALIASES or name == BUNDLED or name.startswith(("-", "~"))
+    return f"./{name}" if another else name
+
+
+def _keys(table: str) -> Iterator[Candidate]:
+    """What a table may hold; the top level is the table without a name."""
+    if table == "":
+        yield from _options(config.COMMON)
+        yield from _tables()
+    elif table == "models":
+        yield from ((f"{name}.", target) for name, target in ALIASES.items() if KEY.fullmatch(name))
+        yield (f"{BUNDLED}.", "comes with gptcli")
+    elif table.startswith("models."):
+        yield from _options((Load, Sampling))
+    else:
+        yield from _options(_groups(table))
+
+
+def _options(groups: Iterable[type[Options]]) -> Iterator[Candidate]:
+    """The options of groups that a file can set."""
+    found = {
+        key_of(item.name): brief(spec_of(item).help)
+        for group in groups
+        for item in fields(group)  # type: ignore[arg-type]
+        if not spec_of(item).instead and item.name != "config"
+    }
+    yield from found.items()
+
+
+def _tables() -> Iterator[Candidate]:
+    yield from ((f"{name}.", said) for name, said in commands() if name != "models")
+    yield "models.", "What is set for one model"
+
+
+def _groups(table: str) -> Iterator[type[Options]]:
+    """The groups of options of a command, its subcommands, or a task; none if there is no such."""
+    from gptcli.cli.root import COMMANDS, TASKS, Entry, Group, Listed
+
+    by_name = {entry.name: entry for entry in COMMANDS}
+    entry = by_name.get(table) or Entry(table, "gptcli.cli.task", "", TASKS)
+    command = Listed(entry).load()
+    for inner in command.commands.values() if isinstance(command, Group) else [command]:
+        yield from getattr(inner, "groups", ())
