@@ -211,7 +211,8 @@ def _said(error: BaseException) -> str:
         return text
     if isinstance(error, MemoryError):
         return "it takes more memory than its size allows"
-    if type(error).__name__ == "UnpicklingError":  # its text says how to read it all the same
+    if type(error).__name__ == "UnpicklingError" or "weights_only" in text:
+        # Its text says how to read it all the same.
         return "it is no pickle of tensors"
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     return f"torch cannot read it ({type(error).__name__}: {lines[0][:200]})"
