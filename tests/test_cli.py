@@ -261,17 +261,6 @@ def test_completion_can_be_shown() -> None:
     assert b"_GPTCLI_COMPLETE" in run(REAL, "--show-completion", "bash").stdout
 
 
-def test_completion_lists_commands_and_options() -> None:
-    words = {
-        "_GPTCLI_COMPLETE": "complete_bash",
-        "COMP_WORDS": "gptcli generate --top",
-        "COMP_CWORD": "2",
-    }
-    assert b"--top-p" in run(REAL, **words).stdout
-    words |= {"COMP_WORDS": "gptcli gen", "COMP_CWORD": "1"}
-    assert b"generate" in run(REAL, **words).stdout
-
-
 @pytest.mark.parametrize("entry", root.COMMANDS, ids=lambda entry: entry.name)
 def test_listed_summary_is_that_of_the_command(entry: root.Entry) -> None:
     loaded = root.Listed(entry).load()

@@ -164,11 +164,10 @@ def _options(groups: Iterable[type[Options]]) -> Iterator[Candidate]:
 def _tables() -> Iterator[Candidate]:
     from gptcli.cli.root import COMMANDS
 
-    for entry in COMMANDS:
-        yield f"{entry.name}.", brief(entry.summary)
-    yield "models.", "What is set for one model"
-    for name, said in tasks():
-        yield f"{name}.", brief(said)
+    found = dict(tasks())
+    found |= {entry.name: entry.summary for entry in COMMANDS}  # some are tasks
+    found["models"] = "What is set for one model."
+    yield from ((f"{name}.", brief(said)) for name, said in found.items())
 
 
 def _groups(table: str) -> Iterator[type[Options]]:
@@ -177,6 +176,7 @@ def _groups(table: str) -> Iterator[type[Options]]:
 
     by_name = {entry.name: entry for entry in COMMANDS}
     entry = by_name.get(table) or Entry(table, "gptcli.cli.task", "", TASKS)
-    command = Listed(entry).load()
-    for inner in command.commands.values() if isinstance(command, Group) else [command]:
-        yield from getattr(inner, "groups", ())
+    with suppress(GptcliError):  # no such task, or a broken one
+        command = Listed(entry).load()
+        for inner in command.commands.values() if isinstance(command, Group) else [command]:
+            yield from getattr(inner, "groups", ())
