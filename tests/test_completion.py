@@ -82,6 +82,8 @@ def own_task(tmp_path: Path, text: str) -> None:
         (["--"], ("--version", "Show the version")),
         (["tasks", "show", ""], ("code", "Complete code")),
         (["batch", "--task", ""], ("code", "Complete code")),
+        (["batch", "--task", "translate", "--set", ""], ("to=fr", "Language to translate to")),
+        (["batch", "--task=answer", "--set", ""], ("context=", "")),
         (["--show-completion", ""], ("zsh", "")),
         (["generate", "-m", ""], ("medium", "openai-community/gpt2-medium")),
         (["generate", "--draft-model", ""], ("tiny-tales", "comes with gptcli")),
@@ -108,6 +110,8 @@ def test_offered(offered, words: list[str], expected: tuple[str, str]) -> None:
         (["generate", "--config", ""], FILES),
         (["generate", "-m", ""], FOLDERS),
         (["batch", "a.txt", ""], FILES),
+        (["batch", "--set", ""], NOTHING),  # of no task
+        (["batch", "--task", "nonsense", "--set", ""], NOTHING),
         (["generate", ""], NOTHING),  # a prompt is no file
         (["generate", "--stop", ""], NOTHING),
         (["generate", "prompt", "more"], NOTHING),

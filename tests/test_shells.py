@@ -37,6 +37,8 @@ LINES = [
     ("gptcli generate -m sub/", "gptcli generate -m sub/folder/"),
     ("gptcli generate -m $(touch EVIL) --dty", "gptcli generate -m $(touch EVIL) --dtype "),
     ("gptcli run translate --to f", "gptcli run translate --to fr "),
+    ("gptcli batch --task translate --set to=f", "gptcli batch --task translate --set to=fr "),
+    ("gptcli batch --task answer --set c", "gptcli batch --task answer --set context="),
     ("gptcli generate -f pr", "gptcli generate -f prompts.txt "),
     ("gptcli generate --file=pr", "gptcli generate --file=prompts.txt "),
     ("gptcli batch pr", "gptcli batch prompts.txt "),
@@ -110,6 +112,9 @@ class Home:
             check=False,
         )
 
+    def check_nothing_was_executed(self) -> None:
+        assert not [*self.work.glob("EVIL"), *self.path.glob("EVIL")]
+
     def files(self) -> dict[str, str]:
         """What the shells' own files hold."""
         found = (self.path / name for name in (".bashrc", ".zshrc", ".local", ".config"))
@@ -164,6 +169,7 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Typist, Hom
     typist = Typist(shell, home)
     yield typist, home
     typist.leave()
+    home.check_nothing_was_executed()
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +189,11 @@ def zsh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Typist, Home
     typist = Typist(shell, home)
     yield typist, home
     typist.leave()
+    home.check_nothing_was_executed()
 
 
 @pytest.fixture(scope="module")
-def fish(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[str], list[str]], Home]:
+def fish(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], list[str]]]:
     """A function that gives the candidates for a line."""
     shell, home = installed("fish"), Home(tmp_path_factory.mktemp("fish") / "home")
     home.run("gptcli", "--install-completion", "fish")
@@ -196,7 +203,8 @@ def fish(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[str], list
         assert done.stderr == ""
         return done.stdout.splitlines()
 
-    return listed, home
+    yield listed
+    home.check_nothing_was_executed()
 
 
 @pytest.mark.parametrize(("line", "expected"), LINES, ids=lambda text: text)
@@ -210,17 +218,8 @@ def test_zsh_completes(zsh: tuple[Typist, Home], line: str, expected: str) -> No
 
 
 @pytest.mark.parametrize(("line", "expected"), LISTED, ids=str)
-def test_fish_completes(
-    fish: tuple[Callable[[str], list[str]], Home], line: str, expected: list[str]
-) -> None:
-    assert fish[0](line) == expected
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_nothing_was_executed(request: pytest.FixtureRequest, shell: str) -> None:
-    home = request.getfixturevalue(shell)[1]
-    assert not (home.work / "EVIL").exists()
-    assert not (home.path / "EVIL").exists()
+def test_fish_completes(fish: Callable[[str], list[str]], line: str, expected: list[str]) -> None:
+    assert fish(line) == expected
 
 
 def test_zsh_shows_descriptions(zsh: tuple[Typist, Home]) -> None:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import typer
@@ -66,6 +66,22 @@ def tasks() -> list[Candidate]:
     ]
 
 
+def settings(ctx: typer.Context) -> list[Candidate]:
+    """Options of the task that --task names: `to=de`, or `context=` where there are no choices."""
+    from gptcli.tasks import catalog
+
+    words = ctx.obj.words if isinstance(ctx.obj, Typed) else ()
+    named = [after for word, after in pairwise((*words, "")) if word == "--task"]
+    named += [word.removeprefix("--task=") for word in words if word.startswith("--task=")]
+    found: list[Candidate] = []
+    with suppress(GptcliError):
+        for option in catalog.find(named[-1]).options if named else ():
+            flag = ("true", "false") if option.kind == "flag" else ("",)
+            values = option.choices or flag
+            found += [(f"{option.name}={value}", brief(option.help)) for value in values]
+    return found
+
+
 def config_keys(ctx: typer.Context) -> list[Candidate]:
     """Keys of config.toml: `top_p`, `generate.top_p`, `models.gpt2.dtype`.
 
@@ -90,6 +106,7 @@ def folders() -> list[Candidate]:
 NAMED: Mapping[str, Callable[..., list[Candidate]]] = {
     "model": models,
     "task": tasks,
+    "task's option": settings,
     "config key": config_keys,
     "file": files,
     "folder": folders,
