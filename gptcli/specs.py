@@ -42,7 +42,7 @@ class Spec:
     parse: Callable[[str], Any] | None = None  # applied to each text that a flag was given
     instead: str | None = None  # of a flag that only repeats an option: how to set that for good
     panel: str | None = None  # where --help lists it; by default the group's own panel
-    names: str | None = None  # what a value is the name of: "model", "task", "file", "folder"
+    names: str | None = None  # what a value names, as "model": see gptcli.cli.candidates
 
     @property
     def range(self) -> str:

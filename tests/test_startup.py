@@ -152,6 +152,24 @@ def test_no_heavy_import(args: list[str], code: int) -> None:
     assert imported(f"from gptcli.cli.app import main; main({args})")[:2] == [code, []]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [""],
+        ["generate", "-m", ""],
+        ["batch", "-"],
+        ["inspect", "lens", "-"],
+        ["run", "translate", "--to", ""],
+        ["tasks", "show", ""],
+        ["cache", "clear", ""],
+    ],
+    ids=" ".join,
+)
+def test_completion_imports_nothing_heavy(words: list[str]) -> None:
+    asked = "import os; os.environ['_GPTCLI_COMPLETE'] = 'fish'; from gptcli.cli.app import main"
+    assert imported(f"{asked}; main({words})")[:3] == [0, [], False]
+
+
 def test_errors_do_not_need_rich() -> None:
     action = "from gptcli.cli.app import main; main(['generate', 'Once', '--top-p', '2'])"
     assert imported(action)[2] is False

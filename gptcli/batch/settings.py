@@ -36,7 +36,11 @@ class Batch(Options):
         None, "--task", "Run this task on every row.", metavar="NAME", names="task"
     )
     set: tuple[str, ...] = option(
-        (), "--set", "An option of the task, such as to=de; repeatable.", metavar="NAME=VALUE"
+        (),
+        "--set",
+        "An option of the task, such as to=de; repeatable.",
+        metavar="NAME=VALUE",
+        names="task's option",
     )
     example: tuple[str, ...] = option(
         (), "--example", "An example for the task; repeatable.", metavar="INPUT = OUTPUT"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import typer
@@ -66,6 +66,22 @@ def tasks() -> list[Candidate]:
     ]
 
 
+def settings(ctx: typer.Context) -> list[Candidate]:
+    """Options of the task that --task names: `to=de`, or `context=` where there are no choices."""
+    from gptcli.tasks import catalog
+
+    words = ctx.obj.words if isinstance(ctx.obj, Typed) else ()
+    named = [after for word, after in pairwise((*words, "")) if word == "--task"]
+    named += [word.removeprefix("--task=") for word in words if word.startswith("--task=")]
+    found: list[Candidate] = []
+    with suppress(GptcliError):
+        for option in catalog.find(named[-1]).options if named else ():
+            flag = ("true", "false") if option.kind == "flag" else ("",)
+            values = option.choices or flag
+            found += [(f"{option.name}={value}", brief(option.help)) for value in values]
+    return found
+
+
 def commands() -> list[Candidate]:
     """The names of all commands and tasks."""
     from gptcli.cli.root import COMMANDS
@@ -98,6 +114,7 @@ def folders() -> list[Candidate]:
 NAMED: Mapping[str, Callable[..., list[Candidate]]] = {
     "model": models,
     "task": tasks,
+    "task's option": settings,
     "config key": config_keys,
     "file": files,
     "folder": folders,
@@ -170,8 +187,12 @@ def _options(groups: Iterable[type[Options]]) -> Iterator[Candidate]:
 
 
 def _tables() -> Iterator[Candidate]:
-    yield from ((f"{name}.", said) for name, said in commands() if name != "models")
-    yield "models.", "What is set for one model"
+    from gptcli.cli.root import COMMANDS
+
+    found = dict(tasks())
+    found |= {entry.name: entry.summary for entry in COMMANDS}  # some are tasks
+    found["models"] = "What is set for one model."
+    yield from ((f"{name}.", brief(said)) for name, said in found.items())
 
 
 def _groups(table: str) -> Iterator[type[Options]]:
@@ -180,6 +201,7 @@ def _groups(table: str) -> Iterator[type[Options]]:
 
     by_name = {entry.name: entry for entry in COMMANDS}
     entry = by_name.get(table) or Entry(table, "gptcli.cli.task", "", TASKS)
-    command = Listed(entry).load()
-    for inner in command.commands.values() if isinstance(command, Group) else [command]:
-        yield from getattr(inner, "groups", ())
+    with suppress(GptcliError):  # no such task, or a broken one
+        command = Listed(entry).load()
+        for inner in command.commands.values() if isinstance(command, Group) else [command]:
+            yield from getattr(inner, "groups", ())

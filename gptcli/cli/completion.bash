@@ -19,7 +19,7 @@ _gptcli() {
         nothing) compopt +o default ;;
         folders) compopt +o default -o dirnames ;;
     esac 2>/dev/null
-    if [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *. ]]; then # a table: its keys come next
+    if [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *[.=] ]]; then # the rest comes next
         compopt -o nospace 2>/dev/null
     fi
 }

@@ -13,7 +13,6 @@ scripts' installation, see `gptcli.cli.shells`.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +25,14 @@ from gptcli.errors import GptcliError
 from gptcli.sanitizer import one_line
 
 NOTHING = "\0nothing"
-END = "\0"  # no argument holds it
-PLAIN = re.compile(r"[^\w@%+=:,./-]")  # what bash may take for more than itself
+SPECIAL = re.compile(r"[^\w@%+=:,./-]")  # what bash may take for more than itself
+PIECE = re.compile(
+    r"""(?P<space>\s+)"""
+    r"""|'(?P<single>[^']*)(?P<single_end>'?)"""
+    r"""|"(?P<double>(?:[^"\\]|\\.?)*)(?P<double_end>"?)"""
+    r"""|(?P<bare>(?:[^\s'"\\]|\\.?)+)""",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,20 @@ def offer(root: Any, words: Sequence[str], current: str) -> Offer:
 
 def split(line: str) -> tuple[list[str], str]:
     """The words of a line of bash, the last one up to its end, and the quote that is open there."""
-    lexer = shlex.shlex(line + END, posix=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    words, quote = [], ""
-    try:
-        while (word := lexer.get_token()) is not None:
-            words.append(word)
-    except ValueError:  # no closing quote: the word goes on
-        words.append(lexer.token)
-        quote = str(lexer.state)  # type: ignore[attr-defined]
-    return [word.removesuffix(END) for word in words], quote
+    words, quote = [""], ""
+    for piece in PIECE.finditer(line.lstrip()):
+        quote = ""
+        if piece["space"]:
+            words.append("")
+        elif piece["single"] is not None:
+            words[-1] += piece["single"]
+            quote = "" if piece["single_end"] else "'"
+        elif piece["double"] is not None:
+            words[-1] += re.sub(r'\\(["$`\\])', r"\1", piece["double"])
+            quote = "" if piece["double_end"] else '"'
+        else:
+            words[-1] += re.sub(r"\\(.?)", r"\1", piece["bare"], flags=re.DOTALL)
+    return words, quote
 
 
 def _reached(root: Any, words: Sequence[str], current: str) -> tuple[Any, list[str]]:
@@ -211,7 +219,7 @@ def _bash(found: Offer, current: str, replaced: str, quote: str) -> str:
         return _lines(found, [word for word in fitting if "'" not in word])
     if quote:
         return _lines(found, [re.sub(r'["$`]', r"\\\g<0>", word) for word in fitting])
-    return _lines(found, [PLAIN.sub(r"\\\g<0>", word) for word in fitting])
+    return _lines(found, [SPECIAL.sub(r"\\\g<0>", word) for word in fitting])
 
 
 def _zsh(found: Offer) -> str:

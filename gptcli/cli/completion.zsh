@@ -6,7 +6,7 @@
 
 _gptcli() {
     local program=${${(Q)words[1]}/#\~\//$HOME/} otherwise before
-    local -a lines tables
+    local -a lines begun
     whence -p -- "$program" >/dev/null || program=gptcli
     lines=("${(@f)$(
         _GPTCLI_COMPLETE=zsh "$program" "${(@Q)words[2,CURRENT-1]}" "${(Q)IPREFIX}${(Q)PREFIX}" \
@@ -15,9 +15,9 @@ _gptcli() {
     otherwise=${lines[1]%% *} before=${lines[1]#* }
     shift lines
     compset -p ${#before}
-    tables=(${(M)lines:#[^:]#.:*}) # their keys come next: no space after them
-    lines=(${lines:#[^:]#.:*})
-    _describe -t values value lines -- tables -S '' && return
+    begun=(${(M)lines:#[^:]#[.=]:*}) # the rest comes next: no space after them
+    lines=(${lines:#[^:]#[.=]:*})
+    _describe -t values value lines -- begun -S '' && return
     case $otherwise in
         nothing) return 1 ;;
         folders) _files -/ ;;
