@@ -162,8 +162,8 @@ def _on_hub(load: Load, repo_id: str, progress: Progress) -> Checkpoint:
         raise Unavailable(repo_id, "not in the cache, and offline", near or once)
     from gptcli.hub import download
 
-    folder, commit = download(repo_id, revision, progress)
-    return Checkpoint(name=repo_id, folder=folder, revision=commit, source="hub")
+    found = download(repo_id, revision, progress)
+    return Checkpoint(name=repo_id, folder=found.folder, revision=found.revision, source="hub")
 
 
 def _with_notice(found: Checkpoint, notice: str) -> Checkpoint:

@@ -307,8 +307,7 @@ def test_the_list_has_a_line_for_each_model(main_in: Cli) -> None:
     code, out, err = main_in("cache", "-q")
     assert (code, err) == (0, "")
     assert out == (
-        "a/longer-name  int8  1 MB  2026-05-04 03:03\n"
-        "owner/model    int8  1 MB  2026-05-04 03:02\n"
+        "a/longer-name  int8  1 MB  2026-05-04 03:03\nowner/model    int8  1 MB  2026-05-04 03:02\n"
     )
     assert main_in("cache", "list", "-q") == (0, out, "")
 

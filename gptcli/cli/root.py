@@ -72,6 +72,7 @@ COMMANDS = (
     Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
     Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
     Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
+    Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
 )
