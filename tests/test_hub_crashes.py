@@ -83,7 +83,7 @@ def right_or_nothing(about: str) -> bool:
 
 def test_after_kill_9_at_any_moment_the_next_run_is_right(fake: FakeHub, tmp_path: Path) -> None:
     dice = random.Random(SEED)
-    fake.pause, fake.piece = 0.002, 2**12  # about half a second in all
+    fake.pause, fake.piece = 0.001, 2**13  # about a fifth of a second in all
     killed = complete = resumed = 0
     while killed < ROUNDS:
         about = f"seed {SEED}, kill {killed}"
@@ -106,7 +106,7 @@ def test_after_kill_9_at_any_moment_the_next_run_is_right(fake: FakeHub, tmp_pat
             before = len(fake.content())
             fake.pause = 0
             found = hub.download(REPO, "main", None)
-            fake.pause = 0.002
+            fake.pause = 0.001
             resumed += any(range_ for _, _, range_ in fake.content()[before:])
             assert found.fetched <= SIZE, about
             assert right_or_nothing(about), about

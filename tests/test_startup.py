@@ -246,7 +246,12 @@ def test_a_configuration_file_cannot_ask_for_the_profile(main_in, tmp_path: Path
 
 
 def test_every_command_is_known_to_open_a_model_or_not() -> None:
-    assert {entry.name for entry in root.COMMANDS} - app.OPENING == {"tasks", "bench", "cache"}
+    assert {entry.name for entry in root.COMMANDS} - app.OPENING == {
+        "tasks",
+        "bench",
+        "cache",
+        "models",
+    }
 
 
 @pytest.mark.parametrize(

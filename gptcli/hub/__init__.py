@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.errors import WriteFailed
+from gptcli.errors import Unavailable, WriteFailed
 from gptcli.hub.blobs import File, Store
-from gptcli.hub.failures import explain
+from gptcli.hub.failures import AGAIN, explain
 from gptcli.hub.offer import ask
-from gptcli.hub.watch import Watch, watched
+from gptcli.hub.watch import Stalled, Watch, watched
 from gptcli.names import OLD_IDS
 
 
@@ -69,8 +69,8 @@ def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -
                 watch = Watch(show)
                 try:
                     watched(watch, lambda: _complete(store, offer.files, repo_id, revision, watch))
-                except Exception as error:
-                    raise explain(error, repo_id, revision, "the download stalled") from error
+                except Stalled as error:
+                    raise Unavailable(repo_id, f"the download stalled ({error})", AGAIN) from error
             fetched = watch.came
             store.sweep()
         store.name(revision)
@@ -107,11 +107,12 @@ def _complete(
         try:
             contents.append((file, store.obtain(file, url, watch)))
         except Exception as error:
-            raise explain(
-                error, repo_id, revision, f"the download of {file.name} failed"
-            ) from error
+            raise explain(error, repo_id, revision, file.name) from error
     for file, content in reversed(contents):
-        store.link(file, content)
+        try:
+            store.link(file, content)
+        except OSError as error:
+            raise explain(error, repo_id, revision, file.name) from error
 
 
 def _check_room(store: Store, files: tuple[File, ...], repo_id: str) -> None:

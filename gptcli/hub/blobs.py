@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +83,10 @@ class Store:
         blob, pointer = self.blobs / file.checksum, self.snapshot / file.name
         self.blobs.mkdir(parents=True, exist_ok=True)
         with _locked(self._lock(file.checksum), watch):
-            for path in (blob, pointer):
-                if (
-                    _fits(path, file)
-                    and checksum(path, file.checksum, watch.alive) == file.checksum
-                ):
-                    return path
+            with watch.unhurried():
+                for path in (blob, pointer):
+                    if _fits(path, file) and checksum(path, file.checksum) == file.checksum:
+                        return path
             for dead in self.blobs.glob(f"{file.checksum}.*{PARTIAL}"):  # of a killed process
                 dead.unlink(missing_ok=True)
             _fetch_checked(file, url, self._part(file), watch)
@@ -146,8 +144,8 @@ class Store:
         return self.locks / f"{blob}.lock"
 
 
-def checksum(path: Path, like: str, tick: Callable[[], None] = lambda: None) -> str:
-    """A file's checksum of the same kind as another; `tick` is called now and then.
+def checksum(path: Path, like: str) -> str:
+    """A file's checksum of the same kind as another.
 
     64 digits: SHA-256 of the content. 40 digits: git's SHA-1, of "blob SIZE", a zero byte and the
     content. Raises OSError.
@@ -160,7 +158,6 @@ def checksum(path: Path, like: str, tick: Callable[[], None] = lambda: None) -> 
             found = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         while data := file.read(CHUNK):
             found.update(data)
-            tick()
     return found.hexdigest()
 
 
@@ -178,16 +175,16 @@ def _fetch_checked(file: File, url: str, part: Path, watch: Watch) -> None:
             part.unlink()
     for last in (False, True):
         fetch(url, part, file.size, watch)
-        found = checksum(part, file.checksum, watch.alive)
+        with watch.unhurried():
+            found = checksum(part, file.checksum)
         if found == file.checksum:
             break
         part.unlink()
         watch.undo(file.size)
         if last:
             raise Damaged(f"it arrived damaged: checksum {found[:12]}, not {file.checksum[:12]}")
-    with part.open("rb+") as written:
+    with watch.unhurried(), part.open("rb+") as written:
         os.fsync(written.fileno())
-    watch.alive()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from gptcli.errors import CannotCreate, GptcliError, Unavailable, WriteFailed
+from gptcli.files import reason
 from gptcli.hub.transfer import retry_after
 from gptcli.names import did_you_mean
 
@@ -17,13 +18,10 @@ LOGIN = "run: hf auth login"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
-def explain(
-    error: Exception, repo_id: str, revision: str, failed: str, hint: str = AGAIN
-) -> GptcliError:
-    """The error of ours for a question or a transfer.
+def explain(error: Exception, repo_id: str, revision: str, file: str = "") -> GptcliError:
+    """The error of ours for a question, or for the transfer of a file.
 
-    `failed` says which of them, and `hint` what to do, where nothing else can. An error of ours
-    comes back as it is.
+    An error of ours comes back as it is.
     """
     from huggingface_hub import errors
 
@@ -36,11 +34,9 @@ def explain(
         return Unavailable(repo_id, why, "Give a branch, tag or commit, or leave out --revision")
     if isinstance(error, errors.RepositoryNotFoundError):
         return _unknown(repo_id)
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return Unavailable(repo_id, f"{failed}: the Hub lists it but has it not", "Try again later")
     if isinstance(error, errors.HfHubHTTPError):
-        return _explain_status(error, repo_id)
-    return _explain_local(error, repo_id, failed, hint)
+        return _explain_status(error, repo_id, file)
+    return _explain_local(error, repo_id, file)
 
 
 def _unknown(repo_id: str) -> Unavailable:
@@ -48,8 +44,10 @@ def _unknown(repo_id: str) -> Unavailable:
     return Unavailable(repo_id, "no such model on the Hub", hint)
 
 
-def _explain_status(error: HfHubHTTPError, repo_id: str) -> Unavailable:
+def _explain_status(error: HfHubHTTPError, repo_id: str, file: str) -> Unavailable:
     status = error.response.status_code
+    if status == 404 and file:
+        return Unavailable(repo_id, f"the Hub lists {file} but has it not", "Try again later")
     if status == 404:
         return _unknown(repo_id)
     if status in (401, 403):
@@ -62,11 +60,21 @@ def _explain_status(error: HfHubHTTPError, repo_id: str) -> Unavailable:
     return Unavailable(repo_id, f"the Hub answers with an error ({status})", "Try again later")
 
 
-def _explain_local(error: Exception, repo_id: str, failed: str, hint: str) -> GptcliError:
-    number = error.errno if isinstance(error, OSError) else None
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    if number in FULL:
-        return WriteFailed(repo_id, reason, "Make room, or set HF_HUB_CACHE to another disk")
-    if number is not None and not isinstance(error, ConnectionError | TimeoutError):
-        return CannotCreate(repo_id, reason, "Set HF_HUB_CACHE to a folder that can be written")
-    return Unavailable(repo_id, f"{failed} ({reason})", hint)
+def _explain_local(error: Exception, repo_id: str, file: str) -> GptcliError:
+    network = isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, OSError) and error.errno is not None and not network:
+        return _explain_disk(error, repo_id)
+    from huggingface_hub import constants
+
+    said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if file:
+        return Unavailable(repo_id, f"the download of {file} failed ({said})", AGAIN)
+    why = f"cannot reach the Hub at {constants.ENDPOINT} ({said})"
+    return Unavailable(repo_id, why, "Check the connection, and try again")
+
+
+def _explain_disk(error: OSError, repo_id: str) -> GptcliError:
+    why = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+    if error.errno in FULL:
+        return WriteFailed(repo_id, why, "Make room, or set HF_HUB_CACHE to another disk")
+    return CannotCreate(repo_id, why, "Set HF_HUB_CACHE to a folder that can be written")

@@ -66,8 +66,7 @@ def ask(repo_id: str, revision: str) -> Offer:
         )
         listed = {item.rfilename: item for item in info.siblings or ()}
     except Exception as error:
-        failed, hint = f"cannot reach the Hub at {endpoint}", "Check the connection, and try again"
-        raise explain(error, repo_id, revision, failed, hint) from error
+        raise explain(error, repo_id, revision) from error
     strange = Unavailable(repo_id, f"{endpoint} does not answer as a Hub", "Check HF_ENDPOINT")
     if not COMMIT.fullmatch(info.sha or ""):
         raise strange

@@ -7,7 +7,8 @@ that a server can do, from silence to a byte now and then: see `STALL`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 from typing import TypeVar
@@ -37,16 +38,16 @@ class Watch:
     def __init__(self, show: Callable[[int], object] = lambda change: None) -> None:
         self.came = 0
         self._show, self._stop = show, Event()
-        self._marked, self._moved = 0, monotonic()
+        self._marked, self._moved, self._patient = 0, monotonic(), False
 
     def add(self, count: int) -> None:
         """Bytes came over the network. Raises Stopped."""
+        if self._stop.is_set():
+            raise Stopped
         self.came += count
         self._show(count)
         if self.came - self._marked >= LEAST:
             self.alive()
-        elif self._stop.is_set():
-            raise Stopped
 
     def undo(self, count: int) -> None:
         """Bytes that were received are of no use."""
@@ -57,6 +58,16 @@ class Watch:
         self._marked, self._moved = self.came, monotonic()
         if self._stop.is_set():
             raise Stopped
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """What happens inside is the disk's work, and takes as long as it takes."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+            self.alive()
 
     def pause(self, seconds: float) -> None:
         """Sleep. Raises Stopped at once when nobody waits any more."""
@@ -69,7 +80,7 @@ class Watch:
 
     def stalled(self) -> bool:
         """Whether fewer than `LEAST` bytes came within the last `STALL` seconds."""
-        return monotonic() - self._moved > STALL
+        return not self._patient and monotonic() - self._moved > STALL
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
