@@ -41,7 +41,9 @@ def pull(
     revision = MAIN if source.revision is None else check_revision(source.revision)
     if is_offline(Load(offline=source.offline)):
         why = "offline, and a pull asks the Hub"
-        raise Unavailable(repo_id, why, "Leave out --offline, or unset HF_HUB_OFFLINE")
+        raise Unavailable(
+            repo_id, why, "Leave out --offline, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
+        )
     if not talk.quiet and name not in ALIASES and Path(name).is_dir():
         streams.note(f"-m {name} means the folder of that name here, not the Hub's model")
     with render.waiting(f"asking the Hub for {repo_id}", talk.quiet) as progress:
