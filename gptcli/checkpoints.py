@@ -189,8 +189,8 @@ def _on_hub(load: Load, repo_id: str, progress: Progress) -> Checkpoint:
         raise Unavailable(repo_id, "not in the cache, and offline", hint)
     from gptcli.hub import download
 
-    folder, commit = download(repo_id, revision, progress)
-    return Checkpoint(name=repo_id, folder=folder, revision=commit, source="hub")
+    found = download(repo_id, revision, progress)
+    return Checkpoint(name=repo_id, folder=found.folder, revision=found.revision, source="hub")
 
 
 def in_cache(repo_id: str, revision: str | None, name: str) -> Checkpoint:

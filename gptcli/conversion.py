@@ -23,7 +23,7 @@ from pathlib import Path
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.files import reason
 from gptcli.headers import INDEX, LARGEST_INDEX, PICKLED, SINGLE
-from gptcli.hub import SMALL_FILES
+from gptcli.hub.offer import SMALL_FILES
 from gptcli.hubcache import cache_folder
 from gptcli.modelconfig import CONFIG, OTHER_MODEL
 from gptcli.modelfiles import corrupt, open_regular, read_object, unsafe

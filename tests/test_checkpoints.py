@@ -1,32 +1,21 @@
-"""Names, the cache, and downloads from a Hub that runs in the test."""
+"""Names, the cache, and which model is meant where none is named."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_hub import COMMIT, FakeHub
+from fake_hub import COMMIT, FakeHub, point_at
 from huggingface_hub import constants
 
-from gptcli import hub
 from gptcli.checkpoints import BUNDLE, find_cached, is_complete, is_offline, resolve
-from gptcli.errors import (
-    BadModel,
-    CannotCreate,
-    GptcliError,
-    MissingInput,
-    Unavailable,
-    UsageError,
-    WriteFailed,
-)
+from gptcli.errors import MissingInput, Unavailable, UsageError
 from gptcli.names import ALIASES, GPT2, did_you_mean
 from gptcli.options import Load
 
@@ -56,13 +45,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with FakeHub(REPO, dict(FILES)) as server:
         point_at(server.url, monkeypatch)
         yield server
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do what HF_ENDPOINT does when huggingface_hub is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 def closed_port() -> int:
@@ -332,186 +314,3 @@ def test_named_model_never_falls_back() -> None:
 def test_named_revision_never_falls_back() -> None:
     with pytest.raises(Unavailable):
         resolve(Load(revision="v1"))
-
-
-# --- downloads
-
-
-def test_downloaded_model_is_then_used_offline(fake: FakeHub) -> None:
-    first = resolve(Load(model=REPO))
-    asked = len(fake.seen)
-    again = resolve(Load(model=REPO, offline=True))
-    assert (first.source, first.revision) == ("hub", COMMIT)
-    assert (again.source, again.revision, again.folder) == ("cache", COMMIT, first.folder)
-    assert len(fake.seen) == asked
-    assert {name: (first.folder / name).read_bytes() for name in FILES} == FILES
-
-
-def test_only_safe_and_needed_files_are_fetched(fake: FakeHub) -> None:
-    fake.files |= dict.fromkeys(
-        ("pytorch_model.bin", "tf_model.h5", "model.onnx", "README.md", "run.py", "sub/vocab.json"),
-        b"x",
-    )
-    resolve(Load(model=REPO))
-    assert fake.fetched() == set(FILES)
-
-
-def test_shards_are_fetched_with_their_index(fake: FakeHub) -> None:
-    del fake.files["model.safetensors"]
-    shard = "model-00001-of-00001.safetensors"
-    index = json.dumps({"weight_map": {"a": shard}}).encode()
-    fake.files |= {"model.safetensors.index.json": index, shard: b"x", "other.safetensors": b"x"}
-    resolve(Load(model=REPO))
-    assert fake.fetched() == set(fake.files) - {"other.safetensors"}
-
-
-@pytest.mark.parametrize(
-    ("lacking", "rule"),
-    [
-        ("model.safetensors", "no model.safetensors"),
-        ("config.json", "no config.json"),
-        ("tokenizer.json", "no tokenizer.json"),
-    ],
-)
-def test_repository_that_lacks_a_file_is_refused_before_downloading(
-    fake: FakeHub, lacking: str, rule: str
-) -> None:
-    del fake.files[lacking]
-    fake.files["pytorch_model.bin"] = b"x"
-    with pytest.raises(BadModel, match=rule):
-        resolve(Load(model=REPO))
-    assert fake.fetched() == set()
-
-
-def test_nothing_is_said_on_stderr(fake: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
-    hub.download(REPO, "main", progress=None)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_progress_is_shown_on_stderr_alone(
-    fake: FakeHub, capfd: pytest.CaptureFixture[str]
-) -> None:
-    called: list[str] = []
-    hub.download(REPO, "main", progress=lambda: called.append(capfd.readouterr().err))
-    out, err = capfd.readouterr()
-    assert called == [""]  # before the first bar
-    assert out == ""
-    assert err != ""
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "says"),
-    [
-        (404, "RepoNotFound", "no such model"),
-        (404, "", "no such model"),
-        (404, "RevisionNotFound", "no revision 'main'"),
-        (401, "RepoNotFound", "no such model"),
-        (401, "", "hf auth login"),
-        (403, "GatedRepo", "gated"),
-        (403, "", "refuses access"),
-        (429, "", "limits requests"),
-        (500, "", r"an error \(500\)"),
-        (503, "", r"an error \(503\)"),
-    ],
-)
-def test_answer_of_the_hub_is_explained(fake: FakeHub, status: int, code: str, says: str) -> None:
-    fake.status, fake.error_code = status, code
-    with pytest.raises(Unavailable, match=says):
-        resolve(Load(model=REPO))
-
-
-def test_file_that_is_gated_is_explained(fake: FakeHub) -> None:
-    fake.file_status, fake.error_code = 403, "GatedRepo"
-    with pytest.raises(Unavailable, match=r"gated.*hf auth login"):
-        resolve(Load(model=REPO))
-
-
-def test_unknown_model_gets_a_suggestion(fake: FakeHub) -> None:
-    with pytest.raises(Unavailable, match="Did you mean -m gpt2"):
-        resolve(Load(model="gpt2-small"))
-
-
-def test_refused_connection_ends_at_once() -> None:
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match="cannot reach the Hub"):
-        resolve(Load(model=REPO))
-    assert time.monotonic() - begun < 3
-
-
-def test_server_that_never_answers_ends_in_time(
-    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "REACH_SECONDS", 0.3)
-    fake.silent = True
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match="cannot reach the Hub"):
-        resolve(Load(model=REPO))
-    assert time.monotonic() - begun < 3
-
-
-def test_server_that_is_not_a_hub_is_explained(fake: FakeHub) -> None:
-    fake.status = 200
-    with pytest.raises(Unavailable, match="cannot reach the Hub"):
-        resolve(Load(model=REPO))
-
-
-def test_cut_off_transfer_goes_on_where_it_stopped(
-    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)
-    fake.cuts["model.safetensors"] = [1000]
-    found = resolve(Load(model=REPO))
-    assert (found.folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert "bytes=1000-" in {range_ for _, _, range_ in fake.seen}
-
-
-def test_failed_download_is_not_taken_for_a_model(fake: FakeHub, cache: Path) -> None:
-    fake.claimed["model.safetensors"] = 7
-    with pytest.raises(Unavailable, match="the download failed"):
-        resolve(Load(model=REPO))
-    with pytest.raises(Unavailable, match="offline"):
-        resolve(Load(model=REPO, offline=True))
-    assert not list(cache.rglob("*.incomplete"))
-
-
-def test_next_run_completes_a_failed_download(fake: FakeHub) -> None:
-    fake.claimed["model.safetensors"] = 7
-    with pytest.raises(Unavailable):
-        resolve(Load(model=REPO))
-    fake.claimed.clear()
-    before = len(fake.seen)
-    resolve(Load(model=REPO))
-    again = {path.rpartition("/")[2] for method, path, _ in fake.seen[before:] if method == "GET"}
-    assert "model.safetensors" in again
-    assert "config.json" not in again
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(errno.ENOSPC, WriteFailed), (errno.EACCES, CannotCreate), (errno.EIO, Unavailable)],
-)
-def test_failure_of_the_disk_has_its_own_error(
-    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[GptcliError]
-) -> None:
-    def fail(*_: object, **__: object) -> str:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(expected):
-        resolve(Load(model=REPO))
-
-
-def test_interrupted_download_leaves_no_partial_file(
-    fake: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> str:
-        blobs = cache / "models--someone--model" / "blobs"
-        blobs.mkdir(parents=True)
-        (blobs / "x.1.incomplete").write_bytes(b"part")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        resolve(Load(model=REPO))
-    assert not list(cache.rglob("*.incomplete"))

@@ -18,6 +18,11 @@ PARTS = (
     Entry("info", "gptcli.cli.modelinfo", "Show what is known of a model, without loading it."),
     Entry("path", "gptcli.cli.modelinfo", "Print the folder of a model."),
     Entry("verify", "gptcli.cli.verification", "Compare a model's files with their checksums."),
+    Entry(
+        "pull",
+        "gptcli.cli.pull",
+        "Download a model, or what is new of it, and check its files.",
+    ),
     Entry("rm", "gptcli.cli.removal", "Remove a model from the cache."),
     Entry("alias", "gptcli.cli.aliases", "Give models short names of your own."),
     Entry("convert", "gptcli.cli.conversion", "Make safetensors of pickled weights."),

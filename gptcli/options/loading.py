@@ -67,6 +67,16 @@ class Load(Options):
             _check_url(self.server)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source(Options):
+    """Which version of a model of the Hub, and whether the Hub may be asked."""
+
+    panel = "Model"
+
+    revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
+    offline: bool = option(False, "--offline", "Never use the network.")
+
+
 def _check_url(url: str) -> None:
     """Raises UsageError for what is no address of an endpoint; never shows a password."""
     from urllib.parse import urlsplit
