@@ -157,7 +157,7 @@ def test_a_bad_configuration_is_named_by_file_and_key(
     with pytest.raises(SystemExit) as leaving:
         main(["try", "--config", str(tmp_path / "c.toml")])
     assert leaving.value.code == 65
-    assert f"c.toml: [try] {told}" in capfd.readouterr().err
+    assert f"c.toml:2: [try] {told}" in capfd.readouterr().err
 
 
 def test_help_lists_the_options_with_choices_ranges_and_defaults(
