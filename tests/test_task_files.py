@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptcli.errors import BadTask, MissingInput
@@ -370,6 +370,7 @@ def test_python_keywords_are_fields() -> None:
 
 
 @given(st.text(alphabet="{}a!:.[]0 \n"), st.text(alphabet="{}a!:."))
+@example("{a0}{", "")
 def test_a_template_is_refused_or_filled_and_values_are_never_read(text: str, value: str) -> None:
     try:
         names = templates.fields(text)

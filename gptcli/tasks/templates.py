@@ -31,9 +31,8 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
     Raises BadTemplate as `fields` does, KeyError where `values` lacks a field.
     """
-    return "".join(
-        literal + ("" if name is None else values[name]) for literal, name in _parts(template)
-    )
+    parts = list(_parts(template))  # all of it is looked at before a field is missed
+    return "".join(literal + ("" if name is None else values[name]) for literal, name in parts)
 
 
 def _parts(template: str) -> Iterator[tuple[str, str | None]]:
