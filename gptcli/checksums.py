@@ -10,7 +10,6 @@ same as being right: see `Verdict`. Those of the bundled model are kept in the p
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from gptcli.checkpoints import BUNDLE, Checkpoint, missing
+from gptcli.digests import algorithm_of, file_digest
 from gptcli.errors import GptcliError
 from gptcli.headers import PICKLED, SINGLE
 from gptcli.inventory.cache import File, snapshot_files
@@ -94,28 +94,6 @@ def verify(checkpoint: Checkpoint, progress: Progress | None = None) -> Iterator
         )
 
 
-def file_digest(
-    path: Path, algorithm: str, progress: Callable[[int], None] | None = None
-) -> tuple[str, int]:
-    """A file's digest in hexadecimal digits, and its size in bytes. Raises OSError.
-
-    git-sha1 is that of git's object: of "blob SIZE", a zero byte, and the content.
-    """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if algorithm == "sha256":
-            found = hashlib.sha256()
-        else:
-            found = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        done = 0
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-            done += len(chunk)
-            if progress:
-                progress(done)
-    return found.hexdigest(), done
-
-
 def _check(
     file: File, published: str | None, blobs: Path | None, progress: Progress | None
 ) -> Check:
@@ -129,7 +107,7 @@ def _check(
         return Check(name=file.name, verdict="wrong", size=file.size, expected=expected, why=why)
     if expected is None:
         return Check(name=file.name, verdict="unknown", size=file.size, why="no checksum is known")
-    algorithm = "sha256" if SHA256.fullmatch(expected) else "git-sha1"
+    algorithm = algorithm_of(expected)
     if linked is not None and linked != expected:
         why = "its link names another file's content"
         return Check(

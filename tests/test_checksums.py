@@ -17,7 +17,8 @@ from huggingface_hub import constants
 
 from gptcli import checkpoints, checksums
 from gptcli.checkpoints import BUNDLE, on_disk
-from gptcli.checksums import BUNDLE_SUMS, Check, file_digest, verify
+from gptcli.checksums import BUNDLE_SUMS, Check, verify
+from gptcli.digests import file_digest
 
 Cli = Callable[..., tuple[int, str, str]]
 FLIPS, CLEAN = 200, 30

@@ -13,7 +13,7 @@ LONGEST = 300
 
 # From the ground up: a module imports only from its own layer and those before it.
 LAYERS = [
-    {"errors", "sanitizer", "stages", "hubcache"},
+    {"errors", "sanitizer", "stages", "digests", "hubcache"},
     {"libtorch"},
     {"specs", "architecture", "names"},
     {"options"},

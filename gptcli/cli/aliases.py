@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -78,4 +79,4 @@ for _name, _command in {"add": add, "rm": rm, "list": list_aliases}.items():
 
 def _known(talk: Talk) -> dict[str, str]:
     path = place(talk.config)
-    return aliases.aliases(path, reading.read(path)) if path.exists() else {}
+    return aliases.aliases(path, reading.read(path)) if os.path.exists(path) else {}  # noqa: PTH110

@@ -139,7 +139,7 @@ def path(*, talk: Talk) -> None:
 def edit(*, talk: Talk) -> None:
     """Open the file in $VISUAL or $EDITOR, and check it afterwards."""
     file = place(talk.config)
-    if not file.exists():
+    if not os.path.exists(file):  # noqa: PTH110
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(NEW, encoding="utf-8")

@@ -73,7 +73,7 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
 
     place = Path(os.path.realpath(path))
     with _errors(path), _alone(place):
-        new = not place.exists()
+        new = not os.path.exists(place)  # noqa: PTH110
         text = "" if new else text_of(path)
         if not new:
             read(path)  # names the line of what is wrong

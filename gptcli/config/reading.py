@@ -35,8 +35,8 @@ def find(named: str | None) -> Path | None:
         if not os.path.lexists(name):
             raise MissingInput(f"configuration {name}", "no such file", "Check --config.")
         return Path(name)
-    path = place(None)
-    return path if path.exists() else None
+    path = place(None)  # os.path: Path.exists raises below a folder that cannot be searched
+    return path if os.path.exists(path) else None  # noqa: PTH110
 
 
 def place(named: str | None) -> Path:

@@ -10,7 +10,6 @@ put into the cache, which counts as it is, until files beside it are fetched.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -18,13 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptcli.digests import algorithm_of, file_digest
 from gptcli.hub.transfer import fetch
 from gptcli.hub.watch import Watch
 
-CHUNK = 2**20  # bytes read at a time
 PARTIAL = ".incomplete"  # as huggingface_hub names it
 ABANDONED = 24 * 3600.0  # seconds after which a partial file of another revision is removed
-SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,20 +143,8 @@ class Store:
 
 
 def checksum(path: Path, like: str) -> str:
-    """A file's checksum of the same kind as another.
-
-    64 digits: SHA-256 of the content. 40 digits: git's SHA-1, of "blob SIZE", a zero byte and the
-    content. Raises OSError.
-    """
-    with path.open("rb") as file:
-        if len(like) == SHA256_DIGITS:
-            found = hashlib.sha256()
-        else:
-            size = os.fstat(file.fileno()).st_size
-            found = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        while data := file.read(CHUNK):
-            found.update(data)
-    return found.hexdigest()
+    """A file's checksum of the same kind as another. Raises OSError."""
+    return file_digest(path, algorithm_of(like))[0]
 
 
 def _fits(path: Path, file: File) -> bool:
