@@ -12,6 +12,7 @@ import json
 import re
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
@@ -259,6 +260,14 @@ def etag(name: str, data: bytes) -> str:
 
 def git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def begin_empty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the Hugging Face cache, and forget what the environment says of the Hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

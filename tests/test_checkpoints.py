@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_hub import COMMIT, FakeHub, point_at
-from huggingface_hub import constants
+from fake_hub import COMMIT, FakeHub, begin_empty, point_at
 
 from gptcli.checkpoints import BUNDLE, find_cached, is_complete, is_offline, resolve
 from gptcli.errors import MissingInput, Unavailable, UsageError
@@ -31,11 +30,8 @@ FILES = {
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Hugging Face cache, and a Hub that cannot be there."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    begin_empty(folder, monkeypatch)
     point_at(f"http://127.0.0.1:{closed_port()}", monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_hub import COMMIT, FakeHub, etag, point_at
+from fake_hub import COMMIT, FakeHub, begin_empty, etag, point_at
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
 from gptcli import hub
@@ -39,10 +39,7 @@ NEXT_COMMIT = "f" * 40
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Hugging Face cache, and no patience."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    begin_empty(folder, monkeypatch)
     monkeypatch.setattr(transfer, "PAUSE", 0.001)
     monkeypatch.setattr(watch, "LOOK", 0.02)
     monkeypatch.chdir(tmp_path)

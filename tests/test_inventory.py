@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cached import COMMIT, OTHER, files_of, put
+from cached import COMMIT, OTHER, files_of, own_cache, put
 from commands import REAL, Terminal, environment, run
-from huggingface_hub import constants
 
 from gptcli import reduced
 from gptcli.architecture import GPT2Config
@@ -35,11 +34,7 @@ print(json.dumps([code, [name for name in heavy if name in sys.modules]]))
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return folder
+    return own_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

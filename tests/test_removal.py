@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cached import COMMIT, OTHER, put
+from cached import COMMIT, OTHER, own_cache, put
 from commands import REAL, Terminal
-from huggingface_hub import constants
 
 from gptcli import reduced
 from gptcli.errors import WriteFailed
@@ -24,10 +23,7 @@ NEWER = FILES | {"config.json": b'{"new": 1}'}
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = own_cache(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     return folder
 
