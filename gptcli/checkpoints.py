@@ -17,22 +17,20 @@ from typing import Literal
 
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.headers import INDEX, SINGLE, read_index
-from gptcli.hubcache import cache_folder, storage
+from gptcli.hubcache import storage
 from gptcli.names import (
     ALIASES,
     BUNDLED,
     COMMIT,
     GPT2,
-    OLD_IDS,
     check_hub_id,
     check_revision,
     did_you_mean,
+    known_ids,
     nearest,
 )
 from gptcli.options import Load
 from gptcli.vocabulary import SUFFICIENT
-
-__all__ = ["Checkpoint", "cache_folder", "find_cached", "missing", "on_disk", "resolve"]
 
 BUNDLE = Path(__file__).parent / "bundled" / BUNDLED
 MAIN = "main"
@@ -114,11 +112,6 @@ def find_cached(repo_id: str, revision: str = MAIN) -> Checkpoint | None:
         if commit is not None and is_complete(storage(known_as) / "snapshots" / commit):
             return _cached(repo_id, known_as, commit)
     return None
-
-
-def known_ids(repo_id: str) -> tuple[str, ...]:
-    """The ids under which the cache may hold a model: its own, and the one it once had."""
-    return tuple(filter(None, (repo_id, OLD_IDS.get(repo_id))))
 
 
 def is_complete(folder: Path) -> bool:

@@ -11,14 +11,13 @@ same as being right: see `Verdict`. Those of the bundled model are kept in the p
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gptcli.checkpoints import BUNDLE, Checkpoint, missing
-from gptcli.digests import algorithm_of, file_digest
+from gptcli.digests import CHECKSUM, algorithm_of, file_digest
 from gptcli.errors import GptcliError
 from gptcli.headers import PICKLED, SINGLE
 from gptcli.inventory.cache import File, snapshot_files
@@ -29,8 +28,7 @@ Verdict = Literal["right", "wrong", "missing", "unknown"]  # unknown: no checksu
 Progress = Callable[[str, int, int], None]  # file, bytes read, bytes in all
 
 BUNDLE_SUMS = BUNDLE.with_suffix(".sha256")  # as sha256sum writes it
-SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-CHUNK = 2**20  # bytes
+LARGEST_NOTE = 2**20  # bytes
 LARGEST_LISTING = 2**26  # bytes
 METADATA = Path(".cache", "huggingface")  # of a download into a plain folder
 
@@ -145,7 +143,7 @@ def _linked(file: File, blobs: Path | None) -> str | None:
     if file.blob is None or blobs is None or not _within(file.blob, blobs):
         return None
     name = file.blob.name
-    return name if SHA256.fullmatch(name) or SHA1.fullmatch(name) else None
+    return name if CHECKSUM.fullmatch(name) else None
 
 
 def _within(blob: Path, blobs: Path) -> bool:
@@ -174,7 +172,7 @@ def _downloaded(folder: Path) -> dict[str, str]:
     sums: dict[str, object] = {}
     for file in sorted(place.rglob("*.metadata")):
         try:
-            lines = read_bytes(file, CHUNK).decode("ascii").split("\n")
+            lines = read_bytes(file, LARGEST_NOTE).decode("ascii").split("\n")
         except (GptcliError, UnicodeDecodeError):
             continue
         if len(lines) > 1:
@@ -192,5 +190,5 @@ def _sound(sums: Mapping[str, object]) -> dict[str, str]:
     return {
         name: digest
         for name, digest in sums.items()
-        if isinstance(digest, str) and (SHA256.fullmatch(digest) or SHA1.fullmatch(digest))
+        if isinstance(digest, str) and CHECKSUM.fullmatch(digest)
     }

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.files import reason
 from gptcli.headers import INDEX, LARGEST_INDEX, PICKLED, SINGLE
@@ -147,14 +148,14 @@ def place(staging: Path, target: Path, whole: bool) -> None:
         if whole and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             staging.replace(target)
-            _flush(target.parent)
+            _lasting(target)
             return
         names = sorted(os.listdir(staging)) if whole else [SINGLE]  # noqa: PTH208
         for name in sorted(names, key=lambda name: name == SINGLE):  # the weights come last
             (staging / name).replace(target / name)
         if (target / INDEX).exists():  # of older shards, which the new file takes the place of
             (target / INDEX).unlink()
-        _flush(target)
+        _lasting(target / SINGLE)
     except OSError as error:
         raise failed(target, error) from None
 
@@ -205,11 +206,7 @@ def _ended(code: int) -> str:
     return f"died of signal {-code}" if code < 0 else f"ended with {code}"
 
 
-def _flush(folder: Path) -> None:
-    """Make a rename last through a loss of power, where folders can be flushed."""
+def _lasting(path: Path) -> None:
+    """Make the renaming of `path` last through a loss of power, where folders can be flushed."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        disk.sync_folder(path)

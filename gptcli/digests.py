@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 Algorithm = Literal["sha256", "git-sha1"]
+CHECKSUM = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 CHUNK = 2**20  # bytes
 
 

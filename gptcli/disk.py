@@ -69,6 +69,12 @@ def put(part: Path, path: Path) -> None:
 
 def put_new(part: Path, path: Path) -> None:
     """Move a flushed file where there is none, for good. Raises FileExistsError, OSError."""
+    move_new(part, path)
+    sync_folder(path)
+
+
+def move_new(part: Path, path: Path) -> None:
+    """Move a file where there is none. Raises FileExistsError, OSError."""
     try:
         os.link(part, path)
     except FileExistsError:
@@ -79,7 +85,6 @@ def put_new(part: Path, path: Path) -> None:
         os.replace(part, path)  # noqa: PTH105 - as above
     else:
         remove(part)
-    sync_folder(path)
 
 
 def same(part: Path, path: Path) -> bool:

@@ -43,6 +43,11 @@ LONGEST = 200  # characters: two parts of an id
 ALIKE, VERY_ALIKE = 0.7, 0.8  # how near a name must be: to an alias, to a Hub id
 
 
+def known_ids(repo_id: str) -> tuple[str, ...]:
+    """The ids under which the cache may hold a model: its own, and the one it once had."""
+    return tuple(filter(None, (repo_id, OLD_IDS.get(repo_id))))
+
+
 def check_hub_id(name: str, what: str = "--model") -> str:
     """The name, if it can be a Hub id (`owner/model` or `model`); raises UsageError for `what`."""
     if HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:

@@ -91,6 +91,11 @@ def key_of(field_name: str) -> str:
     return field_name.removesuffix("_")
 
 
+def environment_name(field_name: str) -> str:
+    """The environment variable of an option: `GPTCLI_TOP_P` for `top_p`."""
+    return f"GPTCLI_{key_of(field_name).upper()}"
+
+
 def mismatch(value: object, hint: Any) -> str:
     """What is wrong with the type of an option's value, in words; empty when it fits `hint`."""
     origin, inner = get_origin(hint), get_args(hint)

@@ -15,7 +15,7 @@ import pytest
 from cached import COMMIT, OTHER, checksum, files_of, put
 from huggingface_hub import constants
 
-from gptcli import checkpoints, checksums
+from gptcli import checkpoints, digests
 from gptcli.checkpoints import BUNDLE, on_disk
 from gptcli.checksums import BUNDLE_SUMS, Check, verify
 from gptcli.digests import file_digest
@@ -68,7 +68,7 @@ def test_every_flipped_bit_is_found_and_no_clean_run_complains(
     assert wrong() == []
 
 
-@pytest.mark.parametrize("size", [0, 1, checksums.CHUNK, checksums.CHUNK + 1])
+@pytest.mark.parametrize("size", [0, 1, digests.CHUNK, digests.CHUNK + 1])
 def test_the_sha1_is_that_of_git(tmp_path: Path, size: int) -> None:
     file = tmp_path / "file"
     file.write_bytes(random.Random(size).randbytes(size))

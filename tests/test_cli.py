@@ -16,7 +16,7 @@ from fake_engine import FakeEngine, failing
 
 from gptcli import __version__
 from gptcli.cli import generate as command
-from gptcli.cli import root
+from gptcli.cli import registry, root
 from gptcli.cli.app import explain, main
 from gptcli.errors import GptcliError, MissingInput, Unavailable, UsageError
 from gptcli.results import Request
@@ -261,8 +261,8 @@ def test_completion_can_be_shown() -> None:
     assert b"_GPTCLI_COMPLETE" in run(REAL, "--show-completion", "bash").stdout
 
 
-@pytest.mark.parametrize("entry", root.COMMANDS, ids=lambda entry: entry.name)
-def test_listed_summary_is_that_of_the_command(entry: root.Entry) -> None:
+@pytest.mark.parametrize("entry", registry.COMMANDS, ids=lambda entry: entry.name)
+def test_listed_summary_is_that_of_the_command(entry: registry.Entry) -> None:
     loaded = root.Listed(entry).load()
     assert str(loaded.help).startswith(entry.summary)
 

@@ -13,7 +13,7 @@ from commands import REAL, environment, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptcli.cli import candidates, completion, root
+from gptcli.cli import candidates, completion, registry, root
 from gptcli.cli.completion import FILES, FOLDERS, NOTHING, Offer, split
 from gptcli.names import ALIASES
 
@@ -129,8 +129,8 @@ def test_otherwise_listed(offered, words: list[str], otherwise: str) -> None:
     assert offered(*words).otherwise == otherwise
 
 
-@pytest.mark.parametrize("entry", root.COMMANDS, ids=lambda entry: entry.name)
-def test_every_option_with_a_file_lists_files(entry: root.Entry) -> None:
+@pytest.mark.parametrize("entry", registry.COMMANDS, ids=lambda entry: entry.name)
+def test_every_option_with_a_file_lists_files(entry: registry.Entry) -> None:
     loaded = root.Listed(entry).load()
     inner = loaded.commands.values() if isinstance(loaded, root.Group) else [loaded]
     for command in inner:
@@ -242,7 +242,7 @@ def test_a_folder_that_is_gone_leaves_the_rest(offered, tmp_path: Path) -> None:
 
 
 def keys(typed: str) -> list[str]:
-    ctx = typer.Context(root.Listed(root.COMMANDS[0]), obj=candidates.Typed((), typed))
+    ctx = typer.Context(root.Listed(registry.COMMANDS[0]), obj=candidates.Typed((), typed))
     return [key for key, _ in candidates.config_keys(ctx)]
 
 

@@ -26,7 +26,8 @@ def read(tmp_path: Path):
     ) -> dict[str, Any]:
         path = tmp_path / "c.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return config.defaults(str(path), "generate", groups, lambda: ["generate", "chat"], presets)
+        scope = config.Scope("generate", groups, lambda: ["generate", "chat"], presets)
+        return config.defaults(str(path), scope)
 
     return read
 
@@ -112,7 +113,7 @@ def test_named_file_that_is_missing(tmp_path: Path) -> None:
 
 def test_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="is a directory"):
-        config.defaults(str(tmp_path), "generate", GROUPS, lambda: ["generate"], NONE)
+        config.defaults(str(tmp_path), config.Scope("generate", GROUPS, lambda: ["generate"]))
 
 
 def test_environment_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

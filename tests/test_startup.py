@@ -17,7 +17,7 @@ from commands import TALES, environment
 from fake_engine import FakeEngine
 
 from gptcli import libtorch, stages
-from gptcli.cli import app, profile, root
+from gptcli.cli import app, profile, registry
 from gptcli.engines import pages
 
 HEAVY = (
@@ -269,7 +269,7 @@ def test_a_configuration_file_cannot_ask_for_the_profile(main_in, tmp_path: Path
 
 def test_every_command_is_known_to_open_a_model_or_not() -> None:
     others = {"tasks", "models", "config", "doctor", "cache", "bench"}
-    assert {entry.name for entry in root.COMMANDS} - app.OPENING == others
+    assert {entry.name for entry in registry.COMMANDS} - app.OPENING == others
 
 
 @pytest.mark.parametrize(

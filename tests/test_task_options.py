@@ -13,9 +13,9 @@ import pytest
 import typer
 from test_task_files import FULL, SHOTS, TOP, task
 
-from gptcli.cli import root
+from gptcli.cli import registry, root
 from gptcli.cli.app import main
-from gptcli.cli.root import Entry
+from gptcli.cli.registry import Entry
 from gptcli.errors import UsageError
 from gptcli.options import Talk
 from gptcli.specs import Options
@@ -46,7 +46,8 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
         seen.update(values(task(), options), example=getattr(options, "example", None))
 
     try_.__annotations__["options"] = group
-    monkeypatch.setattr(root, "COMMANDS", (*root.COMMANDS, Entry("try", "a_module", "Try.")))
+    more = (*registry.COMMANDS, Entry("try", "a_module", "Try."))
+    monkeypatch.setattr(registry, "COMMANDS", more)
     monkeypatch.setitem(sys.modules, "a_module", SimpleNamespace(**{"try": try_}))
 
     def parse(*args: str) -> Seen:

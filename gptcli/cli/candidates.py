@@ -19,8 +19,9 @@ from pathlib import Path
 import typer
 
 from gptcli import config, hubcache
+from gptcli.cli import registry
 from gptcli.errors import GptcliError
-from gptcli.names import ALIASES, BUNDLED, HUB_ID, OLD_IDS
+from gptcli.names import ALIASES, BUNDLED, HUB_ID, known_ids
 from gptcli.options import Load, Sampling
 from gptcli.specs import Options, key_of, spec_of
 
@@ -84,10 +85,9 @@ def settings(ctx: typer.Context) -> list[Candidate]:
 
 def commands() -> list[Candidate]:
     """The names of all commands and tasks."""
-    from gptcli.cli.root import COMMANDS
-
-    found = {name: brief(said) for name, said in tasks()}
-    return list((found | {entry.name: brief(entry.summary) for entry in COMMANDS}).items())
+    found = dict(tasks())
+    found |= {entry.name: entry.summary for entry in registry.COMMANDS}  # some are tasks
+    return [(name, brief(said)) for name, said in found.items()]
 
 
 def config_keys(ctx: typer.Context) -> list[Candidate]:
@@ -124,11 +124,9 @@ NAMED: Mapping[str, Callable[..., list[Candidate]]] = {
 
 def own_aliases() -> dict[str, str]:
     """The user's own names for models, if config.toml has any: the table `[aliases]`."""
-    import tomllib
-
-    with suppress(GptcliError, OSError, ValueError, RecursionError):
+    with suppress(GptcliError):
         path = config.find(None)
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("aliases") if path else None
+        table = config.read(path).get(config.ALIAS_TABLE) if path else None
         if isinstance(table, dict):
             return {name: target for name, target in table.items() if isinstance(target, str)}
     return {}
@@ -142,7 +140,7 @@ def brief(help: str | None) -> str:
 
 def _target(repo_id: str, cached: Collection[str | None]) -> str:
     """What an alias stands for, and whether that is here."""
-    here = repo_id in cached or OLD_IDS.get(repo_id) in cached
+    here = any(known_as in cached for known_as in known_ids(repo_id))
     return f"{repo_id}, in the cache" if here else repo_id
 
 
@@ -187,21 +185,14 @@ def _options(groups: Iterable[type[Options]]) -> Iterator[Candidate]:
 
 
 def _tables() -> Iterator[Candidate]:
-    from gptcli.cli.root import COMMANDS
-
-    found = dict(tasks())
-    found |= {entry.name: entry.summary for entry in COMMANDS}  # some are tasks
-    found["models"] = "What is set for one model."
-    yield from ((f"{name}.", brief(said)) for name, said in found.items())
+    found = dict(commands()) | {"models": "What is set for one model"}
+    yield from ((f"{name}.", said) for name, said in found.items())
 
 
-def _groups(table: str) -> Iterator[type[Options]]:
+def _groups(table: str) -> tuple[type[Options], ...]:
     """The groups of options of a command, its subcommands, or a task; none if there is no such."""
-    from gptcli.cli.root import COMMANDS, TASKS, Entry, Group, Listed
+    from gptcli.cli.root import groups_of
 
-    by_name = {entry.name: entry for entry in COMMANDS}
-    entry = by_name.get(table) or Entry(table, "gptcli.cli.task", "", TASKS)
     with suppress(GptcliError):  # no such task, or a broken one
-        command = Listed(entry).load()
-        for inner in command.commands.values() if isinstance(command, Group) else [command]:
-            yield from getattr(inner, "groups", ())
+        return groups_of(table)
+    return ()

@@ -18,8 +18,9 @@ import typer
 
 from gptcli.cli import candidates, streams
 from gptcli.cli.listing import AsJson, Showing, group, write, write_json
-from gptcli.cli.root import COMMANDS, TASKS, Command, Entry, Listed, Unconfigured, register
-from gptcli.config import COMMON, editing, keys, place, reading, settings
+from gptcli.cli.registry import entry_of, table_names
+from gptcli.cli.root import Command, Listed, Unconfigured, groups_of, register
+from gptcli.config import COMMON, Scope, editing, keys, place, reading, settings
 from gptcli.config.keys import Known, Tables
 from gptcli.config.settings import Setting
 from gptcli.errors import CannotCreate, Unavailable, UsageError
@@ -178,35 +179,26 @@ def options() -> Known:
 
 def tables() -> Tables:
     """The options of each command and task, looked up when they are asked for."""
-    from gptcli.tasks import catalog
-
-    entries = {entry.name: entry for entry in COMMANDS}
-    own = {name: Entry(name, "gptcli.cli.task", "", TASKS) for name in catalog.names()}
-    return {name: partial(_options, entry) for name, entry in (own | entries).items()}
+    return {name: partial(_options, name) for name in dict.fromkeys(table_names())}
 
 
-def _options(entry: Entry) -> Known:
-    command = Listed(entry).load()
-    if isinstance(command, Command):
-        return reading.options_of(command.groups)
-    members = getattr(command, "commands", {}).values()
-    return reading.options_of([kind for one in members for kind in getattr(one, "groups", ())])
+def _options(table: str) -> Known:
+    return reading.options_of(groups_of(table))
 
 
 def _holding(name: str | None, model: str | None, talk: Talk) -> list[Setting]:
     """What holds for a command, or for any."""
-    groups, presets, table = tuple(COMMON), {}, ""
-    if name is not None:
-        if name not in tables():
-            hint = reading.near(name, tables())
-            raise UsageError("--command", f"there is no command {name[:40]!r}", hint)
-        entry = next((entry for entry in COMMANDS if entry.name == name), None)
-        command = Listed(entry or Entry(name, "gptcli.cli.task", "", TASKS)).load()
-        if not isinstance(command, Command):
-            raise UsageError("--command", f"{name} has several commands", "Leave it out.")
-        groups, table = command.groups, command.table or name
-        presets = dict(command.presets({}))
-    return settings.holding(talk.config, table, groups, tables, presets, model)
+    if name is None:
+        return settings.holding(talk.config, Scope("", COMMON, table_names, model=model))
+    if name not in table_names():
+        hint = reading.near(name, table_names())
+        raise UsageError("--command", f"there is no command {name[:40]!r}", hint)
+    command = Listed(entry_of(name)).load()
+    if not isinstance(command, Command):
+        raise UsageError("--command", f"{name} has several commands", "Leave it out.")
+    presets = command.presets({})
+    scope = Scope(command.table or name, command.groups, table_names, presets, model)
+    return settings.holding(talk.config, scope)
 
 
 def _first_editor() -> str:

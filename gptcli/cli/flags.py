@@ -18,7 +18,7 @@ import typer
 
 from gptcli.cli.candidates import NAMED
 from gptcli.errors import UsageError
-from gptcli.specs import Options, Spec, flag_of, key_of, spec_of
+from gptcli.specs import Options, Spec, environment_name, flag_of, spec_of
 
 LONGEST_RANGE = 10**6  # a larger bound is no help to a reader
 Parse = Callable[[str], Any]
@@ -52,11 +52,6 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(command, name):
             setattr(flat, name, getattr(command, name))
     return flat
-
-
-def environment_name(field_name: str) -> str:
-    """The environment variable of an option: `GPTCLI_TOP_P` for `top_p`."""
-    return f"GPTCLI_{key_of(field_name).upper()}"
 
 
 def known_as(flag: str) -> str:

@@ -10,10 +10,10 @@ import typer
 
 from gptcli.checkpoints import missing, on_disk
 from gptcli.cli import candidates, streams
-from gptcli.cli.listing import table, write, write_json
+from gptcli.cli.listing import AsJson, table, write, write_json
 from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
-from gptcli.inventory.settings import Shape, Which
+from gptcli.inventory.settings import Which
 from gptcli.options import Talk
 from gptcli.reduced import shown
 
@@ -33,10 +33,10 @@ TEMPLATES = {
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
-def info(name: Name, *, which: Which, shape: Shape, talk: Talk) -> None:
+def info(name: Name, *, which: Which, json: AsJson = False, talk: Talk) -> None:
     """Show what is known of a model without loading it: sizes, memory, license, files, faults."""
     known = about(on_disk(name, which.revision))
-    if shape.json:
+    if json:
         write_json(known.to_dict())
         return
     write(table([*_lines(known), *_files(known)]))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from gptcli.cli.listing import Listing, group
-from gptcli.cli.root import Entry, Listed
+from gptcli.cli.registry import Entry
+from gptcli.cli.root import Listed
 
 PARTS = (
     Entry(
@@ -30,7 +31,7 @@ PARTS = (
 
 
 class Models(Listing):
-    """The group that `PARTS` fills; it lists when no command is named."""
+    """The group of `PARTS`; it lists when no command is named."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

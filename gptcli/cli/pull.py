@@ -14,7 +14,7 @@ import typer
 
 from gptcli.checkpoints import MAIN, is_offline
 from gptcli.cli import candidates, render, streams
-from gptcli.cli.listing import write, write_json
+from gptcli.cli.listing import AsJson, write, write_json
 from gptcli.errors import Unavailable, UsageError
 from gptcli.hub import shown_bytes
 from gptcli.names import ALIASES, BUNDLED, check_hub_id, check_revision
@@ -34,9 +34,7 @@ def pull(
         ),
     ],
     *,
-    json: Annotated[
-        bool, typer.Option("--json", help="Write JSON.", rich_help_panel="Output")
-    ] = False,
+    json: AsJson = False,
     source: Source,
     talk: Talk,
 ) -> None:

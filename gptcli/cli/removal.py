@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import candidates, streams
-from gptcli.cli.listing import agreed, write, write_json
+from gptcli.cli.listing import AsJson, agreed, write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
-from gptcli.inventory.settings import Removal, Shape, Which
+from gptcli.inventory.settings import Removal, Which
 from gptcli.options import Talk
 from gptcli.reduced import shown
 from gptcli.sanitizer import one_line
@@ -29,7 +29,7 @@ def rm(
     *,
     which: Which,
     removal: Removal,
-    shape: Shape,
+    json: AsJson = False,
     talk: Talk,
 ) -> None:
     """Remove a model from the cache, or one revision of it; it can be fetched again.
@@ -38,7 +38,7 @@ def rm(
     """
     found = plans(name, which.revision)
     if removal.dry_run:
-        _show(found, shape.json)
+        _show(found, json)
         return
     size = shown(sum(plan.size for plan in found))
     what = " and ".join(_named(plan) for plan in found)
@@ -46,7 +46,7 @@ def rm(
         return
     for plan in found:
         remove(plan)
-    if shape.json:
+    if json:
         _show(found, True)
     if not talk.quiet:
         streams.note(f"removed {what}, {size}")

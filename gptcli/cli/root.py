@@ -1,9 +1,8 @@
-"""The root command: which commands there are, and how configuration reaches them.
+"""The root command: how a command is found and loaded, and how configuration reaches it.
 
-Commands are listed here with a summary and imported only when called, so that `gptcli --help` and
-a mistyped name cost nothing. Classes derive from Typer's, because loading on demand and defaults
-from a file are decided while Click resolves a command. Left out: errors and exit codes, see
-`gptcli.cli.app`.
+Classes derive from Typer's, because loading on demand and defaults from a file are decided while
+Click resolves a command. Left out: which commands there are, see `gptcli.cli.registry`; errors and
+exit codes, see `gptcli.cli.app`.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gptcli import __version__, config, stages
-from gptcli.cli import shells, signals, streams
+from gptcli.cli import registry, shells, signals, streams
 from gptcli.cli.flags import with_options
+from gptcli.cli.registry import Entry, entry_of, table_names
 from gptcli.errors import GptcliError
+from gptcli.specs import Options
 
 EPILOG = (
     "Every option can be set for good: in config.toml by its name (top_p = 0.9), or by an"
@@ -37,57 +36,6 @@ SETTINGS: dict[str, Any] = {
 
 INSTALL, SHOW = "--install-completion", "--show-completion"
 AUTO = "auto"  # the shell that runs
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A command in the list: `module` holds a function or a Typer app of the same `name`.
-
-    Where it has a function `command`, that one gives the command of any name.
-    """
-
-    name: str
-    module: str
-    summary: str
-    panel: str | None = None
-    attribute: str | None = None  # its name in the module, where that differs
-
-    def target(self) -> Any:
-        """Import the function or the Typer app."""
-        module = import_module(self.module)
-        if self.panel == TASKS:
-            return module.command(self.name)
-        return getattr(module, self.attribute or self.name.replace("-", "_"))
-
-
-TASKS = "Tasks"  # the panel of commands that are made from a task's file
-
-
-COMMANDS = (
-    Entry("generate", "gptcli.cli.generate", "Continue a prompt."),
-    Entry("chat", "gptcli.cli.chat", "Talk with a model."),
-    Entry("summarize", "gptcli.cli.task", "Summarize a text.", TASKS),
-    Entry("translate", "gptcli.cli.task", "Translate a text, sentence by sentence.", TASKS),
-    Entry("answer", "gptcli.cli.task", "Answer a question, from a text or from memory.", TASKS),
-    Entry("classify", "gptcli.cli.task", "Classify a text by the likelihood of labels.", TASKS),
-    Entry("extract", "gptcli.cli.task", "Extract names from a text, with their places.", TASKS),
-    Entry("code", "gptcli.cli.task", "Complete code.", TASKS),
-    Entry("run", "gptcli.cli.task", "Run a task by its name."),
-    Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
-    Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
-    Entry("replay", "gptcli.cli.replay", "Run a record again."),
-    Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
-    Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
-    Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
-    Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
-    Entry(
-        "doctor",
-        "gptcli.cli.doctor",
-        "Look for what is wrong, and say what mends it.",
-    ),
-    Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
-    Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
-)
 
 
 Presets = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -124,8 +72,9 @@ class Command(TyperCommand):
         table = self.table or probe.command_path.split()[1]
         try:
             presets = self.presets(given)
-            named, model = given.get("config"), given.get("model") or os.environ.get("GPTCLI_MODEL")
-            values = config.defaults(named, table, self.groups, _tables, presets, model)
+            model = given.get("model") or os.environ.get("GPTCLI_MODEL")
+            scope = config.Scope(table, self.groups, table_names, presets, model)
+            values = config.defaults(given.get("config"), scope)
         except GptcliError:
             if not given.get("help"):
                 raise
@@ -173,19 +122,22 @@ class Group(TyperGroup):
         return name, command, rest
 
 
-def _tables() -> list[str]:
-    """The names that a table of the configuration may have: of commands and of tasks."""
-    from gptcli.tasks import catalog
+def groups_of(name: str) -> tuple[type[Options], ...]:
+    """The groups of options of a command or a task, or of all commands of a group.
 
-    return [entry.name for entry in COMMANDS] + catalog.names()
+    Raises UsageError and BadTask, as `Entry.target`.
+    """
+    command = Listed(entry_of(name)).load()
+    members = command.commands.values() if isinstance(command, Group) else [command]
+    return tuple(kind for member in members for kind in getattr(member, "groups", ()))
 
 
 class Root(Group):
-    """The group that `COMMANDS` fills."""
+    """The group of all commands."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        for entry in COMMANDS:
+        for entry in registry.COMMANDS:
             self.add_command(Listed(entry))
 
     def expanded(self, args: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.cli import signals, streams
 from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
@@ -90,7 +91,7 @@ class Sink:
             elif self._force:
                 part.replace(place)
             else:
-                _place(part, place)
+                disk.move_new(part, place)
         except FileExistsError:
             hint = f"The answer is in {part}. Overwrite the other with --force next time."
             raise CannotCreate(self.name, "it was made meanwhile", hint) from None
@@ -122,20 +123,6 @@ class Sink:
                 raise _failed(self.name, error) from None
             except OSError as error:
                 raise _failed(self.name, error) from None
-
-
-def _place(part: Path, place: Path) -> None:
-    """Move a finished file where there must be none. Raises FileExistsError."""
-    try:
-        os.link(part, place)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if place.exists():
-            raise FileExistsError from None
-        part.replace(place)
-    else:
-        part.unlink()
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from gptcli import engines
 from gptcli.cli import render, sink, streams
 from gptcli.cli.answers import Style, details, write
 from gptcli.cli.recording import recording
+from gptcli.cli.registry import TASKS, Entry
 from gptcli.cli.report import Report
-from gptcli.cli.root import TASKS, Entry, Group, Listed
+from gptcli.cli.root import Group, Listed
 from gptcli.errors import ExitCode, GptcliError, UsageError
 from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines

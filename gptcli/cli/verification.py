@@ -18,10 +18,10 @@ from gptcli.checkpoints import Checkpoint, on_disk
 from gptcli.checksums import Check, Progress
 from gptcli.checksums import verify as verified
 from gptcli.cli import candidates, render
-from gptcli.cli.listing import write, write_json
+from gptcli.cli.listing import AsJson, write, write_json
 from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
-from gptcli.inventory.settings import Extent, Shape, Which
+from gptcli.inventory.settings import Extent, Which
 from gptcli.options import Talk
 from gptcli.reduced import shown
 from gptcli.sanitizer import one_line
@@ -65,7 +65,7 @@ def verify(
     *,
     which: Which,
     extent: Extent,
-    shape: Shape,
+    json: AsJson = False,
     talk: Talk,
 ) -> None:
     """Compare every file of a model, or of all models, with its checksum; without a network.
@@ -78,7 +78,7 @@ def verify(
         for checkpoint in _meant(name, which, extent):
             tell = progress(checkpoint.name) if progress else None
             results.append(Result(checkpoint, tuple(verified(checkpoint, tell))))
-    if shape.json:
+    if json:
         write_json([result.to_dict() for result in results])
     else:
         write("".join(line + "\n" for result in results for line in _lines(result)))

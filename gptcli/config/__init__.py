@@ -8,6 +8,15 @@ costs little; writing (`gptcli.config.editing`) keeps comments and order.
 """
 
 from gptcli.config.aliases import target
-from gptcli.config.reading import COMMON, defaults, find, place
+from gptcli.config.reading import ALIAS_TABLE, COMMON, Scope, defaults, find, place, read
 
-__all__ = ["COMMON", "defaults", "find", "place", "target"]
+__all__ = [
+    "ALIAS_TABLE",
+    "COMMON",
+    "Scope",
+    "defaults",
+    "find",
+    "place",
+    "read",
+    "target",
+]

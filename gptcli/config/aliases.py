@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gptcli.config.lines import line_of
-from gptcli.config.reading import at_line, find, read, text_of
+from gptcli.config.reading import ALIAS_TABLE, at_line, find, read, text_of
 from gptcli.errors import BadConfig, UsageError
 from gptcli.names import ALIASES, BUNDLED
 
-TABLE = "aliases"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -34,15 +33,15 @@ def target(name: str, named: str | None) -> str:
 
 def aliases(path: Path, everything: Mapping[str, Any]) -> dict[str, str]:
     """The aliases of a file that was read. Raises BadConfig."""
-    table = everything.get(TABLE, {})
+    table = everything.get(ALIAS_TABLE, {})
     if not isinstance(table, dict):
-        raise BadConfig(f"{path}: {TABLE}", "it is no table", f"Write [{TABLE}].")
+        raise BadConfig(f"{path}: {ALIAS_TABLE}", "it is no table", f"Write [{ALIAS_TABLE}].")
     for name, meant in table.items():
         try:
             check(name, meant)
         except UsageError as error:
-            where = at_line(path, line_of(text_of(path), (TABLE, name)))
-            raise BadConfig(f"{where}: [{TABLE}] {name}", error.why, error.hint) from None
+            where = at_line(path, line_of(text_of(path), (ALIAS_TABLE, name)))
+            raise BadConfig(f"{where}: [{ALIAS_TABLE}] {name}", error.why, error.hint) from None
     return dict(table)
 
 

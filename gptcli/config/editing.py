@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptcli import disk
 from gptcli.config.lines import line_of
-from gptcli.config.reading import CORRECT, at_line, read, text_of
+from gptcli.config.reading import CORRECT, at_line, parse, text_of
 from gptcli.errors import BadConfig, CannotCreate, UsageError
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
     with _errors(path), _alone(place):
         new = not os.path.exists(place)  # noqa: PTH110
         text = "" if new else text_of(path)
-        if not new:
-            read(path)  # names the line of what is wrong
+        parse(path, text)  # names the line of what is wrong
         mode = PRIVATE if new else place.stat().st_mode & 0o777
         try:
             document = tomlkit.parse(text)

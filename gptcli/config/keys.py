@@ -6,7 +6,6 @@ stand for underscores, and a model's name with dots in it stands in quotes: mode
 
 from __future__ import annotations
 
-import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field
@@ -23,6 +22,8 @@ Tables = Mapping[str, Callable[[], Known]]
 
 def split(key: str) -> tuple[str, ...]:
     """The parts of a key. Raises UsageError for what is no key."""
+    import tomllib
+
     try:
         values: Any = tomllib.loads(f"{key} = 0")
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -88,9 +89,3 @@ def scalar(text: str, hint: Any) -> object:
             continue
         return text if mismatch(value, hint) else value
     return text
-
-
-def names(common: Known, tables: Tables) -> list[str]:
-    """Every key that there can be, but for those of models."""
-    own = [f"{table}.{name}" for table in tables for name in tables[table]()]
-    return [*common, *own]

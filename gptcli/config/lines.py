@@ -7,7 +7,6 @@ has a few dozen lines, and this runs only when something is to be said of one.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,8 @@ def line_of(text: str, keys: Sequence[str]) -> int | None:
 
 def lines_of(text: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], int | None]:
     """`line_of` for several keys at once."""
+    import tomllib
+
     found: dict[tuple[str, ...], int | None] = dict.fromkeys(paths)
     lines = text.splitlines(keepends=True)
     if len(lines) > LONGEST:

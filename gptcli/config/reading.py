@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -61,49 +61,48 @@ class Layer:
     names: Mapping[str, str]
 
 
-def defaults(
-    named: str | None,
-    command: str,
-    groups: Iterable[type[Options]],
-    tables: Callable[[], Iterable[str]],
-    presets: Mapping[str, Any],
-    model: str | None = None,
-) -> dict[str, Any]:
-    """The fields that are set for `command`, whose options are those of `groups`, and their values.
+@dataclass(frozen=True)
+class Scope:
+    """For what the file is read: a command whose options are those of `groups`.
 
-    See `layers`; of several values for a field the last one counts.
+    `tables` gives the names that tables may have; it is asked only where the file has some of other
+    commands. `presets` are the command's own defaults, as a task's sampling: they win over what is
+    meant for all commands, but not over the command's table. `model` is the one that a flag or the
+    environment asks for; without it the file's counts.
+    """
+
+    command: str
+    groups: tuple[type[Options], ...]
+    tables: Callable[[], Iterable[str]]
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+
+
+def defaults(named: str | None, scope: Scope) -> dict[str, Any]:
+    """The fields that are set for a command, and their values. Raises as `layers`.
+
+    Of several values for a field the one of the last layer counts.
     """
     found: dict[str, Any] = {}
-    for layer in layers(named, command, groups, tables, presets, model):
+    for layer in layers(named, scope):
         found |= layer.values
     return found
 
 
-def layers(
-    named: str | None,
-    command: str,
-    groups: Iterable[type[Options]],
-    tables: Callable[[], Iterable[str]],
-    presets: Mapping[str, Any],
-    model: str | None = None,
-) -> list[Layer]:
+def layers(named: str | None, scope: Scope) -> list[Layer]:
     """What holds for a command, from the weakest: top level, its model's table, presets, its own.
 
-    `presets` are the command's own, as a task's sampling: they win over what is meant for all
-    commands, but not over the command's table. `model` is the one that a flag or the environment
-    asks for, else the file's counts. `tables` gives the names that tables may have; it is asked
-    only where the file has some of other commands. Raises MissingInput, or BadConfig naming file,
-    line and key.
+    Raises MissingInput, or BadConfig naming file, line and key.
     """
-    path, spared = find(named), Layer(None, presets, {})
+    path, spared, command = find(named), Layer(None, scope.presets, {}), scope.command
     if path is None:
         return [spared]
     everything = read(path)
-    groups = tuple(groups)
-    known = options_of((*COMMON, *groups))  # a command's own options win over others of their name
+    # A command's own options win over others of their name.
+    known = options_of((*COMMON, *scope.groups))
     top = {name: value for name, value in everything.items() if not isinstance(value, dict)}
-    _check_tables(path, everything.keys() - top.keys() - {command}, tables)
-    own = options_of(groups)
+    _check_tables(path, everything.keys() - top.keys() - {command}, scope.tables)
+    own = options_of(scope.groups)
     table = _table(path, everything, command)
     if MODELS in top:
         hint = f"Write [{MODELS}.NAME]; the model for all commands is: model = ..."
@@ -113,7 +112,7 @@ def layers(
     _check(path, (command,), table, own)
     found = [_layer((), top, own)]
     if "model" in own:
-        chosen = model or table.get("model") or top.get("model")
+        chosen = scope.model or table.get("model") or top.get("model")
         for section, values in _sections(path, everything, chosen).items():
             _check(path, (MODELS, section), values, known)
             found.append(_layer((MODELS, section), values, own))
@@ -188,7 +187,11 @@ def text_of(path: Path) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """The file's values, not checked. Raises MissingInput, BadConfig naming the line."""
-    text = text_of(path)
+    return parse(path, text_of(path))
+
+
+def parse(path: Path, text: str) -> dict[str, Any]:
+    """The values of a file's text, not checked. Raises BadConfig naming the line."""
     import tomllib
 
     try:

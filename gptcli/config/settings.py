@@ -7,7 +7,7 @@ which the command line knows and passes in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -17,16 +17,17 @@ from gptcli.config.keys import Known, Tables, known_at, scalar
 from gptcli.config.lines import lines_of
 from gptcli.config.reading import (
     ALIAS_TABLE,
+    Scope,
     at_line,
     check,
     find,
     layers,
     options_of,
-    read,
+    parse,
     text_of,
 )
 from gptcli.errors import BadConfig, UsageError
-from gptcli.specs import Options, key_of, spec_of
+from gptcli.specs import Options, environment_name, key_of, spec_of
 
 BUILT_IN, TASK = "built-in", "task"
 
@@ -49,8 +50,9 @@ def written(named: str | None) -> list[Setting]:
     path = find(named)
     if path is None:
         return []
-    leaves = dict(_leaves(read(path)))
-    lines = lines_of(text_of(path), list(leaves))
+    text = text_of(path)
+    leaves = dict(_leaves(parse(path, text)))
+    lines = lines_of(text, list(leaves))
     return [
         Setting(_shown(keys), value, at_line(path, lines[keys])) for keys, value in leaves.items()
     ]
@@ -60,7 +62,7 @@ def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
     """The options that variables set, by the options' names."""
     found = []
     for name, (item, hint) in options_of(groups).items():
-        variable = f"GPTCLI_{name.upper()}"
+        variable = environment_name(name)
         text = os.environ.get(variable)
         if text and not spec_of(item).instead:
             value = text.split("\n") if get_origin(hint) is tuple else scalar(text, hint)
@@ -68,24 +70,16 @@ def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
     return found
 
 
-def holding(
-    named: str | None,
-    command: str,
-    groups: Iterable[type[Options]],
-    tables: Callable[[], Iterable[str]],
-    presets: Mapping[str, Any],
-    model: str | None,
-) -> list[Setting]:
+def holding(named: str | None, scope: Scope) -> list[Setting]:
     """For every option of a command the value that holds, but for flags. Raises as `layers`."""
-    groups = tuple(groups)
-    own = options_of(groups)
+    own = options_of(scope.groups)
     found = {
         name: Setting(name, _plain(item.default), BUILT_IN)
         for name, (item, _) in own.items()
         if not spec_of(item).instead and name != "config"
     }
     path = find(named)
-    for layer in layers(named, command, groups, tables, presets, model):
+    for layer in layers(named, scope):
         places = {}
         if path is not None and layer.keys is not None and layer.values:
             whole = [(*layer.keys, layer.names[field]) for field in layer.values]
@@ -97,13 +91,14 @@ def holding(
                 origin = at_line(path, places[(*layer.keys, layer.names[field])])
             if key in found:
                 found[key] = Setting(key, _plain(value), origin)
-    return list((found | {item.key: item for item in of_environment(groups)}).values())
+    return list((found | {item.key: item for item in of_environment(scope.groups)}).values())
 
 
 def faults(path: Path, common: Known, tables: Tables) -> list[BadConfig]:
     """All that is wrong with a file, each with its line."""
     try:
-        everything = read(path)
+        text = text_of(path)
+        everything = parse(path, text)
     except BadConfig as error:
         return [error]
     found: list[BadConfig] = []
@@ -115,7 +110,7 @@ def faults(path: Path, common: Known, tables: Tables) -> list[BadConfig]:
             check(keys[:-1], keys[-1], value, known_at(keys, common, tables))
         except UsageError as error:
             wrong[keys] = error
-    lines = lines_of(text_of(path), list(wrong))
+    lines = lines_of(text, list(wrong))
     for keys, fault in wrong.items():
         where = at_line(path, lines[keys])
         found.append(BadConfig(f"{where}: {fault.what}", fault.why, fault.hint))

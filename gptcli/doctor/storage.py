@@ -10,7 +10,6 @@ from pathlib import Path
 from gptcli import reduced
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.hubcache import cache_folder
-from gptcli.inventory.cache import repositories
 from gptcli.inventory.entries import Entry, inventory
 from gptcli.preflight import inspect
 from gptcli.reduced import shown
@@ -25,13 +24,14 @@ def storage() -> Findings:
     inspect(BUNDLE)
     folder = cache_folder()
     yield from _room(folder)
-    entries = [entry for entry in inventory().entries if entry.kind == "cached"]
+    found = inventory()
+    entries = [entry for entry in found.entries if entry.kind == "cached"]
     size = shown(sum(entry.size for entry in entries)) if entries else "nothing"
     yield Finding(area="models", what="cache", value=f"{size} in {folder}")
     for entry in entries:
         if entry.state in ("incomplete", "broken"):
             yield _faulty(entry)
-    for model in repositories()[0]:
+    for model in found.cached:
         if model.unfinished:
             name = shlex.quote(model.id)
             value = f"{shown(model.unfinished)} of a download that did not end"

@@ -21,7 +21,8 @@ from gptcli.hub.blobs import File, Store
 from gptcli.hub.failures import AGAIN, explain
 from gptcli.hub.offer import ask
 from gptcli.hub.watch import Stalled, Watch, watched
-from gptcli.names import GPT2, OLD_IDS
+from gptcli.hubcache import storage
+from gptcli.names import GPT2, known_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,9 @@ def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -
     safetensors, tokenizer or config.json: nothing is downloaded), CannotCreate and WriteFailed (the
     cache cannot be written, too little room).
     """
-    from huggingface_hub import constants
-
     with _silence():
         offer = ask(repo_id, revision)
-        store = Store(_folder(Path(constants.HF_HUB_CACHE), repo_id, offer.commit), offer.commit)
+        store = Store(_folder(repo_id, offer.commit), offer.commit)
         fetched = 0
         if not all(map(store.here, offer.files)):
             _check_room(store, offer.files, repo_id)
@@ -90,13 +89,9 @@ def reach() -> None:
         ask(GPT2, "main")
 
 
-def _folder(cache: Path, repo_id: str, commit: str) -> Path:
+def _folder(repo_id: str, commit: str) -> Path:
     """The model's folder in the cache; that of its old id where only this one has the commit."""
-    new, *old = (
-        cache / f"models--{known_as.replace('/', '--')}"
-        for known_as in (repo_id, OLD_IDS.get(repo_id))
-        if known_as
-    )
+    new, *old = map(storage, known_ids(repo_id))
     has = [folder for folder in old if (folder / "snapshots" / commit).is_dir()]
     return has[0] if has and not new.exists() else new
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gptcli.digests import CHECKSUM
 from gptcli.errors import BadModel, Unavailable
 from gptcli.headers import CONVERT, INDEX, SINGLE
 from gptcli.hub.blobs import File
@@ -36,7 +37,6 @@ SMALL_FILES = {
     "chat_template.jinja",
 }
 SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")  # as save_pretrained names them
-CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)

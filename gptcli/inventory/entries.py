@@ -68,9 +68,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All models; `others` counts what else is in the cache, such as datasets."""
+    """All models; `others` counts what else is in the cache, such as datasets.
+
+    `cached`: those of the cache as they lie there, which `entries` has by their revisions.
+    """
 
     entries: tuple[Entry, ...]
+    cached: tuple[Repository, ...]
     others: dict[str, int]
 
 
@@ -79,7 +83,7 @@ def inventory() -> Inventory:
     models, others = repositories()
     found = [entry for model in models for entry in _of_repository(model)]
     found += [_bundled(), *(_packed(entry) for entry in reduced.entries())]
-    return Inventory(tuple(sorted(found, key=_place)), others)
+    return Inventory(tuple(sorted(found, key=_place)), tuple(models), others)
 
 
 def _place(entry: Entry) -> tuple[str, bool]:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli import reduced
-from gptcli.checkpoints import in_cache, known_ids
+from gptcli.checkpoints import in_cache
 from gptcli.errors import BadModel, Unavailable, UsageError, WriteFailed
 from gptcli.hubcache import cache_folder, storage
 from gptcli.inventory.cache import repository
-from gptcli.names import ALIASES, BUNDLED, check_hub_id, nearest
+from gptcli.names import ALIASES, BUNDLED, check_hub_id, known_ids, nearest
 
 if TYPE_CHECKING:
     from huggingface_hub import DeleteCacheStrategy, HFCacheInfo

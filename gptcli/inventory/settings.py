@@ -10,15 +10,6 @@ ASKED = "It is asked for each time."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape(Options):
-    """Whether people or programs read it."""
-
-    panel = "Output"
-
-    json: bool = option(False, "--json", "Write JSON.", instead="Give it each time.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Which(Options):
     """Which of several revisions is meant."""
 
