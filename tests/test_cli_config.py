@@ -189,6 +189,15 @@ def test_show_says_where_each_value_comes_from(
     assert "temperature = 0.8  # built-in" in lines
 
 
+def test_switches_in_variables_are_shown_as_they_are_taken(
+    file: Path, main_in: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTCLI_OFFLINE", "1")
+    monkeypatch.setenv("GPTCLI_STREAM", "no")
+    assert ok(main_in("config")) == "offline = true\nstream = false\n"
+    assert ok(main_in("config", "get", "offline")) == "true\n"
+
+
 def test_a_broken_file_names_line_and_key(file: Path, main_in: Cli) -> None:
     for text, told in [
         ("seed = 1\n\ntop_p = 7\n", f"{file}:3: top_p: 7 is out of range"),

@@ -111,6 +111,25 @@ def test_settings_are_all_looked_at(
     ]
 
 
+@pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])
+def test_what_a_run_takes_for_a_switch_is_right(
+    examined, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("GPTCLI_OFFLINE", text)
+    monkeypatch.setenv("GPTCLI_STREAM", text)
+    monkeypatch.setenv("GPTCLI_SEED", "")
+    found = examined()
+    assert problems(found) == set()
+    assert one(found, "hub", "network")["value"] == "not used, as it was asked for"
+
+
+def test_what_a_run_takes_for_no_switch_is_a_problem(
+    examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTCLI_STREAM", "maybe")
+    assert problems(examined("--offline")) == {("settings", "GPTCLI_STREAM")}
+
+
 def test_a_configuration_that_is_not_there_is_a_problem(examined, tmp_path: Path) -> None:
     found = examined("--offline", "--config", str(tmp_path / "none.toml"))
     assert problems(found) == {("settings", "config.toml")}

@@ -137,6 +137,16 @@ def test_another_model_is_refused_unless_it_is_allowed(
     assert (allowed[0], "note: the model was" in allowed[2]) == (3, True)
 
 
+def test_a_replay_stays_offline_where_the_environment_says_so(
+    record: Path, main_in: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main_in("generate", "Once", *TALES, "--max-new-tokens", "2", "--record", str(record))
+    change(record, 0, options={"model": "someone/model"})
+    assert "cannot reach the Hub" in main_in("replay", str(record))[2]
+    monkeypatch.setenv("GPTCLI_OFFLINE", "1")
+    assert "not in the cache, and offline" in main_in("replay", str(record))[2]
+
+
 def test_other_versions_are_said(record: Path, main_in: Cli) -> None:
     main_in("generate", "Once", *TALES, "--max-new-tokens", "2", "--record", str(record))
     change(record, 0, versions=lines(record)[0]["versions"] | {"torch": "1.0"})

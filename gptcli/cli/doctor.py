@@ -14,7 +14,7 @@ from gptcli.cli.root import Unconfigured
 from gptcli.doctor.examination import examine
 from gptcli.doctor.findings import Finding
 from gptcli.errors import ExitCode
-from gptcli.options import Output, Talk
+from gptcli.options import Network, Output, Talk
 from gptcli.sanitizer import one_line
 
 MARKS = {"ok": "  ", "note": "- ", "problem": "! "}
@@ -23,7 +23,7 @@ MARKS = {"ok": "  ", "note": "- ", "problem": "! "}
 def doctor(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Measure nothing.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    network: Network,
     json: AsJson = False,
     talk: Talk,
 ) -> int:
@@ -33,7 +33,9 @@ def doctor(
     where there is a problem. With --quiet only problems are printed.
     """
     with render.waiting("looking around", talk.quiet or json):
-        found = list(examine(talk.config, options(), tables(), quick=quick, offline=offline))
+        found = list(
+            examine(talk.config, options(), tables(), quick=quick, offline=network.offline)
+        )
     problems = [finding for finding in found if finding.level == "problem"]
     if json:
         write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})

@@ -16,7 +16,7 @@ from gptcli.cli.listing import AsJson
 from gptcli.config import target
 from gptcli.errors import BadModel, ExitCode, UsageError
 from gptcli.files import read_prompt
-from gptcli.options import Input, Load, Output, Talk
+from gptcli.options import Input, Load, Network, Output, Talk
 from gptcli.records.record import Entry, Run, read
 from gptcli.records.recorder import run_of
 from gptcli.records.replaying import Verdict, differences
@@ -58,10 +58,7 @@ def replay(
             rich_help_panel="Model",
         ),
     ] = False,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", help="Never use the network.", rich_help_panel="Model"),
-    ] = False,
+    network: Network,
     input: Input,
     json: AsJson = False,
     talk: Talk,
@@ -75,7 +72,7 @@ def replay(
     first = next(entries, None)
     given = _given(first, prompt, input)
     entries = chain([first] if first else [], entries)
-    load = _load(run, model, offline, talk)
+    load = _load(run, model, network.offline, talk)
     with sink.opened(Output()) as out:
         with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
             engine = engines.open_engine(load, run.slots, run.beams, progress)

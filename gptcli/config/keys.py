@@ -15,6 +15,10 @@ from gptcli.config.reading import ALIAS_TABLE, CORRECT, MODELS, check, check_nam
 from gptcli.errors import UsageError
 from gptcli.specs import mismatch
 
+# What Click takes for a switch in a variable.
+SWITCHES = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
+    ("0", "false", "f", "no", "n", "off"), False
+)
 Known = Mapping[str, tuple[Field[Any], Any]]
 Tables = Mapping[str, Callable[[], Known]]
 """The options of each table that a command or a task has, by the table's name."""
@@ -74,10 +78,27 @@ def parsed(keys: tuple[str, ...], texts: Iterable[str], known: Known) -> object:
     return value
 
 
+def of_variable(text: str, hint: Any) -> object:
+    """What a variable's text means for an option, as the command line reads it; else as `scalar`.
+
+    Texts of a list are set apart by line breaks; a switch may be 1 or yes as well as true.
+    """
+    if get_origin(hint) is tuple:
+        return text.split("\n")
+    switch = SWITCHES.get(text.strip().lower()) if _sole(hint) is bool else None
+    return scalar(text, hint) if switch is None else switch
+
+
+def _sole(hint: Any) -> Any:
+    """The type beside None: int of `int | None`."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in get_args(hint) if kind is not type(None))
+    return hint
+
+
 def scalar(text: str, hint: Any) -> object:
     """A text as the option's type, or as it is where it does not fit: then `check` says why."""
-    if isinstance(hint, types.UnionType):
-        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    hint = _sole(hint)
     if get_origin(hint) is Literal or hint is str:
         return text
     if hint is bool:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from gptcli.config.aliases import aliases
-from gptcli.config.keys import Known, Tables, known_at, scalar
+from gptcli.config.keys import Known, Tables, known_at, of_variable
 from gptcli.config.lines import lines_of
 from gptcli.config.reading import (
     ALIAS_TABLE,
@@ -65,8 +65,7 @@ def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
         variable = environment_name(name)
         text = os.environ.get(variable)
         if text and not spec_of(item).instead:
-            value = text.split("\n") if get_origin(hint) is tuple else scalar(text, hint)
-            found.append(Setting(name, value, variable))
+            found.append(Setting(name, of_variable(text, hint), variable))
     return found
 
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from gptcli.config import reading, settings
-from gptcli.config.keys import Known, Tables, parsed
+from gptcli.config.keys import Known, Tables, of_variable
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.errors import GptcliError, UsageError
 from gptcli.specs import spec_of
@@ -63,7 +63,7 @@ def _variables(common: Known, tables: Tables) -> Findings:
     known |= _by_variable(common)
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name = variable.removeprefix(PREFIX)
-        if name in OTHERS:
+        if name in OTHERS or not os.environ[variable]:  # an empty one counts as none
             continue
         if name not in known:
             near = get_close_matches(name, [*known, *OTHERS], 1)
@@ -72,10 +72,12 @@ def _variables(common: Known, tables: Tables) -> Findings:
             yield Finding(area="settings", what=variable, value=value, level="problem", fix=fix)
             continue
         try:
-            lines = os.environ[variable].split("\n")
-            parsed((name.lower(),), lines, {name.lower(): known[name]})
-        except UsageError as error:
-            yield _problem(variable, error)
+            given = of_variable(os.environ[variable], known[name][1])
+            reading.check((), name.lower(), given, {name.lower(): known[name]})
+        except UsageError as error:  # its hint is for a file
+            fix = f"Correct it, or unset {variable}."
+            value = error.message
+            yield Finding(area="settings", what=variable, value=value, level="problem", fix=fix)
         else:
             yield Finding(area="settings", what=variable, value="it is set")
 

@@ -4,7 +4,7 @@ The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the
 `config.toml` and from Python. A bad value fails in the constructor, before any model is looked for.
 """
 
-from gptcli.options.loading import Device, Dtype, Load, Source
+from gptcli.options.loading import Device, Dtype, Load, Network, Source
 from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
 from gptcli.options.terminal import Format, Input, Many, Output, Overflow, Record, Talk
 
@@ -18,6 +18,7 @@ __all__ = [
     "Input",
     "Load",
     "Many",
+    "Network",
     "Output",
     "Overflow",
     "Record",

@@ -68,13 +68,19 @@ class Load(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(Options):
-    """Which version of a model of the Hub, and whether the Hub may be asked."""
+class Network(Options):
+    """Whether the network may be used."""
 
     panel = "Model"
 
-    revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
     offline: bool = option(False, "--offline", "Never use the network.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Network):
+    """Which version of a model of the Hub, and whether the Hub may be asked."""
+
+    revision: str | None = option(None, "--revision", "Branch, tag or commit of a Hub model.")
 
 
 def _check_url(url: str) -> None:
