@@ -242,7 +242,9 @@ def test_only_the_built_in_engine_can_be_looked_into() -> None:
 def test_numbers_that_are_none_are_an_error(tiny: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     tensors = load_file(folder / "model.safetensors")
-    tensors["transformer.h.1.attn.c_attn.bias"][0] = math.nan
+    # Before the last attention, whose weights are a view, but not in it: some of torch's kernels
+    # hide a query that is NaN.
+    tensors["transformer.h.0.mlp.c_proj.bias"][0] = math.nan
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     broken = traced(folder)
     for view in (
