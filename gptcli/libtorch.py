@@ -68,13 +68,13 @@ def preload() -> None:
     global _mapping
     if _mapping is not None or "torch" in sys.modules or sys.platform != "linux":
         return
-    folder = _folder()
-    if folder is None or len(os.sched_getaffinity(0)) < 2:
+    place = folder()
+    if place is None or len(os.sched_getaffinity(0)) < 2:
         return
     for name in FIRST:
         with suppress(ImportError):  # a Python built without it
             import_module(name)
-    _mapping = Thread(target=_map, args=(folder / "lib",), name="libtorch", daemon=True)
+    _mapping = Thread(target=_map, args=(place / "lib",), name="libtorch", daemon=True)
     _mapping.start()
 
 
@@ -188,7 +188,7 @@ def _map(libraries: Path) -> None:
             dlopen(os.fsencode(libraries / name), os.RTLD_LAZY | mode)
 
 
-def _folder() -> Path | None:
+def folder() -> Path | None:
     """Where torch is installed; it is not imported for that."""
     spec = find_spec("torch")
     places = spec.submodule_search_locations if spec is not None else None
@@ -197,9 +197,9 @@ def _folder() -> Path | None:
 
 def _tried() -> bool:
     """Whether this is a version of torch that `TRIED` names."""
-    folder = _folder()
+    place = folder()
     try:
-        text = (folder / "version.py").read_text(encoding="utf-8") if folder else ""
+        text = (place / "version.py").read_text(encoding="utf-8") if place else ""
     except (OSError, ValueError):
         return False
     return any(f"__version__ = '{version}" in text for version in TRIED)

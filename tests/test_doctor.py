@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from commands import REAL, Terminal, run
 from fake_hub import FakeHub
 
+from gptcli import native
 from gptcli.names import GPT2
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -51,6 +54,17 @@ def test_a_sound_installation_has_no_problem(examined) -> None:
     assert one(found, "hub", "network")["value"] == "not used, as it was asked for"
     areas = {item["area"] for item in found}
     assert areas == {"versions", "machine", "models", "hub", "settings", "terminal"}
+
+
+def test_it_tells_whose_kernels_run(examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = native.library()
+    own = one(examined("--offline"), "machine", "kernels")
+    assert here is None or own["value"] == f"gptcli's own, for {here.kind}"
+    monkeypatch.setattr(native, "library", lambda: None)
+    torchs = one(examined("--offline"), "machine", "kernels")
+    assert torchs["value"].startswith("torch's")
+    supported = sys.platform == "linux" and platform.machine() == "x86_64"
+    assert ("C compiler" in torchs["fix"]) == supported
 
 
 def test_it_measures_unless_it_is_to_be_quick(main_in: Cli) -> None:

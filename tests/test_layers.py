@@ -15,6 +15,7 @@ LONGEST = 300
 LAYERS = [
     {"errors", "sanitizer", "stages", "digests", "hubcache"},
     {"libtorch"},
+    {"native"},
     {"specs", "architecture", "names"},
     {"options"},
     {"results"},

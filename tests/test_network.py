@@ -14,7 +14,8 @@ from transformers import GPT2LMHeadModel
 
 from gptcli.architecture import Activation
 from gptcli.engines.cache import Cache
-from gptcli.engines.network import Segment, run
+from gptcli.engines.network import run
+from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Weights
 from gptcli.preflight import inspect
 

@@ -1,4 +1,7 @@
-"""Weights in every kind of number: how far scores are from float32's, and what stays exact."""
+"""Weights in every kind of number: how far scores are from float32's, and what stays exact.
+
+With torch's kernels alone; those of our own are in test_native.py.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ import torch.nn.functional as F
 from conftest import TALE
 from transformers import GPT2LMHeadModel
 
+from gptcli import native
 from gptcli.engines import open_engine, placement, products, quantization
 from gptcli.engines.cache import Cache
 from gptcli.engines.kept import integers
-from gptcli.engines.network import Segment, run
+from gptcli.engines.network import run
 from gptcli.engines.products import Half, Plain, halved, to_half, to_packed_half
 from gptcli.engines.quantization import Int8, PackedInt8, Rooms, quantize
+from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Halves, Weights
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
@@ -36,6 +41,11 @@ BOUNDS = {
     "int8": (1.0, 1e-2),
 }
 MANY = 40  # steps: more than it takes to prepare everything
+
+
+@pytest.fixture(autouse=True)
+def _torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
 
 
 @pytest.fixture(autouse=True)

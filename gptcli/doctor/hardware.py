@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 from gptcli.batch.identity import free
@@ -54,6 +55,7 @@ def torch_and_devices() -> Findings:
         yield Finding(area="machine", what="accelerator", value="none that torch can use")
     yield Finding(area="machine", what="instructions", value=found.instructions)
     yield Finding(area="machine", what="torch's threads", value=str(found.threads))
+    yield _kernels(found.kernels)
     if found.halves:
         value = "float32, float16 (auto for large models), bfloat16"
         yield Finding(area="machine", what="number formats", value=value + found.integers)
@@ -61,6 +63,16 @@ def torch_and_devices() -> Findings:
         fix = "Use a build of torch for x86-64 with fbgemm; until then float32 is used."
         value = "float32: this build has no fast kernels for 16 bits" + found.integers
         yield Finding(area="machine", what="number formats", value=value, level="note", fix=fix)
+
+
+def _kernels(kind: str) -> Finding:
+    if kind:
+        return Finding(area="machine", what="kernels", value=f"gptcli's own, for {kind}")
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return Finding(area="machine", what="kernels", value="torch's: gptcli has none for it")
+    value = "torch's alone: those of gptcli's own are missing, or this processor has no AVX2"
+    fix = "With a C compiler there, install gptcli again: weights in 16 and 8 bits get faster."
+    return Finding(area="machine", what="kernels", value=value, level="note", fix=fix)
 
 
 def usable_cores() -> int:

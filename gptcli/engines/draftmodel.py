@@ -16,9 +16,10 @@ import torch
 from gptcli.checkpoints import resolve
 from gptcli.engines.cache import Cache
 from gptcli.engines.drafts import Drafter, Lookup
-from gptcli.engines.network import Segment, run
+from gptcli.engines.network import run
 from gptcli.engines.placement import open_weights
 from gptcli.engines.sampling import foreseen
+from gptcli.engines.segments import Segment
 from gptcli.engines.sequences import Sequence
 from gptcli.engines.slots import common
 from gptcli.engines.weights import Weights

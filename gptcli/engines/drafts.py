@@ -22,9 +22,9 @@ from gptcli.engines.sequences import Sequence
 GRAMS = 3, 2  # tokens that must have stood together before; the longest that did is followed
 LONGEST = 12  # tokens guessed at once
 FADE = 0.95  # how much of its experience a row keeps from step to step
-# What a step costs beside its tokens, in tokens: reading the weights. Two-core CPU, 124M, 16-bit:
-# one row takes 14 ms, each further one 1.2 ms. A GPU has more arithmetic to spare.
-FIXED = {"cpu": 12.0}
+# What a step costs beside its tokens, in tokens: reading the weights. Two-core CPU, 124M, 16 bits:
+# one row takes 9.5 ms, each further one 1.2 ms. A GPU has more arithmetic to spare.
+FIXED = {"cpu": 7.0}
 FIXED_ELSEWHERE = 100.0
 
 

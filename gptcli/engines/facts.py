@@ -1,4 +1,4 @@
-"""What torch says of itself and of the machine; for those who ask what is the matter."""
+"""What torch and our kernels say of themselves; for those who ask what is the matter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gptcli import native
 from gptcli.engines.products import has_fbgemm, has_onednn
 from gptcli.engines.quantization import has_fbgemm_int8
 
@@ -17,19 +18,22 @@ class Facts:
     devices: tuple[str, ...]
     instructions: str
     threads: int
+    kernels: str  # the kind of processor that ours are for; "" where there are none
     halves: bool  # whether a CPU has fast products with 16-bit weights
     integers: str
 
 
 def facts() -> Facts:
-    """Ask torch."""
+    """Ask them."""
+    own = native.library()
     return Facts(
         devices=tuple(_devices()),
         instructions=torch.backends.cpu.get_cpu_capability()
         + ("" if has_onednn() else ", without oneDNN"),
         threads=torch.get_num_threads(),
-        halves=has_fbgemm(),
-        integers=", int8" if has_fbgemm_int8() else ", int8 slowly",
+        kernels=own.kind if own else "",
+        halves=own is not None or has_fbgemm(),
+        integers=", int8" if own or has_fbgemm_int8() else ", int8 slowly",
     )
 
 

@@ -14,8 +14,8 @@ from itertools import chain
 
 from torch import Tensor
 
-from gptcli.engines.network import Segment
 from gptcli.engines.sampling import finite, logprobs_of
+from gptcli.engines.segments import Segment
 from gptcli.engines.sequences import Job
 from gptcli.engines.steps import not_finite
 from gptcli.errors import GptcliError

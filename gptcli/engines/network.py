@@ -10,14 +10,15 @@ those of Hugging Face.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gptcli.engines import fused
 from gptcli.engines.cache import Cache, split_heads
+from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Norm, Weights
 
 Attend = Callable[[int, Tensor, Tensor], Tensor]
@@ -37,20 +38,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "tanh": torch.tanh,
 }
-
-
-@dataclass(frozen=True)
-class Segment:
-    """`length` new tokens of the sequence in `slot`, after `start` tokens already in the cache."""
-
-    slot: int
-    start: int
-    length: int
-
-    @property
-    def end(self) -> int:
-        """How many tokens the slot holds afterwards."""
-        return self.start + self.length
 
 
 def embedded(weights: Weights, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -105,6 +92,10 @@ def run(
         return torch.empty((0, weights.config.vocab_size), device=device)
     places = chain.from_iterable(range(segment.start, segment.end) for segment in segments)
     positions = torch.tensor(list(places), device=device)
+    x = embedded(weights, torch.tensor(tokens, device=device), positions)
+    step = fused.step(weights, cache, len(tokens))
+    if step is not None:
+        return step.run(segments, x, range(len(tokens)) if wanted is None else wanted)
     groups = [_Group(cache, weights, few, first) for first, few in _grouped(segments)]
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
@@ -112,7 +103,6 @@ def run(
             return groups[0].attend(layer, q, kv)
         return torch.cat([group.attend(layer, q[group.own], kv[group.own]) for group in groups])
 
-    x = embedded(weights, torch.tensor(tokens, device=device), positions)
     x = forward(weights, x, attend)
     if wanted is not None and len(wanted) < len(tokens):
         x = x[torch.tensor(wanted, dtype=torch.int64, device=device)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from gptcli import native
 from gptcli.engines.kept import Integers, integers
 from gptcli.engines.products import has_fbgemm
 from gptcli.engines.weights import Halves, Weights
@@ -78,6 +79,7 @@ def _reduced(load: Load, model: str, manifest: Manifest, slots: int) -> Halves |
         return integers(model, manifest)
     if load.dtype == "float16":
         return Halves(slots)
-    if load.dtype == "auto" and manifest.gpt2.parameters >= LARGE and has_fbgemm():
-        return Halves(slots, late=slots == 1)
+    kernels = native.library() is not None
+    if load.dtype == "auto" and manifest.gpt2.parameters >= LARGE and (kernels or has_fbgemm()):
+        return Halves(slots, late=slots == 1 and not kernels)
     return None

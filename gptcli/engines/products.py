@@ -20,6 +20,8 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 """x (N, in) -> x @ weight.T + bias, (N, out)."""
+Stage = Callable[[Product], Product]
+"""How a product becomes a faster one."""
 
 # oneDNN lays a matrix out for a number of rows; this layout is near the best from 1 to 512 of them.
 ONEDNN_ROWS = 16

@@ -91,8 +91,8 @@ class Int8:
     """The product of float32 activations with a quantized matrix; bias: (out,) or None."""
 
     def __init__(self, matrix: Quantized, bias: Tensor | None, rooms: Rooms) -> None:
-        self.matrix = matrix
-        self._bias, self._rooms = bias, rooms
+        self.matrix, self.bias = matrix, bias
+        self._rooms = rooms
         # A row's scale is its largest activation over LARGEST times the weights' own.
         self._scales = matrix.scales / LARGEST
         # As tensors: torch converts a number of Python's anew in each operation.
@@ -111,8 +111,8 @@ class Int8:
         y += high.mul_(self._base)
         y *= largest
         y *= self._scales
-        if self._bias is not None:
-            y += self._bias
+        if self.bias is not None:
+            y += self.bias
         return y
 
     def sums(self, rows: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class PackedInt8(Int8):
     """The same with the weights in fbgemm's layout, many times as fast for few rows."""
 
     def __init__(self, plain: Int8) -> None:
-        super().__init__(plain.matrix, plain._bias, plain._rooms)
+        super().__init__(plain.matrix, plain.bias, plain._rooms)
         values = F.pad(self.matrix.values, (0, 2))  # the columns of ENDS weigh nothing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch means to move its quantization elsewhere

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gptcli.engines.cache import Cache
 from gptcli.engines.measures import Measure
-from gptcli.engines.network import Segment
+from gptcli.engines.segments import Segment
 from gptcli.engines.sequences import Job, Sequence
 from gptcli.engines.surveys import Survey
 from gptcli.results import Event

@@ -15,18 +15,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from gptcli import native
 from gptcli.architecture import GPT2Config
+from gptcli.engines.blocks import Blocks, to_blocks
 from gptcli.engines.kept import Integers
 from gptcli.engines.mapped import MappedFile
-from gptcli.engines.products import Plain, Product, to_half, to_onednn, to_packed_half
+from gptcli.engines.products import Plain, Product, Stage, to_half, to_onednn, to_packed_half
 from gptcli.engines.quantization import Int8, Rooms, to_packed_int8
 from gptcli.preflight import Manifest
 
-Stage = Callable[[Product], Product]
+if TYPE_CHECKING:
+    from gptcli.engines.cache import Cache
+    from gptcli.engines.fused import Step
+
 THREADS = 2  # matrices prepared at a time, where that is done by one thread each
 
 
@@ -48,18 +55,18 @@ class Linear:
     def __init__(
         self, product: Product, size: int, stages: tuple[Stage, ...], release: Callable[[], None]
     ) -> None:
-        self._product, self.size = product, size
+        self.product, self.size = product, size
         self._stages = deque(stages)
         self._release = release
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (N, in) -> (N, out)."""
-        return self._product(x)
+        return self.product(x)
 
     def advance(self) -> None:
         """Go on to the next stage; what the former needed is let go."""
-        former, self._product = self._product, self._stages.popleft()(self._product)
-        if self._product is not former:
+        former, self.product = self.product, self._stages.popleft()(self.product)
+        if self.product is not former:
             self._release()
 
 
@@ -119,6 +126,7 @@ class Weights:
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
         self._manifest, self._reduced = manifest, reduced
+        self._kernels = reduced is not None and native.library() is not None
         files = {entry.file for entry in manifest.tensors.values()}
         self._files = {path: MappedFile(path) for path in files}
         self._rooms: dict[int, Rooms] = {}
@@ -130,8 +138,13 @@ class Weights:
         self.ln_f = self._norm("ln_f.")
         self.head = self._head("wte.weight" if config.tie_word_embeddings else "lm_head.weight")
         self._steps = self._several = 0
-        if isinstance(reduced, Halves) and not reduced.late:
-            _advance([self.head, *(linear for b in self.blocks for linear in b.linears)], THREADS)
+        linears = [self.head, *(linear for b in self.blocks for linear in b.linears)]
+        if self._kernels:
+            _advance(linears, 1)  # the kernels have threads of their own
+        elif isinstance(reduced, Halves) and not reduced.late:
+            _advance(linears, THREADS)
+        self.in_blocks = all(isinstance(linear.product, Blocks) for linear in linears)
+        self.steps: WeakKeyDictionary[Cache, Step] = WeakKeyDictionary()  # see `fused`
         self._phases = self._planned()
 
     @property
@@ -155,9 +168,11 @@ class Weights:
 
     def _planned(self) -> list[Phase]:
         """When what is prepared; the numbers come from measuring the 124M model on two cores."""
-        if self.device.type != "cpu" or self.dtype != torch.float32:
+        if self.device.type != "cpu" or self.dtype != torch.float32 or self.in_blocks:
             return []
         if isinstance(self._reduced, Integers):
+            if self._kernels:
+                return []
             return [Phase(self._units(), alone=2, several=2, threads=THREADS)]
         if self._reduced is None:
             blocks = deque(block.linears for block in self.blocks)
@@ -167,7 +182,7 @@ class Weights:
         # One row at a time gains little by fbgemm's layout: it pays for drafts.
         packing = Phase(self._units(), alone=400, several=8, threads=THREADS)
         halving = Phase(self._units(), alone=4, several=4, threads=THREADS)
-        return [halving, packing] if self._reduced.late else [packing]
+        return [halving, packing] if self._reduced.late and not self._kernels else [packing]
 
     def _units(self) -> deque[list[Linear]]:
         """The head, beside it as many blocks as take as long, then block by block."""
@@ -210,7 +225,8 @@ class Weights:
         stages: tuple[Stage, ...] = (to_onednn,)
         if isinstance(self._reduced, Halves):
             alone = self._reduced.slots == 1
-            stages = (to_half(alone, centred=alone and bias is None), to_packed_half)
+            halve = to_half(alone, centred=alone and bias is None)
+            stages = (to_blocks(halve), to_packed_half)
         release = self._files[entry.file].drop
         return Linear(Plain(weight, bias), weight.numel(), stages, lambda: release(entry))
 
@@ -220,7 +236,7 @@ class Weights:
         rooms = self._rooms.setdefault(width, Rooms(width))
         product = Int8(matrix, bias, rooms)
         size, release = matrix.values.numel(), integers.release
-        return Linear(product, size, (to_packed_int8,), lambda: release(name))
+        return Linear(product, size, (to_blocks(to_packed_int8),), lambda: release(name))
 
     def _stored(self, name: str) -> Tensor:
         entry = self._manifest.tensors[name]

@@ -1,0 +1,104 @@
+"""Matrices with 16-bit or 8-bit weights in the layout of our own kernels.
+
+A matrix is laid in blocks about as fast as the checkpoint is read, so all of them are when a model
+is opened. They are fast from one row to hundreds, and a row's product is the same to the bit
+whatever the others are. Where there are no kernels, or numbers that half floats cannot hold, the
+kinds of `gptcli.engines.products` and `gptcli.engines.quantization` remain. Left out: whole steps,
+see `gptcli.engines.fused`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from gptcli import native
+from gptcli.engines.products import HALF_LEAST, HALF_MOST, Plain, Product, Stage
+from gptcli.engines.quantization import Int8
+from gptcli.native import BLOCK, Library, Matrix
+
+PART = 256  # rows of a product at a time, whose numbers a core's cache holds
+
+
+class Blocks:
+    """x (N, in) -> x @ weight.T + bias, (N, out), with the weight in blocks."""
+
+    def __init__(
+        self,
+        library: Library,
+        weight: Tensor,
+        shape: tuple[int, int],
+        bias: Tensor | None,
+        scales: Tensor | None = None,
+    ) -> None:
+        """weight: flat, of out rounded up to `BLOCK` times in; `scales` (out,) for 8 bits."""
+        self.library, self.shape = library, shape
+        self._kept = weight, bias, scales  # the structure holds addresses alone
+        out, width = shape
+        self.matrix = Matrix(address(weight), address(scales), address(bias), width, out)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out, width = self.shape
+        y = torch.empty(len(x), out)
+        team = self.library.team(torch.get_num_threads())
+        for part, own in zip(torch.split(x.contiguous(), PART), torch.split(y, PART), strict=True):
+            scratch = torch.empty(len(part) * (width + 1))
+            self.library.product(
+                ctypes.byref(team),
+                ctypes.byref(self.matrix),
+                part.data_ptr(),
+                len(part),
+                own.data_ptr(),
+                scratch.data_ptr(),
+            )
+        return y
+
+
+def to_blocks(otherwise: Stage) -> Stage:
+    """How a `Plain` (as 16-bit numbers) or an `Int8` becomes `Blocks`; what cannot: `otherwise`."""
+
+    def convert(product: Product) -> Product:
+        library = native.library()
+        if library is not None and isinstance(product, Plain):
+            return _halved(library, product) or otherwise(product)
+        if library is not None and isinstance(product, Int8):
+            return _paired(library, product) or otherwise(product)
+        return otherwise(product)
+
+    return convert
+
+
+def _halved(library: Library, plain: Plain) -> Blocks | None:
+    """The matrix in 16 bits; None where half floats cannot hold it, see `products.HALF_LEAST`."""
+    weight = plain.weight.float()
+    out, width = weight.shape
+    blocks = -(-out // BLOCK)
+    halves = torch.empty(blocks * BLOCK * width, dtype=torch.float16)
+    largest = torch.empty(blocks)
+    team = library.team(torch.get_num_threads())
+    strides = weight.stride()
+    source, target = weight.data_ptr(), halves.data_ptr()
+    library.halve(ctypes.byref(team), source, out, width, *strides, target, largest.data_ptr())
+    most = float(largest.max())
+    if not (most == 0 or HALF_LEAST <= most <= HALF_MOST):
+        return None
+    return Blocks(library, halves, (out, width), plain.bias)
+
+
+def _paired(library: Library, product: Int8) -> Blocks | None:
+    """The integers in pairs of inputs; None where the inputs are odd in number."""
+    values, scales = product.matrix.values, product.matrix.scales
+    out, width = values.shape
+    if width % 2:
+        return None
+    pairs = torch.empty(-(-out // BLOCK) * BLOCK * width, dtype=torch.int8)
+    team = library.team(torch.get_num_threads())
+    library.pair(ctypes.byref(team), values.data_ptr(), out, width, pairs.data_ptr())
+    return Blocks(library, pairs, (out, width), product.bias, scales)
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's numbers begin: a structure of `gptcli.native` does not hold the tensor."""
+    return None if tensor is None else tensor.data_ptr()

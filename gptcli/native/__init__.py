@@ -1,0 +1,150 @@
+"""Kernels of our own in C: products with reduced weights, and a whole step of GPT-2 in one call.
+
+They are compiled when gptcli is installed, see hatch_build.py, once for each kind of processor;
+`library` gives those for this one, or None where there are none, and then torch's kernels do the
+work. ctypes lets the interpreter go while they run. Left out: tensors, see `gptcli.engines.blocks`;
+what the kernels compute and how matrices lie in memory is told in forward.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gptcli import libtorch
+
+ABI = 1  # of the structures below; forward.c has the same
+BLOCK = 32  # outputs that lie side by side
+Foreign = Callable[..., Any]
+RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+
+
+class Team(Structure):
+    """The threads to run on: functions of torch's OpenMP runtime, and how many to ask for."""
+
+    _fields_ = (("parallel", c_void_p), ("me", c_void_p), ("size", c_void_p), ("threads", c_int64))
+
+
+class Matrix(Structure):
+    """A matrix (out, in) in blocks; `scale` (out,) with 8-bit weights, `bias` (out,) or None."""
+
+    _fields_ = (
+        *(("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p)),
+        *(("ins", c_int64), ("outs", c_int64)),
+    )
+
+
+class Norm(Structure):
+    """A layer norm's gain and shift, (C,) floats each."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
+
+
+class Layer(Structure):
+    """One transformer layer; `kv`: (slots, length, 2C) floats; `scale` of attention's scores."""
+
+    _fields_ = (
+        *(("ln_1", Norm), ("ln_2", Norm)),
+        *(("attn", Matrix), ("attn_out", Matrix), ("fc", Matrix), ("proj", Matrix)),
+        *(("kv", c_void_p), ("scale", c_float)),
+    )
+
+
+class Model(Structure):
+    """A GPT-2 whose MLP is a tanh GELU, and the cache that it fills."""
+
+    _fields_ = (
+        *(("layers", POINTER(Layer)), ("ln_f", Norm), ("head", Matrix)),
+        *((name, c_int64) for name in ("count", "width", "inner", "heads", "slots", "length")),
+        ("epsilon", c_float),
+    )
+
+
+@dataclass(frozen=True)
+class Library:
+    """The kernels for one kind of processor, as foreign functions; see forward.c for arguments."""
+
+    kind: str  # avx2, avx512, avx512vnni
+    step: Foreign
+    product: Foreign
+    scratch: Foreign
+    halve: Foreign
+    pair: Foreign
+    runtime: tuple[int, ...]  # the addresses of `RUNTIME`
+
+    def team(self, threads: int) -> Team:
+        """`threads` threads of torch's."""
+        return Team(*self.runtime, threads)
+
+
+@cache
+def library() -> Library | None:
+    """The kernels for this processor; None where there are none. torch has to be imported."""
+    kind = _kind()
+    return opened(kind) if kind else None
+
+
+def opened(kind: str) -> Library | None:
+    """The kernels for a kind of processor, which has to be able to run them; None without them."""
+    runtime = _runtime()
+    try:
+        found = ctypes.CDLL(str(_folder() / f"forward.{kind}.so"))
+        abi = c_int32.in_dll(found, "gptcli_abi").value
+    except (OSError, ValueError):
+        return None
+    if runtime is None or abi != ABI:
+        return None
+    pointer, number = c_void_p, c_int64
+    return Library(
+        kind=kind,
+        step=_function(found, "gptcli_step", *[pointer] * 6, number, number, *[pointer] * 3),
+        product=_function(found, "gptcli_product", *[pointer] * 3, number, pointer, pointer),
+        scratch=_function(found, "gptcli_scratch", pointer, number, number, gives=c_int64),
+        halve=_function(found, "gptcli_halve", *[pointer] * 2, *[number] * 4, pointer, pointer),
+        pair=_function(found, "gptcli_pair", pointer, pointer, number, number, pointer),
+        runtime=runtime,
+    )
+
+
+def kinds() -> list[str]:
+    """The kinds of processor that this one can stand for, the best last."""
+    known = ["avx2", "avx512", "avx512vnni"]
+    best = _kind()
+    return known[: known.index(best) + 1] if best in known else []
+
+
+def _function(library: ctypes.CDLL, name: str, *takes: type, gives: type | None = None) -> Foreign:
+    function = library[name]
+    function.argtypes, function.restype = list(takes), gives
+    return function
+
+
+def _kind() -> str:
+    try:
+        ask = ctypes.CDLL(str(_folder() / "processor.so"))["gptcli_kind"]
+    except (OSError, AttributeError):
+        return ""
+    ask.restype = c_char_p
+    answer = ask()
+    return answer.decode() if isinstance(answer, bytes) else ""
+
+
+def _runtime() -> tuple[int, ...] | None:
+    """The addresses of torch's own OpenMP functions: it brings its runtime under a name of its own,
+    and a second one would fight with it for the processors."""
+    folder = libtorch.folder()
+    try:
+        torch = ctypes.CDLL(str(folder / "lib" / "libtorch_cpu.so")) if folder else None
+        found = [ctypes.cast(torch[name], c_void_p).value for name in RUNTIME] if torch else []
+    except (OSError, AttributeError):
+        return None
+    return tuple(address for address in found if address) or None
+
+
+def _folder() -> Path:
+    return Path(__file__).parent

@@ -1,0 +1,133 @@
+/* One step of GPT-2 for a few tokens, and its products with reduced weights for many.
+ *
+ * A step of one token reads every weight once; what is left to lose is the time between two
+ * matrices. Here all threads go through the whole network together and meet at barriers, so that
+ * nothing is dispatched, allocated or copied on the way. The numbers of a token depend on its own
+ * sequence alone, to the bit, however many tokens are computed beside it: each sum is taken in the
+ * same order, and work is divided by outputs, never by inputs.
+ *
+ * A matrix (out, in) lies in blocks of 32 outputs. In 16 bits a block is in x 32 numbers; in 8 bits
+ * it is in/2 x 32 x 2, pairs of inputs side by side, as the processors' 16-bit products want them.
+ * Activations of 8-bit weights are rounded to integers of 15 bits by the largest of their row;
+ * their sums are whole numbers, the same on every processor.
+ *
+ * This file is compiled once for each kind of processor; see hatch_build.py. Threads are those
+ * of torch's own OpenMP runtime, through its GOMP_parallel: a second pool would fight for the cores.
+ */
+
+#include "attention.h"
+#include "model.h"
+#include "packing.h"
+#include "products.h"
+#include "threads.h"
+
+const int32_t gptcli_abi = ABI;
+
+typedef struct {
+    const Team *team;
+    const Matrix *matrix;
+    const float *x; /* (n, in) */
+    int64_t n;
+    float *y;       /* (n, out) */
+    float *scratch; /* n (in + 1) */
+    Meeting meeting;
+} Product;
+
+static void step(void *data) {
+    Step *s = data;
+    const Model *model = s->model;
+    Meeting *meeting = &s->meeting;
+    int size = s->team->size();
+    int64_t n = s->n, width = model->width, inner = model->inner, m = s->m;
+    int64_t widest = inner > width ? inner : width;
+    float *ready = s->scratch, *qkv = ready + n * (widest + 1);
+    float *mixed = qkv + n * 3 * width, *hidden = mixed + n * width;
+    float *rows = hidden + n * inner + s->team->me() * (widest + model->heads * model->length);
+    float *scores = rows + widest;
+    /* Attention's tasks: some heads of one row each, two for each thread if there are so many. */
+    int64_t parts = (2 * size + n - 1) / n, few = (model->heads + parts - 1) / parts;
+    parts = (model->heads + few - 1) / few;
+    for (int64_t l = 0; l < model->count; l++) {
+        const Layer *layer = &model->layers[l];
+        Input narrow = input(ready, n, width), wide = input(ready, n, inner);
+        EACH(n) {
+            normed(s->x + i * width, &layer->ln_1, model->epsilon, width, rows);
+            prepare(&layer->attn, rows, i, n, narrow);
+        }
+        DONE;
+        EACH(blocks(&layer->attn)) multiply(&layer->attn, i, narrow, n, PLAIN, qkv);
+        DONE;
+        EACH(n * parts + 1) {
+            int64_t head = i % parts * few, left = model->heads - head;
+            if (i == n * parts) keep(s, layer, qkv);
+            else attend(s, layer, qkv, i / parts, head, left < few ? left : few, scores, mixed);
+        }
+        DONE;
+        EACH(n) prepare(&layer->attn_out, mixed + i * width, i, n, narrow);
+        DONE;
+        EACH(blocks(&layer->attn_out)) multiply(&layer->attn_out, i, narrow, n, ONTO, s->x);
+        DONE;
+        EACH(n) {
+            normed(s->x + i * width, &layer->ln_2, model->epsilon, width, rows);
+            prepare(&layer->fc, rows, i, n, narrow);
+        }
+        DONE;
+        EACH(blocks(&layer->fc)) multiply(&layer->fc, i, narrow, n, GELU, hidden);
+        DONE;
+        EACH(n) prepare(&layer->proj, hidden + i * inner, i, n, wide);
+        DONE;
+        EACH(blocks(&layer->proj)) multiply(&layer->proj, i, wide, n, ONTO, s->x);
+        DONE;
+    }
+    if (m == 0) return;
+    Input last = input(ready, m, width);
+    EACH(m) {
+        normed(s->x + s->wanted[i] * width, &model->ln_f, model->epsilon, width, rows);
+        prepare(&model->head, rows, i, m, last);
+    }
+    DONE;
+    EACH(blocks(&model->head)) multiply(&model->head, i, last, m, PLAIN, s->logits);
+}
+
+static void product(void *data) {
+    Product *p = data;
+    Meeting *meeting = &p->meeting;
+    int size = p->team->size();
+    Input from = input(p->scratch, p->n, p->matrix->in);
+    EACH(p->n) prepare(p->matrix, p->x + i * p->matrix->in, i, p->n, from);
+    DONE;
+    EACH(blocks(p->matrix)) multiply(p->matrix, i, from, p->n, PLAIN, p->y);
+}
+
+/* Floats of scratch that a step of n tokens needs. */
+int64_t gptcli_scratch(const Model *model, int64_t n, int64_t threads) {
+    int64_t widest = model->inner > model->width ? model->inner : model->width;
+    int64_t own = widest + model->heads * model->length;
+    return n * (widest + 1 + 4 * model->width + model->inner) + threads * own;
+}
+
+void gptcli_step(const Team *team, const Model *model, const int64_t *slot, const int64_t *start,
+                 const int64_t *first, const int64_t *wanted, int64_t n, int64_t m, float *x,
+                 float *logits, float *scratch) {
+    Step s = {team, model, slot, start, first, wanted, n, m, x, logits, scratch, {0}};
+    team->parallel(step, &s, (unsigned)team->threads, 0);
+}
+
+void gptcli_product(const Team *team, const Matrix *matrix, const float *x, int64_t n, float *y,
+                    float *scratch) {
+    Product p = {team, matrix, x, n, y, scratch, {0}};
+    team->parallel(product, &p, (unsigned)team->threads, 0);
+}
+
+/* Rounds a matrix (out, in) of floats to 16 bits, and lays it in blocks. */
+void gptcli_halve(const Team *team, const float *source, int64_t out, int64_t in, int64_t by_out,
+                  int64_t by_in, uint16_t *target, float *largest) {
+    Packing p = {team, source, NULL, out, in, by_out, by_in, target, largest, {0}};
+    team->parallel(pack, &p, (unsigned)team->threads, 0);
+}
+
+/* Lays a matrix (out, in) of 8-bit integers in blocks. */
+void gptcli_pair(const Team *team, const int8_t *source, int64_t out, int64_t in, int8_t *target) {
+    Packing p = {team, NULL, source, out, in, 0, 0, target, NULL, {0}};
+    team->parallel(pack, &p, (unsigned)team->threads, 0);
+}

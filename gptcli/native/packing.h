@@ -1,0 +1,62 @@
+/* How matrices come into blocks. */
+
+#pragma once
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "model.h"
+#include "threads.h"
+
+typedef struct {
+    const Team *team;
+    const float *source; /* (out, in) with these strides */
+    const int8_t *integers;
+    int64_t out, in, by_out, by_in;
+    void *target;
+    float *largest; /* of each block; NaN where one of its numbers is */
+    Meeting meeting;
+} Packing;
+
+static void halve(const Packing *p, int64_t block) {
+    uint16_t *to = (uint16_t *)p->target + block * p->in * BLOCK;
+    int64_t begin = block * BLOCK, outs = p->out - begin < BLOCK ? p->out - begin : BLOCK;
+    const float *source = p->source + begin * p->by_out;
+    float largest = 0, lost = 0;
+    for (int64_t i = 0; i < p->in; i++, to += BLOCK) {
+        float numbers[BLOCK] = {0};
+        const float *from = source + i * p->by_in;
+        if (p->by_out == 1)
+            memcpy(numbers, from, outs * sizeof(float));
+        else
+            for (int64_t o = 0; o < outs; o++) numbers[o] = from[o * p->by_out];
+        for (int64_t o = 0; o < BLOCK; o++) {
+            float size = fabsf(numbers[o]);
+            largest = size > largest ? size : largest;
+            lost += numbers[o] - numbers[o]; /* 0, but NaN for NaN and infinity */
+        }
+        for (int64_t o = 0; o < BLOCK; o += 8)
+            _mm_storeu_si128((__m128i *)(to + o), _mm256_cvtps_ph(_mm256_loadu_ps(numbers + o), 0));
+    }
+    p->largest[block] = largest + lost;
+}
+
+static void pair(const Packing *p, int64_t block) {
+    int8_t *to = (int8_t *)p->target + block * p->in * BLOCK;
+    int64_t begin = block * BLOCK, outs = p->out - begin < BLOCK ? p->out - begin : BLOCK;
+    memset(to, 0, p->in * BLOCK);
+    for (int64_t o = 0; o < outs; o++) {
+        const int8_t *from = p->integers + (begin + o) * p->in;
+        for (int64_t i = 0; i < p->in; i += 2) memcpy(to + i * BLOCK + 2 * o, from + i, 2);
+    }
+}
+
+static void pack(void *data) {
+    Packing *p = data;
+    Meeting *meeting = &p->meeting;
+    EACH((p->out + BLOCK - 1) / BLOCK) {
+        if (p->integers) pair(p, i);
+        else halve(p, i);
+    }
+}

@@ -1,0 +1,154 @@
+/* Products of a few rows of activations, or of many, with a matrix in blocks. */
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "model.h"
+#include "numbers.h"
+#include "threads.h"
+#include "vectors.h"
+
+#define LARGEST 16383 /* of an activation's integer: 1024 x 127 x LARGEST is below 2^31 */
+#define EXACT 512 /* pairs of inputs whose sums 32 bits hold */
+#define AHEAD 2048 /* bytes that weights are fetched ahead */
+
+typedef enum { PLAIN, GELU, ONTO } Ending; /* y = , y = gelu(), y += */
+
+/* Rows run in tiles of equal height; inside a tile the numbers of one input lie side by side. */
+static int64_t height(const Matrix *m, int64_t n) {
+    int64_t most = m->scale ? TILE : FLOAT_TILE, tiles = (n + most - 1) / most;
+    return (n + tiles - 1) / tiles;
+}
+
+/* Activations as products want them: after `n` x in floats or pairs of integers, for each row its
+ * what one unit of its integers stands for. */
+typedef struct {
+    float *values, *unit;
+} Input;
+
+static Input input(float *scratch, int64_t n, int64_t in) {
+    return (Input){scratch, scratch + n * in};
+}
+
+static void prepare(const Matrix *m, const float *x, int64_t row, int64_t n, Input to) {
+    int64_t tall = height(m, n), tile = row / tall, rows = n - tile * tall;
+    if (rows > tall) rows = tall;
+    int64_t own = row - tile * tall, in = m->in;
+    if (m->scale) {
+        float largest = 0;
+        int sound = 1;
+#pragma omp simd reduction(max : largest) reduction(& : sound)
+        for (int64_t i = 0; i < in; i++) {
+            float size = fabsf(x[i]);
+            sound &= size <= 3.4e38f; /* neither NaN nor infinite */
+            largest = size > largest ? size : largest;
+        }
+        to.unit[row] = sound ? largest / LARGEST : NAN;
+        float share = sound && largest > 0 ? LARGEST / largest : 0;
+        /* In the memory of n x in floats the integers take a half. */
+        int16_t *pairs = (int16_t *)to.values + tile * tall * in + own * 2;
+        if (share > 3.4e38f) share = 0, to.unit[row] = 0; /* numbers too small to count */
+        for (int64_t i = 0; i < in; i += 2) {
+            pairs[i * rows] = sound ? (int16_t)__builtin_rintf(x[i] * share) : 0;
+            pairs[i * rows + 1] = sound ? (int16_t)__builtin_rintf(x[i + 1] * share) : 0;
+        }
+    } else {
+        float *numbers = to.values + tile * tall * in + own;
+        for (int64_t i = 0; i < in; i++) numbers[i * rows] = x[i];
+    }
+}
+
+ALWAYS void sixteen(const uint16_t *w, const float *x, int64_t in, const int rows, float *sums) {
+    Floats sum[TILE][VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++) sum[r][v] = ZEROS;
+    for (int64_t i = 0; i < in; i++, w += BLOCK, x += rows) {
+        __builtin_prefetch((const char *)w + AHEAD);
+        Floats wide[VECTORS];
+        for (int v = 0; v < VECTORS; v++) wide[v] = WIDEN(w + v * LANES);
+        for (int r = 0; r < rows; r++) {
+            Floats own = SPREAD(x[r]);
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = MADD(wide[v], own, sum[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++) STORE(sums + r * BLOCK + v * LANES, sum[r][v]);
+}
+
+ALWAYS void eight(const int8_t *w, const int16_t *x, int64_t in, const int rows, float *sums) {
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < BLOCK; o++) sums[r * BLOCK + o] = 0;
+    for (int64_t done = 0, pairs = in / 2; done < pairs; done += EXACT) {
+        int64_t part = pairs - done < EXACT ? pairs - done : EXACT;
+        Ints sum[TILE][VECTORS];
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = NOUGHTS;
+        for (int64_t i = 0; i < part; i++, w += 2 * BLOCK, x += 2 * rows) {
+            __builtin_prefetch((const char *)w + AHEAD);
+            Ints wide[VECTORS];
+            for (int v = 0; v < VECTORS; v++) wide[v] = SHORTS(w + 2 * v * LANES);
+            for (int r = 0; r < rows; r++) {
+                int32_t pair;
+                memcpy(&pair, x + 2 * r, 4);
+                Ints own = SPREAD_PAIR(pair);
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = DOT(wide[v], own, sum[r][v]);
+            }
+        }
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < VECTORS; v++) {
+                float part_sums[LANES];
+                STORE(part_sums, TO_FLOATS(sum[r][v]));
+                for (int o = 0; o < LANES; o++) sums[r * BLOCK + v * LANES + o] += part_sums[o];
+            }
+    }
+}
+
+/* 32 outputs of `rows` rows. The number of rows is a constant in each branch. */
+static void sums_of(const Matrix *m, int64_t block, const float *x, int rows, float *sums) {
+#define CASE(R)                                                                                    \
+    case R:                                                                                        \
+        if (m->scale)                                                                              \
+            eight((const int8_t *)m->weight + block * m->in * BLOCK, (const int16_t *)x, m->in, R, \
+                  sums);                                                                           \
+        else                                                                                       \
+            sixteen((const uint16_t *)m->weight + block * m->in * BLOCK, x, m->in, R, sums);       \
+        break;
+    switch (rows) {
+        CASE(1) CASE(2) CASE(3)
+#if TILE > 3
+        CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#endif
+    }
+#undef CASE
+}
+
+/* One block of outputs for all n rows; `y` is (n, out). */
+static void multiply(const Matrix *m, int64_t block, Input from, int64_t n, Ending end, float *y) {
+    float sums[TILE * BLOCK] __attribute__((aligned(64)));
+    int64_t tall = height(m, n), begin = block * BLOCK;
+    int64_t outs = m->out - begin < BLOCK ? m->out - begin : BLOCK;
+    for (int64_t top = 0; top < n; top += tall) {
+        int64_t rows = n - top < tall ? n - top : tall;
+        const float *x = m->scale ? (const float *)((const int16_t *)from.values + top * m->in)
+                                  : from.values + top * m->in;
+        sums_of(m, block, x, (int)rows, sums);
+        for (int64_t r = 0; r < rows; r++) {
+            float *to = y + (top + r) * m->out + begin, *sum = sums + r * BLOCK;
+            if (m->scale)
+                for (int64_t o = 0; o < outs; o++)
+                    sum[o] *= m->scale[begin + o] * from.unit[top + r];
+            if (m->bias)
+                for (int64_t o = 0; o < outs; o++) sum[o] += m->bias[begin + o];
+            if (end == GELU)
+                for (int64_t o = 0; o < BLOCK; o++) sum[o] = gelu(sum[o]);
+            if (end == ONTO)
+                for (int64_t o = 0; o < outs; o++) sum[o] += to[o];
+            memcpy(to, sum, outs * sizeof(float));
+        }
+    }
+}
+
+static int64_t blocks(const Matrix *m) { return (m->out + BLOCK - 1) / BLOCK; }

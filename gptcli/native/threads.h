@@ -1,0 +1,48 @@
+/* Threads that go through the same phases together, and share out the tasks of each. */
+
+#pragma once
+
+#include <immintrin.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define SPINS 4000 /* looks at a barrier before the processor is offered to others */
+
+typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
+typedef int (*Number)(void);
+
+typedef struct {
+    Parallel parallel;        /* GOMP_parallel */
+    Number me, size;          /* omp_get_thread_num, omp_get_num_threads */
+    int64_t threads;
+} Team;
+
+/* What goes on while threads meet; `tasks` counts those taken of each phase in turn. */
+typedef struct {
+    atomic_int arrived, round, tasks[2];
+} Meeting;
+
+static void meet(Meeting *m, int size) {
+    int round = atomic_load_explicit(&m->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) == size - 1) {
+        atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
+        /* The counter that this phase used; the next one uses the other. */
+        atomic_store_explicit(&m->tasks[round & 1], 0, memory_order_relaxed);
+        atomic_store_explicit(&m->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int64_t spins = 0; atomic_load_explicit(&m->round, memory_order_acquire) == round; spins++)
+        if (spins < SPINS) _mm_pause();
+        else sched_yield();
+}
+
+/* The next task of this phase. */
+static int64_t next(Meeting *m) {
+    int round = atomic_load_explicit(&m->round, memory_order_relaxed);
+    return atomic_fetch_add_explicit(&m->tasks[round & 1], 1, memory_order_relaxed);
+}
+
+/* The tasks of a phase, and its end; `meeting` and `size` are the caller's. */
+#define EACH(count) for (int64_t i; (i = next(meeting)) < (count);)
+#define DONE meet(meeting, size)
