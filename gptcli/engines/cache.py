@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
@@ -19,19 +20,20 @@ from gptcli.architecture import GPT2Config
 class Cache:
     """Keys and values of up to `slots` sequences of up to n_positions tokens.
 
-    kv: (layers, slots, T, 2C), a token's key and value side by side; zero where nothing was
-    written: what lies behind a shorter row's end is masked, but 0 x NaN would not be. `held`: the
-    tokens whose keys and values each slot begins with; they stay when a sequence has left.
+    kv: (layers, slots, 2, H, T, D), keys and values; what a head reads lies together, for pages
+    of memory are looked up one by one. It is zero where nothing was written: what lies behind a
+    shorter row's end is masked, but 0 x NaN would not be. `held`: the tokens whose keys and values
+    each slot begins with; they stay when a sequence has left.
     """
 
     def __init__(
         self, config: GPT2Config, slots: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (config.n_layer, slots, config.n_positions, 2 * config.n_embd)
+        size = config.n_embd // config.n_head
+        shape = (config.n_layer, slots, 2, config.n_head, config.n_positions, size)
         self.kv = _zeros(shape, device, dtype)
-        self._flat = [kv.flatten(0, 1) for kv in self.kv]
-        heads = self.kv.view(*self.kv.shape[:-1], 2, config.n_head, -1).transpose(2, 4)
-        self._keys, self._values = heads.unbind(3)  # (layers, slots, H, T, D) each
+        self._flat = [kv.view(-1, size) for kv in self.kv]
+        self._keys, self._values = self.kv.unbind(2)  # (layers, slots, H, T, D) each
         self.slots, self.length = slots, config.n_positions
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self.heads = config.n_head
@@ -40,7 +42,7 @@ class Cache:
     def copy(self, source: int, target: int, length: int) -> None:
         """Let slot `target` begin with the first `length` tokens of slot `source`."""
         self.held[target] = []  # an interruption must not leave old tokens with new numbers
-        self.kv[:, target, :length] = self.kv[:, source, :length]
+        self.kv[:, target, ..., :length, :] = self.kv[:, source, ..., :length, :]
         self.held[target] = self.held[source][:length]
 
     def clear(self, slot: int) -> None:
@@ -50,15 +52,25 @@ class Cache:
 
     def blank(self, slot: int, start: int, length: int) -> None:
         """Zero `length` tokens of a slot from `start` on, which turned out not to belong there."""
-        self.kv[:, slot, start : start + length] = 0
+        self.kv[:, slot, ..., start : start + length, :] = 0
 
     def places(self, slot: int, start: int, end: int) -> tuple[Tensor, ...]:
-        """Where each layer keeps the tokens from `start` to `end` - 1 of a slot, (T, 2C), views."""
-        return self.kv[:, slot, start:end].unbind()
+        """Where each layer keeps the tokens from `start` to `end` - 1 of a slot, for `put`."""
+        return self.kv[:, slot, ..., start:end, :].unbind()
+
+    def put(self, places: Tensor, kv: Tensor) -> None:
+        """Store kv (T, 2C), keys and values side by side, at a layer's `places` (2, H, T, D)."""
+        places.copy_(kv.view(len(kv), 2, self.heads, -1).permute(1, 2, 0, 3))
+
+    def places_of_each(self, tokens: Sequence[tuple[int, int]]) -> Tensor:
+        """Where the heads of tokens at (slot, position) are kept, for `put_one_each`."""
+        firsts = [slot * 2 * self.heads * self.length + position for slot, position in tokens]
+        steps = torch.arange(2 * self.heads) * self.length
+        return (torch.tensor(firsts)[:, None] + steps).flatten().to(self.kv.device)
 
     def put_one_each(self, layer: int, places: Tensor, kv: Tensor) -> None:
-        """Store kv (B, 2C) of one layer at the flat places slot * T + position, (B,)."""
-        self._flat[layer].index_copy_(0, places, kv)
+        """Store kv (B, 2C), keys and values of B tokens side by side, in one layer."""
+        self._flat[layer].index_copy_(0, places, kv.reshape(len(places), -1))
 
     def read(
         self, first: int, last: int, length: int

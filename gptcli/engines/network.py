@@ -130,14 +130,14 @@ class _Group:
         if count == 1:
             self._places = cache.places(head.slot, head.start, head.end)
         else:
-            flat = [segment.slot * cache.length + segment.start for segment in segments]
-            self._flat = torch.tensor(flat, device=weights.device)
+            tokens = [(segment.slot, segment.start) for segment in segments]
+            self._flat = cache.places_of_each(tokens)
 
     def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         """Causal attention of the group's queries, (N, C) -> (N, C); kv (N, 2C) is stored."""
         cache = self._cache
         if self._count == 1:
-            self._places[layer].copy_(kv)
+            cache.put(self._places[layer], kv)
         else:
             cache.put_one_each(layer, self._flat, kv)
         out = F.scaled_dot_product_attention(

@@ -46,7 +46,7 @@ class Norm(Structure):
 
 
 class Layer(Structure):
-    """One transformer layer; `kv`: (slots, length, 2C) floats; `scale` of attention's scores."""
+    """One transformer layer; `kv`: (slots, 2, H, length, D) floats; `scale`: of scores."""
 
     _fields_ = (
         *(("ln_1", Norm), ("ln_2", Norm)),

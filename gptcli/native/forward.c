@@ -42,11 +42,8 @@ static void step(void *data) {
     int64_t widest = inner > width ? inner : width;
     float *ready = s->scratch, *qkv = ready + n * (widest + 1);
     float *mixed = qkv + n * 3 * width, *hidden = mixed + n * width;
-    float *rows = hidden + n * inner + s->team->me() * (widest + model->heads * model->length);
+    float *rows = hidden + n * inner + s->team->me() * (widest + model->length);
     float *scores = rows + widest;
-    /* Attention's tasks: some heads of one row each, two for each thread if there are so many. */
-    int64_t parts = (2 * size + n - 1) / n, few = (model->heads + parts - 1) / parts;
-    parts = (model->heads + few - 1) / few;
     for (int64_t l = 0; l < model->count; l++) {
         const Layer *layer = &model->layers[l];
         Input narrow = input(ready, n, width), wide = input(ready, n, inner);
@@ -57,10 +54,10 @@ static void step(void *data) {
         DONE;
         EACH(blocks(&layer->attn)) multiply(&layer->attn, i, narrow, n, PLAIN, qkv);
         DONE;
-        EACH(n * parts + 1) {
-            int64_t head = i % parts * few, left = model->heads - head;
-            if (i == n * parts) keep(s, layer, qkv);
-            else attend(s, layer, qkv, i / parts, head, left < few ? left : few, scores, mixed);
+        EACH(n * model->heads + 1) {
+            int64_t row = i / model->heads, head = i % model->heads;
+            if (row == n) keep(s, layer, qkv);
+            else attend(s, layer, qkv, row, head, scores, mixed);
         }
         DONE;
         EACH(n) prepare(&layer->attn_out, mixed + i * width, i, n, narrow);
@@ -102,8 +99,8 @@ static void product(void *data) {
 /* Floats of scratch that a step of n tokens needs. */
 int64_t gptcli_scratch(const Model *model, int64_t n, int64_t threads) {
     int64_t widest = model->inner > model->width ? model->inner : model->width;
-    int64_t own = widest + model->heads * model->length;
-    return n * (widest + 1 + 4 * model->width + model->inner) + threads * own;
+    int64_t rows = n * (widest + 1 + 4 * model->width + model->inner);
+    return rows + threads * (widest + model->length);
 }
 
 void gptcli_step(const Team *team, const Model *model, const int64_t *slot, const int64_t *start,

@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
     Norm ln_1, ln_2;
     Matrix attn, attn_out, fc, proj;
-    float *kv;    /* (slots, length, 2 width) */
+    float *kv;    /* (slots, 2, heads, length, width / heads) */
     float scale;  /* of attention's scores */
 } Layer;
 
