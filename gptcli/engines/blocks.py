@@ -10,6 +10,7 @@ see `gptcli.engines.fused`.
 from __future__ import annotations
 
 import ctypes
+from threading import local
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from gptcli.engines.quantization import Int8
 from gptcli.native import BLOCK, Library, Matrix
 
 PART = 256  # rows of a product at a time, whose numbers a core's cache holds
+
+_own = local()
 
 
 class Blocks:
@@ -44,7 +47,7 @@ class Blocks:
         y = torch.empty(len(x), out)
         team = self.library.team(torch.get_num_threads())
         for part, own in zip(torch.split(x.contiguous(), PART), torch.split(y, PART), strict=True):
-            scratch = torch.empty(len(part) * (width + 1))
+            scratch = _scratch(len(part) * (width + 1))
             self.library.product(
                 ctypes.byref(team),
                 ctypes.byref(self.matrix),
@@ -97,6 +100,13 @@ def _paired(library: Library, product: Int8) -> Blocks | None:
     team = library.team(torch.get_num_threads())
     library.pair(ctypes.byref(team), values.data_ptr(), out, width, pairs.data_ptr())
     return Blocks(library, pairs, (out, width), product.bias, scales)
+
+
+def _scratch(size: int) -> Tensor:
+    """Memory for so many floats, the thread's own: new pages for each product would take longer."""
+    if len(getattr(_own, "scratch", ())) < size:
+        _own.scratch = torch.empty(size)
+    return _own.scratch  # type: ignore[no-any-return]
 
 
 def address(tensor: Tensor | None) -> int | None:
