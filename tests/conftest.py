@@ -10,8 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import hypothesis
 import pytest
 
+# No test is timed: on a busy machine any of them may take a second.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 # Before torch is imported: for models this small a second thread only waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
