@@ -30,8 +30,6 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile beside the sources and add the libraries to the wheel."""
         folder = Path(self.root) / SOURCES
-        for old in folder.glob("*.so"):
-            old.unlink()
         if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
             return
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
@@ -40,6 +38,8 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
             self.app.display_warning("no C compiler: gptcli will use torch's kernels")
             return
         try:
+            for old in folder.glob("*.so"):
+                old.unlink()
             with tempfile.TemporaryDirectory(dir=folder) as made:
                 compile_all(compiler.split(), folder, Path(made))
                 for library in Path(made).iterdir():

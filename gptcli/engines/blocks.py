@@ -1,10 +1,9 @@
-"""Matrices with 16-bit or 8-bit weights in the layout of our own kernels.
+"""Matrices in the layout of our own kernels, with weights in 32, 16 or 8 bits.
 
-A matrix is laid in blocks about as fast as the checkpoint is read, so all of them are when a model
-is opened. They are fast from one row to hundreds, and a row's product is the same to the bit
-whatever the others are. Where there are no kernels, or numbers that half floats cannot hold, the
-kinds of `gptcli.engines.products` and `gptcli.engines.quantization` remain. Left out: whole steps,
-see `gptcli.engines.fused`.
+A matrix is laid in blocks about as fast as the checkpoint is read. They are fast from one row to
+hundreds, and a row's product is the same to the bit whatever the others are. Where there are no
+kernels, or numbers that half floats cannot hold, the kinds of `gptcli.engines.products` and
+`gptcli.engines.quantization` remain. Left out: whole steps, see `gptcli.engines.fused`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ class Blocks:
         self.library, self.shape = library, shape
         self._kept = weight, bias, scales  # the structure holds addresses alone
         out, width = shape
-        self.matrix = Matrix(address(weight), address(scales), address(bias), width, out)
+        bits = 8 * weight.itemsize
+        self.matrix = Matrix(address(weight), address(scales), address(bias), width, out, bits)
 
     def __call__(self, x: Tensor) -> Tensor:
         out, width = self.shape
@@ -59,13 +59,13 @@ class Blocks:
         return y
 
 
-def to_blocks(otherwise: Stage) -> Stage:
-    """How a `Plain` (as 16-bit numbers) or an `Int8` becomes `Blocks`; what cannot: `otherwise`."""
+def to_blocks(otherwise: Stage, bits: int = 16) -> Stage:
+    """How a `Plain`, in so many bits, or an `Int8` becomes `Blocks`; what cannot: `otherwise`."""
 
     def convert(product: Product) -> Product:
         library = native.library()
         if library is not None and isinstance(product, Plain):
-            return _halved(library, product) or otherwise(product)
+            return _laid(library, product, bits) or otherwise(product)
         if library is not None and isinstance(product, Int8):
             return _paired(library, product) or otherwise(product)
         return otherwise(product)
@@ -73,21 +73,29 @@ def to_blocks(otherwise: Stage) -> Stage:
     return convert
 
 
-def _halved(library: Library, plain: Plain) -> Blocks | None:
-    """The matrix in 16 bits; None where half floats cannot hold it, see `products.HALF_LEAST`."""
+def _laid(library: Library, plain: Plain, bits: int) -> Blocks | None:
+    """The matrix in blocks; None where half floats cannot hold it, see `products.HALF_LEAST`."""
     weight = plain.weight.float()
     out, width = weight.shape
     blocks = -(-out // BLOCK)
-    halves = torch.empty(blocks * BLOCK * width, dtype=torch.float16)
+    dtype = torch.float16 if bits == 16 else torch.float32
+    numbers = torch.empty(blocks * BLOCK * width, dtype=dtype)
     largest = torch.empty(blocks)
     team = library.team(torch.get_num_threads())
-    strides = weight.stride()
-    source, target = weight.data_ptr(), halves.data_ptr()
-    library.halve(ctypes.byref(team), source, out, width, *strides, target, largest.data_ptr())
+    library.lay(
+        ctypes.byref(team),
+        weight.data_ptr(),
+        out,
+        width,
+        *weight.stride(),
+        bits,
+        numbers.data_ptr(),
+        largest.data_ptr(),
+    )
     most = float(largest.max())
-    if not (most == 0 or HALF_LEAST <= most <= HALF_MOST):
+    if bits == 16 and not (most == 0 or HALF_LEAST <= most <= HALF_MOST):
         return None
-    return Blocks(library, halves, (out, width), plain.bias)
+    return Blocks(library, numbers, (out, width), plain.bias)
 
 
 def _paired(library: Library, product: Int8) -> Blocks | None:

@@ -5,8 +5,9 @@ first token costs little more than reading the pages, and GPT-2's Conv1D matrice
 already suit a one-row product. While the model decodes, `Weights.pack_next` moves one part after
 the other into a form that is read faster (see `gptcli.engines.products`) and gives the mapped pages
 back: memory holds the weights once. In fewer bits only kernels change on the way, not the weights,
-so that a text does not depend on how far it got; but see `Halves.late`. Headers were checked by
-`gptcli.preflight`.
+so that a text does not depend on how far it got; but see `Halves.late`. Where there are kernels of
+our own, weights in fewer bits and small models are in their layout from the start. Headers were
+checked by `gptcli.preflight`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gptcli.engines.cache import Cache
     from gptcli.engines.fused import Step
 
+AT_ONCE = 16_000_000  # parameters: less is laid in blocks in some hundredths of a second
 THREADS = 2  # matrices prepared at a time, where that is done by one thread each
 
 
@@ -123,10 +125,12 @@ class Weights:
         device: torch.device,
         dtype: torch.dtype,
         reduced: Halves | Integers | None = None,
+        kernels: bool = True,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
         self._manifest, self._reduced = manifest, reduced
-        self._kernels = reduced is not None and native.library() is not None
+        usable = device.type == "cpu" and dtype == torch.float32 and kernels
+        self._kernels = usable and native.library() is not None
         files = {entry.file for entry in manifest.tensors.values()}
         self._files = {path: MappedFile(path) for path in files}
         self._rooms: dict[int, Rooms] = {}
@@ -139,13 +143,18 @@ class Weights:
         self.head = self._head("wte.weight" if config.tie_word_embeddings else "lm_head.weight")
         self._steps = self._several = 0
         linears = [self.head, *(linear for b in self.blocks for linear in b.linears)]
-        if self._kernels:
+        if self._kernels and (reduced is not None or config.parameters < AT_ONCE):
             _advance(linears, 1)  # the kernels have threads of their own
         elif isinstance(reduced, Halves) and not reduced.late:
             _advance(linears, THREADS)
-        self.in_blocks = all(isinstance(linear.product, Blocks) for linear in linears)
         self.steps: WeakKeyDictionary[Cache, Step] = WeakKeyDictionary()  # see `fused`
         self._phases = self._planned()
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether all matrices are `Blocks` by now."""
+        linears = [self.head, *(linear for b in self.blocks for linear in b.linears)]
+        return all(isinstance(linear.product, Blocks) for linear in linears)
 
     @property
     def wide(self) -> bool:
@@ -164,7 +173,7 @@ class Weights:
 
     def as_stored(self) -> Weights:
         """The same model once more, in float32 and never packed, so that gradients can be taken."""
-        return Weights(self.config, self._manifest, self.device, torch.float32)
+        return Weights(self.config, self._manifest, self.device, torch.float32, kernels=False)
 
     def _planned(self) -> list[Phase]:
         """When what is prepared; the numbers come from measuring the 124M model on two cores."""
@@ -174,6 +183,8 @@ class Weights:
             if self._kernels:
                 return []
             return [Phase(self._units(), alone=2, several=2, threads=THREADS)]
+        if self._reduced is None and self._kernels:
+            return [Phase(self._units(), alone=4, several=1)]
         if self._reduced is None:
             blocks = deque(block.linears for block in self.blocks)
             return [Phase(deque([[self.head]]), 16, 1), Phase(blocks, 64, 1)]
@@ -223,6 +234,8 @@ class Weights:
     def _linear(self, weight: Tensor, bias: Tensor | None, name: str) -> Linear:
         entry = self._manifest.tensors[name]
         stages: tuple[Stage, ...] = (to_onednn,)
+        if self._kernels:
+            stages = (to_blocks(to_onednn, bits=32),)
         if isinstance(self._reduced, Halves):
             alone = self._reduced.slots == 1
             halve = to_half(alone, centred=alone and bias is None)

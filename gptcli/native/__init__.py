@@ -18,7 +18,7 @@ from typing import Any
 
 from gptcli import libtorch
 
-ABI = 1  # of the structures below; forward.c has the same
+ABI = 2  # of the structures below; forward.c has the same
 BLOCK = 32  # outputs that lie side by side
 Foreign = Callable[..., Any]
 RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
@@ -31,11 +31,11 @@ class Team(Structure):
 
 
 class Matrix(Structure):
-    """A matrix (out, in) in blocks; `scale` (out,) with 8-bit weights, `bias` (out,) or None."""
+    """A matrix (out, in) in blocks of 8, 16 or 32 `bits`; `scale` (out,) for 8; `bias` or None."""
 
     _fields_ = (
         *(("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p)),
-        *(("ins", c_int64), ("outs", c_int64)),
+        *(("ins", c_int64), ("outs", c_int64), ("bits", c_int64)),
     )
 
 
@@ -73,7 +73,7 @@ class Library:
     step: Foreign
     product: Foreign
     scratch: Foreign
-    halve: Foreign
+    lay: Foreign
     pair: Foreign
     runtime: tuple[int, ...]  # the addresses of `RUNTIME`
 
@@ -105,7 +105,7 @@ def opened(kind: str) -> Library | None:
         step=_function(found, "gptcli_step", *[pointer] * 6, number, number, *[pointer] * 3),
         product=_function(found, "gptcli_product", *[pointer] * 3, number, pointer, pointer),
         scratch=_function(found, "gptcli_scratch", pointer, number, number, gives=c_int64),
-        halve=_function(found, "gptcli_halve", *[pointer] * 2, *[number] * 4, pointer, pointer),
+        lay=_function(found, "gptcli_lay", *[pointer] * 2, *[number] * 5, pointer, pointer),
         pair=_function(found, "gptcli_pair", pointer, pointer, number, number, pointer),
         runtime=runtime,
     )

@@ -1,4 +1,4 @@
-/* One step of GPT-2 for a few tokens, and its products with reduced weights for many.
+/* One step of GPT-2 for a few tokens, and its products for many.
  *
  * A step of one token reads every weight once; what is left to lose is the time between two
  * matrices. Here all threads go through the whole network together and meet at barriers, so that
@@ -6,8 +6,8 @@
  * sequence alone, to the bit, however many tokens are computed beside it: each sum is taken in the
  * same order, and work is divided by outputs, never by inputs.
  *
- * A matrix (out, in) lies in blocks of 32 outputs. In 16 bits a block is in x 32 numbers; in 8 bits
- * it is in/2 x 32 x 2, pairs of inputs side by side, as the processors' 16-bit products want them.
+ * A matrix (out, in) lies in blocks of 32 outputs: in x 32 floats or half floats; in 8 bits a block
+ * is in/2 x 32 x 2, pairs of inputs side by side, as the processors' 16-bit products want them.
  * Activations of 8-bit weights are rounded to integers of 15 bits by the largest of their row;
  * their sums are whole numbers, the same on every processor.
  *
@@ -116,15 +116,15 @@ void gptcli_product(const Team *team, const Matrix *matrix, const float *x, int6
     team->parallel(product, &p, (unsigned)team->threads, 0);
 }
 
-/* Rounds a matrix (out, in) of floats to 16 bits, and lays it in blocks. */
-void gptcli_halve(const Team *team, const float *source, int64_t out, int64_t in, int64_t by_out,
-                  int64_t by_in, uint16_t *target, float *largest) {
-    Packing p = {team, source, NULL, out, in, by_out, by_in, target, largest, {0}};
+/* Lays a matrix (out, in) of floats with these strides in blocks, as floats or rounded to 16 bits. */
+void gptcli_lay(const Team *team, const float *source, int64_t out, int64_t in, int64_t by_out,
+                int64_t by_in, int64_t bits, void *target, float *largest) {
+    Packing p = {team, source, NULL, out, in, by_out, by_in, bits, target, largest, {0}};
     team->parallel(pack, &p, (unsigned)team->threads, 0);
 }
 
 /* Lays a matrix (out, in) of 8-bit integers in blocks. */
 void gptcli_pair(const Team *team, const int8_t *source, int64_t out, int64_t in, int8_t *target) {
-    Packing p = {team, NULL, source, out, in, 0, 0, target, NULL, {0}};
+    Packing p = {team, NULL, source, out, in, 0, 0, 8, target, NULL, {0}};
     team->parallel(pack, &p, (unsigned)team->threads, 0);
 }

@@ -9,10 +9,10 @@
 #define BLOCK 32 /* outputs of a block */
 
 typedef struct {
-    const void *weight;  /* blocks: uint16_t of half floats, or int8_t where there are scales */
-    const float *scale;  /* (out) for 8 bits; NULL for 16 */
-    const float *bias;   /* (out) or NULL */
-    int64_t in, out;
+    const void *weight; /* blocks of floats, of half floats or of int8_t, by `bits` */
+    const float *scale; /* (out) for 8 bits, else NULL */
+    const float *bias;  /* (out) or NULL */
+    int64_t in, out, bits;
 } Matrix;
 
 typedef struct {
@@ -34,7 +34,7 @@ typedef struct {
     float epsilon;
 } Model;
 
-#define ABI 1 /* of these structures; gptcli/native/__init__.py has the same */
+#define ABI 2 /* of these structures; gptcli/native/__init__.py has the same */
 
 /* New tokens of some sequences, and whose logits are wanted. */
 typedef struct {

@@ -31,12 +31,13 @@ static inline float gelu(float x) {
     return x / (1.0f + power(u > 88.0f ? 88.0f : u));
 }
 
-/* Layer norm of a row; the sums are of doubles: they cost little, and nothing cancels. */
+/* Layer norm of a row. Numbers whose sum overflows are those of a broken model, which must show. */
 static void normed(const float *x, const Norm *norm, float epsilon, int64_t width, float *y) {
-    double sum = 0, squares = 0;
+    float sum = 0;
+    double squares = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < width; i++) sum += x[i];
-    float mean = (float)(sum / width);
+    float mean = sum / width;
 #pragma omp simd reduction(+ : squares)
     for (int64_t i = 0; i < width; i++) squares += (double)(x[i] - mean) * (x[i] - mean);
     float by = (float)(1.0 / sqrt(squares / width + epsilon));

@@ -13,18 +13,18 @@ typedef struct {
     const Team *team;
     const float *source; /* (out, in) with these strides */
     const int8_t *integers;
-    int64_t out, in, by_out, by_in;
+    int64_t out, in, by_out, by_in, bits;
     void *target;
     float *largest; /* of each block; NaN where one of its numbers is */
     Meeting meeting;
 } Packing;
 
-static void halve(const Packing *p, int64_t block) {
-    uint16_t *to = (uint16_t *)p->target + block * p->in * BLOCK;
+static void lay(const Packing *p, int64_t block) {
+    char *to = (char *)p->target + block * p->in * BLOCK * (p->bits / 8);
     int64_t begin = block * BLOCK, outs = p->out - begin < BLOCK ? p->out - begin : BLOCK;
     const float *source = p->source + begin * p->by_out;
     float largest = 0, lost = 0;
-    for (int64_t i = 0; i < p->in; i++, to += BLOCK) {
+    for (int64_t i = 0; i < p->in; i++, to += BLOCK * (p->bits / 8)) {
         float numbers[BLOCK] = {0};
         const float *from = source + i * p->by_in;
         if (p->by_out == 1)
@@ -36,8 +36,11 @@ static void halve(const Packing *p, int64_t block) {
             largest = size > largest ? size : largest;
             lost += numbers[o] - numbers[o]; /* 0, but NaN for NaN and infinity */
         }
-        for (int64_t o = 0; o < BLOCK; o += 8)
-            _mm_storeu_si128((__m128i *)(to + o), _mm256_cvtps_ph(_mm256_loadu_ps(numbers + o), 0));
+        if (p->bits == 32) memcpy(to, numbers, sizeof(numbers));
+        else
+            for (int64_t o = 0; o < BLOCK; o += 8)
+                _mm_storeu_si128((__m128i *)(to + 2 * o),
+                                 _mm256_cvtps_ph(_mm256_loadu_ps(numbers + o), 0));
     }
     p->largest[block] = largest + lost;
 }
@@ -57,6 +60,6 @@ static void pack(void *data) {
     Meeting *meeting = &p->meeting;
     EACH((p->out + BLOCK - 1) / BLOCK) {
         if (p->integers) pair(p, i);
-        else halve(p, i);
+        else lay(p, i);
     }
 }

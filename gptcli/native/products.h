@@ -12,6 +12,7 @@
 #include "vectors.h"
 
 #define LARGEST 16383 /* of an activation's integer: 1024 x 127 x LARGEST is below 2^31 */
+#define PART 512 /* inputs whose products are added up one after the other */
 #define EXACT 512 /* pairs of inputs whose sums 32 bits hold */
 #define AHEAD 2048 /* bytes that weights are fetched ahead */
 
@@ -61,23 +62,43 @@ static void prepare(const Matrix *m, const float *x, int64_t row, int64_t n, Inp
     }
 }
 
-ALWAYS void sixteen(const uint16_t *w, const float *x, int64_t in, const int rows, float *sums) {
-    Floats sum[TILE][VECTORS];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECTORS; v++) sum[r][v] = ZEROS;
-    for (int64_t i = 0; i < in; i++, w += BLOCK, x += rows) {
-        __builtin_prefetch((const char *)w + AHEAD);
-        Floats wide[VECTORS];
-        for (int v = 0; v < VECTORS; v++) wide[v] = WIDEN(w + v * LANES);
-        for (int r = 0; r < rows; r++) {
-            Floats own = SPREAD(x[r]);
-            for (int v = 0; v < VECTORS; v++) sum[r][v] = MADD(wide[v], own, sum[r][v]);
+/* Sums are taken in parts: one after the other over thousands of inputs would lose digits. */
+ALWAYS void floats(const void *weight, const float *x, int64_t in, const int rows, const int bits,
+                   float *sums) {
+    const uint16_t *halves = weight;
+    const float *whole = weight;
+    for (int64_t done = 0; done < in; done += PART) {
+        int64_t part = in - done < PART ? in - done : PART;
+        Floats sum[TILE][VECTORS];
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < VECTORS; v++)
+                sum[r][v] = ZEROS;
+        for (int64_t i = 0; i < part; i++, x += rows) {
+            Floats wide[VECTORS];
+            if (bits == 16) {
+                __builtin_prefetch((const char *)halves + AHEAD);
+                for (int v = 0; v < VECTORS; v++) wide[v] = WIDEN(halves + v * LANES);
+                halves += BLOCK;
+            } else {
+                __builtin_prefetch((const char *)whole + AHEAD);
+                __builtin_prefetch((const char *)whole + AHEAD + 64);
+                for (int v = 0; v < VECTORS; v++) wide[v] = LOAD(whole + v * LANES);
+                whole += BLOCK;
+            }
+            for (int r = 0; r < rows; r++) {
+                Floats own = SPREAD(x[r]);
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = MADD(wide[v], own, sum[r][v]);
+            }
         }
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < VECTORS; v++) {
+                float *to = sums + r * BLOCK + v * LANES;
+                STORE(to, done ? ADD(LOAD(to), sum[r][v]) : sum[r][v]);
+            }
     }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECTORS; v++) STORE(sums + r * BLOCK + v * LANES, sum[r][v]);
 }
 
+/* As `floats`, of integers. */
 ALWAYS void eight(const int8_t *w, const int16_t *x, int64_t in, const int rows, float *sums) {
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < BLOCK; o++) sums[r * BLOCK + o] = 0;
@@ -108,13 +129,12 @@ ALWAYS void eight(const int8_t *w, const int16_t *x, int64_t in, const int rows,
 
 /* 32 outputs of `rows` rows. The number of rows is a constant in each branch. */
 static void sums_of(const Matrix *m, int64_t block, const float *x, int rows, float *sums) {
-#define CASE(R)                                                                                    \
-    case R:                                                                                        \
-        if (m->scale)                                                                              \
-            eight((const int8_t *)m->weight + block * m->in * BLOCK, (const int16_t *)x, m->in, R, \
-                  sums);                                                                           \
-        else                                                                                       \
-            sixteen((const uint16_t *)m->weight + block * m->in * BLOCK, x, m->in, R, sums);       \
+    const char *weight = (const char *)m->weight + block * m->in * BLOCK * (m->bits / 8);
+#define CASE(R)                                                                                  \
+    case R:                                                                                      \
+        if (m->bits == 8) eight((const int8_t *)weight, (const int16_t *)x, m->in, R, sums);     \
+        else if (m->bits == 16) floats(weight, x, m->in, R, 16, sums);                           \
+        else floats(weight, x, m->in, R, 32, sums);                                              \
         break;
     switch (rows) {
         CASE(1) CASE(2) CASE(3)
