@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from test_weights import BOUNDS, at_once, inputs, matrix, one_by_one, perplexity, tale, weights_of
 
 from gptcli import native
-from gptcli.engines import fused, open_engine, placement
+from gptcli.engines import blocks, fused, open_engine, placement
 from gptcli.engines import weights as weights_module
 from gptcli.engines.blocks import Blocks, to_blocks
 from gptcli.engines.cache import Cache
@@ -256,7 +256,10 @@ def test_a_step_is_the_same_to_the_bit_whatever_runs_beside(tales: Path, dtype: 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
 @pytest.mark.usefixtures("kernels")
-def test_the_number_of_threads_does_not_show(tales: Path, threads: int) -> None:
+def test_the_number_of_threads_does_not_show(
+    tales: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(blocks, "WORK", 1)
     weights, before = weights_of(tales, "int8"), torch.get_num_threads()
     tokens = tale(tales)[0][:12]
     expected = one_by_one(weights, tokens)
@@ -265,6 +268,14 @@ def test_the_number_of_threads_does_not_show(tales: Path, threads: int) -> None:
         assert torch.equal(one_by_one(weights, tokens), expected)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("work", "threads"), [(1, 1), (8_000_000, 2), (10**9, 4)])
+def test_small_work_is_for_one_thread(
+    monkeypatch: pytest.MonkeyPatch, work: int, threads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert blocks.threads_for(work) == threads
 
 
 @pytest.mark.usefixtures("kernels")

@@ -20,6 +20,7 @@ from gptcli.engines.quantization import Int8
 from gptcli.native import BLOCK, Library, Matrix
 
 PART = 256  # rows of a product at a time, whose numbers a core's cache holds
+WORK = 4_000_000  # multiply-adds, about a quarter of a millisecond, for each thread
 
 _own = local()
 
@@ -45,7 +46,7 @@ class Blocks:
     def __call__(self, x: Tensor) -> Tensor:
         out, width = self.shape
         y = torch.empty(len(x), out)
-        team = self.library.team(torch.get_num_threads())
+        team = self.library.team(threads_for(min(len(x), PART) * out * width))
         for part, own in zip(torch.split(x.contiguous(), PART), torch.split(y, PART), strict=True):
             scratch = _scratch(len(part) * (width + 1))
             self.library.product(
@@ -115,6 +116,11 @@ def _scratch(size: int) -> Tensor:
     if len(getattr(_own, "scratch", ())) < size:
         _own.scratch = torch.empty(size)
     return _own.scratch  # type: ignore[no-any-return]
+
+
+def threads_for(work: int) -> int:
+    """How many of torch's threads so many multiply-adds are worth: on a busy machine they wait."""
+    return max(1, min(torch.get_num_threads(), work // WORK))
 
 
 def address(tensor: Tensor | None) -> int | None:

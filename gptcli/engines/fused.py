@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gptcli import native
-from gptcli.engines.blocks import Blocks, address
+from gptcli.engines.blocks import Blocks, address, threads_for
 from gptcli.engines.cache import Cache
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Block, Linear, Weights
@@ -47,7 +47,7 @@ class Step:
             cache.length,
             config.layer_norm_epsilon,
         )
-        self._vocabulary = config.vocab_size
+        self._vocabulary, self._parameters = config.vocab_size, config.parameters
         self._scratch = torch.empty(0)
 
     def run(self, segments: Sequence[Segment], x: Tensor, wanted: Sequence[int]) -> Tensor:
@@ -60,7 +60,7 @@ class Step:
             firsts.extend([first] * segment.length)
         places = array("q", wanted)
         logits = torch.empty(len(places), self._vocabulary)
-        threads = torch.get_num_threads()
+        threads = threads_for(len(x) * self._parameters)
         team, model = self._library.team(threads), ctypes.byref(self._model)
         size = self._library.scratch(model, len(x), threads)
         if len(self._scratch) < size:
