@@ -48,14 +48,13 @@ class Blocks:
         y = torch.empty(len(x), out)
         team = self.library.team(threads_for(min(len(x), PART) * out * width))
         for part, own in zip(torch.split(x.contiguous(), PART), torch.split(y, PART), strict=True):
-            scratch = _scratch(len(part) * (width + 1))
             self.library.product(
                 ctypes.byref(team),
                 ctypes.byref(self.matrix),
                 part.data_ptr(),
                 len(part),
                 own.data_ptr(),
-                scratch.data_ptr(),
+                scratch(len(part) * (width + 1)).data_ptr(),
             )
         return y
 
@@ -111,7 +110,7 @@ def _paired(library: Library, product: Int8) -> Blocks | None:
     return Blocks(library, pairs, (out, width), product.bias, scales)
 
 
-def _scratch(size: int) -> Tensor:
+def scratch(size: int) -> Tensor:
     """Memory for so many floats, the thread's own: new pages for each product would take longer."""
     if len(getattr(_own, "scratch", ())) < size:
         _own.scratch = torch.empty(size)

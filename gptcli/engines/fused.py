@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gptcli import native
-from gptcli.engines.blocks import Blocks, address, threads_for
+from gptcli.engines.blocks import Blocks, address, scratch, threads_for
 from gptcli.engines.cache import Cache
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Block, Linear, Weights
@@ -43,12 +43,10 @@ class Step:
             config.n_embd,
             config.inner,
             config.n_head,
-            cache.slots,
             cache.length,
             config.layer_norm_epsilon,
         )
         self._vocabulary, self._parameters = config.vocab_size, config.parameters
-        self._scratch = torch.empty(0)
 
     def run(self, segments: Sequence[Segment], x: Tensor, wanted: Sequence[int]) -> Tensor:
         """As `network.run`, with the tokens' embeddings x (N, C), which are changed."""
@@ -63,8 +61,6 @@ class Step:
         threads = threads_for(len(x) * self._parameters)
         team, model = self._library.team(threads), ctypes.byref(self._model)
         size = self._library.scratch(model, len(x), threads)
-        if len(self._scratch) < size:
-            self._scratch = torch.empty(size)
         self._library.step(
             ctypes.byref(team),
             model,
@@ -73,19 +69,19 @@ class Step:
             len(places),
             x.data_ptr(),
             logits.data_ptr(),
-            self._scratch.data_ptr(),
+            scratch(size).data_ptr(),
         )
         return logits
 
 
 def step(weights: Weights, cache: Cache, tokens: int) -> Step | None:
     """What runs a step of so many tokens; None where operation by operation is the way."""
-    if tokens > ROWS or not weights.in_blocks:
+    if tokens > ROWS:
         return None
     found = weights.steps.get(cache)
     if found is None:
-        library = native.library()
-        if library is None or weights.config.activation_function not in ACTIVATIONS:
+        library, activation = native.library(), weights.config.activation_function
+        if library is None or activation not in ACTIVATIONS or not weights.in_blocks:
             return None
         found = weights.steps[cache] = Step(library, weights, cache)
     return found

@@ -142,19 +142,21 @@ class Weights:
         self.ln_f = self._norm("ln_f.")
         self.head = self._head("wte.weight" if config.tie_word_embeddings else "lm_head.weight")
         self._steps = self._several = 0
-        linears = [self.head, *(linear for b in self.blocks for linear in b.linears)]
         if self._kernels and (reduced is not None or config.parameters < AT_ONCE):
-            _advance(linears, 1)  # the kernels have threads of their own
+            _advance(self._linears, 1)  # the kernels have threads of their own
         elif isinstance(reduced, Halves) and not reduced.late:
-            _advance(linears, THREADS)
+            _advance(self._linears, THREADS)
         self.steps: WeakKeyDictionary[Cache, Step] = WeakKeyDictionary()  # see `fused`
         self._phases = self._planned()
 
     @property
     def in_blocks(self) -> bool:
         """Whether all matrices are `Blocks` by now."""
-        linears = [self.head, *(linear for b in self.blocks for linear in b.linears)]
-        return all(isinstance(linear.product, Blocks) for linear in linears)
+        return all(isinstance(linear.product, Blocks) for linear in self._linears)
+
+    @property
+    def _linears(self) -> list[Linear]:
+        return [self.head, *(linear for block in self.blocks for linear in block.linears)]
 
     @property
     def wide(self) -> bool:
@@ -179,9 +181,9 @@ class Weights:
         """When what is prepared; the numbers come from measuring the 124M model on two cores."""
         if self.device.type != "cpu" or self.dtype != torch.float32 or self.in_blocks:
             return []
+        if isinstance(self._reduced, Integers) and self._kernels:
+            return []  # what is not in blocks cannot be
         if isinstance(self._reduced, Integers):
-            if self._kernels:
-                return []
             return [Phase(self._units(), alone=2, several=2, threads=THREADS)]
         if self._reduced is None and self._kernels:
             return [Phase(self._units(), alone=4, several=1)]

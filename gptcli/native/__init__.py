@@ -1,4 +1,4 @@
-"""Kernels of our own in C: products with reduced weights, and a whole step of GPT-2 in one call.
+"""Kernels of our own in C: products with weights, and a whole step of GPT-2 in one call.
 
 They are compiled when gptcli is installed, see hatch_build.py, once for each kind of processor;
 `library` gives those for this one, or None where there are none, and then torch's kernels do the
@@ -18,7 +18,7 @@ from typing import Any
 
 from gptcli import libtorch
 
-ABI = 2  # of the structures below; forward.c has the same
+ABI = 3  # of the structures below; forward.c has the same
 BLOCK = 32  # outputs that lie side by side
 Foreign = Callable[..., Any]
 RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
@@ -60,7 +60,7 @@ class Model(Structure):
 
     _fields_ = (
         *(("layers", POINTER(Layer)), ("ln_f", Norm), ("head", Matrix)),
-        *((name, c_int64) for name in ("count", "width", "inner", "heads", "slots", "length")),
+        *((name, c_int64) for name in ("count", "width", "inner", "heads", "length")),
         ("epsilon", c_float),
     )
 

@@ -30,11 +30,11 @@ typedef struct {
     Layer *layers;
     Norm ln_f;
     Matrix head;
-    int64_t count, width, inner, heads, slots, length; /* of layers, C, of slots, of a slot */
+    int64_t count, width, inner, heads, length; /* of layers, C, ..., of a slot */
     float epsilon;
 } Model;
 
-#define ABI 2 /* of these structures; gptcli/native/__init__.py has the same */
+#define ABI 3 /* of these structures; gptcli/native/__init__.py has the same */
 
 /* New tokens of some sequences, and whose logits are wanted. */
 typedef struct {

@@ -25,7 +25,7 @@ static int64_t height(const Matrix *m, int64_t n) {
 }
 
 /* Activations as products want them: after `n` x in floats or pairs of integers, for each row its
- * what one unit of its integers stands for. */
+ * unit: what one of its integers stands for. */
 typedef struct {
     float *values, *unit;
 } Input;
