@@ -35,7 +35,8 @@ def wait_for(condition: Callable[[], object]) -> None:
 @BOTH
 @pytest.mark.parametrize("moment", [0.3, 0.8, 1.5])
 def test_while_starting(number: int, moment: float) -> None:
-    process = start(REAL, "generate", "Once", *TALES, "--max-new-tokens", "100000")
+    # Long enough for the slowest moment on the fastest machine: many texts as long as they can be.
+    process = start(REAL, "generate", "Once", *TALES, "--max-new-tokens", "100000", "-n", "100")
     time.sleep(moment)
     assert die(process, number)[1] == b""
 
