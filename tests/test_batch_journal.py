@@ -13,8 +13,8 @@ from stat import S_ISDIR
 import pytest
 from journal_child import changed, manifest, record, rows, texts, work
 
-from gptcli.batch.journal import open_changed, open_journal, open_retry
 from gptcli.batch.manifest import Fingerprint, fingerprint, read_manifest, write_manifest
+from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.batch.row import Row
 from gptcli.batch.stream import Stream, is_stream
 from gptcli.errors import BadInput, CannotCreate, MissingInput, UsageError

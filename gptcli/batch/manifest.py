@@ -45,7 +45,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class RunManifest:
     """What an output is made from and, once it is complete, how many rows it has.
 
     `settings` has all that a row's text depends on, by option; its values are JSON's (a tuple is a
@@ -66,7 +66,7 @@ class Manifest:
         """Whether all inputs are known by their contents, which those of standard input are not."""
         return all(item.sha256 for item in self.inputs)
 
-    def completed(self, rows: int, failed: int) -> Manifest:
+    def completed(self, rows: int, failed: int) -> RunManifest:
         """The same, of a finished output."""
         return replace(self, rows=rows, failed=failed, complete=True)
 
@@ -84,7 +84,7 @@ def fingerprint(path: Path) -> Fingerprint:
     return Fingerprint(str(path), size, digest.hexdigest())
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
+def write_manifest(path: Path, manifest: RunManifest) -> None:
     """Replace the file, for good. Raises OSError."""
     whole = {
         "format": FORMAT,
@@ -104,7 +104,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     disk.save(path, text.encode("utf-8", "backslashreplace"))
 
 
-def read_manifest(path: Path) -> Manifest | None:
+def read_manifest(path: Path) -> RunManifest | None:
     """The manifest of an output, None where there is none.
 
     Raises BadInput, naming the rule, for a file that is broken or not ours; OSError.
@@ -116,17 +116,17 @@ def read_manifest(path: Path) -> Manifest | None:
         raise BadInput(f"manifest {path}", str(error), WAY_OUT) from None
 
 
-def differences(then: Manifest, now: Manifest) -> tuple[str, ...]:
+def differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
     """What would make rows of one run differ from the other's, each in words."""
     return tuple(_differences(then, now))
 
 
-def input_differences(then: Manifest, now: Manifest) -> tuple[str, ...]:
+def input_differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
     """Those of `differences` that are the inputs'."""
     return tuple(_of_inputs(then.inputs, now.inputs))
 
 
-def _differences(then: Manifest, now: Manifest) -> Iterator[str]:
+def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
     if then.version.split(".")[:2] != now.version.split(".")[:2]:
         yield f"gptcli was {then.version[:_SHOWN]} and is {now.version}"
     # One commit is one model, whatever name it was asked for by.
@@ -169,7 +169,7 @@ def _plain(settings: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def _manifest(found: Object) -> Manifest:
+def _manifest(found: Object) -> RunManifest:
     """The manifest in a JSON object. Raises ValueError with the rule that is broken."""
     if found.get("format") != FORMAT:
         raise ValueError(f"format is {_shown(found.get('format'))}, not {FORMAT}")
@@ -184,7 +184,7 @@ def _manifest(found: Object) -> Manifest:
     inputs, settings = found["inputs"], found["settings"]
     if not isinstance(inputs, list) or not isinstance(settings, dict):
         raise ValueError("inputs is not a list, or settings not an object")
-    return Manifest(
+    return RunManifest(
         version=_text("version", found["version"]),
         inputs=tuple(map(_fingerprint, inputs)),
         settings=settings,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gptcli.batch.journal import Journal
 from gptcli.batch.row import Row
 from gptcli.batch.stream import Stream
 from gptcli.batch.work import Done
-from gptcli.batch.writer import Journal
 
 MOST_SKIPPED = 100_000  # rows that are there already and lie after one that is under way
 AHEAD = 4  # rows under way or waiting, as a multiple of those computed at a time

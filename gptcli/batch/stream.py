@@ -1,7 +1,7 @@
 """Rows that go to standard output, a pipe or a device: as lines of JSON, and without a journal.
 
 What was sent cannot be read again, so there is nothing to go on with, to lock or to flush. It takes
-the same calls as `gptcli.batch.writer.Journal`, so that the loop over the rows is one. Left out:
+the same calls as `gptcli.batch.journal.Journal`, so that the loop over the rows is one. Left out:
 how text is sent, which is the caller's: a terminal's is sanitised, a closed pipe ends the program.
 """
 

@@ -19,11 +19,12 @@ import typer
 from gptcli import engines
 from gptcli.batch import sources
 from gptcli.batch.identity import Identity, identify
-from gptcli.batch.journal import Journal, open_changed, open_journal, open_retry
-from gptcli.batch.manifest import Manifest
+from gptcli.batch.journal import Journal
+from gptcli.batch.manifest import RunManifest
+from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.batch.reading import Reading
 from gptcli.batch.rehearsal import rehearse
-from gptcli.batch.run import Place, Rows, former, here, manifest_of, run, seeded, width_of
+from gptcli.batch.run import Rows, Runner, former, here, manifest_of, run, seeded, width_of
 from gptcli.batch.settings import Batch
 from gptcli.batch.stream import Stream, is_stream
 from gptcli.batch.tally import Tally
@@ -99,14 +100,14 @@ def batch(
         watch = stack.enter_context(_progress(talk.quiet))
         taken = recording(record, "batch", load, settings.force, settings.output)
         note_down = stack.enter_context(taken)
-        place = _place(
+        runner = _runner(
             work,
             identity,
             settings,
             lambda slots: note_down(opened(slots), slots, beams),
             talk.verbose,
         )
-        run(rows, journal, place, tally, settings.max_failures, watch)
+        run(rows, journal, runner, tally, settings.max_failures, watch)
         tally.failed = journal.failed
     note(f"done: {tally.line()}" + ("" if is_stream(settings.output) else f"; {settings.output}"))
     _summarize(settings, tally, work)
@@ -138,7 +139,7 @@ def _wording(settings: Batch) -> Wording | None:
     return worded(task, chosen(task, parsed(task, settings.set)), settings.example)
 
 
-def _before(settings: Batch) -> Manifest | None:
+def _before(settings: Batch) -> RunManifest | None:
     """What the output that is there was made from, if it is to be gone on with."""
     if is_stream(settings.output) or settings.force:
         return None
@@ -170,16 +171,18 @@ def _journal(
     return stack.enter_context(journal)
 
 
-def _place(work: Work, identity: Identity, settings: Batch, opened: Opener, verbose: bool) -> Place:
+def _runner(
+    work: Work, identity: Identity, settings: Batch, opened: Opener, verbose: bool
+) -> Runner:
     """Where rows are computed."""
     if settings.runner == "ray":
         from gptcli.batch import cluster
 
-        return cluster.place(work, settings.address, identity.most, verbose)
+        return cluster.runner(work, settings.address, identity.most, verbose)
     if settings.workers > 1:
         from gptcli.batch import workers
 
-        return workers.place(work, settings.workers, identity.most)
+        return workers.runner(work, settings.workers, identity.most)
     found = width_of(settings, work.load, identity)
     return here(lambda: opened(found.most), work, found)
 
