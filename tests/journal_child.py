@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from gptcli.batch.fingerprints import Fingerprint
 from gptcli.batch.journal import Journal
-from gptcli.batch.manifest import Fingerprint, RunManifest
+from gptcli.batch.manifest import RunManifest
 from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.batch.row import Row, digest
 from gptcli.errors import GptcliError

@@ -10,7 +10,6 @@ flushed before the first row, so that rows are never without it. Left out: the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gptcli import disk
-from gptcli.errors import BadInput, MissingInput
-from gptcli.files import reason
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.errors import BadInput
 from gptcli.modelfiles import Object, parse_object
 
 FORMAT = 1
@@ -32,16 +31,6 @@ _KEYS = {
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 60  # characters of a value in a message
-_PIECE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """An input: its name, size in bytes and SHA-256 in hexadecimal; None for standard input's."""
-
-    name: str
-    size: int | None
-    sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +58,6 @@ class RunManifest:
     def completed(self, rows: int, failed: int) -> RunManifest:
         """The same, of a finished output."""
         return replace(self, rows=rows, failed=failed, complete=True)
-
-
-def fingerprint(path: Path) -> Fingerprint:
-    """Read a whole file for its SHA-256; about a second a gigabyte. Raises MissingInput."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                size += len(piece)
-    except OSError as error:
-        raise MissingInput(f"file {path}", reason(error), "Check the name: ls -l.") from None
-    return Fingerprint(str(path), size, digest.hexdigest())
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from gptcli import __version__
+from gptcli.batch.fingerprints import Fingerprint
 from gptcli.batch.identity import Identity
 from gptcli.batch.journal import Journal
-from gptcli.batch.manifest import Fingerprint, RunManifest, read_manifest
+from gptcli.batch.manifest import RunManifest, read_manifest
 from gptcli.batch.order import AHEAD, Window
 from gptcli.batch.outputs import shape_of
 from gptcli.batch.places import locate

@@ -20,14 +20,14 @@ from typing import BinaryIO
 from gptcli.batch import jsonlines, parquet, plaintext, tables
 from gptcli.batch.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.batch.entries import Entry, bad, place
-from gptcli.batch.manifest import Fingerprint
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.batch.fingerprints import fingerprint as fingerprint_of
 from gptcli.batch.paths import STDIN, Source, errors_of, expand
 from gptcli.batch.reading import InputFormat, Reading
 from gptcli.batch.row import Row
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.lines import pieces
 
-_BLOCK = 1 << 20  # bytes hashed at a time
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8
 _PARQUET = (
@@ -74,12 +74,7 @@ def _fingerprint(source: Source) -> Fingerprint:
     name = STDIN if source.path is None else source.name
     if source.path is None or not source.regular:
         return Fingerprint(name, None, None)
-    size, hashed = 0, hashlib.sha256()
-    with errors_of(name), source.path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            size += len(block)
-            hashed.update(block)
-    return Fingerprint(name, size, hashed.hexdigest())
+    return fingerprint_of(source.path, name)
 
 
 def _rows(
