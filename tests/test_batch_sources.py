@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptcli.batch.fingerprints import Fingerprint
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.batch.sources import fingerprint, rows
 from gptcli.errors import BadInput, ExitCode, GptcliError, MissingInput, UsageError
 

@@ -22,9 +22,8 @@ from gptcli.batch.manifest import RunManifest, read_manifest
 from gptcli.batch.order import AHEAD, Window
 from gptcli.batch.outputs import shape_of
 from gptcli.batch.places import locate
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import Row
-from gptcli.batch.settings import Batch
+from gptcli.batch.settings import Batch, Reading
 from gptcli.batch.stream import Stream
 from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width, width

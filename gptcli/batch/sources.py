@@ -23,8 +23,8 @@ from gptcli.batch.entries import Entry, bad, place
 from gptcli.batch.fingerprints import Fingerprint
 from gptcli.batch.fingerprints import fingerprint as fingerprint_of
 from gptcli.batch.paths import STDIN, Source, errors_of, expand
-from gptcli.batch.reading import InputFormat, Reading
 from gptcli.batch.row import Row
+from gptcli.batch.settings import InputFormat, Reading
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.lines import pieces
 

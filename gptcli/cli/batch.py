@@ -22,10 +22,9 @@ from gptcli.batch.identity import Identity, identify
 from gptcli.batch.journal import Journal
 from gptcli.batch.manifest import RunManifest
 from gptcli.batch.opening import open_changed, open_journal, open_retry
-from gptcli.batch.reading import Reading
 from gptcli.batch.rehearsal import rehearse
 from gptcli.batch.run import Rows, Runner, former, here, manifest_of, run, seeded, width_of
-from gptcli.batch.settings import Batch
+from gptcli.batch.settings import Batch, Reading
 from gptcli.batch.stream import Stream, is_stream
 from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width
