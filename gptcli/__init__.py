@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptcli.batch.api import run_batch
+    from gptcli.batch.settings import Batch
+    from gptcli.batch.tally import BatchResult
     from gptcli.errors import GptcliError
     from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Batch",
+    "BatchResult",
     "Chunk",
     "Completion",
     "GptcliError",
@@ -30,10 +35,13 @@ __all__ = [
     "Scoring",
     "TextScore",
     "load",
+    "run_batch",
 ]
 
 _HOMES = {
     "Answer": "gptcli.tasks.answers",
+    "Batch": "gptcli.batch.settings",
+    "BatchResult": "gptcli.batch.tally",
     "Chunk": "gptcli.results",
     "Completion": "gptcli.results",
     "GptcliError": "gptcli.errors",
@@ -45,6 +53,7 @@ _HOMES = {
     "Scoring": "gptcli.scoring.settings",
     "TextScore": "gptcli.scoring.scores",
     "load": "gptcli.model",
+    "run_batch": "gptcli.batch.api",
 }
 
 

@@ -7,7 +7,7 @@ rows (those that failed, or those of a changed input) the same is done to a seco
 the rows that stay are copied as they are; it takes the output's place when it is complete. After a
 failed write nothing more is written: after a failed flush nobody knows what the disk holds.
 
-Left out: which of these is done, see `gptcli.batch.opening`.
+Not here: the choice between the two is in `gptcli.batch.opening`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ Two runs may share an output only if each row would come out the same: the same 
 inputs (not their names: a file may have moved), the same settings, the same model, and the same
 tool but for its patch number, since a patch release changes no text. Of standard input nothing is
 known beforehand; its rows are compared one by one while it is read. The file is written whole and
-flushed before the first row, so that rows are never without it. Left out: the rows, see
-`gptcli.batch.journal`.
+flushed before the first row, so that rows are never without it.
 """
 
 from __future__ import annotations

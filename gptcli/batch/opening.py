@@ -13,8 +13,7 @@ be made from. What --force overwrites stays until the first new row is there to 
     there             the same        gone on with, after its last whole row
 
 Outputs in another format than JSON lines keep their rows in a hidden file beside them until they
-are complete, and as long as some of them are errors. Left out: reading the input, and what rows
-are made of.
+are complete, and as long as some of them are errors.
 """
 
 from __future__ import annotations
@@ -35,8 +34,19 @@ from gptcli.batch.manifest import (
 from gptcli.batch.outputs import require, shape_of
 from gptcli.batch.places import Lock, OutputFiles
 from gptcli.batch.records import Found, scan
+from gptcli.batch.settings import Batch
 from gptcli.batch.start import Start
 from gptcli.errors import BadInput, CannotCreate
+
+
+def open_output(output: Path, manifest: RunManifest, settings: Batch) -> Journal:
+    """Open an output in the way that the options ask for. Raises as `open_journal`."""
+    if settings.retry_failed:
+        return open_retry(output, manifest, fsync=settings.fsync)
+    if settings.allow_changed_input:
+        return open_changed(output, manifest, fsync=settings.fsync)
+    resume, force = settings.resume, settings.force
+    return open_journal(output, manifest, resume=resume, force=force, fsync=settings.fsync)
 
 
 def open_journal(

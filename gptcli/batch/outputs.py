@@ -4,7 +4,6 @@ The first reading finds the columns, which are the keys of all rows in the order
 coming, and of each the narrowest type that holds it; the second writes, some rows at a time, so
 that memory does not grow with the file. `usage` becomes a column a count and `error` its message,
 as in the other commands' CSV; any other object or list is JSON. The same rows give the same bytes.
-Left out: JSON lines themselves, which need no making.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Where a batch's output is, the files beside it, and the right to write them.
 
 A failing disk (full, over quota, broken) ends in exit code 74 wherever it shows, even when a file
-is only being opened: the way out is the same. Hidden files are named after the output. Left out:
-how a file is written for good, see `gptcli.disk`, and what the files say.
+is only being opened: the way out is the same. Hidden files are named after the output.
 """
 
 from __future__ import annotations

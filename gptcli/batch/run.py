@@ -1,7 +1,7 @@
 """A batch from its first row to its last: what is computed, in order, into an output that lasts.
 
-Everything that can be refused is refused before a model is loaded. Left out: the command line and
-what it shows, see `gptcli.cli.batch`.
+Everything that can be refused is refused before a model is loaded. Not here: the choice of input,
+output and runner is in `gptcli.batch.api`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def run(
     runner: Runner,
     tally: Tally,
     max_failures: int | None = None,
-    watch: Callable[[Tally], None] = lambda tally: None,
+    watch: Callable[[Tally], object] = lambda tally: None,
 ) -> None:
     """Compute the rows that are not there yet and write them in order; `watch` sees each one.
 
@@ -118,6 +118,7 @@ def run(
                 watch(tally)
                 _refuse(tally, max_failures)
     journal.finish()
+    tally.kept = window.skipped  # of a changed input nobody knew before how many stay
 
 
 def _refuse(tally: Tally, max_failures: int | None) -> None:

@@ -4,8 +4,7 @@ Nothing is held but the record that is read, and 16 bytes of each id given: an i
 takes the same memory, and what a slow pipe has not sent yet keeps nothing before it waiting. A bad
 record is a row with an error; only damage that ends an input (packed data cut short) is raised, and
 after the rows before it. What can be known at once is raised at once: each file is opened, and
-begun to be read, before the first row is asked for. Left out: which rows are done, the journal's
-matter.
+begun to be read, before the first row is asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ _PARQUET = (
 )  # behind its magic number a page begins; four letters begin a text
 
 
-def rows(inputs: Sequence[str], reading: Reading, stdin: BinaryIO | None) -> Iterator[Row | None]:
+def rows(
+    inputs: Sequence[str], reading: Reading, stdin: BinaryIO | None
+) -> Generator[Row | None, None, None]:
     """The rows of all inputs, numbered from 0; None for "none right now".
 
     A row that cannot be used has an error (BadInput, with its file and line) and keeps its id, if
@@ -79,7 +80,7 @@ def _fingerprint(source: Source) -> Fingerprint:
 
 def _rows(
     sources: Sequence[Source], reading: Reading, stdin: BinaryIO | None
-) -> Iterator[Row | None]:
+) -> Generator[Row | None, None, None]:
     number = 0
     seen: dict[bytes, tuple[int, int]] = {}  # of each id: its hash, the source's index, the line
     units: dict[int, str] = {}
