@@ -13,7 +13,7 @@ import pytest
 from commands import REAL, TALES, Terminal, environment, run
 from fake_engine import FakeEngine, failing
 
-from gptcli.cli.rows import Order
+from gptcli.cli.output.records import Order
 from gptcli.errors import Unavailable
 from gptcli.options import Load
 from gptcli.results import Window

@@ -21,6 +21,7 @@ from gptcli.batch.stream import is_stream
 from gptcli.batch.tally import BatchResult, Tally
 from gptcli.cli import candidates, render, signals, sink, streams
 from gptcli.cli.recording import recording
+from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, UsageError
 from gptcli.options import Load, Output, Record, Sampling, Talk
 from gptcli.tasks import catalog
@@ -52,8 +53,9 @@ def batch(
     Every row of the input gives a row of the output, in the same order, as a line of JSON (or CSV,
     or Parquet). Killed at any moment, the same command goes on where it was.
     """
+    session = Session.of(talk)
     _check_record(record, settings)
-    note = None if talk.quiet else streams.note
+    note = None if talk.quiet else session.note
     progress = None if talk.quiet else _Progress()
 
     @contextmanager
@@ -65,8 +67,8 @@ def batch(
             yield stack.enter_context(taken)
 
     frame = Frame(
-        stdin=streams.stdin_bytes(),
-        waiting=lambda text: render.waiting(text, talk.quiet),
+        stdin=session.stdin,
+        waiting=session.waiting,
         computing=computing,
         verbose=talk.verbose,
     )

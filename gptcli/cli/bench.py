@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,9 @@ from gptcli.bench.chart import drawn
 from gptcli.bench.measure import measure
 from gptcli.bench.settings import Bench
 from gptcli.checkpoints import resolve
-from gptcli.cli import render, signals, streams
+from gptcli.cli import render, signals
+from gptcli.cli.output.records import json_line
+from gptcli.cli.session import Session
 from gptcli.cli.sink import Sink, opened
 from gptcli.options import Load, Output, Talk
 
@@ -24,10 +25,9 @@ def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
 
     Each figure is a median; with --against, of pairs of runs in turn. Close other programs first.
     """
-    say = (lambda text: None) if talk.quiet else streams.note
+    session = Session.of(talk)
     found = resolve(load)
-    for notice in found.notices:
-        say(notice)
+    session.note(*found.notices)
     load = replace(load, model=str(found.folder), revision=None)
     with (
         opened(Output()) as out,
@@ -36,12 +36,12 @@ def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
         signals.cleaning(partial(rmtree, folder, ignore_errors=True)),
     ):
         figures = []
-        for figure in measure(load, bench, Path(folder), say):
+        for figure in measure(load, bench, Path(folder), session.note):
             figures.append(figure)
             if bench.json:
-                out.write(json.dumps(figure.to_dict()) + "\n")
+                out.write(json_line(figure.to_dict()))
             else:
-                say(f"measured: {figure.name}")
+                session.note(f"measured: {figure.name}")
         if not bench.json:
             out.write(render.figures(figures))
         if chart is not None:

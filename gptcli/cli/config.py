@@ -5,7 +5,6 @@ Left out: aliases of models, which are in the same file, see `gptcli.cli.aliases
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 import shlex
 import shutil
@@ -16,10 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gptcli.cli import candidates, streams
-from gptcli.cli.listing import AsJson, Showing, group, write, write_json
+from gptcli.cli import candidates
+from gptcli.cli.listing import AsJson, Showing, group
+from gptcli.cli.output.records import quoted
 from gptcli.cli.registry import entry_of, table_names
 from gptcli.cli.root import Command, Listed, Unconfigured, groups_of, register
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.config import COMMON, Scope, editing, keys, place, reading, settings
 from gptcli.config.keys import Known, Tables
 from gptcli.config.settings import Setting
@@ -86,8 +88,8 @@ def show(
         write_json([item.to_dict() for item in found])
         return
     write("".join(_line(item, origin) for item in found))
-    if not found and not talk.quiet:
-        streams.note(f"nothing is set; the file would be {place(talk.config)}")
+    if not found:
+        Session.of(talk).note(f"nothing is set; the file would be {place(talk.config)}")
 
 
 def get(key: Key, *, json: AsJson = False, talk: Talk) -> None:
@@ -123,8 +125,8 @@ def put(
     parts = keys.split(key)
     known = keys.known_at(parts, options(), tables())
     new = editing.put(place(talk.config), parts, keys.parsed(parts, values, known))
-    if new and not talk.quiet:
-        streams.note(f"made {place(talk.config)}")
+    if new:
+        Session.of(talk).note(f"made {place(talk.config)}")
 
 
 def unset(key: Key, *, talk: Talk) -> None:
@@ -156,7 +158,7 @@ def edit(*, talk: Talk) -> None:
         raise Unavailable(f"editor {editor}", f"it ended with code {code}", "See what it said.")
     wrong = settings.faults(file, options(), tables())
     for fault in wrong[1:]:
-        streams.say(f"gptcli: error: {fault}")
+        Session.of(talk).error(fault)
     if wrong:
         raise wrong[0]
 
@@ -218,7 +220,7 @@ def _toml(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Mapping | list | str | bool | int | float):
-        return jsonlib.dumps(value, ensure_ascii=False)
+        return quoted(value)
     return str(value)
 
 

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import render, sink
+from gptcli.cli import sink
 from gptcli.cli.config import options, tables
-from gptcli.cli.listing import AsJson, write_json
+from gptcli.cli.listing import AsJson
 from gptcli.cli.root import Unconfigured
+from gptcli.cli.session import Session
 from gptcli.doctor.examination import examine
 from gptcli.doctor.findings import Finding
 from gptcli.errors import ExitCode
-from gptcli.options import Network, Output, Talk
+from gptcli.options import Network, Talk
 from gptcli.sanitizer import one_line
 
 MARKS = {"ok": "  ", "note": "- ", "problem": "! "}
@@ -32,16 +33,15 @@ def doctor(
     Versions, machine, speed, models on the disk, the Hub, settings, terminal. The exit code is 1
     where there is a problem. With --quiet only problems are printed.
     """
-    with render.waiting("looking around", talk.quiet or json):
+    with Session.of(talk).waiting("looking around", shown=not json):
         found = list(
             examine(talk.config, options(), tables(), quick=quick, offline=network.offline)
         )
     problems = [finding for finding in found if finding.level == "problem"]
     if json:
-        write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})
+        sink.write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})
     else:
-        with sink.opened(Output()) as out:
-            out.write(_report(problems if talk.quiet else found, problems))
+        sink.write(_report(problems if talk.quiet else found, problems))
     return ExitCode.BUG if problems else ExitCode.OK
 
 

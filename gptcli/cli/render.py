@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def waiting(message: str, quiet: bool) -> Iterator[Callable[[], None] | None]:
-    """Show a spinner with `message` on stderr inside the block, if stderr is a terminal.
+def spinner(message: str) -> Iterator[Callable[[], None]]:
+    """Show a spinner with `message` on stderr, which must be a terminal, inside the block.
 
-    Gives what stops it early, for a progress bar to take its place; None where none may be shown.
+    Gives what stops it early, for a progress bar to take its place.
     """
-    if quiet or not streams.stderr_is_terminal():
-        yield None
-        return
     from rich.console import Console
     from rich.text import Text
 
@@ -36,8 +33,8 @@ def waiting(message: str, quiet: bool) -> Iterator[Callable[[], None] | None]:
         if console.is_dumb_terminal:
             yield lambda: None
             return
-        with console.status(Text(one_line(message), style="dim")) as spinner:
-            yield spinner.stop
+        with console.status(Text(one_line(message), style="dim")) as shown:
+            yield shown.stop
 
 
 @contextmanager

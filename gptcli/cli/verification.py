@@ -18,7 +18,8 @@ from gptcli.checkpoints import Checkpoint, on_disk
 from gptcli.checksums import Check, Progress
 from gptcli.checksums import verify as verified
 from gptcli.cli import candidates, render
-from gptcli.cli.listing import AsJson, write, write_json
+from gptcli.cli.listing import AsJson
+from gptcli.cli.sink import write, write_json
 from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
 from gptcli.inventory.settings import Extent, Which
