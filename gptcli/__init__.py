@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from gptcli.errors import GptcliError
     from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
-    from gptcli.results import Chunk, Completion, Request, Score
+    from gptcli.protocol import (
+        ChoiceLogprobs,
+        Chunk,
+        Completion,
+        Event,
+        GenerateRequest,
+        LoglikelihoodRequest,
+        Request,
+        RollingRequest,
+        Window,
+        WindowLogprobs,
+    )
+    from gptcli.protocol import ChoiceLogprobs as Score
     from gptcli.scoring.scores import TextScore
     from gptcli.scoring.settings import Scoring
     from gptcli.tasks.answers import Answer
@@ -24,16 +36,23 @@ __all__ = [
     "Answer",
     "Batch",
     "BatchResult",
+    "ChoiceLogprobs",
     "Chunk",
     "Completion",
+    "Event",
+    "GenerateRequest",
     "GptcliError",
     "Load",
+    "LoglikelihoodRequest",
     "Model",
     "Request",
+    "RollingRequest",
     "Sampling",
     "Score",
     "Scoring",
     "TextScore",
+    "Window",
+    "WindowLogprobs",
     "load",
     "run_batch",
 ]
@@ -42,22 +61,30 @@ _HOMES = {
     "Answer": "gptcli.tasks.answers",
     "Batch": "gptcli.batch.settings",
     "BatchResult": "gptcli.batch.tally",
-    "Chunk": "gptcli.results",
-    "Completion": "gptcli.results",
+    "ChoiceLogprobs": "gptcli.protocol",
+    "Chunk": "gptcli.protocol",
+    "Completion": "gptcli.protocol",
+    "Event": "gptcli.protocol",
+    "GenerateRequest": "gptcli.protocol",
     "GptcliError": "gptcli.errors",
     "Load": "gptcli.options",
+    "LoglikelihoodRequest": "gptcli.protocol",
     "Model": "gptcli.model",
-    "Request": "gptcli.results",
+    "Request": "gptcli.protocol",
+    "RollingRequest": "gptcli.protocol",
     "Sampling": "gptcli.options",
-    "Score": "gptcli.results",
     "Scoring": "gptcli.scoring.settings",
     "TextScore": "gptcli.scoring.scores",
+    "Window": "gptcli.protocol",
+    "WindowLogprobs": "gptcli.protocol",
     "load": "gptcli.model",
     "run_batch": "gptcli.batch.api",
 }
+_FORMER = {"Score": "ChoiceLogprobs"}  # names that scripts may still have
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

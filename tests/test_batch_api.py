@@ -29,7 +29,6 @@ from gptcli.batch import (
     run_batch,
 )
 from gptcli.batch.tally import Tally
-from gptcli.engines import Engine
 from gptcli.errors import (
     BadInput,
     CannotCreate,
@@ -38,6 +37,7 @@ from gptcli.errors import (
     TooManyFailures,
     UsageError,
 )
+from gptcli.protocol import Engine
 
 TALES = Load(model="tiny-tales", offline=True)
 SEEDED = Sampling(seed=1, max_new_tokens=8)

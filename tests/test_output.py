@@ -18,7 +18,7 @@ from gptcli.cli.sink import opened
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.inspection.labels import width
 from gptcli.options import Output, Sampling
-from gptcli.results import Chunk, Completion, Event, Usage
+from gptcli.protocol import Chunk, Completion, Event, Usage
 from gptcli.tasks.answers import Answer, Piece
 
 FAILED = BadInput("line 2", "it is too long", "Cut it.")

@@ -27,9 +27,9 @@ from gptcli.batch.stream import Stream, is_stream
 from gptcli.batch.tally import BatchResult, Tally
 from gptcli.batch.work import Work
 from gptcli.checkpoints import Progress
-from gptcli.engines import Engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
+from gptcli.protocol import Engine
 from gptcli.tasks import catalog
 from gptcli.tasks.options import chosen, parsed
 from gptcli.tasks.prompts import Wording, worded

@@ -28,9 +28,9 @@ from gptcli.batch.stream import Stream
 from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width, width
 from gptcli.batch.work import Done, Work, answered
-from gptcli.engines import Engine
 from gptcli.errors import TooManyFailures
 from gptcli.options import Load, Sampling
+from gptcli.protocol import Engine
 from gptcli.tasks.prompts import Wording
 
 Rows = Iterator[Row | None]

@@ -26,7 +26,7 @@ from gptcli.cli.slash import Commands
 from gptcli.cli.typed import Message, Read, messages, piped
 from gptcli.errors import ExitCode, GptcliError, WriteFailed
 from gptcli.options import Load, Output, Record, Sampling, Talk
-from gptcli.results import Completion
+from gptcli.protocol import Completion
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 

@@ -19,8 +19,9 @@ from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
 from gptcli.cli.session import Session
 from gptcli.files import read_prompt
+from gptcli.multiplex import InOrder
 from gptcli.options import Input, Load, Output, Record, Sampling, Talk
-from gptcli.results import Completion, Event, Request
+from gptcli.protocol import Completion, Event, GenerateRequest
 
 MOST_SLOTS = 16  # sequences computed at a time
 
@@ -57,7 +58,7 @@ def generate(
         sink.opened(output) as out,
     ):
         engine = session.open_engine(load, slots, beams, watch=watch)
-        request = Request(
+        request = GenerateRequest(
             id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
         )
         report = Report()
@@ -85,12 +86,8 @@ def _style(sampling: Sampling, output: Output) -> Style:
 
 def _in_order(events: Iterable[Event]) -> Iterator[Completion]:
     """The completions by index, each as soon as those before it are there."""
-    early: dict[int, Completion] = {}
-    due = 0
+    order = InOrder[Completion]()
     for event in events:
         if isinstance(event, Completion):
-            early[event.index] = event
-        while due in early:
-            yield early.pop(due)
-            due += 1
-    yield from (early[index] for index in sorted(early))
+            yield from order.put(event.index, event)
+    yield from order.rest()

@@ -26,8 +26,8 @@ from gptcli.inspection.views import AttentionView, View
 from gptcli.options import Filters, Input, Load, Talk
 
 if TYPE_CHECKING:
-    from gptcli.engines import Engine
     from gptcli.engines.tracing import Tracer
+    from gptcli.protocol import Engine
 
 Text = Annotated[
     str | None,

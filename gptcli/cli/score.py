@@ -20,10 +20,10 @@ from gptcli.cli.output.records import Shape, order
 from gptcli.cli.scorings import KINDS, Style, Tally, write_compared, write_pairs, write_texts
 from gptcli.cli.session import Session
 from gptcli.cli.sink import Sink
-from gptcli.engines import Engine
 from gptcli.errors import ExitCode, UsageError
 from gptcli.files import decode, encode_argument
 from gptcli.options import Load, Output, Talk
+from gptcli.protocol import Engine
 from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
 from gptcli.scoring.scorer import Detail, Text
 from gptcli.scoring.scorer import score as scored

@@ -15,7 +15,7 @@ from gptcli.cli.output import table
 from gptcli.cli.output.records import Column, Order, Shape, document, written
 from gptcli.cli.sink import Sink
 from gptcli.errors import GptcliError
-from gptcli.results import ModelInfo
+from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import NAT, Row, TextScore, TokenScore, WordScore, together

@@ -18,7 +18,7 @@ from gptcli.options import Load, Talk
 
 if TYPE_CHECKING:
     from gptcli.cli.recording import Watch
-    from gptcli.engines import Engine
+    from gptcli.protocol import Engine
 
 Stop = Callable[[], None]
 """() -> nothing: takes the spinner away early, for a progress bar to take its place."""

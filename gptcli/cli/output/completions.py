@@ -14,7 +14,7 @@ from gptcli.cli.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.options import Output, Sampling
 from gptcli.options.terminal import Format
-from gptcli.results import Chunk, Completion, Event
+from gptcli.protocol import Chunk, Completion, Event
 from gptcli.tasks.answers import Answer, Piece
 
 COLUMNS = (
