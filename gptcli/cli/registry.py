@@ -58,6 +58,7 @@ COMMANDS = (
     ),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
+    Entry("docs", "gptcli.cli.docs", "Show a guide, or list them all."),
 )
 
 
