@@ -79,6 +79,12 @@ def test_a_task_of_a_guide_is_a_file_of_the_examples(page: Path) -> None:
         assert "\n".join(lines) + "\n" in files
 
 
+@pytest.mark.parametrize("file", sorted(EXAMPLES.iterdir()), ids=name)
+def test_every_example_file_is_read_by_a_page(file: Path) -> None:
+    commands = " ".join(step.command for page in PAGES for step in steps(text(page)))
+    assert file.name in commands
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=name)
 def test_a_guide_begins_with_a_title_and_a_summary(guide: Path) -> None:
     title, summary, *_ = text(guide).split("\n\n")
