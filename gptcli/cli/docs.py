@@ -16,9 +16,9 @@ import typer
 
 import gptcli
 from gptcli.cli import pager, registry, render
-from gptcli.cli.listing import table, write
+from gptcli.cli.output.table import table
 from gptcli.cli.root import Unconfigured
-from gptcli.cli.sink import opened
+from gptcli.cli.sink import opened, write
 from gptcli.errors import MissingInput, UsageError
 from gptcli.files import reason
 from gptcli.options import Output, Talk
