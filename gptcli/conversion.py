@@ -22,13 +22,13 @@ from pathlib import Path
 
 from gptcli import disk
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
-from gptcli.files import reason
 from gptcli.headers import INDEX, LARGEST_INDEX, PICKLED, SINGLE
 from gptcli.hub.offer import SMALL_FILES
 from gptcli.hubcache import cache_folder
 from gptcli.modelconfig import CONFIG, OTHER_MODEL
 from gptcli.modelfiles import corrupt, open_regular, read_object, unsafe
 from gptcli.preflight import inspect
+from gptcli.system.os_errors import reason
 
 PROGRAM = Path(__file__).parent / "engines" / "unpickling.py"
 SHARD = re.compile(r"[A-Za-z0-9._-]+\.bin")

@@ -167,11 +167,6 @@ def remove(entry: Entry) -> None:
     entry.path.unlink(missing_ok=True)
 
 
-def shown(size: int) -> str:
-    """A number of bytes for people: 124 MB, 1.6 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(round(size / 1e6), 1)} MB"
-
-
 def _entry(path: Path) -> Entry:
     status = path.stat()
     try:

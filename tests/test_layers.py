@@ -13,7 +13,7 @@ LONGEST = 350
 
 # From the ground up: a module imports only from its own layer and those before it.
 LAYERS = [
-    {"errors", "sanitizer", "stages", "digests", "hubcache"},
+    {"errors", "system", "sanitizer", "stages", "digests", "hubcache"},
     {"libtorch"},
     {"native"},
     {"specs", "architecture", "names"},

@@ -21,6 +21,7 @@ from gptcli.chat.conversation import Conversation
 from gptcli.chattemplates import Role, Turn
 from gptcli.errors import BadInput, BadModel, CannotCreate, MissingInput, WriteFailed
 from gptcli.modelfiles import Object, parse_object, read_bytes
+from gptcli.system.os_errors import reason, said
 
 VERSION = 1
 LARGEST = 4 << 20  # bytes: a thousand times the longest context
@@ -53,7 +54,7 @@ def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> P
             _write(file.fileno(), data, name)
         part.replace(path)
     except OSError as error:
-        raise CannotCreate(name, (error.strerror or str(error)).lower(), OTHER) from None
+        raise CannotCreate(name, reason(error), OTHER) from None
     finally:
         with suppress(OSError):
             part.unlink()
@@ -100,7 +101,7 @@ def _write(descriptor: int, data: bytes, name: str) -> None:
             data = data[os.write(descriptor, data) :]
         os.fsync(descriptor)
     except OSError as error:
-        why = error.strerror or str(error)
+        why = said(error)
         raise WriteFailed(name, why, "Make room, or save elsewhere.") from None
 
 

@@ -26,9 +26,9 @@ from gptcli.config import COMMON, Scope, editing, keys, place, reading, settings
 from gptcli.config.keys import Known, Tables
 from gptcli.config.settings import Setting
 from gptcli.errors import CannotCreate, Unavailable, UsageError
-from gptcli.files import reason
 from gptcli.options import Talk
 from gptcli.sanitizer import one_line
+from gptcli.system.os_errors import reason
 
 EDITORS = ("sensible-editor", "nano", "vi")
 NEW = """\

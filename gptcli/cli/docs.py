@@ -20,8 +20,8 @@ from gptcli.cli.output.table import table
 from gptcli.cli.root import Unconfigured
 from gptcli.cli.sink import opened, write
 from gptcli.errors import MissingInput, UsageError
-from gptcli.files import reason
 from gptcli.options import Output, Talk
+from gptcli.system.os_errors import reason
 
 FOLDER = Path(gptcli.__file__).with_name("docs")
 ALL = "gptcli docs lists the guides."

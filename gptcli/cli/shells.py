@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gptcli.errors import CannotCreate, UsageError
-from gptcli.files import reason
+from gptcli.system.os_errors import reason
 
 SHELLS: Mapping[str, str] = {
     "bash": "bash-completion/completions/gptcli",  # where the package bash-completion looks, too

@@ -23,6 +23,7 @@ from gptcli.cli.output.records import document
 from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
 from gptcli.sanitizer import sanitize
+from gptcli.system.os_errors import reason, said
 
 STDOUT = (None, "-", "/dev/stdout", "/dev/fd/1")
 
@@ -188,10 +189,10 @@ def _file(name: str, force: bool) -> Sink:
             os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
         return Sink(descriptor, name, (part, place), force)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         raise CannotCreate(name, why, "Choose another file.") from None
 
 
 def _failed(name: str, error: OSError) -> WriteFailed:
-    why = error.strerror or str(error)
+    why = said(error)
     return WriteFailed(name, why, "Make room, or write elsewhere.")

@@ -107,7 +107,7 @@ def _alone(place: Path) -> Iterator[None]:
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     """What the system refuses, in our words."""
-    from gptcli.files import reason
+    from gptcli.system.os_errors import reason
 
     try:
         yield

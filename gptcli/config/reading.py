@@ -17,6 +17,7 @@ from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.names import ALIASES
 from gptcli.options import Input, Load, Output, Sampling, Talk
 from gptcli.specs import Options, key_of, mismatch, spec_of
+from gptcli.system.os_errors import reason
 
 LIMIT = 1 << 20  # bytes
 MODELS = "models"  # the table that holds a table for each model
@@ -173,7 +174,7 @@ def text_of(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         raise MissingInput(f"configuration {path}", why, "Check --config.") from None
     if len(data) > LIMIT:
         raise BadConfig(str(path), "more than 1 MiB", "A configuration is a few lines.")

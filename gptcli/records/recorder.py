@@ -20,7 +20,6 @@ from typing import Literal
 from gptcli import __version__, disk
 from gptcli.batch.identity import sampled
 from gptcli.errors import CannotCreate, WriteFailed
-from gptcli.files import reason
 from gptcli.multiplex import Unanswered
 from gptcli.options import Load, Sampling
 from gptcli.protocol import (
@@ -37,6 +36,7 @@ from gptcli.protocol import (
     RollingRequest,
 )
 from gptcli.records.record import Answered, Entry, Run, digest
+from gptcli.system.os_errors import reason
 from gptcli.tokenization import Tokenizer
 
 Kept = Literal["text", "hash"]
