@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gptcli import disk
 from gptcli.cli import candidates
 from gptcli.cli.listing import AsJson, Showing, group
 from gptcli.cli.output.records import quoted
@@ -145,7 +146,7 @@ def edit(*, talk: Talk) -> None:
     if not os.path.exists(file):  # noqa: PTH110
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(NEW, encoding="utf-8")
+            disk.rewrite(file, NEW.encode())
         except OSError as error:
             hint = "Check the permissions of its folder, or name another with --config."
             raise CannotCreate(f"configuration {file}", reason(error), hint) from None

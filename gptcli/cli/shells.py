@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.errors import CannotCreate, UsageError
 from gptcli.system.os_errors import reason
 
@@ -55,7 +56,7 @@ def install(shell: str) -> tuple[Path, Path | None]:
     path = _home(*(configuration if shell == "fish" else data)) / SHELLS[shell]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script(shell), encoding="utf-8")
+        disk.rewrite(path, script(shell).encode())
     except OSError as error:
         hint = f"Put it elsewhere: gptcli --show-completion {shell} > FILE"
         raise CannotCreate(str(path), reason(error), hint) from None

@@ -70,8 +70,13 @@ class Journal:
             raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
 
     def close(self) -> None:
-        """Close it; what was written stays."""
-        os.close(self._descriptor)
+        """Close it; what was written stays, for good. Raises WriteFailed."""
+        try:
+            disk.flush(self._descriptor)
+        except OSError as error:
+            raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
+        finally:
+            os.close(self._descriptor)
 
 
 class Recorder:
