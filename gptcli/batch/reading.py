@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.shared import ALLOW_EMPTY, ERRORS, Errors
 from gptcli.specs import Options, option
 
 InputFormat = Literal["auto", "lines", "jsonl", "openai", "csv", "tsv", "parquet", "files"]
@@ -26,33 +27,34 @@ class Reading(Options):
     input_format: InputFormat = option(
         "auto",
         "--input-format",
-        "What the inputs are; files: each is one prompt. auto goes by name and first bytes.",
+        "Format of the inputs; files: each is one prompt. auto goes by name and first bytes.",
     )
-    null: bool = option(False, "-0 --null", "Prompts end in a NUL byte, not in a line break.")
+    null: bool = option(
+        False, "-0 --null", "Prompts end in a NUL byte, not in a line break.", rare=True
+    )
     column: str | None = option(
         None,
         "--column",
-        "The prompt's column or key: a name, or a column's number from 1."
-        "  [default: prompt, else text, else the only column]",
+        "The prompt's column or key: a name, or a column's number from 1.",
         metavar="NAME",
+        shown_default="prompt, else text, else the only column",
     )
     id_column: str | None = option(
         None,
         "--id-column",
-        "The column or key of a row's id.  [default: id, where there is one]",
+        "The column or key of a row's id.",
         metavar="NAME",
+        shown_default="id, where there is one",
+        rare=True,
     )
     row_settings: bool = option(
         True,
         "--row-settings/--no-row-settings",
-        "Take columns and keys named as sampling options, such as seed, as their row's own.",
+        "Columns and keys named as sampling options, such as seed, set them for their row.",
+        rare=True,
     )
-    allow_empty: bool = option(
-        False, "--allow-empty", "Take an empty prompt: start a text from nothing."
-    )
-    errors: Literal["strict", "replace"] = option(
-        "strict", "--errors", "What to do with bytes that are not UTF-8."
-    )
+    allow_empty: bool = ALLOW_EMPTY
+    errors: Errors = ERRORS
 
     def __post_init__(self) -> None:
         super().__post_init__()

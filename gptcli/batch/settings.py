@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
-from gptcli.options import Overflow
+from gptcli.options.shared import EXAMPLE, ON_OVERFLOW, Overflow
 from gptcli.specs import Options, option
 
 MOST = 1024  # rows computed at a time
@@ -31,6 +31,7 @@ class Batch(Options):
         "-o --output",
         "Where the rows go: .jsonl, .csv or .parquet; - is standard output.",
         names="file",
+        redeclares="a batch goes on with the file that is there",
     )
     task: str | None = option(
         None, "--task", "Run this task on every row.", metavar="NAME", names="task"
@@ -41,37 +42,49 @@ class Batch(Options):
         "An option of the task, such as to=de; repeatable.",
         metavar="NAME=VALUE",
         names="task's option",
+        needs="task",
     )
-    example: tuple[str, ...] = option(
-        (), "--example", "An example for the task; repeatable.", metavar="INPUT = OUTPUT"
-    )
-    on_overflow: Overflow = option(
-        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
-    )
+    example: tuple[str, ...] = EXAMPLE
+    on_overflow: Overflow = ON_OVERFLOW
     batch_size: str = option(
         "auto",
         "-b --batch-size",
         "How many rows are computed at a time; auto finds out what is fastest.",
         metavar="N|auto",
+        check=parse_size,
+        digits=True,
+        redeclares="auto is a size, too",
     )
     workers: int = option(
         1,
         "--workers",
-        "Processes that compute rows; on few cores one is as fast.",
+        "Processes that compute rows. On few cores one is as fast.",
         low=1,
         high=256,
+        rare=True,
     )
     runner: Literal["local", "ray"] = option(
-        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray])."
+        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray]).", rare=True
     )
     address: str | None = option(
-        None, "--address", "The Ray cluster; without it one is started on this machine."
+        None,
+        "--address",
+        "The address of the Ray cluster.",
+        shown_default="one is started on this machine",
+        needs="runner",
+        rare=True,
     )
-    force: bool = option(False, "--force", "Start over, whatever the output holds.")
+    force: bool = option(
+        False,
+        "--force",
+        "Start over, whatever the output holds.",
+        redeclares="without it a batch goes on with the file that is there",
+    )
     resume: bool | None = option(
         None,
         "--resume/--no-resume",
-        "Go on with an output that is there.  [default: if it was made from the same]",
+        "Go on with an output that is there.",
+        shown_default="if it was made from the same",
     )
     retry_failed: bool = option(
         False, "--retry-failed", "Compute those rows of the output again that are errors."
@@ -80,23 +93,26 @@ class Batch(Options):
         False,
         "--allow-changed-input",
         "Go on although the input changed: rows with the same contents are kept.",
+        rare=True,
     )
     max_failures: int | None = option(
         None, "--max-failures", "Stop when more rows than this have failed.", low=0, high=10**12
     )
     fsync: Literal["row", "1s", "off"] = option(
-        "1s", "--fsync", "How often rows are forced to the disk."
+        "1s", "--fsync", "How often rows are forced to the disk.", rare=True
     )
     summary: str | None = option(
-        None, "--summary", "Write the summary to this file, as JSON.", names="file"
+        None, "--summary", "Write the summary to this file, as JSON.", names="file", rare=True
     )
     dry_run: bool = option(
-        False, "--dry-run", "Count rows and tokens and estimate time and memory; compute nothing."
+        False,
+        "--dry-run",
+        "Count rows and tokens, estimate time and memory, compute nothing.",
+        redeclares="a batch prints an estimate, not its prompts",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_size(self.batch_size)
         for flag, given in (("--set", self.set), ("--example", self.example)):
             if given and self.task is None:
                 raise UsageError(flag, "it is for a task", "Name the task with --task.")

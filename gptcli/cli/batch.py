@@ -30,6 +30,7 @@ from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width
 from gptcli.batch.work import Work
 from gptcli.cli import candidates, render, signals, sink, streams
+from gptcli.cli.declaration import command
 from gptcli.cli.recording import recording
 from gptcli.engines import Engine
 from gptcli.errors import ExitCode, UsageError
@@ -46,6 +47,13 @@ Opener = Callable[[int], Engine]
 """(slots) -> an engine with so many."""
 
 
+def _task_presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sampling of the task that is named, as the command's defaults."""
+    name = given.get("task") or os.environ.get("GPTCLI_TASK")
+    return catalog.find(name).sampling if name else {}
+
+
+@command(presets=_task_presets)
 def batch(
     inputs: Annotated[
         list[str] | None,
@@ -231,12 +239,3 @@ def _summarize(settings: Batch, tally: Tally, work: Work) -> None:
         shown = {**tally.to_dict(), "output": settings.output, "seed": work.sampling.seed}
         with sink.opened(Output(output=settings.summary, force=True)) as out:
             out.write(json.dumps(shown, indent=2) + "\n")
-
-
-def _task_presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The sampling of the task that is named, as the command's defaults."""
-    name = given.get("task") or os.environ.get("GPTCLI_TASK")
-    return catalog.find(name).sampling if name else {}
-
-
-batch.presets = _task_presets  # type: ignore[attr-defined]

@@ -12,12 +12,12 @@ import typer
 
 from gptcli import reduced
 from gptcli.cli import streams
-from gptcli.cli.listing import AsJson, Listing, Yes, agreed, group, table, write, write_json
+from gptcli.cli.listing import Listing, agreed, group, table, write, write_json
 from gptcli.cli.root import register
 from gptcli.errors import UsageError, WriteFailed
 from gptcli.files import reason
 from gptcli.names import ALIASES
-from gptcli.options import Talk
+from gptcli.options import Agreement, AsJson, Talk
 from gptcli.reduced import Entry
 
 ALL = "gptcli cache shows them all."
@@ -26,14 +26,10 @@ ALL = "gptcli cache shows them all."
 cache = group("Show and remove the int8 weights kept on disk.", Listing)
 
 
-def list_weights(
-    *,
-    json: AsJson = False,
-    talk: Talk,
-) -> None:
-    """List what is kept: model, numbers, size, last use. This is what the bare command does."""
+def list_weights(*, shape: AsJson, talk: Talk) -> None:
+    """List what is kept: model, data type, size, last use. This is what the bare command does."""
     found = reduced.entries()
-    if json:
+    if shape.json:
         write_json([entry.to_dict() for entry in found])
         return
     rows = [(_name(entry), entry.dtype, reduced.shown(entry.size), _used(entry)) for entry in found]
@@ -51,7 +47,7 @@ def clear(
         ),
     ] = None,
     *,
-    yes: Yes = False,
+    agreement: Agreement,
     talk: Talk,
 ) -> None:
     """Remove what is kept, or only what is kept of one model."""
@@ -62,7 +58,7 @@ def clear(
         return
     size = reduced.shown(sum(entry.size for entry in found))
     count = f"{len(found)} file{'s' if len(found) > 1 else ''}"
-    if not yes and not agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
+    if not agreement.yes and not agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
         return
     for entry in found:
         try:

@@ -14,9 +14,9 @@ import typer
 from gptcli import conversion
 from gptcli.checkpoints import on_disk
 from gptcli.cli import render, signals, streams
-from gptcli.cli.listing import AsJson, write, write_json
+from gptcli.cli.listing import write, write_json
 from gptcli.inventory.settings import Target
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.reduced import shown
 
 
@@ -30,7 +30,7 @@ def convert(
     ],
     *,
     target: Target,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Make model.safetensors of pytorch_model.bin, which is a pickle and could run code.
@@ -49,7 +49,7 @@ def convert(
         if made:
             made()
     said = result.to_dict() | {"path": str(place)}
-    if json:
+    if shape.json:
         write_json(said)
     else:
         write(f"{place}\n")

@@ -14,6 +14,7 @@ import typer
 
 from gptcli import engines
 from gptcli.cli import render, shapes, sink, streams
+from gptcli.cli.declaration import command
 from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
 from gptcli.cli.sink import Sink
@@ -25,11 +26,17 @@ from gptcli.results import Chunk, Completion, Event, Request
 MOST_SLOTS = 16  # sequences computed at a time
 
 
+@command(
+    examples=(
+        'gptcli generate "Once upon a time" --max-new-tokens 40',
+        "echo 'The capital of France is' | gptcli generate --greedy -m gpt2",
+    )
+)
 def generate(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            help="The text to continue; - is standard input. Piped text comes before it.",
+            help="Text to continue; - is stdin. Piped text comes first.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +50,7 @@ def generate(
 ) -> None:
     """Continue a prompt.
 
-    Prints the prompt and its continuation; from a pipe or a file as well as from an argument.
+    Prints prompt and continuation. The prompt is an argument, a pipe or a file.
     """
     streamed = _streamed(sampling, output)
     asked = read_prompt(prompt, input, streams.stdin_bytes())

@@ -8,14 +8,15 @@ is a model loaded. Left out: how views are made, see `gptcli.inspection.reading`
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gptcli import engines
 from gptcli.cli import heatmaps, pictures, render, streams
+from gptcli.cli.declaration import command
 from gptcli.cli.drawing import Canvas, Line
 from gptcli.cli.outlets import Outlets, opened
 from gptcli.cli.root import Group, register
@@ -39,24 +40,32 @@ Text = Annotated[
 ]
 
 
+def _exact(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whatever config.toml says for all commands: what is shown should be exact."""
+    return {"dtype": "float32"}
+
+
 class Default(Group):
     """A group that takes what is no command of its own as the text of its first command."""
+
+    bare = "text"
 
     def expanded(self, args: list[str]) -> list[str]:
         """Put the name of the first command before its arguments, where it was left out."""
         named = bool(args) and (args[0] in self.commands or args[0] in ("-h", "--help"))
         alone = not args and sys.stdin is not None and sys.stdin.isatty()
-        return args if named or alone else ["text", *args]
+        return args if named or alone else [self.bare, *args]
 
 
 inspect = typer.Typer(
     cls=Default,
     help="Show how a model reads a text. A bare text, gptcli inspect TEXT, is read token by token.",
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 
+@command(presets=_exact)
 def text(
     text: Text = None,
     *,
@@ -87,6 +96,7 @@ def text(
     _close(outlets, talk)
 
 
+@command(presets=_exact)
 def next(
     text: Text = None,
     *,
@@ -106,6 +116,7 @@ def next(
     _close(outlets, talk)
 
 
+@command(presets=_exact)
 def attention(
     text: Text = None,
     *,
@@ -137,6 +148,7 @@ def attention(
     _close(outlets, talk)
 
 
+@command(presets=_exact)
 def lens(
     text: Text = None,
     *,
@@ -166,6 +178,7 @@ def lens(
     _close(outlets, talk)
 
 
+@command(presets=_exact)
 def attribution(
     text: Text = None,
     *,
@@ -191,6 +204,7 @@ def attribution(
     _close(outlets, talk)
 
 
+@command(presets=_exact)
 def tokens(text: Text = None, *, input: Input, load: Load, report: Report, talk: Talk) -> None:
     """Show how a text is tokenised: ids, places and bytes. No model runs."""
     if load.server is not None:
@@ -222,7 +236,6 @@ COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
     ("tokens", tokens),
 )
 for _name, _command in COMMANDS:
-    _command.presets = lambda given: {"dtype": "float32"}  # type: ignore[attr-defined]
     register(inspect, _name, _command)
 
 

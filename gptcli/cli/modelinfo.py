@@ -10,11 +10,12 @@ import typer
 
 from gptcli.checkpoints import missing, on_disk
 from gptcli.cli import candidates, streams
-from gptcli.cli.listing import AsJson, table, write, write_json
+from gptcli.cli.declaration import command
+from gptcli.cli.listing import table, write, write_json
 from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
 from gptcli.inventory.settings import Which
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.reduced import shown
 
 Name = Annotated[
@@ -33,10 +34,11 @@ TEMPLATES = {
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
-def info(name: Name, *, which: Which, json: AsJson = False, talk: Talk) -> None:
+@command(naming=("name",))
+def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
     """Show what is known of a model without loading it: sizes, memory, license, files, faults."""
     known = about(on_disk(name, which.revision))
-    if json:
+    if shape.json:
         write_json(known.to_dict())
         return
     write(table([*_lines(known), *_files(known)]))
@@ -45,9 +47,7 @@ def info(name: Name, *, which: Which, json: AsJson = False, talk: Talk) -> None:
             streams.note(notice)
 
 
-info.naming = ("name",)  # type: ignore[attr-defined]
-
-
+@command(naming=("name",))
 def path(name: Name, *, which: Which, talk: Talk) -> None:
     """Print the folder of a model that is whole, without looking any further than this machine."""
     found = on_disk(name, which.revision)
@@ -59,9 +59,6 @@ def path(name: Name, *, which: Which, talk: Talk) -> None:
     if not talk.quiet:
         for notice in found.notices:
             streams.note(notice)
-
-
-path.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _lines(known: About) -> Iterator[tuple[str, str]]:

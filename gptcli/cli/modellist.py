@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 
 from gptcli.cli import streams
-from gptcli.cli.listing import AsJson, table, write_json
+from gptcli.cli.listing import table, write_json
 from gptcli.cli.sink import opened
 from gptcli.hubcache import cache_folder
 from gptcli.inventory.entries import Entry, inventory
-from gptcli.options import Output, Talk
+from gptcli.options import AsJson, Output, Talk
 from gptcli.reduced import shown
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")
@@ -23,13 +23,13 @@ SHORTEST = {STATE: 10, NAME: 16}  # characters, in the order in which columns gi
 DIGITS = 7  # of a commit
 
 
-def list_models(*, json: AsJson = False, talk: Talk) -> None:
+def list_models(*, shape: AsJson, talk: Talk) -> None:
     """List the models on this machine: in the Hugging Face cache, in the package, as int8 weights.
 
     This is what the bare command does. Whatever is wrong with a model stands at its line's end.
     """
     found = inventory()
-    if json:
+    if shape.json:
         write_json([entry.to_dict() for entry in found.entries])
     else:
         rows = [_row(entry) for entry in found.entries]

@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import candidates, streams
-from gptcli.cli.listing import AsJson, agreed, write, write_json
+from gptcli.cli.declaration import command
+from gptcli.cli.listing import agreed, write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
 from gptcli.inventory.settings import Removal, Which
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.reduced import shown
 from gptcli.sanitizer import one_line
 
 COMMAND = "gptcli models rm"
 
 
+@command(naming=("name",))
 def rm(
     name: Annotated[
         str,
@@ -29,7 +31,7 @@ def rm(
     *,
     which: Which,
     removal: Removal,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Remove a model from the cache, or one revision of it; it can be fetched again.
@@ -38,7 +40,7 @@ def rm(
     """
     found = plans(name, which.revision)
     if removal.dry_run:
-        _show(found, json)
+        _show(found, shape.json)
         return
     size = shown(sum(plan.size for plan in found))
     what = " and ".join(_named(plan) for plan in found)
@@ -46,7 +48,7 @@ def rm(
         return
     for plan in found:
         remove(plan)
-    if json:
+    if shape.json:
         _show(found, True)
     if not talk.quiet:
         streams.note(f"removed {what}, {size}")
@@ -55,9 +57,6 @@ def rm(
                 f"{shown(entry.size)} of int8 weights made from it are still kept: to remove them,"
                 f" gptcli cache clear {entry.model}"
             )
-
-
-rm.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _show(found: list[Plan], json: bool) -> None:

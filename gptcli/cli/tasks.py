@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import candidates, streams
-from gptcli.cli.listing import AsJson, group, table, write, write_json
+from gptcli.cli.listing import group, table, write, write_json
 from gptcli.cli.root import register
 from gptcli.cli.sink import opened
 from gptcli.errors import CannotCreate
-from gptcli.options import Output, Talk
+from gptcli.options import AsJson, Output, Overwrite, Talk
 from gptcli.tasks import catalog, schema
 
 Name = Annotated[
@@ -27,10 +27,10 @@ Name = Annotated[
 tasks = group("List, show and make tasks. A task is a small text file: a prompt and how to use it.")
 
 
-def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
+def list_tasks(*, shape: AsJson, talk: Talk) -> None:
     """List all tasks: your own, the built-in ones, and those of installed packages."""
     found = catalog.listing()
-    if json:
+    if shape.json:
         write_json([item.to_dict() for item in found])
         return
     write(table([(item.name, _origin(item), _said(item)) for item in found]))
@@ -39,9 +39,9 @@ def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
         streams.note(f"{broken} of {len(found)} cannot be used")
 
 
-def show(name: Name, *, json: AsJson = False, talk: Talk) -> None:
+def show(name: Name, *, shape: AsJson, talk: Talk) -> None:
     """Show the file of a task as it is, or with --json what is understood of it."""
-    if json:
+    if shape.json:
         write_json(asdict(catalog.find(name)))
     else:
         write(schema.read_text(catalog.locate(name)))
@@ -50,9 +50,7 @@ def show(name: Name, *, json: AsJson = False, talk: Talk) -> None:
 def new(
     name: Annotated[str, typer.Argument(help="A name for the task.", show_default=False)],
     *,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the file.", rich_help_panel="Output")
-    ] = False,
+    overwrite: Overwrite,
     talk: Talk,
 ) -> None:
     """Make a file for a task of your own, to be edited; prints where it is.
@@ -68,7 +66,7 @@ def new(
         why = (error.strerror or str(error)).lower()
         raise CannotCreate(str(path.parent), why, "Check the folders above it.") from None
     skeleton = catalog.SKELETON.read_text(encoding="utf-8")
-    with opened(Output(output=str(path), force=force)) as out:
+    with opened(Output(output=str(path), force=overwrite.force)) as out:
         out.write(skeleton.replace("NAME", name))
     write(f"{path}\n")
     if hidden and not talk.quiet:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptcli import disk
+from gptcli.config.checks import CORRECT
 from gptcli.config.lines import line_of
-from gptcli.config.reading import CORRECT, at_line, parse, text_of
+from gptcli.config.reading import at_line, parse, text_of
 from gptcli.errors import BadConfig, CannotCreate, UsageError
 
 if TYPE_CHECKING:
