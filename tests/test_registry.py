@@ -569,7 +569,7 @@ def test_rare_options_are_left_out_of_help_alone(shown) -> None:
 
 def test_the_help_of_inspect_lists_what_a_bare_text_takes(shown) -> None:
     page = "\n".join(shown("inspect", "--help"))
-    assert "Without a command: gptcli inspect [OPTIONS] [text]" in page
+    assert "Without a command: gptcli inspect [OPTIONS] [TEXT]" in page
     assert all(flag in page for flag in ("--by", "--top", "--model", "--html"))
 
 

@@ -1,7 +1,7 @@
 """How the inputs of a batch are read, as options.
 
 A group of its own, beside `Input`: a batch has many inputs, and of each a format, a column and an
-id. Left out: what is done with a prompt that is too long, which is no matter of reading.
+id.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field

@@ -2,7 +2,7 @@
 
 Typer is imported inside, after the signal handlers are in place, so that Ctrl-C during an import
 is no traceback either. Typer's own error boxes and exit codes are not used: they do not know ours.
-Left out: the commands, see `gptcli.cli.root`.
+Which commands there are is in `gptcli.cli.registry`, how they run in `gptcli.cli.root`.
 """
 
 from __future__ import annotations

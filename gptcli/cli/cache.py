@@ -1,7 +1,6 @@
 """`gptcli cache`: what of weights in fewer bits is kept on disk, and how it is removed.
 
-Nothing here is ever lost for good: what is removed is made again when it is asked for. Left out:
-the checkpoints themselves, which are in the Hugging Face cache.
+Nothing here is ever lost for good: what is removed is made again when it is asked for.
 """
 
 from __future__ import annotations

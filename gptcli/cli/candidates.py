@@ -3,7 +3,7 @@
 One function for each kind of name; an option says by `Spec.names` which is its own, an argument is
 given the function as its `autocompletion`. Who presses Tab wants to see no error, so what cannot be
 read gives no candidates, and nothing heavy is imported: a model of the cache is the name of a
-folder. Left out: which word is completed and how the shell is told, see `gptcli.cli.completion`.
+folder. Which word is completed and how the shell is told is in `gptcli.cli.completion`.
 """
 
 from __future__ import annotations

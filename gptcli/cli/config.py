@@ -1,6 +1,6 @@
 """`gptcli config`: what is set, where it comes from, and how it is changed.
 
-Left out: aliases of models, which are in the same file, see `gptcli.cli.aliases`.
+Not here: aliases of models, which are in the same file, are in `gptcli.cli.aliases`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ Key = Annotated[
         autocompletion=candidates.config_keys,
     ),
 ]
-config = group("Show and change the defaults in config.toml.", Showing)
+config = group(
+    "Show and change the defaults in config.toml.\n\n"
+    "At the top of the file an option is for all commands that have it; a command skips a value"
+    " that only other commands accept. A table such as [generate] is for one command.",
+    Showing,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,23 +88,37 @@ def overview(group: Any, ctx: Any) -> str:
     bare = group.real(ctx, group.bare) if group.bare else None
     if bare is not None:
         within = typer.Context(bare, info_name=group.bare, parent=ctx, resilient_parsing=True)
-        pieces = " ".join(bare.collect_usage_pieces(within))
-        shown += ["", *_wrapped(f"Without a command: {ctx.command_path} {pieces}")]
+        shown += ["", *_wrapped(f"Without a command: {ctx.command_path} {_usage(bare, within)}")]
         shown += _panels(_rows(bare, within, everything=False))
         if any(spec.rare for spec in bare.specs.values()):
             shown += ["", MORE.format(path=within.command_path)]
     else:
         shown += _panels(_row(param, ctx) for param in group.get_params(ctx))
-    return "\n".join([*shown, ""])
+    path = ctx.command_path
+    return "\n".join([*shown, "", f"Options of a command: {path} COMMAND --help", ""])
 
 
 def _opening(command: Any, ctx: Any) -> Iterator[str]:
     """The usage, and what the command does."""
-    pieces = " ".join(command.collect_usage_pieces(ctx))
-    yield from _wrapped(f"Usage: {ctx.command_path} {pieces}", indent=7)
+    yield from _wrapped(f"Usage: {ctx.command_path} {_usage(command, ctx)}", indent=7)
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         yield ""
         yield from _wrapped(one_line(" ".join(paragraph.split())))
+
+
+def _usage(command: Any, ctx: Any) -> str:
+    """What follows the name of a command."""
+    arguments = [
+        _named(param) if param.required or _named(param).startswith("[") else f"[{_named(param)}]"
+        for param in command.params
+        if param.param_type_name == "argument"
+    ]
+    after = command.collect_usage_pieces(ctx)[1 + len(arguments) :]  # COMMAND, of a group
+    return " ".join(["[OPTIONS]", *arguments, *after])
+
+
+def _named(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def _commands(group: Any, ctx: Any) -> Iterator[Row]:
@@ -127,7 +141,7 @@ def _row(
     param: Any, ctx: Any, spec: Spec | None = None, from_file: bool = False, everything: bool = True
 ) -> Row:
     if param.param_type_name == "argument":
-        return Row("Arguments", param.make_metavar(ctx), param.help or "")
+        return Row("Arguments", _named(param).replace("[", "").replace("]", ""), param.help or "")
     shorts = [flag for flag in param.opts if not flag.startswith("--")]
     longs = [flag for flag in param.opts if flag.startswith("--")]
     names = " / ".join([*longs[:1], *param.secondary_opts])

@@ -1,7 +1,4 @@
-"""What commands that list and remove things share: the group, the table, the question, the output.
-
-Left out: what is listed, which each command knows.
-"""
+"""What commands that list and remove things share: group, table, question, output."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The commands that are tasks: `summarize`, `translate`, ..., and `run NAME` for any.
 
 A command is made from the task's file: its options are flags, its sampling is the command's
-default, and the rest is what every command has. There is no code here for any one task. Left out:
-what a task does, see `gptcli.tasks`; how its answers are written, see `gptcli.cli.answers`.
+default, and the rest is what every command has. There is no code here for any one task. What a
+task does is in `gptcli.tasks`, how its answers are written in `gptcli.cli.answers`.
 """
 
 from __future__ import annotations

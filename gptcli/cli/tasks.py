@@ -1,7 +1,7 @@
 """`gptcli tasks`: list the tasks there are, show one, make one.
 
-A task is a file, so these commands only say where files are and what is in them. Left out: running
-a task, see `gptcli.cli.task`.
+A task is a file, so these commands only say where files are and what is in them. Not here:
+running a task is in `gptcli.cli.task`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The options of `gptcli inspect`: what is looked at, and where it is written.
 
-Layers, heads and positions are counted from 0, as in transformers. Left out: the model, the input
-and the sampling filters, which other commands have too.
+Layers, heads and positions are counted from 0, as in transformers.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field

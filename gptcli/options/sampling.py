@@ -174,7 +174,7 @@ class Sampling(Filters):
         "The same seed gives the same text.",
         low=0,
         high=2**63 - 1,
-        shown_default="drawn",
+        shown_default="random",
     )
     stop: tuple[str, ...] = option(
         (),

@@ -1,7 +1,6 @@
 """What is scored given what: the options of `gptcli score` that change a number.
 
-A group of its own, so that the library takes the same ones. Left out: where texts come from and how
-rows are written, which is the command's business.
+A group of its own, so that the library takes the same ones.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field

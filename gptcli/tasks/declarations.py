@@ -1,8 +1,8 @@
 """A task's own options and the parameters of its answer, as its file declares them.
 
 Both are values of a declared kind and range, so one rule checks an option's default, a parameter
-written out, and what an option that a parameter refers to may be set to. Left out: the rest of the
-file, see `gptcli.tasks.schema`; options as flags, see `gptcli.tasks.options`.
+written out, and what an option that a parameter refers to may be set to. Not here: the rest of the
+file is in `gptcli.tasks.schema`, options as flags are in `gptcli.tasks.options`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A task's own options as a dataclass, so that they become flags like all others.
 
 The class is made when its task is read; what its fields say is what `gptcli.cli.flags` and the
-configuration file need. Left out: reading the files that options name, see `gptcli.cli.task`.
+configuration file need. The files that options name are read by `gptcli.cli.task`.
 """
 
 from __future__ import annotations
