@@ -8,10 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptcli.batch.api import run_batch
+    from gptcli.batch.settings import Batch
+    from gptcli.batch.tally import BatchResult
     from gptcli.errors import GptcliError
     from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
-    from gptcli.results import Chunk, Completion, Request, Score
+    from gptcli.protocol import (
+        ChoiceLogprobs,
+        Chunk,
+        Completion,
+        Event,
+        GenerateRequest,
+        LoglikelihoodRequest,
+        Request,
+        RollingRequest,
+        Window,
+        WindowLogprobs,
+    )
+    from gptcli.protocol import ChoiceLogprobs as Score
     from gptcli.scoring.scores import TextScore
     from gptcli.scoring.settings import Scoring
     from gptcli.tasks.answers import Answer
@@ -19,36 +34,57 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Batch",
+    "BatchResult",
+    "ChoiceLogprobs",
     "Chunk",
     "Completion",
+    "Event",
+    "GenerateRequest",
     "GptcliError",
     "Load",
+    "LoglikelihoodRequest",
     "Model",
     "Request",
+    "RollingRequest",
     "Sampling",
     "Score",
     "Scoring",
     "TextScore",
+    "Window",
+    "WindowLogprobs",
     "load",
+    "run_batch",
 ]
 
 _HOMES = {
     "Answer": "gptcli.tasks.answers",
-    "Chunk": "gptcli.results",
-    "Completion": "gptcli.results",
+    "Batch": "gptcli.batch.settings",
+    "BatchResult": "gptcli.batch.tally",
+    "ChoiceLogprobs": "gptcli.protocol",
+    "Chunk": "gptcli.protocol",
+    "Completion": "gptcli.protocol",
+    "Event": "gptcli.protocol",
+    "GenerateRequest": "gptcli.protocol",
     "GptcliError": "gptcli.errors",
     "Load": "gptcli.options",
+    "LoglikelihoodRequest": "gptcli.protocol",
     "Model": "gptcli.model",
-    "Request": "gptcli.results",
+    "Request": "gptcli.protocol",
+    "RollingRequest": "gptcli.protocol",
     "Sampling": "gptcli.options",
-    "Score": "gptcli.results",
     "Scoring": "gptcli.scoring.settings",
     "TextScore": "gptcli.scoring.scores",
+    "Window": "gptcli.protocol",
+    "WindowLogprobs": "gptcli.protocol",
     "load": "gptcli.model",
+    "run_batch": "gptcli.batch.api",
 }
+_FORMER = {"Score": "ChoiceLogprobs"}  # names that scripts may still have
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Completion, Event, ModelInfo, Request
+from gptcli.protocol import (
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    ModelInfo,
+    Request,
+)
 from gptcli.scoring.scorer import Detail, Text, score
 from gptcli.scoring.scores import TextScore
 from gptcli.scoring.settings import Scoring
@@ -53,7 +61,7 @@ class Model:
         """
         settings = sampling or Sampling()
         requests = (
-            Request(id=str(number), prompt=prompt, sampling=settings)
+            GenerateRequest(id=str(number), prompt=prompt, sampling=settings)
             for number, prompt in enumerate(prompts)
         )
         done = [event for event in self.run(requests) if isinstance(event, Completion)]
@@ -68,7 +76,7 @@ class Model:
         settings = _single(sampling)
         if settings.num_beams > 1:
             raise UsageError("stream", "beam search cannot be streamed", "Use generate")
-        for event in self.run([Request(id="0", prompt=prompt, sampling=settings)]):
+        for event in self.run([GenerateRequest(id="0", prompt=prompt, sampling=settings)]):
             if isinstance(event, Chunk):
                 if event.text:
                     yield event.text
@@ -132,11 +140,11 @@ class Model:
         return score(self._engine, numbered, scoring or Scoring(), detail, self._batch_size)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
-        """The engine itself: see `gptcli.engines.Engine.run`."""
+        """The engine itself: see `gptcli.protocol.Engine.run`."""
         return self._engine.run(requests)
 
     def cancel(self, id: str) -> None:
-        """End a request of `run` by its id: see `gptcli.engines.Engine.cancel`."""
+        """End a request of `run` by its id: see `gptcli.protocol.Engine.cancel`."""
         self._engine.cancel(id)
 
 

@@ -7,8 +7,8 @@ from io import BytesIO
 
 import pytest
 
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import Row
+from gptcli.batch.settings import Reading
 from gptcli.batch.sources import rows
 from gptcli.errors import BadInput
 

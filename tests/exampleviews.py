@@ -17,7 +17,7 @@ from gptcli.inspection.views import (
     TextView,
     TokenView,
 )
-from gptcli.results import Alternative
+from gptcli.protocol import Alternative
 
 WORDS = ["Once", " upon", " a", " time", " an", " old", " king", " had", " sons", ",", "\n"]
 

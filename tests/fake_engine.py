@@ -16,19 +16,21 @@ from dataclasses import dataclass, field, replace
 from gptcli import engines
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Load
-from gptcli.results import (
+from gptcli.protocol import (
+    ChoiceLogprobs,
     Chunk,
     Completion,
     Event,
+    GenerateRequest,
     Likelihood,
-    Measured,
+    LoglikelihoodRequest,
     ModelInfo,
+    RankedLogprob,
     Request,
-    Score,
-    TokenMeasure,
+    RollingRequest,
     Usage,
     Window,
-    unmeasured,
+    WindowLogprobs,
 )
 from gptcli.tokenization import Tokenizer
 
@@ -58,8 +60,10 @@ class FakeEngine:
     error: GptcliError | None = None
     info: ModelInfo = INFO
     asked: list[Request] | None = None
-    reply: Callable[[Request], str] | None = None
-    liking: Callable[[Request, str], float] = lambda request, choice: -float(len(choice))
+    reply: Callable[[GenerateRequest], str] | None = None
+    liking: Callable[[LoglikelihoodRequest, str], float] = lambda request, choice: (
+        -float(len(choice))
+    )
     cancelled: set[str] = field(default_factory=set)
     tokenizer: Tokenizer | None = None
     expecting: Callable[[Window, int], float] = lambda window, place: -1.0
@@ -70,18 +74,18 @@ class FakeEngine:
                 continue
             if self.asked is not None:
                 self.asked.append(request)
-            if request.window:
-                yield self._measure(request, request.window)
-                continue
-            if request.choices:
-                yield self._score(request)
-                continue
-            for index in reversed(range(request.sampling.num_return_sequences)):
-                yield from self._sequence(request, index)
+            match request:
+                case RollingRequest():
+                    yield self._score_window(request)
+                case LoglikelihoodRequest():
+                    yield self._score(request)
+                case GenerateRequest():
+                    for index in reversed(range(request.results)):
+                        yield from self._sequence(request, index)
 
-    def _score(self, request: Request) -> Score:
+    def _score(self, request: LoglikelihoodRequest) -> ChoiceLogprobs:
         choices = (Likelihood(c, (1,), (self.liking(request, c),)) for c in request.choices)
-        return Score(
+        return ChoiceLogprobs(
             id=request.id,
             prompt=request.prompt,
             choices=() if self.error else tuple(choices),
@@ -91,12 +95,13 @@ class FakeEngine:
             error=self.error,
         )
 
-    def _measure(self, request: Request, window: Window) -> Measured:
+    def _score_window(self, request: RollingRequest) -> WindowLogprobs:
+        window = request.window
         if self.error:
-            return unmeasured(request, self.error, self.info)
+            return request.refused(self.error, self.info)
         alike = {"rank": 1, "entropy": 1.0} if window.detailed else {}
         found = (
-            TokenMeasure(
+            RankedLogprob(
                 id,
                 self.expecting(window, place),
                 among=(self.expecting(window, place) / 2,) * len(window.among),
@@ -104,7 +109,7 @@ class FakeEngine:
             )
             for place, id in enumerate(window.ids[window.first :], window.first)
         )
-        return Measured(
+        return WindowLogprobs(
             id=request.id,
             tokens=tuple(found),
             usage=Usage(prompt_tokens=len(window.ids) - 1, completion_tokens=0),
@@ -112,7 +117,7 @@ class FakeEngine:
             revision=None,
         )
 
-    def _sequence(self, request: Request, index: int) -> Iterator[Event]:
+    def _sequence(self, request: GenerateRequest, index: int) -> Iterator[Event]:
         script = (
             self.script if self.reply is None else re.findall(".{1,4}", self.reply(request), re.S)
         )

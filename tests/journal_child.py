@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gptcli.batch.journal import Journal, Manifest, open_changed, open_journal, open_retry
-from gptcli.batch.manifest import Fingerprint
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.batch.journal import Journal
+from gptcli.batch.manifest import RunManifest
+from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.batch.row import Row, digest
 from gptcli.errors import GptcliError
 
@@ -52,7 +54,7 @@ def record(row: Row, failing: bool = False) -> dict[str, object]:
     }
 
 
-def manifest(inputs: Iterable[str], /, **changes: object) -> Manifest:
+def manifest(inputs: Iterable[str], /, **changes: object) -> RunManifest:
     """What an output of these inputs is made from."""
     whole = "\n".join(inputs).encode("utf-8", "surrogatepass")
     made = {
@@ -62,7 +64,7 @@ def manifest(inputs: Iterable[str], /, **changes: object) -> Manifest:
         "model": "tiny",
         "revision": None,
     }
-    return Manifest(**(made | changes))
+    return RunManifest(**(made | changes))
 
 
 def work(

@@ -16,11 +16,11 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.engines.auto import AutoEngine
 from gptcli.errors import BadModel
 from gptcli.options import Load, Sampling
-from gptcli.results import Completion, Request
+from gptcli.protocol import Completion, Engine, GenerateRequest
 
 CONFIGS = {
     "gpt_neo": GPTNeoConfig(
@@ -78,7 +78,7 @@ def saved(config: PreTrainedConfig, folder: Path, tokenizer: str) -> Path:
 
 
 def completions(engine: Engine, sampling: Sampling, *prompts: str) -> list[Completion]:
-    asked = [Request(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
+    asked = [GenerateRequest(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
     return [event for event in engine.run(asked) if isinstance(event, Completion)]
 
 

@@ -21,7 +21,7 @@ import pytest
 from commands import environment
 from journal_child import changed, manifest, record, rows, texts, work
 
-from gptcli.batch.journal import open_changed, open_journal, open_retry
+from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.errors import Busy, CannotCreate, GptcliError, WriteFailed
 
 CHILD = [sys.executable, str(Path(__file__).with_name("journal_child.py"))]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from journal_child import manifest, record, rows, texts, work
 
 from gptcli.batch import outputs
-from gptcli.batch.journal import open_changed, open_journal, open_retry
-from gptcli.batch.manifest import Fingerprint
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.batch.opening import open_changed, open_journal, open_retry
 from gptcli.errors import BadInput, CannotCreate, Unavailable
 
 INPUTS = texts(9)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from batchrows import of, read, texts, until_the_error
 
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import Row
+from gptcli.batch.settings import Reading
 from gptcli.batch.sources import rows
 from gptcli.errors import BadInput, Unavailable
 

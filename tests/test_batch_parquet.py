@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from batchrows import errors, of, read, texts, until_the_error
 
-from gptcli.batch.reading import Reading
+from gptcli.batch.settings import Reading
 from gptcli.batch.sources import rows
 from gptcli.errors import BadInput, GptcliError, Unavailable, UsageError
 

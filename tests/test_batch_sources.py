@@ -15,9 +15,10 @@ from batchrows import errors, of, read, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptcli.batch.reading import Reading
+from gptcli.batch.fingerprints import Fingerprint
 from gptcli.batch.row import digest
-from gptcli.batch.sources import Fingerprint, fingerprint, rows
+from gptcli.batch.settings import Reading
+from gptcli.batch.sources import fingerprint, rows
 from gptcli.errors import BadInput, ExitCode, GptcliError, MissingInput, UsageError
 
 BOM = b"\xef\xbb\xbf"

@@ -11,8 +11,8 @@ from batchrows import errors, of, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.batch.sources import rows
 from gptcli.errors import BadInput, UsageError
 

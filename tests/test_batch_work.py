@@ -18,7 +18,7 @@ from gptcli.batch.work import Done, Work, answered
 from gptcli.engines import open_engine
 from gptcli.errors import BadInput
 from gptcli.options import Load, Sampling
-from gptcli.results import Request
+from gptcli.protocol import GenerateRequest
 from gptcli.tasks import catalog
 from gptcli.tasks.prompts import worded
 
@@ -208,5 +208,7 @@ def test_requests_carry_the_overflow_rule() -> None:
     fake = engine(asked=[])
     records(fake, [row(0)], work(on_overflow="truncate-left"))
     assert fake.asked == [
-        Request(id="0", prompt="Once", sampling=Sampling(seed=5), on_overflow="truncate-left")
+        GenerateRequest(
+            id="0", prompt="Once", sampling=Sampling(seed=5), on_overflow="truncate-left"
+        )
     ]

@@ -16,7 +16,7 @@ from gptcli.bench.entrants import Entrant, open_ours, plain, seconds, written
 from gptcli.bench.figures import Figure, Runs, number
 from gptcli.bench.rounds import Turn, in_turn
 from gptcli.bench.settings import Bench
-from gptcli.cli import render
+from gptcli.cli.bench import table_of
 from gptcli.engines import open_engine
 from gptcli.engines.machine import Machine, bandwidth, machine
 from gptcli.errors import Unavailable, UsageError
@@ -118,7 +118,7 @@ def test_a_number_has_three_digits_or_its_whole_part(value: float, shown: str) -
 
 
 def test_the_table_shows_medians_ratios_and_shares() -> None:
-    lines = render.figures([FIGURE]).rstrip().splitlines()
+    lines = table_of([FIGURE]).rstrip().splitlines()
     [ours, other, none] = [" ".join(line.split()) for line in lines[-3:]]
     assert ours == "decode, tokens/s gptcli 4 (2-9) 50%"
     assert other == "other 3 (1-4) 2 (1-3)"
@@ -126,11 +126,11 @@ def test_the_table_shows_medians_ratios_and_shares() -> None:
 
 
 def test_the_table_has_no_column_without_numbers() -> None:
-    assert "theirs" not in render.figures([Figure("a", "s", Runs("gptcli", (1.0,)))])
+    assert "theirs" not in table_of([Figure("a", "s", Runs("gptcli", (1.0,)))])
 
 
 def test_the_table_says_where_less_is_better() -> None:
-    assert "a, s (less is better)" in render.figures(
+    assert "a, s (less is better)" in table_of(
         [Figure("a", "s", Runs("gptcli", (1.0,)), more_is_better=False)]
     )
 

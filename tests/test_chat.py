@@ -17,7 +17,7 @@ from gptcli.chattemplates import EndOfText, Template, Transcript, Turn
 from gptcli.engines import open_engine
 from gptcli.errors import BadInput, CannotCreate, MissingInput, UsageError, WriteFailed
 from gptcli.options import Load, Sampling
-from gptcli.results import Event, Request
+from gptcli.protocol import Event, Request
 
 GREEDY = Sampling(greedy=True, max_new_tokens=8)
 ROOMY = replace(INFO, context=10_000)

@@ -9,12 +9,20 @@ from safetensors.torch import load_file, save_file
 from test_engine import completions
 from test_prefixes import mixture, results
 
-from gptcli.engines import Engine, gpt2, open_engine
+from gptcli.engines import gpt2, open_engine
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Completion, Request, Score
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Chunk,
+    Completion,
+    Engine,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    Request,
+)
 
 LONG = "Whoever brings me the golden bird shall have my kingdom, said the king. " * 12
-STREAM = Request(
+STREAM = GenerateRequest(
     id="0", prompt="Once", sampling=Sampling(seed=1, max_new_tokens=200, min_new_tokens=200)
 )
 
@@ -28,8 +36,9 @@ def roomy(make_tiny) -> Path:
     return make_tiny(n_positions=1024)
 
 
-def long_one(id: str, **how: object) -> Request:
-    return Request(id=id, prompt=id + LONG, sampling=Sampling(greedy=True, max_new_tokens=5), **how)
+def long_one(id: str) -> Request:
+    sampling = Sampling(greedy=True, max_new_tokens=5)
+    return GenerateRequest(id=id, prompt=id + LONG, sampling=sampling)
 
 
 def test_a_stream_waits_for_no_more_than_one_chunk(
@@ -79,11 +88,12 @@ def test_parts_change_nothing(
 def test_a_prompt_in_parts_can_be_cancelled(roomy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpt2, "CHUNK", 8)
     engine = opened(roomy)
-    run = engine.run([STREAM, None, long_one("1", choices=(" a b", " c"))])
+    scored = LoglikelihoodRequest(id="1", prompt="1" + LONG, choices=(" a b", " c"))
+    run = engine.run([STREAM, None, scored])
     for _ in range(3):
         next(run)
     engine.cancel("1")
-    scores = [event for event in run if isinstance(event, Score)]
+    scores = [event for event in run if isinstance(event, ChoiceLogprobs)]
     assert [score.notices for score in scores] == [("cancelled",)]
     assert len(completions(engine, [long_one("1")])) == 1
 
@@ -102,9 +112,9 @@ def test_a_prompt_that_was_not_finished_leaves_nothing_bad_behind(
     monkeypatch.setattr(gpt2, "CHUNK", 32)
     engine = opened(folder)
     never = Sampling(seed=1, max_new_tokens=300, min_new_tokens=300, bad_words=("!",))
-    stream = Request(id="0", prompt="Once", sampling=never)
-    spoilt = Request(id="1", prompt="!" + LONG, sampling=never)
-    after = Request(
+    stream = GenerateRequest(id="0", prompt="Once", sampling=never)
+    spoilt = GenerateRequest(id="1", prompt="!" + LONG, sampling=never)
+    after = GenerateRequest(
         id="2",
         prompt="The king",
         sampling=Sampling(greedy=True, max_new_tokens=9, bad_words=("!",)),

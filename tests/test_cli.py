@@ -19,7 +19,7 @@ from gptcli.cli import generate as command
 from gptcli.cli import registry, root
 from gptcli.cli.app import explain, main
 from gptcli.errors import GptcliError, MissingInput, Unavailable, UsageError
-from gptcli.results import Request
+from gptcli.protocol import Request
 
 Answer = tuple[int, str, str]
 Cli = Callable[..., Answer]

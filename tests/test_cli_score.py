@@ -13,10 +13,10 @@ import pytest
 from commands import REAL, TALES, Terminal, environment, run
 from fake_engine import FakeEngine, failing
 
-from gptcli.cli.rows import Order
+from gptcli.cli.output.records import Order
 from gptcli.errors import Unavailable
 from gptcli.options import Load
-from gptcli.results import Window
+from gptcli.protocol import Window
 from gptcli.tokenization import load_tokenizer
 
 TEXT_KEYS = [

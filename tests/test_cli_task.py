@@ -15,7 +15,7 @@ from commands import REAL, TALES, environment
 from fake_engine import INFO, FakeEngine
 
 from gptcli.lines import Line
-from gptcli.results import Request
+from gptcli.protocol import Request
 from gptcli.tasks import catalog
 
 Answer = tuple[int, str, str]

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_engine import completions, requests
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.engines.drafts import Lookup, Speculation, best_size
-from gptcli.engines.sequences import Sequence, accept
+from gptcli.engines.request import accept
+from gptcli.engines.sequences import Sequence, sequences
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Completion, Request
+from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
 
 PROMPTS = [
     "the king and the fox and the bird and the king and the fox and",
@@ -142,9 +143,9 @@ def test_a_draft_model_is_refused_where_it_would_be_ignored(tiny: Path) -> None:
 
 
 def row_of(engine: Engine, text: str) -> Sequence:
-    request = Request(id="0", prompt=text, sampling=Sampling(seed=0, max_new_tokens=99))
-    job = accept(request, engine.tokenizer, engine.info, (0,), beams=False)
-    return next(job.sequences())
+    request = GenerateRequest(id="0", prompt=text, sampling=Sampling(seed=0, max_new_tokens=99))
+    encoded = accept(request, engine.tokenizer, engine.info, (0,), beams=False)
+    return next(sequences(encoded))
 
 
 def test_lookup_follows_the_last_time_and_reads_on_into_itself(tales: Path) -> None:

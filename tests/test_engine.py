@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.engines.auto import AutoEngine
 from gptcli.engines.gpt2 import GPT2Engine
 from gptcli.errors import BadInput, BadModel, Unavailable, UsageError
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Completion, Request
+from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest, Request
 
 PROMPTS = ["Once upon a time", "The", "a b c d e f g h", "Data: corpus and books, of tales", "x"]
 GREEDY = Sampling(greedy=True, max_new_tokens=12)
@@ -35,7 +35,7 @@ def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
 
 
 def requests(prompts: list[str], sampling: Sampling) -> list[Request]:
-    return [Request(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
+    return [GenerateRequest(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
 
 
 def completions(engine: Engine, asked: list[Request]) -> list[Completion]:
@@ -44,7 +44,7 @@ def completions(engine: Engine, asked: list[Request]) -> list[Completion]:
 
 
 def one(engine: Engine, prompt: str, sampling: Sampling, on_overflow="error") -> Completion:
-    request = Request(id="0", prompt=prompt, sampling=sampling, on_overflow=on_overflow)
+    request = GenerateRequest(id="0", prompt=prompt, sampling=sampling, on_overflow=on_overflow)
     return completions(engine, [request])[0]
 
 
@@ -135,7 +135,7 @@ def test_requests_are_pulled_only_when_a_slot_is_free(engine: Engine) -> None:
         number = 0
         while True:
             pulled.append(str(number))
-            yield Request(id=str(number), prompt="Once", sampling=GREEDY)
+            yield GenerateRequest(id=str(number), prompt="Once", sampling=GREEDY)
             number += 1
 
     finished = (event for event in engine.run(endless()) if isinstance(event, Completion))

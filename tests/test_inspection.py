@@ -37,7 +37,7 @@ from gptcli.inspection.views import (
     View,
 )
 from gptcli.options import Filters, Load
-from gptcli.results import Alternative
+from gptcli.protocol import Alternative
 from gptcli.tokenization import load_tokenizer
 
 TEXT = "Once upon a time there was a king"

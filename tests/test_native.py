@@ -27,7 +27,7 @@ from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Halves, Weights
 from gptcli.options import Load
 from gptcli.preflight import inspect
-from gptcli.results import Completion, Request
+from gptcli.protocol import Completion, GenerateRequest
 
 PROCESSORS = ["avx2", "avx512", "avx512vnni"]
 DTYPES = ["float32", "float16", "int8"]
@@ -350,7 +350,7 @@ def test_without_them_a_text_is_written_all_the_same(
     tales: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = Load(model=str(tales), dtype="float16")
-    request = Request(id="a", prompt="Once upon a time")
+    request = GenerateRequest(id="a", prompt="Once upon a time")
     texts = []
     for library in (native.library(), None):
         monkeypatch.setattr(native, "library", lambda library=library: library)

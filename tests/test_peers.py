@@ -12,7 +12,7 @@ from gptcli.errors import BadModel
 from gptcli.options import Load, Sampling
 from gptcli.peers.peer import Setting, Work, cut, static_batches
 from gptcli.peers.roster import PEERS, Contender, contenders, open_peer, prepare
-from gptcli.results import Completion
+from gptcli.protocol import Completion
 from gptcli.tokenization import load_tokenizer
 
 # Of several lengths, and more than there are slots.

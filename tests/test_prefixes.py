@@ -9,9 +9,16 @@ from random import Random
 import pytest
 from test_engine import completions
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
-from gptcli.results import Completion, Request, Score
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Completion,
+    Engine,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    Request,
+)
 
 SHARED = "Once upon a time an old king had three sons, and each of them had a "
 GREEDY = Sampling(greedy=True, max_new_tokens=4)
@@ -27,7 +34,9 @@ def fed_back(done: list[Completion]) -> int:
 
 
 def asked(texts: list[str], sampling: Sampling = GREEDY) -> list[Request]:
-    return [Request(id=str(n), prompt=text, sampling=sampling) for n, text in enumerate(texts)]
+    return [
+        GenerateRequest(id=str(n), prompt=text, sampling=sampling) for n, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -62,7 +71,7 @@ def test_sequences_of_one_prompt_share_it_also_without_the_cache(
 def test_labels_share_the_prompt(tiny: Path, steps: list[int]) -> None:
     engine = opened(tiny)
     choices = (" horse", " golden bird", " king")
-    list(engine.run([Request(id="0", prompt=SHARED, choices=choices)]))
+    list(engine.run([LoglikelihoodRequest(id="0", prompt=SHARED, choices=choices)]))
     rest = sum(engine.count(choice) - 1 for choice in choices)
     assert sum(steps) == engine.count(SHARED) + rest
 
@@ -99,20 +108,19 @@ def mixture(seed: int) -> list[Request]:
     """Requests of every kind whose prompts begin alike in many ways."""
     random = Random(seed)
     prompts = family(random)
-    return [
-        Request(
-            id=str(number),
-            prompt=next(prompts),
-            sampling=Sampling(
-                greedy=random.random() < 0.5,
-                seed=number,
-                max_new_tokens=random.randint(1, 9),
-                num_return_sequences=random.choice([1, 1, 3]),
-            ),
-            choices=(" dog", " golden bird") if random.random() < 0.3 else (),
-        )
-        for number in range(24)
-    ]
+    return [_any_kind(random, str(number), next(prompts)) for number in range(24)]
+
+
+def _any_kind(random: Random, id: str, prompt: str) -> Request:
+    sampling = Sampling(
+        greedy=random.random() < 0.5,
+        seed=int(id),
+        max_new_tokens=random.randint(1, 9),
+        num_return_sequences=random.choice([1, 1, 3]),
+    )
+    if random.random() < 0.3:
+        return LoglikelihoodRequest(id=id, prompt=prompt, choices=(" dog", " golden bird"))
+    return GenerateRequest(id=id, prompt=prompt, sampling=sampling)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -135,6 +143,6 @@ def results(engine: Engine, requests: list[Request]) -> dict[tuple[str, int], ob
     for event in engine.run(requests):
         if isinstance(event, Completion):
             found[event.id, event.index] = event.tokens
-        elif isinstance(event, Score):
+        elif isinstance(event, ChoiceLogprobs):
             found[event.id, -1] = [choice.total for choice in event.choices]
     return found

@@ -11,9 +11,9 @@ import torch
 from commands import REAL, run
 from transformers import GPT2LMHeadModel
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
-from gptcli.results import Completion, Request
+from gptcli.protocol import Completion, Engine, GenerateRequest
 from gptcli.tasks.sentences import sentences
 
 # Read when the module is: later every test has a home of its own.
@@ -33,7 +33,7 @@ def real_gpt2() -> Path | None:
 
 
 def texts(engine: Engine, sampling: Sampling) -> list[Completion]:
-    asked = [Request(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(PROMPTS)]
+    asked = [GenerateRequest(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(PROMPTS)]
     done = [event for event in engine.run(asked) if isinstance(event, Completion)]
     return sorted(done, key=lambda completion: int(completion.id))
 

@@ -78,6 +78,16 @@ def test_what_a_record_holds(record: Path, main_in: Cli) -> None:
     assert entry["sampling"].keys() == {"top_p", "max_new_tokens", "seed"}
 
 
+def test_a_scored_request_has_choices_in_the_record_and_no_sampling(
+    record: Path, main_in: Cli
+) -> None:
+    args = ("--labels", "good,bad", "--seed", "3", "--record", str(record))
+    assert main_in("classify", "A fine day", *TALES, *args)[0] == 0
+    *_, entry = lines(record)
+    assert (entry["choices"], entry["sampling"]) == ([" good", " bad"], {})
+    assert [answer["finish_reason"] for answer in entry["answers"]] == ["scored", "scored"]
+
+
 def test_a_session_on_half_floats_that_come_late_says_the_same(
     record: Path, main_in: Cli, make_tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

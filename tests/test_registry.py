@@ -493,29 +493,38 @@ def test_a_shared_option_has_the_same_type_wherever_it_is_used() -> None:
 
 
 def test_modules_of_the_command_line_do_not_import_each_other_in_a_circle() -> None:
-    modules = {path.stem: imported(path) for path in CLI.glob("*.py")}
+    paths = {dotted(path): path for path in CLI.rglob("*.py")}
     done: set[str] = set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
         assert name not in way, " -> ".join((*way, name))
         if name not in done:
-            for other in modules[name]:
+            for other in imported(paths[name]) & paths.keys():
                 visit(other, (*way, name))
             done.add(name)
 
-    for name in modules:
+    for name in paths:
         visit(name, ())
 
 
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(CLI.parent.parent).with_suffix("").parts)
+
+
 def imported(path: Path) -> set[str]:
-    """The modules beside it that a module imports, inside of functions, too."""
+    """What a module imports, inside of functions, too, but not what only a type checker sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "gptcli.cli":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("gptcli.cli."):
-            names.add(str(node.module).split(".")[2])
-    return {name for name in names if (CLI / f"{name}.py").exists()} - {path.stem}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in unseen:
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 # Pages of help

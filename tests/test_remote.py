@@ -20,13 +20,22 @@ import pytest
 from commands import REAL, environment, run, start
 from fake_server import FakeServer, cutting, event, failing, saying, stalling, streaming
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.engines.remote import RemoteEngine, connect
 from gptcli.engines.remote.failures import pause
 from gptcli.engines.remote.line import Patience, endpoint
 from gptcli.errors import BadInput, GptcliError, Unavailable, UsageError
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Completion, Event, Request, Score
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    Request,
+)
 
 QUICK = Patience(tries=5, connect=2.0, read=5.0, total=8.0, first=0.001, longest=0.3)
 PLAIN = Sampling(max_new_tokens=12)
@@ -51,7 +60,7 @@ def opened(server: FakeServer, places: int = 4, patience: Patience = QUICK) -> R
 
 
 def asked(*prompts: str, sampling: Sampling = PLAIN) -> list[Request]:
-    return [Request(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
+    return [GenerateRequest(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
 
 
 def completions(engine: Engine, requests: list[Request]) -> list[Completion]:
@@ -64,9 +73,9 @@ def one(server: FakeServer, sampling: Sampling = PLAIN, prompt: str = "Once") ->
     return done
 
 
-def scored(server: FakeServer, prompt: str, *choices: str) -> Score:
-    [score] = opened(server).run([Request(id="0", prompt=prompt, choices=choices)])
-    assert isinstance(score, Score)
+def scored(server: FakeServer, prompt: str, *choices: str) -> ChoiceLogprobs:
+    [score] = opened(server).run([LoglikelihoodRequest(id="0", prompt=prompt, choices=choices)])
+    assert isinstance(score, ChoiceLogprobs)
     return score
 
 
@@ -296,7 +305,7 @@ def test_what_cannot_be_asked_is_refused_by_its_flag(
 
 
 def test_cutting_to_fit_is_refused(server: FakeServer) -> None:
-    request = Request(id="0", prompt="x", on_overflow="truncate-left")
+    request = GenerateRequest(id="0", prompt="x", on_overflow="truncate-left")
     [done] = completions(opened(server), [request])
     assert done.error is not None
     assert done.error.what == "--on-overflow"
@@ -304,7 +313,7 @@ def test_cutting_to_fit_is_refused(server: FakeServer) -> None:
 
 def test_a_refused_request_fails_once_and_the_others_go_on(server: FakeServer) -> None:
     bad = Sampling(num_return_sequences=3, typical_p=0.5)
-    requests = [*asked("a"), Request(id="1", prompt="b", sampling=bad)]
+    requests = [*asked("a"), GenerateRequest(id="1", prompt="b", sampling=bad)]
     done = completions(opened(server), requests)
     assert [(item.id, item.error is None) for item in done] == [("0", True), ("1", False)]
 
@@ -358,7 +367,7 @@ def test_requests_are_pulled_only_when_there_is_a_place(server: FakeServer) -> N
     def endless() -> Iterator[Request]:
         while True:
             pulled.append(len(pulled))
-            yield Request(id=str(pulled[-1]), prompt="x", sampling=PLAIN)
+            yield GenerateRequest(id=str(pulled[-1]), prompt="x", sampling=PLAIN)
 
     events = opened(server, places=2).run(endless())
     done = (item for item in events if isinstance(item, Completion))
@@ -929,13 +938,13 @@ def test_scoring_is_tried_again_and_can_be_cancelled(server: FakeServer) -> None
     engine = opened(server)
 
     def requests() -> Iterator[Request | None]:
-        yield Request(id="0", prompt="The", choices=(" end",))
+        yield LoglikelihoodRequest(id="0", prompt="The", choices=(" end",))
         while len(server.bodies) < 3:
             yield None
         engine.cancel("0")
 
     [score] = engine.run(requests())
-    assert isinstance(score, Score)
+    assert isinstance(score, ChoiceLogprobs)
     assert (score.choices, score.notices) == ((), ("cancelled",))
 
 
@@ -1012,9 +1021,9 @@ def test_torch_is_not_imported(server: FakeServer, tmp_path: Path) -> None:
         "import sys\n"
         "from gptcli.engines import open_engine\n"
         "from gptcli.options import Load\n"
-        "from gptcli.results import Request\n"
+        "from gptcli.protocol import GenerateRequest\n"
         f"engine = open_engine(Load(server={server.url!r}))\n"
-        "print([e.text for e in engine.run([Request(id='0', prompt='x')])][-1])\n"
+        "print([e.text for e in engine.run([GenerateRequest(id='0', prompt='x')])][-1])\n"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])\n"
     )
     done = subprocess.run(

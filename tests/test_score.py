@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from test_engine import built_in, through_transformers
 from transformers import GPT2LMHeadModel
 
-from gptcli.engines import Engine
 from gptcli.errors import BadInput, UsageError
 from gptcli.model import Model
-from gptcli.results import Window
+from gptcli.protocol import Engine, Window
 from gptcli.scoring.scorer import Text, score
 from gptcli.scoring.scores import TextScore, together
 from gptcli.scoring.settings import Scoring

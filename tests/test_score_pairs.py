@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptcli.errors import BadInput
-from gptcli.results import Window
+from gptcli.protocol import Window
 from gptcli.scoring.pairs import Accuracy, Pair, PairScore, read_pairs, score_pairs, wilson
 from gptcli.scoring.settings import Scoring
 from gptcli.tokenization import Tokenizer, load_tokenizer

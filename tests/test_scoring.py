@@ -9,9 +9,15 @@ import torch
 from test_engine import built_in, completions, through_transformers
 from transformers import GPT2LMHeadModel
 
-from gptcli.engines import Engine
 from gptcli.options import Sampling
-from gptcli.results import Completion, Request, Score
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Completion,
+    Engine,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    Request,
+)
 from gptcli.tokenization import load_tokenizer
 
 PROMPT = "Once upon a time an old king"
@@ -23,12 +29,14 @@ def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
     return request.param(tiny)
 
 
-def ask(prompt: str, choices: tuple[str, ...] = CHOICES, id: str = "0", **more) -> Request:
-    return Request(id=id, prompt=prompt, choices=choices, **more)
+def ask(
+    prompt: str, choices: tuple[str, ...] = CHOICES, id: str = "0", **more
+) -> LoglikelihoodRequest:
+    return LoglikelihoodRequest(id=id, prompt=prompt, choices=choices, **more)
 
 
-def scores(engine: Engine, asked: list[Request]) -> list[Score]:
-    done = [event for event in engine.run(asked) if isinstance(event, Score)]
+def scores(engine: Engine, asked: list[Request]) -> list[ChoiceLogprobs]:
+    done = [event for event in engine.run(asked) if isinstance(event, ChoiceLogprobs)]
     return sorted(done, key=lambda score: int(score.id))
 
 
@@ -72,17 +80,24 @@ def test_scored_and_written_requests_mix(tiny: Path) -> None:
     engine = built_in(tiny, 3)
     write = Sampling(greedy=True, max_new_tokens=6)
     asked = [
-        ask(PROMPT, id=str(n)) if n % 2 else Request(id=str(n), prompt=PROMPT, sampling=write)
+        ask(PROMPT, id=str(n))
+        if n % 2
+        else GenerateRequest(id=str(n), prompt=PROMPT, sampling=write)
         for n in range(9)
     ]
     events = list(engine.run(asked))
     texts = {event.text for event in events if isinstance(event, Completion)}
     assert texts == {completions(built_in(tiny), [asked[0]])[0].text}
-    assert [event.id for event in events if isinstance(event, Score)] == ["1", "3", "5", "7"]
+    assert [event.id for event in events if isinstance(event, ChoiceLogprobs)] == [
+        "1",
+        "3",
+        "5",
+        "7",
+    ]
 
 
 def test_choices_fit_up_to_the_last_token_of_the_context(engine: Engine) -> None:
-    def with_prompt(tokens: int) -> Score:
+    def with_prompt(tokens: int) -> ChoiceLogprobs:
         text = " king" * tokens
         assert engine.count(text) == tokens
         return scores(engine, [ask(text, (" king king king",))])[0]
@@ -146,7 +161,7 @@ def test_what_a_score_of_nan_leaves_spoils_nothing(make_tiny, prompt: str, choic
     assert score.error is not None
     write = Sampling(greedy=True, max_new_tokens=3)
     texts = enumerate((PROMPT + PROMPT, "a bird"))  # behind the shorter lies what was left
-    asked = [Request(id=str(n), prompt=text, sampling=write) for n, text in texts]
+    asked = [GenerateRequest(id=str(n), prompt=text, sampling=write) for n, text in texts]
     found = completions(engine, asked)
     assert [done.error for done in found] == [None, None]
 

@@ -12,7 +12,7 @@ from fake_engine import INFO, FakeEngine
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import Sampling
-from gptcli.results import Completion, Event, Request, TokenLogprob
+from gptcli.protocol import Completion, Event, LoglikelihoodRequest, Request, TokenLogprob
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Piece, Question
 from gptcli.tasks.prompts import Wording, worded
@@ -405,6 +405,14 @@ def test_a_stop_of_the_users_comes_beside_the_tasks() -> None:
     answered(fake, built_in("answer"), ["x"], Sampling(stop=(",",)))
     assert fake.asked is not None
     assert fake.asked[0].sampling.stop == ("\n", ",")
+
+
+def test_labels_are_asked_without_sampling_and_still_say_what_was_changed_in_it() -> None:
+    fake = engine()
+    [answer] = answered(fake, built_in("classify"), ["x"], Sampling(temperature=1e-9))
+    assert fake.asked is not None
+    assert {type(request) for request in fake.asked} == {LoglikelihoodRequest}
+    assert answer.notices == Sampling(temperature=1e-9).notices
 
 
 def test_white_space_alone_has_an_empty_translation() -> None:

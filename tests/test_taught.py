@@ -16,8 +16,9 @@ import pytest
 import taught as lessons
 from commands import REAL, TALES, run
 
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
+from gptcli.protocol import Engine
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.options import options_class, values

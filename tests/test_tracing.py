@@ -17,7 +17,7 @@ from gptcli.engines import attribution, open_engine, tracing
 from gptcli.engines.tracing import Tracer, tracer
 from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters, Load, Sampling
-from gptcli.results import Request
+from gptcli.protocol import GenerateRequest
 
 CLOSE = 1e-5
 IDS = [17, 300, 5, 5, 411, 2, 99, 300, 8]
@@ -229,7 +229,7 @@ def test_gradients_are_there_after_the_engine_has_packed_its_weights(
 ) -> None:
     engine = open_engine(Load(model=str(tiny)), batch_size=2)
     sampling = Sampling(max_new_tokens=40, num_return_sequences=2)
-    assert list(engine.run([Request(id="0", prompt="Once", sampling=sampling)]))
+    assert list(engine.run([GenerateRequest(id="0", prompt="Once", sampling=sampling)]))
     expected = attribution.gradient_x_input(inside, IDS, 42)
     assert attribution.gradient_x_input(tracer(engine), IDS, 42) == expected
 

@@ -27,7 +27,7 @@ from gptcli.engines.weights import Halves, Weights
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.preflight import inspect
-from gptcli.results import Completion, Request
+from gptcli.protocol import Completion, GenerateRequest
 from gptcli.tokenization import load_tokenizer
 
 CPU = torch.device("cpu")
@@ -343,7 +343,9 @@ def test_texts_in_fewer_bits_do_not_depend_on_their_neighbours(tales: Path, dtyp
 
     def texts(asked: list[str], slots: int) -> list[str]:
         load = Load(model=str(tales), dtype=dtype)  # type: ignore[arg-type]
-        requests = [Request(id=prompt, prompt=prompt, sampling=sampling) for prompt in asked]
+        requests = [
+            GenerateRequest(id=prompt, prompt=prompt, sampling=sampling) for prompt in asked
+        ]
         done = open_engine(load, slots).run(requests)
         found = {event.id: event.text for event in done if isinstance(event, Completion)}
         return [found[prompt] for prompt in asked]

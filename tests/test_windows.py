@@ -10,12 +10,19 @@ from test_engine import built_in, through_transformers
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gptcli.engines import Engine
 from gptcli.engines.gpt2 import MEASURED_TOKENS
-from gptcli.engines.surveys import ROWS, measures
+from gptcli.engines.surveys import ROWS, ranked_logprobs
 from gptcli.errors import BadInput, BadModel, Unavailable
 from gptcli.options import Sampling
-from gptcli.results import Completion, Event, Measured, Request, Window
+from gptcli.protocol import (
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    RollingRequest,
+    Window,
+    WindowLogprobs,
+)
 from gptcli.tokenization import load_tokenizer
 
 IDS = tuple(int(x) for x in torch.randint(512, (64,), generator=torch.Generator().manual_seed(1)))
@@ -39,12 +46,12 @@ def expected(folder: Path, ids: tuple[int, ...]) -> Tensor:
         return model(torch.tensor([ids])).logits[0].log_softmax(-1)
 
 
-def ask(window: Window, id: str = "0") -> Request:
-    return Request(id=id, prompt="", window=window)
+def ask(window: Window, id: str = "0") -> RollingRequest:
+    return RollingRequest(id=id, window=window)
 
 
-def measured(engine: Engine, asked: list[Request]) -> list[Measured]:
-    done = [event for event in engine.run(asked) if isinstance(event, Measured)]
+def measured(engine: Engine, asked: list[RollingRequest]) -> list[WindowLogprobs]:
+    done = [event for event in engine.run(asked) if isinstance(event, WindowLogprobs)]
     assert not [event.error for event in done if event.error]
     return sorted(done, key=lambda event: int(event.id))
 
@@ -99,7 +106,7 @@ def test_more_rows_than_are_looked_at_together_make_no_difference(tiny: Path) ->
     logits = torch.randn(2 * ROWS + 3, 512, generator=generator)
     targets = list(range(len(logits)))
     window = Window((0, *targets), detailed=True)
-    found = measures(logits, targets, window, load_tokenizer(tiny))
+    found = ranked_logprobs(logits, targets, window, load_tokenizer(tiny))
     wanted = logits.log_softmax(-1)[targets, targets].tolist()
     assert [token.logprob for token in found] == pytest.approx(wanted, abs=1e-5)
 
@@ -124,7 +131,6 @@ def test_a_prefix_that_is_cached_skips_no_token_that_is_measured(tiny: Path, tab
     asked = [ask(Window(IDS, first), str(n)) for n, first in enumerate((1, 1, 40, 40, 20))]
     found = measured(built_in(tiny, 2), asked)
     for one, request in zip(found, asked, strict=True):
-        assert request.window
         places = range(request.window.first, len(IDS))
         wanted = [table[place - 1, IDS[place]].item() for place in places]
         assert [token.logprob for token in one.tokens] == pytest.approx(wanted, abs=CLOSE)
@@ -144,11 +150,13 @@ def test_a_long_window_is_run_in_parts(make_tiny) -> None:
 
 
 def test_measured_and_written_requests_mix(tiny: Path, table: Tensor) -> None:
-    writing = Request(id="a", prompt="Once upon", sampling=Sampling(greedy=True, max_new_tokens=20))
+    writing = GenerateRequest(
+        id="a", prompt="Once upon", sampling=Sampling(greedy=True, max_new_tokens=20)
+    )
     [alone] = [e for e in built_in(tiny).run([writing]) if isinstance(e, Completion)]
     events = list(built_in(tiny, 3).run([ask(Window(IDS)), writing, ask(Window(IDS, 9), "1")]))
     assert [e.text for e in events if isinstance(e, Completion)] == [alone.text]
-    found = sorted((e for e in events if isinstance(e, Measured)), key=lambda e: e.id)
+    found = sorted((e for e in events if isinstance(e, WindowLogprobs)), key=lambda e: e.id)
     assert [len(one.tokens) for one in found] == [63, 55]
     wanted = [table[place - 1, IDS[place]].item() for place in range(9, 64)]
     for one in found:
@@ -171,7 +179,7 @@ def test_measured_and_written_requests_mix(tiny: Path, table: Tensor) -> None:
 )
 def test_a_bad_window_is_an_error_of_its_own(engine: Engine, window: Window) -> None:
     events = list(engine.run([ask(window, "bad"), ask(Window(IDS), "good")]))
-    found = {event.id: event for event in events if isinstance(event, Measured)}
+    found = {event.id: event for event in events if isinstance(event, WindowLogprobs)}
     assert isinstance(found["bad"].error, BadInput)
     assert found["bad"].tokens == ()
     assert found["good"].error is None
@@ -186,7 +194,9 @@ def test_scores_that_are_no_numbers_are_an_error_of_that_window_only(make_tiny) 
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     asked = [ask(Window(IDS[:30]), "0"), ask(Window(IDS[:50]), "1"), ask(Window(IDS[:30], 9), "2")]
     for engine in (built_in(folder, 3), built_in(folder, 1), through_transformers(folder)):
-        events = {event.id: event for event in engine.run(asked) if isinstance(event, Measured)}
+        events = {
+            event.id: event for event in engine.run(asked) if isinstance(event, WindowLogprobs)
+        }
         assert isinstance(events["1"].error, BadModel)
         assert events["1"].tokens == ()
         assert [len(events[id].tokens) for id in "02"] == [29, 21]
@@ -198,7 +208,7 @@ def test_a_window_can_be_cancelled(tiny: Path) -> None:
     for event in engine.run([ask(Window(IDS), str(n)) for n in range(3)]):
         engine.cancel("2")
         events.append(event)
-    found = {event.id: event for event in events if isinstance(event, Measured)}
+    found = {event.id: event for event in events if isinstance(event, WindowLogprobs)}
     assert found["2"].notices == ("cancelled",)
     assert found["2"].tokens == ()
     assert len(found["1"].tokens) == 63
@@ -233,7 +243,7 @@ def test_a_server_measures_no_windows() -> None:
 
     engine = RemoteEngine(endpoint("http://127.0.0.1:9/v1"), INFO)
     [found] = engine.run([ask(Window(IDS))])
-    assert isinstance(found, Measured)
+    assert isinstance(found, WindowLogprobs)
     assert isinstance(found.error, Unavailable)
     with pytest.raises(Unavailable, match="--server"):
         _ = engine.tokenizer

@@ -21,9 +21,10 @@ from gptcli.batch.row import Row
 from gptcli.batch.width import Width, width
 from gptcli.batch.work import Done, Work, answered
 from gptcli.checkpoints import Progress, resolve
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.errors import GptcliError
 from gptcli.preflight import inspect
+from gptcli.protocol import Engine
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from gptcli.batch.actors import Feed, dataset
 from gptcli.batch.child import Failed, Orders
 from gptcli.batch.nodes import Pool, alive, arranged, connected, first_line
 from gptcli.batch.row import Row
-from gptcli.batch.run import Place
+from gptcli.batch.run import Runner
 from gptcli.batch.width import FIRST
 from gptcli.batch.work import Done, Work
 from gptcli.batch.workers import WIDEST
@@ -48,9 +48,9 @@ STALL = 120.0  # seconds without a result after a node was lost, until that is a
 AGAIN = "Run the same command again: it goes on from there."
 
 
-def place(work: Work, address: str | None, most: int, verbose: bool = False) -> Place:
-    """A cluster as a place; `most` sequences fit the memory of a machine like this."""
-    return Place(lambda rows: answered(work, rows, address, most=most, verbose=verbose), AT_A_TIME)
+def runner(work: Work, address: str | None, most: int, verbose: bool = False) -> Runner:
+    """A cluster as a runner; `most` sequences fit the memory of a machine like this."""
+    return Runner(lambda rows: answered(work, rows, address, most=most, verbose=verbose), AT_A_TIME)
 
 
 def answered(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gptcli.batch.entries import Entry, identity, prompt
 from gptcli.batch.overrides import KNOWN, NESTED, overrides, settings_of
-from gptcli.batch.reading import Reading
+from gptcli.batch.settings import Reading
 from gptcli.errors import GptcliError, UsageError
 
 _MOST_NAMED = 20  # columns that an error lists

@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gptcli.batch.reading import Reading
+from gptcli.batch.settings import Reading
 from gptcli.errors import BadInput, GptcliError
 from gptcli.lines import LONGEST, split
 

@@ -1,204 +1,282 @@
-"""Open an output of many rows: begin it, go on with it, or refuse it.
+"""The rows of an output, appended one by one so that a kill at any moment loses none.
 
-An output that is there is gone on with only if it is ours (its manifest lies beside it), was made
-from the same things, and is whole up to its end; otherwise nothing of it is touched. The decision
-is made under a lock that the kernel frees with the process, so there is nothing to clean up after a
-kill. An output without a single whole row is nobody's work: it is begun again, whatever it was to
-be made from. What --force overwrites stays until the first new row is there to be written.
+The output is its own journal: a row is one write, made only when all rows before it are written,
+and what is there after a crash is therefore a prefix and at most one torn line. Nothing there is
+changed before the first new row, so that a run which is refused leaves no trace. To replace single
+rows (those that failed, or those of a changed input) the same is done to a second file, into which
+the rows that stay are copied as they are; it takes the output's place when it is complete. After a
+failed write nothing more is written: after a failed flush nobody knows what the disk holds.
 
-    output            manifest        what is done
-    none              any             begun
-    there             none            CannotCreate: a stranger's file is never appended to
-    there             another         BadInput, naming what differs
-    there             the same        gone on with, after its last whole row
-
-Outputs in another format than JSON lines keep their rows in a hidden file beside them until they
-are complete, and as long as some of them are errors. Left out: reading the input, and what rows
-are made of.
+Not here: the choice between the two is in `gptcli.batch.opening`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from stat import S_IMODE
+from types import TracebackType
+from typing import Literal, Self
 
+from gptcli import disk
 from gptcli.batch import places
-from gptcli.batch.manifest import (
-    Manifest,
-    changed,
-    differences,
-    input_differences,
-    read_manifest,
-)
-from gptcli.batch.outputs import require, shape_of
-from gptcli.batch.places import Lock, Place
-from gptcli.batch.records import Found, scan
+from gptcli.batch.manifest import RunManifest, changed, write_manifest
+from gptcli.batch.outputs import make
+from gptcli.batch.places import Lock, OutputFiles
+from gptcli.batch.records import Found, digest64, encode, is_failed, rekeyed
+from gptcli.batch.row import Row
 from gptcli.batch.start import Start
-from gptcli.batch.writer import Fsync, Journal
-from gptcli.errors import BadInput, CannotCreate
+from gptcli.errors import BadInput, GptcliError, WriteFailed
+from gptcli.files import reason
 
-__all__ = ["Fsync", "Journal", "Manifest", "open_changed", "open_journal", "open_retry"]
+Fsync = Literal["row", "1s", "off"]
+INTERVAL = 1.0  # seconds between two flushes
 
 
-def open_journal(
-    output: Path,
-    manifest: Manifest,
-    *,
-    resume: bool | None = None,
-    force: bool = False,
-    fsync: Fsync = "1s",
-) -> Journal:
-    """Begin an output, or go on with it: always where `resume` is None or True and it is there.
+class Journal:
+    """An open output: ask `skip` of every row in order, `append` those it says False of, `finish`.
 
-    `force` starts over, whatever there is; without it `resume=False` refuses an output that is
-    there. Rows are flushed to the disk one by one, at most every second, or when it is closed.
-
-    Raises CannotCreate (it is there and may not be gone on with, or cannot be made), BadInput (made
-    from something else, or damaged), Busy (another process writes to it), WriteFailed (a full
-    disk), Unavailable (no library for the format). Nothing is changed then.
+    `recovered` rows need not be computed, `failed` of the rows written so far are errors, and
+    `complete` says that all is done. `close` before `finish` keeps what there is, for next time.
     """
-    return _open(output, manifest, fsync, partial(_start, resume=resume, force=force))
 
+    def __init__(
+        self, files: OutputFiles, manifest: RunManifest, lock: Lock, start: Start, fsync: Fsync
+    ) -> None:
+        self.name = files.name
+        self.failed = len(start.found.failed) or start.failed
+        self.recovered = start.recovered
+        self.complete = start.kind == "nothing" and manifest.comparable
+        self._files, self._manifest, self._lock, self._start = files, manifest, lock, start
+        self._path = files.rewritten if start.kind == "rewrite" else files.rows
+        self._fsync = fsync
+        self._seen = 0  # rows asked about
+        self._next = self._flushed = len(start.found)  # rows written; and those known to be on disk
+        self._size = start.found.size
+        self._flush_due = 0.0  # when to flush next
+        self._begun = start.kind in ("new", "nothing")
+        self._broken = self._closed = False
+        self._kept: dict[int, tuple[int, str, str]] = {}  # by content: old number, new key and id
+        self._same = start.by_digest()
+        self._descriptor: int | None = None
+        self._source = files.rows.open("rb") if start.kind == "rewrite" else None
+        try:
+            with places.creating(files.name):
+                self._open()
+        except BaseException:
+            self._let_go()
+            raise
 
-def open_retry(output: Path, manifest: Manifest, *, fsync: Fsync = "1s") -> Journal:
-    """Keep the rows of an output byte for byte, but compute those again that are errors.
+    def __enter__(self) -> Self:
+        return self
 
-    They are written to a second file, which replaces the output when it is complete; until then the
-    output stays, and a retry that was killed goes on. An output that is not there is begun, one
-    without errors is gone on with. Raises as `open_journal`.
-    """
-    return _open(output, manifest, fsync, _start_retry)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        with suppress(GptcliError):  # the first failure is the one to report
+            self.close()
 
+    def skip(self, row: Row) -> bool:
+        """Whether the row is there already (or is kept), so that it need not be computed.
 
-def open_changed(output: Path, manifest: Manifest, *, fsync: Fsync = "1s") -> Journal:
-    """Go on although the input was changed: rows of the same contents get their new number and id.
+        Raises BadInput where another input row is there; then nothing has been written.
+        """
+        assert row.number == self._seen, f"row {row.number} came where {self._seen} belongs"
+        self._seen += 1
+        start, number = self._start, row.number
+        if start.rows is not None and number >= start.rows:
+            raise changed(self.name, [f"the input had {start.rows} rows and has more"])
+        if number < len(start.found):
+            self._check(row, start.found)
+            return True
+        if start.kind == "nothing":
+            return True  # the rows are in another format: the inputs were compared as a whole
+        return start.kind == "rewrite" and self._keeps(row)
 
-    All else must be the same. Of equal rows each is used once. The output is replaced as in
-    `open_retry`; rows that the input no longer has are dropped, those that failed stay. Raises as
-    `open_journal`.
-    """
-    return _open(output, manifest, fsync, _start_changed)
+    def append(self, row: Row, record: Mapping[str, object]) -> None:
+        """Write the next row; the journal adds its key. Raises WriteFailed."""
+        assert not self._broken
+        assert not self._closed
+        line, failed = encode(row.key, record), is_failed(record)
+        self._begin()
+        self._copy(row.number)
+        assert row.number == self._next, f"row {row.number} came where {self._next} belongs"
+        self._put(line, failed)
+        now = time.monotonic()
+        if self._fsync == "row" or (self._fsync == "1s" and now >= self._flush_due):
+            self._flush()
+            self._flush_due = now + INTERVAL
 
+    def finish(self) -> None:
+        """The input has ended: check that it had all rows, and give the output its final form.
 
-def _open(
-    output: Path, manifest: Manifest, fsync: Fsync, decide: Callable[[Place, Manifest], Start]
-) -> Journal:
-    shape = shape_of(output)
-    require(shape)
-    place = places.locate(output, hidden=shape != "jsonl")
-    lock = Lock(place)
-    try:
-        with places.creating(place.name):
-            start = decide(place, manifest)
-        return Journal(place, manifest, lock, start, fsync)
-    except BaseException:
-        lock.release()
-        raise
+        Raises BadInput (the input had fewer rows), WriteFailed, and CannotCreate where another file
+        has taken the output's place; the rows are kept then.
+        """
+        start = self._start
+        if self._seen < start.least:
+            raise changed(self.name, [f"the input had {start.least} rows and has {self._seen}"])
+        if start.kind != "nothing":
+            self._begin()
+            self._copy(self._seen)
+            assert self._next == self._seen, f"row {self._next} was not written"
+            self._flush()
+            with self._failing():
+                self._publish()
+        self.complete = True
 
+    def close(self) -> None:
+        """Flush, and let others write; what is there can be resumed. Raises WriteFailed."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._next > self._flushed and not self._broken:
+                self._flush()
+        finally:
+            self._let_go()
+            self._lock.release()
 
-def _start(place: Place, manifest: Manifest, *, resume: bool | None, force: bool) -> Start:
-    if not _present(place):
-        return Start(kind="new")
-    if force:
-        return Start(kind="over")
-    if resume is False:
-        hint = "Go on with it by --resume, overwrite it with --force, or choose another with -o."
-        raise CannotCreate(place.name, "it exists already", hint)
-    return _start_again(place, manifest, _manifest(place))
+    def _open(self) -> None:
+        """Do now whatever can fail before anything costly is done."""
+        start, files = self._start, self._files
+        if start.kind == "new":
+            # First the manifest: an empty file without one would be taken for a stranger's.
+            disk.remove(files.rewritten)
+            write_manifest(files.manifest, self._manifest)
+            self._descriptor = places.open_rows(self._path, fresh=not self._path.exists())
+            os.ftruncate(self._descriptor, 0)
+            disk.sync_folder(self._path)
+        elif start.kind == "over" and not files.hidden:
+            os.close(places.open_rows(self._path))  # only to see whether it may be written
+        elif start.kind in ("append", "rewrite"):
+            self._descriptor = places.open_rows(self._path)
+        elif files.hidden and start.found and not start.found.failed:
+            # Killed when all was done but this: the rows are in the output.
+            write_manifest(files.manifest, self._manifest.completed(len(start.found), 0))
+            disk.remove(files.rows)
 
+    def _check(self, row: Row, rows: Found) -> None:
+        if rows.digests[row.number] == digest64(row.digest):
+            return
+        if self._start.by_content:
+            hint = f"The input changed again: remove {self._path} and run it again."
+        else:
+            hint = "Take the former input, or start over with --force, or write elsewhere with -o."
+        why = f"output {self.name} was made from another input: its row {row.number} differs"
+        raise BadInput(f"row {row.number}", why, hint)
 
-def _start_again(place: Place, manifest: Manifest, then: Manifest) -> Start:
-    """Go on with an output that is there."""
-    found = differences(then, manifest)
-    made = place.hidden and place.output.exists()
-    if not made and _blank(place) and (found or not then.complete):
-        return Start(kind="new")
-    if found:
-        raise changed(place.name, found)
-    if not place.rows.exists():
-        return _start_nothing(place, then)
-    rows = scan(place.rows, place.name)
-    if then.complete and then.rows == len(rows) and place.output.exists():
-        return Start(kind="nothing", found=rows, rows=then.rows)
-    return Start(kind="append", found=rows, rows=then.rows if then.complete else None)
+    def _keeps(self, row: Row) -> bool:
+        """To rewrite: whether the row is copied from the output."""
+        old = self._start.old
+        if self._start.by_content:
+            numbers = self._same.get(digest64(row.digest))
+            if not numbers:
+                return False
+            self._kept[row.number] = (numbers.pop(), row.key, row.id)
+            return True
+        if row.number >= len(old):
+            return False
+        self._check(row, old)
+        return row.number not in old.failed
 
+    def _begin(self) -> None:
+        """Before the first row: cut what is torn, or remove what is written over."""
+        if self._begun:
+            return
+        self._begun = True
+        with self._failing():
+            if self._start.kind == "over":
+                self._remove_old()
+            elif os.fstat(self._handle).st_size > self._size:
+                os.ftruncate(self._handle, self._size)
+                os.fsync(self._handle)
 
-def _start_nothing(place: Place, then: Manifest) -> Start:
-    """The rows were removed, as they are when the output in its other format is complete."""
-    if not then.complete:
-        raise _stranger(place)
-    if not then.comparable:
-        raise CannotCreate(
-            place.name,
-            "it is complete, and standard input cannot be compared with what it was made from",
-            "Overwrite it with --force, or write elsewhere with -o.",
-        )
-    return Start(kind="nothing", rows=then.rows, failed=then.failed or 0)
+    def _remove_old(self) -> None:
+        """Rows first, manifest last: at no moment are there old rows beside the new manifest."""
+        files = self._files
+        disk.remove(files.rewritten)
+        if files.hidden:
+            disk.remove(files.output)
+            disk.sync_folder(files.output)
+        self._descriptor = places.open_rows(self._path)
+        os.ftruncate(self._descriptor, 0)
+        os.fsync(self._descriptor)
+        write_manifest(files.manifest, self._manifest)
 
+    def _copy(self, until: int) -> None:
+        """Copy the rows that are kept before number `until`."""
+        old, source = self._start.old, self._source
+        while source is not None and self._next < until:
+            number, key, id = self._kept.pop(self._next, (self._next, None, ""))
+            assert key or number not in old.failed, f"row {number} was not written"
+            source.seek(old.offsets[number])
+            line = source.readline()
+            self._put(rekeyed(line, key, id) if key else line, number in old.failed)
 
-def _start_retry(place: Place, manifest: Manifest) -> Start:
-    if not _present(place):
-        return Start(kind="new")
-    then = _manifest(place)
-    plain = _start_again(place, manifest, then)
-    old = plain.found
-    if not old.failed:
-        return plain
-    begun = _rewritten(place)
-    shared = min(len(begun), len(old))
-    if begun.digests[:shared] != old.digests[:shared]:
-        raise BadInput(
-            f"file {place.rewritten}",
-            f"it does not belong to output {place.name}",
-            "Remove it and run the same command again.",
-        )
-    return Start(kind="rewrite", found=begun, old=old, rows=plain.rows, replaces=then.complete)
+    def _put(self, line: bytes, failed: bool) -> None:
+        with self._failing():
+            disk.write_all(self._handle, line)
+        self._size += len(line)
+        self._next += 1
+        self.failed += failed
 
+    def _flush(self) -> None:
+        with self._failing(flushing=True):
+            disk.sync(self._handle)
+        self._flushed = self._next
 
-def _start_changed(place: Place, manifest: Manifest) -> Start:
-    if not _present(place):
-        return Start(kind="new")
-    then = _manifest(place)
-    inputs = input_differences(then, manifest)
-    others = [one for one in differences(then, manifest) if one not in inputs]
-    made = place.hidden and place.output.exists()
-    if not inputs or others or (not made and _blank(place)):
-        return _start_again(place, manifest, then)
-    if not place.rows.exists():
-        hint = "Start over with --force, or write elsewhere with -o."
-        raise CannotCreate(place.name, "its rows are kept in this format only", hint)
-    old = scan(place.rows, place.name)
-    begun = _rewritten(place)
-    return Start(kind="rewrite", found=begun, old=old, by_content=True, replaces=then.complete)
+    @property
+    def _handle(self) -> int:
+        assert self._descriptor is not None
+        return self._descriptor
 
+    @contextmanager
+    def _failing(self, flushing: bool = False) -> Iterator[None]:
+        """Turn what a disk says into WriteFailed, and write no more."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = True
+            if self._descriptor is not None and self._begun and not flushing:
+                with suppress(OSError):  # else the next run cuts it
+                    os.ftruncate(self._descriptor, self._size)
+            saved = self._flushed if flushing else self._next
+            why = f"{reason(error)}; {saved} {'row is' if saved == 1 else 'rows are'} saved"
+            raise WriteFailed(self.name, why, places.AGAIN) from None
 
-def _present(place: Place) -> bool:
-    return place.output.exists() or place.rows.exists()
+    def _publish(self) -> None:
+        files, rewrites = self._files, self._start.kind == "rewrite"
+        if files.hidden:
+            make(files, self._path, replaces=self._start.replaces)
+        elif rewrites:
+            os.fchmod(self._handle, S_IMODE(files.rows.stat().st_mode))
+        if rewrites:
+            disk.put(files.rewritten, files.rows)
+        write_manifest(files.manifest, self._manifest.completed(self._next, self.failed))
+        if files.hidden and not self.failed:  # else --retry-failed needs them
+            disk.remove(files.rows)
 
-
-def _manifest(place: Place) -> Manifest:
-    """What the output was made from. Raises CannotCreate where nothing says so, BadInput."""
-    found = read_manifest(place.manifest)
-    if found is None:
-        raise _stranger(place)
-    return found
-
-
-def _stranger(place: Place) -> CannotCreate:
-    why = "it exists already, and gptcli batch did not make it"
-    return CannotCreate(place.name, why, "Overwrite it with --force, or choose another with -o.")
-
-
-def _blank(place: Place) -> bool:
-    """Whether there is no whole row yet. Raises BadInput where the beginning of one is not ours."""
-    if not place.rows.exists():
-        return True
-    with place.rows.open("rb") as file:
-        whole = file.readline().endswith(b"\n")
-    return not whole and not scan(place.rows, place.name)
-
-
-def _rewritten(place: Place) -> Found:
-    path = place.rewritten
-    return scan(path, str(path)) if path.exists() else Found()
+    def _let_go(self) -> None:
+        """Close the files. An output without a row is worth nothing: remove what this run made."""
+        for file in (self._source, self._descriptor):
+            if file is not None:
+                with suppress(OSError):
+                    os.close(file) if isinstance(file, int) else file.close()
+        with suppress(OSError):
+            disk.remove(self._files.part)
+            disk.remove(disk.part_of(self._files.manifest))
+            if self._next or self.complete:
+                return
+            if self._descriptor is not None and self._start.kind in ("new", "rewrite"):
+                disk.remove(self._path)
+            if self._start.kind == "new":
+                disk.remove(self._files.manifest)

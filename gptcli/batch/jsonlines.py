@@ -21,8 +21,8 @@ from gptcli.batch.entries import (
     prompt,
 )
 from gptcli.batch.overrides import overrides, settings_of
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.errors import GptcliError
 from gptcli.modelfiles import parse_value
 

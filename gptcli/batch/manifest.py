@@ -4,13 +4,11 @@ Two runs may share an output only if each row would come out the same: the same 
 inputs (not their names: a file may have moved), the same settings, the same model, and the same
 tool but for its patch number, since a patch release changes no text. Of standard input nothing is
 known beforehand; its rows are compared one by one while it is read. The file is written whole and
-flushed before the first row, so that rows are never without it. Left out: the rows, see
-`gptcli.batch.journal`.
+flushed before the first row, so that rows are never without it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gptcli import disk
-from gptcli.errors import BadInput, MissingInput
-from gptcli.files import reason
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.errors import BadInput
 from gptcli.modelfiles import Object, parse_object
 
 FORMAT = 1
@@ -32,20 +30,10 @@ _KEYS = {
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 60  # characters of a value in a message
-_PIECE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """An input: its name, size in bytes and SHA-256 in hexadecimal; None for standard input's."""
-
-    name: str
-    size: int | None
-    sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class RunManifest:
     """What an output is made from and, once it is complete, how many rows it has.
 
     `settings` has all that a row's text depends on, by option; its values are JSON's (a tuple is a
@@ -66,25 +54,12 @@ class Manifest:
         """Whether all inputs are known by their contents, which those of standard input are not."""
         return all(item.sha256 for item in self.inputs)
 
-    def completed(self, rows: int, failed: int) -> Manifest:
+    def completed(self, rows: int, failed: int) -> RunManifest:
         """The same, of a finished output."""
         return replace(self, rows=rows, failed=failed, complete=True)
 
 
-def fingerprint(path: Path) -> Fingerprint:
-    """Read a whole file for its SHA-256; about a second a gigabyte. Raises MissingInput."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                size += len(piece)
-    except OSError as error:
-        raise MissingInput(f"file {path}", reason(error), "Check the name: ls -l.") from None
-    return Fingerprint(str(path), size, digest.hexdigest())
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
+def write_manifest(path: Path, manifest: RunManifest) -> None:
     """Replace the file, for good. Raises OSError."""
     whole = {
         "format": FORMAT,
@@ -104,7 +79,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     disk.save(path, text.encode("utf-8", "backslashreplace"))
 
 
-def read_manifest(path: Path) -> Manifest | None:
+def read_manifest(path: Path) -> RunManifest | None:
     """The manifest of an output, None where there is none.
 
     Raises BadInput, naming the rule, for a file that is broken or not ours; OSError.
@@ -116,17 +91,17 @@ def read_manifest(path: Path) -> Manifest | None:
         raise BadInput(f"manifest {path}", str(error), WAY_OUT) from None
 
 
-def differences(then: Manifest, now: Manifest) -> tuple[str, ...]:
+def differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
     """What would make rows of one run differ from the other's, each in words."""
     return tuple(_differences(then, now))
 
 
-def input_differences(then: Manifest, now: Manifest) -> tuple[str, ...]:
+def input_differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
     """Those of `differences` that are the inputs'."""
     return tuple(_of_inputs(then.inputs, now.inputs))
 
 
-def _differences(then: Manifest, now: Manifest) -> Iterator[str]:
+def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
     if then.version.split(".")[:2] != now.version.split(".")[:2]:
         yield f"gptcli was {then.version[:_SHOWN]} and is {now.version}"
     # One commit is one model, whatever name it was asked for by.
@@ -169,7 +144,7 @@ def _plain(settings: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def _manifest(found: Object) -> Manifest:
+def _manifest(found: Object) -> RunManifest:
     """The manifest in a JSON object. Raises ValueError with the rule that is broken."""
     if found.get("format") != FORMAT:
         raise ValueError(f"format is {_shown(found.get('format'))}, not {FORMAT}")
@@ -184,7 +159,7 @@ def _manifest(found: Object) -> Manifest:
     inputs, settings = found["inputs"], found["settings"]
     if not isinstance(inputs, list) or not isinstance(settings, dict):
         raise ValueError("inputs is not a list, or settings not an object")
-    return Manifest(
+    return RunManifest(
         version=_text("version", found["version"]),
         inputs=tuple(map(_fingerprint, inputs)),
         settings=settings,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gptcli.batch.journal import Journal
 from gptcli.batch.row import Row
 from gptcli.batch.stream import Stream
 from gptcli.batch.work import Done
-from gptcli.batch.writer import Journal
+from gptcli.multiplex import InOrder
 
 MOST_SKIPPED = 100_000  # rows that are there already and lie after one that is under way
 AHEAD = 4  # rows under way or waiting, as a multiple of those computed at a time
@@ -24,21 +25,23 @@ class Window:
 
     journal: Journal | Stream
     size: int
-    due: int = 0  # the number of the row that is written next
     skipped: int = 0
     _under_way: int = 0
-    _waiting: dict[int, Done] = field(default_factory=dict)
-    _skipped: set[int] = field(default_factory=set)
+    _order: InOrder[Done] = field(default_factory=InOrder)
+
+    @property
+    def due(self) -> int:
+        """The number of the row that is written next."""
+        return self._order.due
 
     def rows(self, rows: Iterator[Row | None]) -> Iterator[Row | None]:
         """The rows that are to be computed, as long as there is room. Raises BadInput."""
         for row in rows:
-            while self._under_way >= self.size or len(self._skipped) > MOST_SKIPPED:
+            while self._under_way >= self.size or self._order.skipped > MOST_SKIPPED:
                 yield None
             if row is not None and self.journal.skip(row):
                 self.skipped += 1
-                self._skipped.add(row.number)
-                self._pass_by()
+                self._order.skip(row.number)
                 continue
             self._under_way += row is not None
             yield row
@@ -46,15 +49,6 @@ class Window:
     def ordered(self, finished: Iterator[Done]) -> Iterator[Done]:
         """The same in the order of the input, each as soon as those before it are there."""
         for done in finished:
-            self._waiting[done.row.number] = done
-            self._pass_by()
-            while self.due in self._waiting:
-                yield self._waiting.pop(self.due)
+            for one in self._order.put(done.row.number, done):
+                yield one
                 self._under_way -= 1
-                self.due += 1
-                self._pass_by()
-
-    def _pass_by(self) -> None:
-        while self.due in self._skipped:
-            self._skipped.remove(self.due)
-            self.due += 1

@@ -4,7 +4,6 @@ The first reading finds the columns, which are the keys of all rows in the order
 coming, and of each the narrowest type that holds it; the second writes, some rows at a time, so
 that memory does not grow with the file. `usage` becomes a column a count and `error` its message,
 as in the other commands' CSV; any other object or list is JSON. The same rows give the same bytes.
-Left out: JSON lines themselves, which need no making.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from stat import S_IMODE
 from typing import Any, Literal
 
 from gptcli import disk
-from gptcli.batch.places import Place
+from gptcli.batch.places import OutputFiles
 from gptcli.disk import write_all
 from gptcli.errors import CannotCreate, Unavailable
 
@@ -63,27 +62,27 @@ def convert(rows: Path, descriptor: int, shape: Shape) -> None:
         _write_separated(rows, columns, descriptor, "\t" if shape == "tsv" else ",")
 
 
-def make(place: Place, rows: Path, *, replaces: bool) -> None:
+def make(files: OutputFiles, rows: Path, *, replaces: bool) -> None:
     """Put the output in its place, made from the rows in a file.
 
     Raises OSError; CannotCreate where there is another file, unless it `replaces` that.
     """
-    with disk.making(place.part) as descriptor:
-        convert(rows, descriptor, shape_of(place.output))
+    with disk.making(files.part) as descriptor:
+        convert(rows, descriptor, shape_of(files.output))
         if replaces:
             with suppress(FileNotFoundError):
-                os.fchmod(descriptor, S_IMODE(place.output.stat().st_mode))
+                os.fchmod(descriptor, S_IMODE(files.output.stat().st_mode))
     try:
         # Of the same contents it is ours: a run was killed just after it was put there.
-        if replaces or disk.same(place.part, place.output):
-            disk.put(place.part, place.output)
+        if replaces or disk.same(files.part, files.output):
+            disk.put(files.part, files.output)
         else:
-            disk.put_new(place.part, place.output)
+            disk.put_new(files.part, files.output)
     except FileExistsError:
         hint = "Move it away, then run the same command again: the rows are kept."
-        raise CannotCreate(place.name, "it was made meanwhile", hint) from None
+        raise CannotCreate(files.name, "it was made meanwhile", hint) from None
     finally:
-        disk.remove(place.part)
+        disk.remove(files.part)
 
 
 def _records(rows: Path) -> Iterator[tuple[dict[str, Cell], int]]:

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from gptcli.batch.entries import bad, whole
-from gptcli.batch.reading import Reading
+from gptcli.batch.settings import Reading
 from gptcli.errors import UsageError
 from gptcli.modelfiles import parse_value
 from gptcli.options import Sampling

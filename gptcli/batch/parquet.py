@@ -17,8 +17,8 @@ from typing import Any
 
 from gptcli.batch.columns import chosen, entry_of
 from gptcli.batch.entries import Entry, bad, place
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.errors import BadInput, GptcliError, Unavailable
 
 MAGIC = b"PAR1"

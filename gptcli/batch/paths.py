@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.batch.compressed import SUFFIXES
-from gptcli.batch.reading import InputFormat, Reading
+from gptcli.batch.settings import InputFormat, Reading
 from gptcli.errors import MissingInput, UsageError
 from gptcli.files import reason
 

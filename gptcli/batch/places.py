@@ -1,8 +1,7 @@
 """Where a batch's output is, the files beside it, and the right to write them.
 
 A failing disk (full, over quota, broken) ends in exit code 74 wherever it shows, even when a file
-is only being opened: the way out is the same. Hidden files are named after the output. Left out:
-how a file is written for good, see `gptcli.disk`, and what the files say.
+is only being opened: the way out is the same. Hidden files are named after the output.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _PATIENCE = 0.3  # seconds that a new holder of the lock is given to write its n
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputFiles:
     """An output and the files beside it; `name` is what the user called it.
 
     The rows are written to the output itself, or where that has another format to a hidden file.
@@ -78,8 +77,8 @@ class Place:
         return self.output.with_name(f".{self.output.name}.{ending}")
 
 
-def locate(output: Path, hidden: bool) -> Place:
-    """The place of an output. Raises CannotCreate (a folder, a device), UsageError (its name)."""
+def locate(output: Path, hidden: bool) -> OutputFiles:
+    """The files of an output. Raises CannotCreate (a folder, a device), UsageError (its name)."""
     name = str(output)
     if "\0" in name:
         raise UsageError("--output", "the name holds a NUL character", "Give another name.")
@@ -91,7 +90,7 @@ def locate(output: Path, hidden: bool) -> Place:
                 raise CannotCreate(name, "it is a folder", "Name a file in it.")
             if not S_ISREG(mode):
                 raise CannotCreate(name, "it is no regular file", ELSEWHERE)
-    return Place(name, place, hidden)
+    return OutputFiles(name, place, hidden)
 
 
 @contextmanager
@@ -133,12 +132,12 @@ class Lock:
     name, and is removed by its holder; whoever locked a removed file begins again.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, files: OutputFiles) -> None:
         """Take it. Raises Busy, naming the holder; CannotCreate; WriteFailed."""
-        self._path = place.lock
+        self._path = files.lock
         self._released = False
-        with creating(place.name):
-            self._descriptor = self._take(place.name)
+        with creating(files.name):
+            self._descriptor = self._take(files.name)
             try:
                 os.ftruncate(self._descriptor, 0)
                 write_all(self._descriptor, f"{os.getpid()}\n".encode())

@@ -10,8 +10,8 @@ import codecs
 from collections.abc import Iterator
 
 from gptcli.batch.entries import Entry, decoded, numbered, place, prompt
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.errors import GptcliError
 from gptcli.lines import LONGEST
 

@@ -14,9 +14,9 @@ from time import perf_counter
 from gptcli.batch.row import Row
 from gptcli.batch.width import Width
 from gptcli.batch.work import Work, answered, sampling_of
-from gptcli.engines import Engine
 from gptcli.errors import GptcliError
 from gptcli.options import DEFAULT_NEW_TOKENS
+from gptcli.protocol import Engine
 
 BINS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # upper bounds of the histogram, in tokens
 SAMPLE = 16  # rows that are run to see how fast it is

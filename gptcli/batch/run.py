@@ -1,7 +1,7 @@
 """A batch from its first row to its last: what is computed, in order, into an output that lasts.
 
-Everything that can be refused is refused before a model is loaded. Left out: the command line and
-what it shows, see `gptcli.cli.batch`.
+Everything that can be refused is refused before a model is loaded. Not here: the choice of input,
+output and runner is in `gptcli.batch.api`.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from gptcli import __version__
+from gptcli.batch.fingerprints import Fingerprint
 from gptcli.batch.identity import Identity
-from gptcli.batch.manifest import Fingerprint, Manifest, read_manifest
+from gptcli.batch.journal import Journal
+from gptcli.batch.manifest import RunManifest, read_manifest
 from gptcli.batch.order import AHEAD, Window
 from gptcli.batch.outputs import shape_of
 from gptcli.batch.places import locate
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import Row
-from gptcli.batch.settings import Batch
+from gptcli.batch.settings import Batch, Reading
 from gptcli.batch.stream import Stream
 from gptcli.batch.tally import Tally
 from gptcli.batch.width import Width, width
 from gptcli.batch.work import Done, Work, answered
-from gptcli.batch.writer import Journal
-from gptcli.engines import Engine
 from gptcli.errors import TooManyFailures
 from gptcli.options import Load, Sampling
+from gptcli.protocol import Engine
 from gptcli.tasks.prompts import Wording
 
 Rows = Iterator[Row | None]
 IDLE = 0.01  # seconds between two looks for the first row
 
 
-def seeded(sampling: Sampling, before: Manifest | None) -> Sampling:
+def seeded(sampling: Sampling, before: RunManifest | None) -> Sampling:
     """The settings with a seed: the one given, the output's, or one that is drawn."""
     if sampling.seed is not None:
         return sampling
@@ -45,21 +45,21 @@ def seeded(sampling: Sampling, before: Manifest | None) -> Sampling:
     return replace(sampling, seed=kept if isinstance(kept, int) else secrets.randbits(32))
 
 
-def former(output: Path) -> Manifest | None:
+def former(output: Path) -> RunManifest | None:
     """What an output that is there was made from. Raises BadInput for a manifest that is broken."""
     return read_manifest(locate(output, hidden=shape_of(output) != "jsonl").manifest)
 
 
 def manifest_of(
     inputs: tuple[Fingerprint, ...], reading: Reading, work: Work, identity: Identity
-) -> Manifest:
+) -> RunManifest:
     """Everything that a row's text depends on: what may not change when a batch goes on."""
     sampling = {name: value for name, value in asdict(work.sampling).items() if value is not None}
     settings: dict[str, object] = {**asdict(reading), **sampling}
     settings |= {"on_overflow": work.on_overflow, "dtype": work.load.dtype}
     if work.wording is not None:
         settings |= _of_task(work.wording)
-    return Manifest(
+    return RunManifest(
         version=__version__,
         inputs=inputs,
         settings=settings,
@@ -80,37 +80,37 @@ def _of_task(wording: Wording) -> Mapping[str, object]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Runner:
     """Where rows are computed: gives their records as they are finished."""
 
     compute: Callable[[Rows], Generator[Done, None, None]]
     at_a_time: int  # rows that are computed at the same time
 
 
-def here(opened: Callable[[], Engine], work: Work, found: Width) -> Place:
+def here(opened: Callable[[], Engine], work: Work, found: Width) -> Runner:
     """In this process; the engine is opened when there is a row to compute."""
-    return Place(lambda rows: answered(opened(), work, rows, found), found.most)
+    return Runner(lambda rows: answered(opened(), work, rows, found), found.most)
 
 
 def run(
     rows: Rows,
     journal: Journal | Stream,
-    place: Place,
+    runner: Runner,
     tally: Tally,
     max_failures: int | None = None,
-    watch: Callable[[Tally], None] = lambda tally: None,
+    watch: Callable[[Tally], object] = lambda tally: None,
 ) -> None:
     """Compute the rows that are not there yet and write them in order; `watch` sees each one.
 
-    Raises TooManyFailures, what the reading of rows, the place and the journal raise; what is
+    Raises TooManyFailures, what the reading of rows, the runner and the journal raise; what is
     written stays, and the same batch goes on from there.
     """
-    window = Window(journal, AHEAD * place.at_a_time)
+    window = Window(journal, AHEAD * runner.at_a_time)
     tally.kept = journal.recovered
     wanted = window.rows(rows)
     first = _first(wanted)
     if first is not None:
-        with closing(place.compute(chain([first], wanted))) as finished:
+        with closing(runner.compute(chain([first], wanted))) as finished:
             tally.started = perf_counter()  # loading the model says nothing of speed
             for done in window.ordered(finished):
                 journal.append(done.row, done.record)
@@ -118,6 +118,7 @@ def run(
                 watch(tally)
                 _refuse(tally, max_failures)
     journal.finish()
+    tally.kept = window.skipped  # of a changed input nobody knew before how many stay
 
 
 def _refuse(tally: Tally, max_failures: int | None) -> None:

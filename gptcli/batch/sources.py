@@ -4,8 +4,7 @@ Nothing is held but the record that is read, and 16 bytes of each id given: an i
 takes the same memory, and what a slow pipe has not sent yet keeps nothing before it waiting. A bad
 record is a row with an error; only damage that ends an input (packed data cut short) is raised, and
 after the rows before it. What can be known at once is raised at once: each file is opened, and
-begun to be read, before the first row is asked for. Left out: which rows are done, the journal's
-matter.
+begun to be read, before the first row is asked for.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import BinaryIO
 from gptcli.batch import jsonlines, parquet, plaintext, tables
 from gptcli.batch.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.batch.entries import Entry, bad, place
-from gptcli.batch.manifest import Fingerprint
+from gptcli.batch.fingerprints import Fingerprint
+from gptcli.batch.fingerprints import fingerprint as fingerprint_of
 from gptcli.batch.paths import STDIN, Source, errors_of, expand
-from gptcli.batch.reading import InputFormat, Reading
 from gptcli.batch.row import Row
+from gptcli.batch.settings import InputFormat, Reading
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.lines import pieces
 
-_BLOCK = 1 << 20  # bytes hashed at a time
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8
 _PARQUET = (
@@ -35,7 +34,9 @@ _PARQUET = (
 )  # behind its magic number a page begins; four letters begin a text
 
 
-def rows(inputs: Sequence[str], reading: Reading, stdin: BinaryIO | None) -> Iterator[Row | None]:
+def rows(
+    inputs: Sequence[str], reading: Reading, stdin: BinaryIO | None
+) -> Generator[Row | None, None, None]:
     """The rows of all inputs, numbered from 0; None for "none right now".
 
     A row that cannot be used has an error (BadInput, with its file and line) and keeps its id, if
@@ -74,17 +75,12 @@ def _fingerprint(source: Source) -> Fingerprint:
     name = STDIN if source.path is None else source.name
     if source.path is None or not source.regular:
         return Fingerprint(name, None, None)
-    size, hashed = 0, hashlib.sha256()
-    with errors_of(name), source.path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            size += len(block)
-            hashed.update(block)
-    return Fingerprint(name, size, hashed.hexdigest())
+    return fingerprint_of(source.path, name)
 
 
 def _rows(
     sources: Sequence[Source], reading: Reading, stdin: BinaryIO | None
-) -> Iterator[Row | None]:
+) -> Generator[Row | None, None, None]:
     number = 0
     seen: dict[bytes, tuple[int, int]] = {}  # of each id: its hash, the source's index, the line
     units: dict[int, str] = {}

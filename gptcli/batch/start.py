@@ -1,6 +1,6 @@
 """What is there of an output, and how it goes on: plain data between two modules.
 
-`gptcli.batch.journal` decides it, `gptcli.batch.writer` does it.
+`gptcli.batch.opening` decides it, `gptcli.batch.journal` does it.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from collections.abc import Generator, Iterator
 from gptcli.batch.columns import Columns, chosen, entry_of
 from gptcli.batch.entries import Entry, Record, bad, decoded, numbered, place
 from gptcli.batch.overrides import from_cell
-from gptcli.batch.reading import Reading
 from gptcli.batch.row import digest
+from gptcli.batch.settings import Reading
 from gptcli.errors import BadInput, GptcliError
 from gptcli.lines import LONGEST
 

@@ -8,6 +8,43 @@ from time import perf_counter
 from gptcli.batch.work import Done
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """A batch that has come to its end: counts of rows and tokens, and the time in seconds.
+
+    `rows` is all rows of the output: `kept` were there, `written` by this run. `failed` of them are
+    errors. Tokens and seconds are those of this run, without the loading of the model.
+    """
+
+    output: str | None  # the file; None where the rows were sent
+    rows: int
+    kept: int
+    written: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    seed: int  # the same seed gives the same texts
+    line: str  # the counts in one line, for people
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary as JSON, with the speed in rows and tokens a second."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "written": self.written,
+            "failed": self.failed,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.written / seconds, 3),
+            "tokens_per_second": round(self.completion_tokens / seconds, 3),
+            "output": self.output,
+            "seed": self.seed,
+        }
+
+
 @dataclass
 class Tally:
     """Counts of a run; `total` is None where nobody knows how many rows there are."""
@@ -57,19 +94,20 @@ class Tally:
         ]
         return ", ".join(filter(None, parts))
 
-    def to_dict(self) -> dict[str, object]:
-        """The summary as JSON."""
-        return {
-            "rows": self.kept + self.rows,
-            "kept": self.kept,
-            "written": self.rows,
-            "failed": self.failed,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "seconds": round(self.seconds, 3),
-            "rows_per_second": round(self.speed, 3),
-            "tokens_per_second": round(self.completion_tokens / max(self.seconds, 1e-9), 3),
-        }
+    def result(self, output: str | None, seed: int) -> BatchResult:
+        """The same at the end of a run."""
+        return BatchResult(
+            output=output,
+            rows=self.kept + self.rows,
+            kept=self.kept,
+            written=self.rows,
+            failed=self.failed,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            seconds=self.seconds,
+            seed=seed,
+            line=self.line(),
+        )
 
 
 def clock(seconds: float) -> str:

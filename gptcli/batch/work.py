@@ -2,21 +2,20 @@
 
 `Work` can be pickled; `answered` turns rows into records over one engine, each as soon as it is
 there. A row's seed is the batch's and its number, so what is written does not depend on where,
-when or beside which others. Left out: order and durability, see `gptcli.batch.run`.
+when or beside which others. Not here: order and durability are in `gptcli.batch.run`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gptcli.batch.row import Row
 from gptcli.batch.width import Width
-from gptcli.engines import Engine
 from gptcli.errors import GptcliError
+from gptcli.multiplex import Exchange, Plan, ask, run_plans
 from gptcli.options import Load, Overflow, Sampling
-from gptcli.results import Chunk, Completion, Event, Request, refused
+from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.prompts import Wording
 from gptcli.tasks.solver import solve
@@ -59,7 +58,7 @@ def answered(
     error in its record; what is raised ends all.
     """
     if work.wording is None:
-        return _Board(engine, work, rows, width).run()
+        return run_plans(engine, _continued(engine, work, rows, width), in_order=False)
     return _solved(engine, work, work.wording, rows, width)
 
 
@@ -72,68 +71,49 @@ def sampling_of(row: Row, work: Work) -> Sampling:
     return replace(work.sampling, **own)  # type: ignore[arg-type]
 
 
-class _Board:
-    """Rows under way in an engine, one request each."""
+@dataclass
+class _InFlight:
+    """How many sequences are under way in the engine."""
 
-    def __init__(
-        self, engine: Engine, work: Work, rows: Iterator[Row | None], width: Width
-    ) -> None:
-        self._engine, self._work, self._width = engine, work, width
-        self._rows: Iterator[Row | None] | None = rows
-        self._under_way: dict[str, tuple[Row, int, dict[int, Completion]]] = {}
-        self._in_flight = 0  # sequences
-        self._ready: deque[Done] = deque()
+    sequences: int = 0
 
-    def run(self) -> Generator[Done, None, None]:
-        """Everything, as it is finished."""
-        while self._rows or self._ready:
-            for event in self._engine.run(self._requests()):
-                self._take(event)
-                while self._ready:
-                    yield self._ready.popleft()
-            while self._ready:
-                yield self._ready.popleft()
 
-    def _requests(self) -> Iterator[Request | None]:
-        """What the engine pulls; it ends where something is ready and nothing is in flight."""
-        while self._rows or self._under_way:
-            if not self._under_way and self._ready:
-                return
-            yield self._next() if self._in_flight < self._width.limit else None
-
-    def _next(self) -> Request | None:
-        """The request of the next row, if there is one now that can be asked."""
-        row = next(self._rows, self) if self._rows else None
-        if row is self:
-            self._rows = None
-        if not isinstance(row, Row):
-            return None
+def _continued(
+    engine: Engine, work: Work, rows: Iterator[Row | None], width: Width
+) -> Iterator[Plan[Done] | None]:
+    """A plan for each row, of one request; none while `width` sequences are in flight."""
+    flying = _InFlight()
+    while True:
+        if flying.sequences >= width.limit:
+            yield None
+            continue
         try:
-            sampling = sampling_of(row, self._work)
-        except GptcliError as error:
-            blank = refused(Request(id=row.id, prompt=row.text), error, self._engine.info)
-            self._ready.append(Done(row, blank.to_dict(), 0, 0))
-            return None
-        self._under_way[str(row.number)] = row, sampling.num_return_sequences, {}
-        self._in_flight += sampling.num_return_sequences
-        return Request(
-            id=str(row.number),
-            prompt=row.text,
-            sampling=sampling,
-            on_overflow=self._work.on_overflow,
-        )
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Chunk):
-            self._width.written(len(event.tokens), self._in_flight)
-        if not isinstance(event, Completion) or event.id not in self._under_way:
+            row = next(rows)
+        except StopIteration:
             return
-        row, due, there = self._under_way[event.id]
-        there[event.index] = event
-        if len(there) == due or event.error:
-            del self._under_way[event.id]
-            self._in_flight -= due
-            self._ready.append(_done(row, [there[index] for index in sorted(there)]))
+        yield None if row is None else Plan(_continuation(engine, work, row, width, flying))
+
+
+def _continuation(
+    engine: Engine, work: Work, row: Row, width: Width, flying: _InFlight
+) -> Exchange[tuple[Done]]:
+    try:
+        sampling = sampling_of(row, work)
+    except GptcliError as error:
+        blank = GenerateRequest(id=row.id, prompt=row.text).refused(error, engine.info)
+        return (Done(row, blank.to_dict(), 0, 0),)
+
+    def seen(event: Event) -> None:
+        if isinstance(event, Chunk):
+            width.written(len(event.tokens), flying.sequences)
+
+    request = GenerateRequest(
+        id=str(row.number), prompt=row.text, sampling=sampling, on_overflow=work.on_overflow
+    )
+    flying.sequences += request.results
+    results = yield from ask(request, seen)
+    flying.sequences -= request.results
+    return (_done(row, [one for one in results if isinstance(one, Completion)]),)
 
 
 def _done(row: Row, completions: list[Completion]) -> Done:

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from gptcli.batch.child import Failed, Orders, Ready, Result, pinned
 from gptcli.batch.processes import Worker, fate, shared, started
 from gptcli.batch.row import Row
-from gptcli.batch.run import Place
+from gptcli.batch.run import Runner
 from gptcli.batch.work import Done, Work
 from gptcli.checkpoints import Progress
 from gptcli.errors import Unavailable
@@ -29,10 +29,10 @@ WIDEST = 16  # sequences at a time in a worker, where nothing else is said
 IDLE = 0.02  # seconds between two looks for a row where there was none
 
 
-def place(work: Work, count: int, most: int) -> Place:
-    """`count` processes as a place; `most` sequences fit the memory of this machine."""
+def runner(work: Work, count: int, most: int) -> Runner:
+    """`count` processes as a runner; `most` sequences fit the memory of this machine."""
     each = max(1, most // count)
-    return Place(lambda rows: answered(work, rows, count, each), count * (work.batch_size or each))
+    return Runner(lambda rows: answered(work, rows, count, each), count * (work.batch_size or each))
 
 
 def answered(

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from gptcli.bench.rounds import FAILURES, Say, left_out
 from gptcli.bench.workloads import SLOTS
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Load, Sampling
 from gptcli.peers.peer import Setting, Work
 from gptcli.peers.roster import Contender, open_peer
-from gptcli.results import Completion, Request
+from gptcli.protocol import Completion, Engine, GenerateRequest
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def open_rivals(rivals: Sequence[Rival], say: Say) -> list[Entrant]:
 def written(engine: Engine, work: Sequence[Work]) -> list[int]:
     """Let our engine write. Raises the error of a request that failed."""
     requests = (
-        Request(
+        GenerateRequest(
             id=str(number),
             prompt=item.prompt,
             sampling=Sampling(

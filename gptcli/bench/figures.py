@@ -1,8 +1,7 @@
 """What was measured: figures, each with the runs of every engine.
 
 Machines are noisy, so a figure keeps every run, and what counts is the median of the ratios of runs
-that were made one after the other. Left out: how a figure looks, see `gptcli.cli.render` and
-`gptcli.bench.chart`.
+that were made one after the other.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from gptcli.bench.entrants import label, plain
 from gptcli.bench.figures import Figure, Runs
 from gptcli.bench.rounds import Say, Turn, in_turn
 from gptcli.bench.workloads import SENTENCE, SLOTS
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
+from gptcli.protocol import Engine
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.catalog import find
 from gptcli.tasks.prompts import worded

@@ -19,10 +19,10 @@ from gptcli.bench.entrants import label, plain
 from gptcli.bench.figures import Figure, Runs
 from gptcli.bench.rounds import Say, left_out
 from gptcli.bench.workloads import SLOTS
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.options import Dtype, Load
-from gptcli.results import Completion, Request, Score
+from gptcli.protocol import ChoiceLogprobs, Engine, LoglikelihoodRequest
 
 EXACT = "float32"
 # Between a character that is no white space and one that is: before a word with its space.
@@ -59,14 +59,14 @@ def perplexity(engine: Engine, text: str) -> tuple[int, float]:
     Raises BadInput where there is nothing to score, and the error of a window that failed.
     """
     requests = (
-        Request(id=str(number), prompt=first, choices=(rest,))
+        LoglikelihoodRequest(id=str(number), prompt=first, choices=(rest,))
         for number, (first, rest) in enumerate(windows(text, engine.count, engine.info.context))
     )
     logprobs: list[float] = []
     for event in engine.run(requests):
-        if isinstance(event, Completion | Score) and event.error:
-            raise event.error
-        if isinstance(event, Score):
+        if isinstance(event, ChoiceLogprobs):
+            if event.error:
+                raise event.error
             logprobs += event.choices[0].logprobs
     if not logprobs:
         raise BadInput("--text", "it has fewer than two words", "Give a longer text.")

@@ -17,11 +17,12 @@ from gptcli.bench.entrants import label, plain
 from gptcli.bench.figures import Figure
 from gptcli.bench.rounds import Say, Turn, figure, in_turn
 from gptcli.bench.workloads import SLOTS, WORDS
-from gptcli.engines import Engine, open_engine
+from gptcli.engines import open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Dtype, Load
 from gptcli.peers.peer import Setting
 from gptcli.peers.transformers import Transformers
+from gptcli.protocol import Engine
 from gptcli.scoring.scorer import Text, score
 from gptcli.scoring.settings import Scoring
 

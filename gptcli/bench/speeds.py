@@ -19,10 +19,10 @@ from gptcli.bench.entrants import Entrant, label, open_ours, seconds
 from gptcli.bench.figures import Figure, Runs
 from gptcli.bench.rounds import Say, Turn, figure, in_turn
 from gptcli.bench.workloads import SLOTS
-from gptcli.engines import Engine
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Sampling
 from gptcli.peers.peer import Work
+from gptcli.protocol import Engine
 
 PREFILLS = 128, 512  # tokens
 LONGEST = 640  # tokens of a row of --only batch, at most

@@ -4,8 +4,8 @@ A reply is one `Engine.run` like any other; the prompt of each goes on where the
 its reply ended, so that an engine which still holds those tokens computes only the new ones. A turn
 that fails leaves the conversation as it was; one that is cancelled keeps the text so far. When the
 context is full, whole exchanges are left out of the prompt, oldest first, and some more than need
-be, because each cut costs the engine its memory. Left out: the terminal, and files (see
-`gptcli.cli.chat` and `gptcli.chat.saved`).
+be, because each cut costs the engine its memory. Not here: the terminal is in `gptcli.cli.chat`,
+files are in `gptcli.chat.saved`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gptcli.chattemplates import Template, Turn
-from gptcli.engines import Engine
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
-from gptcli.results import Chunk, Completion, Request
+from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
 from gptcli.specs import Options, option
 
 SEEDS = 2**63  # a seed lies below
@@ -178,7 +177,7 @@ class Conversation:
             self.turns = kept
             raise
 
-    def _pieces(self, request: Request) -> Iterator[str]:
+    def _pieces(self, request: GenerateRequest) -> Iterator[str]:
         """Texts of one request as they come; `_written` and `completion` follow."""
         self._written, self.completion = "", None
         for event in self.engine.run([request]):
@@ -200,13 +199,15 @@ class Conversation:
         nothing = done.finish_reason == "cancelled" and not done.text.strip()
         self.turns = kept if nothing else (*said, _answer(done.text))
 
-    def _request(self, turns: tuple[Turn, ...]) -> Request:
+    def _request(self, turns: tuple[Turn, ...]) -> GenerateRequest:
         sampling = self.sampling
         stop = tuple(dict.fromkeys((*sampling.stop, *self.template.stop)))
         seed = None if sampling.seed is None else (sampling.seed + self._tries) % SEEDS
         prompt = self._prompt(turns)
         self._replies += 1
-        return Request(id=self._id, prompt=prompt, sampling=replace(sampling, stop=stop, seed=seed))
+        return GenerateRequest(
+            id=self._id, prompt=prompt, sampling=replace(sampling, stop=stop, seed=seed)
+        )
 
     def _prompt(self, turns: tuple[Turn, ...]) -> str:
         """The prompt, of as many turns as leave room for the reply.

@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 
 from gptcli.checkpoints import looks_like_path
-from gptcli.cli import candidates, streams
+from gptcli.cli import candidates
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import Listing, group, table, write, write_json
+from gptcli.cli.listing import Listing, group
+from gptcli.cli.output.table import table
 from gptcli.cli.root import register
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.config import aliases, editing, place, reading
 from gptcli.errors import UsageError
 from gptcli.names import ALIASES, BUNDLED, check_hub_id
@@ -68,8 +71,8 @@ def add(
             check_hub_id(model)
     aliases.check(name, model)
     editing.put(place(talk.config), (reading.ALIAS_TABLE, name), model)
-    if name in known and known[name] != model and not talk.quiet:
-        streams.note(f"{name} stood for {known[name]} until now")
+    if name in known and known[name] != model:
+        Session.of(talk).note(f"{name} stood for {known[name]} until now")
 
 
 @command(configured=False)

@@ -8,7 +8,6 @@ Which commands there are is in `gptcli.cli.registry`, how they run in `gptcli.cl
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import warnings
@@ -120,9 +119,11 @@ def _report(error: BaseException, args: Sequence[str], debug: bool) -> int:
     known = explain(error)
     if debug:
         _trace(error)
-    streams.say(f"gptcli: error: {known}")
+    streams.say(f"{streams.ERROR}{known}")
     if _wants_json(args):
-        streams.say(json.dumps({"error": known.to_dict()}, ensure_ascii=False))
+        from gptcli.cli.output.records import quoted
+
+        streams.say(quoted({"error": known.to_dict()}))
     return int(known.exit_code)
 
 

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from gptcli import reduced
-from gptcli.cli import streams
-from gptcli.cli.listing import Listing, agreed, group, table, write, write_json
+from gptcli.cli.listing import Listing, group
+from gptcli.cli.output.table import table
 from gptcli.cli.root import register
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.errors import UsageError, WriteFailed
 from gptcli.files import reason
 from gptcli.names import ALIASES
@@ -33,9 +35,8 @@ def list_weights(*, shape: AsJson, talk: Talk) -> None:
         return
     rows = [(_name(entry), entry.dtype, reduced.shown(entry.size), _used(entry)) for entry in found]
     write(table(rows, right={2}))
-    if not talk.quiet:
-        total = reduced.shown(sum(entry.size for entry in found)) if found else "nothing"
-        streams.note(f"{total} in {reduced.folder()}")
+    total = reduced.shown(sum(entry.size for entry in found)) if found else "nothing"
+    Session.of(talk).note(f"{total} in {reduced.folder()}")
 
 
 def clear(
@@ -50,6 +51,7 @@ def clear(
     talk: Talk,
 ) -> None:
     """Remove what is kept, or only what is kept of one model."""
+    session = Session.of(talk)
     found = [entry for entry in reduced.entries() if name is None or _meant(entry, name)]
     if not found:
         if name is not None:
@@ -57,7 +59,7 @@ def clear(
         return
     size = reduced.shown(sum(entry.size for entry in found))
     count = f"{len(found)} file{'s' if len(found) > 1 else ''}"
-    if not agreement.yes and not agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
+    if not agreement.yes and not session.agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
         return
     for entry in found:
         try:
@@ -65,8 +67,7 @@ def clear(
         except OSError as error:
             hint = "Check the permissions of its folder."
             raise WriteFailed(str(entry.path), reason(error), hint) from None
-    if not talk.quiet:
-        streams.note(f"removed {count}, {size}")
+    session.note(f"removed {count}, {size}")
 
 
 for _command_name, _command in {"list": list_weights, "clear": clear}.items():

@@ -2,31 +2,31 @@
 
 At a terminal lines are edited, replies are streamed, and Ctrl-C stops only the reply; prompts and
 notices go to stderr. From a pipe each message is a line and so is each reply, so that the two can
-be put side by side: a message that fails has an empty one. Left out: what lines mean (see
-`gptcli.cli.typed` and `gptcli.cli.slash`) and the conversation itself (see `gptcli.chat`).
+be put side by side: a message that fails has an empty one. Not here: what lines mean, see
+`gptcli.cli.typed` and `gptcli.cli.slash`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import perf_counter
 
-from gptcli import engines
 from gptcli.chat import Chat, Conversation, check_sampling
 from gptcli.chattemplates import Transcript, choose
-from gptcli.cli import render, signals, streams
+from gptcli.cli import signals
+from gptcli.cli.output.records import json_line
 from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
+from gptcli.cli.session import Session
 from gptcli.cli.sink import Sink, opened
 from gptcli.cli.slash import Commands
 from gptcli.cli.typed import Message, Read, messages, piped
 from gptcli.errors import ExitCode, GptcliError, WriteFailed
 from gptcli.options import Load, Output, Record, Sampling, Talk
-from gptcli.results import Completion
+from gptcli.protocol import Completion
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
@@ -41,33 +41,28 @@ def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk:
     check_sampling(sampling)
     Transcript(options.user_name, options.bot_name)  # bad names fail before a model is loaded
     with recording(record, "chat", load) as watch, opened(Output()) as out:
-        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = watch(engines.open_engine(load, progress=progress), 1, False)
+        session = Session.of(talk)
+        engine = session.open_engine(load, notices=False, watch=watch)
         info = engine.info
         template = choose(
             options.template, info.folder, info.name, options.user_name, options.bot_name
         )
         conversation = Conversation(engine, template, sampling, options.system)
-        session = _Session(conversation, out, options.json, talk)
         session.note(*info.notices)
-        return session.run(options.history)
+        return _Dialogue(conversation, out, options.json, session).run(options.history)
 
 
-class _Session:
+class _Dialogue:
     """A conversation and where it is shown."""
 
-    def __init__(self, conversation: Conversation, out: Sink, jsonl: bool, talk: Talk) -> None:
-        self._conversation, self._out, self._jsonl, self._talk = conversation, out, jsonl, talk
+    def __init__(
+        self, conversation: Conversation, out: Sink, jsonl: bool, session: Session
+    ) -> None:
+        self._conversation, self._out, self._jsonl = conversation, out, jsonl
+        self._session = session
         self._commands = Commands(conversation)
-        stdin = streams.stdin_bytes()
-        self._stdin = stdin
-        self._typing = stdin is not None and stdin.isatty() and streams.stderr_is_terminal()
+        self._typing = session.interactive
         self._left = False
-
-    def note(self, *texts: str) -> None:
-        """Say notices on stderr, unless nothing is to be said."""
-        for text in () if self._talk.quiet else texts:
-            streams.note(text)
 
     def run(self, remember: bool) -> int:
         """Take messages until the end; the exit code is that of the first failure in a pipe."""
@@ -85,15 +80,15 @@ class _Session:
 
     def _reader(self, stack: ExitStack, remember: bool) -> Read:
         if not self._typing or os.environ.get("TERM") in (None, "", "dumb"):
-            return piped(self._stdin, prompting=self._typing)
+            return piped(self._session.stdin, prompting=self._typing)
         from gptcli.cli import lineeditor
 
-        return stack.enter_context(lineeditor.reading(remember, self.note))
+        return stack.enter_context(lineeditor.reading(remember, self._session.note))
 
     def _greet(self) -> None:
-        if not self._talk.quiet:
+        if not self._session.talk.quiet:
             name, template = self._conversation.engine.info.name, self._conversation.template.name
-            streams.say(f"{name} ({template}). /help lists the commands, Ctrl-D leaves.")
+            self._session.say(f"{name} ({template}). /help lists the commands, Ctrl-D leaves.")
 
     def _take(self, message: Message) -> int:
         """Do what a message asks for; returns an exit code after saying what went wrong."""
@@ -108,7 +103,7 @@ class _Session:
         except GptcliError as error:
             return self._fail(error)
         for line in outcome.said:
-            streams.say(line)
+            self._session.say(line)
         self._left = outcome.leave
         if not outcome.retry:
             return ExitCode.OK
@@ -131,14 +126,14 @@ class _Session:
         except GptcliError as failure:
             error = failure
         self._end(message, "".join(written), error)
-        self.note(*self._conversation.take_notices())
+        self._session.note(*self._conversation.take_notices())
         if error is not None:
             return self._fail(error)
         done = self._conversation.completion
-        if self._talk.verbose and done is not None:
+        if self._session.talk.verbose and done is not None:
             known = f"{done.usage.cached_tokens} of {done.usage.prompt_tokens} prompt tokens known"
             report.add(done)
-            self.note(f"{report.closing(self._conversation.engine.info)}; {known}")
+            self._session.note(f"{report.closing(self._conversation.engine.info)}; {known}")
         return ExitCode.OK
 
     def _end(self, message: str, reply: str, error: GptcliError | None) -> None:
@@ -151,7 +146,7 @@ class _Session:
             self._out.write("\n")
 
     def _fail(self, error: GptcliError) -> int:
-        streams.say(f"gptcli: error: {error}")
+        self._session.error(error)
         return int(error.exit_code)
 
 
@@ -168,4 +163,4 @@ def _row(message: str, reply: str, done: Completion | None, error: GptcliError |
             "revision": done.revision,
         }
     shown["error"] = error.to_dict() if error else None
-    return json.dumps(shown, ensure_ascii=False) + "\n"
+    return json_line(shown)

@@ -5,7 +5,6 @@ Not here: aliases of models, which are in the same file, are in `gptcli.cli.alia
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 import shlex
 import shutil
@@ -17,12 +16,15 @@ from typing import Annotated, Any
 
 import typer
 
-from gptcli.cli import candidates, groups, streams
+from gptcli.cli import candidates, groups
 from gptcli.cli.declaration import command
 from gptcli.cli.defaults import scope_of
-from gptcli.cli.listing import Showing, group, write, write_json
+from gptcli.cli.listing import Showing, group
+from gptcli.cli.output.records import quoted
 from gptcli.cli.registry import entry_of, table_names
 from gptcli.cli.root import register
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.config import Scope, checks, editing, keys, place, settings
 from gptcli.config.keys import Tables
 from gptcli.config.settings import Setting
@@ -106,8 +108,8 @@ def show(
         write_json([item.to_dict() for item in found])
         return
     write("".join(_line(item, which.origin) for item in found))
-    if not found and not talk.quiet:
-        streams.note(f"nothing is set; the file would be {place(talk.config)}")
+    if not found:
+        Session.of(talk).note(f"nothing is set; the file would be {place(talk.config)}")
 
 
 @command(configured=False)
@@ -145,8 +147,8 @@ def put(
     parts = keys.split(key)
     known = keys.known_at(parts, options(), tables())
     new = editing.put(place(talk.config), parts, keys.parsed(parts, values, known))
-    if new and not talk.quiet:
-        streams.note(f"made {place(talk.config)}")
+    if new:
+        Session.of(talk).note(f"made {place(talk.config)}")
 
 
 @command(configured=False)
@@ -181,7 +183,7 @@ def edit(*, talk: Talk) -> None:
         raise Unavailable(f"editor {editor}", f"it ended with code {code}", "See what it said.")
     wrong = settings.faults(file, options(), tables())
     for fault in wrong[1:]:
-        streams.say(f"gptcli: error: {fault}")
+        Session.of(talk).error(fault)
     if wrong:
         raise wrong[0]
 
@@ -243,7 +245,7 @@ def _toml(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Mapping | list | str | bool | int | float):
-        return jsonlib.dumps(value, ensure_ascii=False)
+        return quoted(value)
     return str(value)
 
 

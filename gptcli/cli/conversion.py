@@ -13,8 +13,9 @@ import typer
 
 from gptcli import conversion
 from gptcli.checkpoints import on_disk
-from gptcli.cli import render, signals, streams
-from gptcli.cli.listing import write, write_json
+from gptcli.cli import signals
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.inventory.settings import Target
 from gptcli.options import AsJson, Talk
 from gptcli.reduced import shown
@@ -38,11 +39,12 @@ def convert(
     It is read in a process of its own, without a network, secrets or files to write, that makes
     nothing but tensors; the result is checked before it takes its place. Prints the folder.
     """
+    session = Session.of(talk)
     found = on_disk(folder)
     place = conversion.check_target(found.folder, target.output, target.force)
     conversion.pickles(found.folder)
     with ExitStack() as stack:
-        made = stack.enter_context(render.waiting(f"Converting {folder}", talk.quiet))
+        made = stack.enter_context(session.waiting(f"Converting {folder}"))
         staging = _staging(place, stack)
         result = conversion.convert(found.folder, staging)
         conversion.place(staging, place, whole=target.output is not None)
@@ -53,9 +55,8 @@ def convert(
         write_json(said)
     else:
         write(f"{place}\n")
-    if not talk.quiet:
-        tied = f"; {', '.join(result.dropped)} is the embedding" if result.dropped else ""
-        streams.note(f"{result.tensors} tensors, {shown(result.size)}{tied}; the pickle is kept")
+    tied = f"; {', '.join(result.dropped)} is the embedding" if result.dropped else ""
+    session.note(f"{result.tensors} tensors, {shown(result.size)}{tied}; the pickle is kept")
 
 
 def _staging(place: Path, stack: ExitStack) -> Path:

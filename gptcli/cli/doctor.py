@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from gptcli.cli import render, sink
+from gptcli.cli import sink
 from gptcli.cli.config import options, tables
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import write_json
+from gptcli.cli.session import Session
 from gptcli.doctor.examination import examine
 from gptcli.doctor.findings import Finding
 from gptcli.errors import ExitCode
-from gptcli.options import AsJson, Network, Output, Talk
+from gptcli.options import AsJson, Network, Talk
 from gptcli.options.shared import ASKED
 from gptcli.sanitizer import one_line
 from gptcli.specs import Options, option
@@ -42,16 +42,15 @@ def doctor(
     Versions, machine, speed, models on the disk, the Hub, settings, terminal. The exit code is 1
     where there is a problem. With --quiet only problems are printed.
     """
-    with render.waiting("looking around", talk.quiet or shape.json):
+    with Session.of(talk).waiting("looking around", shown=not shape.json):
         found = list(
             examine(talk.config, options(), tables(), quick=extent.quick, offline=network.offline)
         )
     problems = [finding for finding in found if finding.level == "problem"]
     if shape.json:
-        write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})
+        sink.write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})
     else:
-        with sink.opened(Output()) as out:
-            out.write(_report(problems if talk.quiet else found, problems))
+        sink.write(_report(problems if talk.quiet else found, problems))
     return ExitCode.BUG if problems else ExitCode.OK
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
+from gptcli.cli.output.table import lines
 from gptcli.inspection.colours import Colour, code, ink
 from gptcli.inspection.labels import fitted, width
 
@@ -50,17 +51,8 @@ def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()
 ) -> list[Line]:
     """Aligned columns, two blanks apart, those of `right` at their right; the last runs free."""
-    every = [head, *rows]
-    widths = [max(map(width, column)) for column in zip(*every, strict=True)]
-    aligned = set(right)
-    lines = []
-    for cells in every:
-        spans = []
-        for place, (cell, wide) in enumerate(zip(cells, widths, strict=True)):
-            blank = " " * (wide - width(cell))
-            spans.append(blank + cell if place in aligned else cell + blank)
-        lines.append([("  ".join(spans).rstrip(), DIM if cells is head else "")])
-    return lines
+    shown = lines([head, *rows], set(right), measure=width)
+    return [[(line, "" if place else DIM)] for place, line in enumerate(shown)]
 
 
 def prose(text: str, canvas: Canvas) -> list[Line]:

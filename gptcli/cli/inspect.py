@@ -2,24 +2,23 @@
 
 Each command makes one view and gives it to `Outlets`, which writes it in every shape asked for. A
 bare text is the command `text`. Cheap refusals come first, every file is opened next, and only then
-is a model loaded. Left out: how views are made, see `gptcli.inspection.reading`.
+is a model loaded.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptcli import engines
-from gptcli.cli import heatmaps, pictures, render, streams
+from gptcli.cli import heatmaps, pictures
 from gptcli.cli.declaration import command
 from gptcli.cli.drawing import Canvas, Line
-from gptcli.cli.outlets import Outlets, opened
+from gptcli.cli.outlets import opened
 from gptcli.cli.root import Group, register
+from gptcli.cli.session import Session
 from gptcli.errors import BadInput, UsageError
 from gptcli.files import SPACED, read_prompt
 from gptcli.inspection import page, reading
@@ -28,8 +27,8 @@ from gptcli.inspection.views import AttentionView, View
 from gptcli.options import Filters, Input, Load, Talk
 
 if TYPE_CHECKING:
-    from gptcli.engines import Engine
     from gptcli.engines.tracing import Tracer
+    from gptcli.protocol import Engine
 
 Text = Annotated[
     str | None,
@@ -79,11 +78,12 @@ def text(
 
     A text beyond the context is read in windows. With --html the page has all views of the text.
     """
-    asked = _asked(text, input, talk)
+    session = Session.of(talk)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
-        engine = _engine(load, talk)
+        engine = session.open_engine(load, exact=True)
         if load.server is None and engine.info.dtype != "float32":
-            _noting(talk)(f"weights in {engine.info.dtype}: float32's numbers differ a little")
+            session.note(f"weights in {engine.info.dtype}: float32's numbers differ a little")
         found = reading.text_view(engine, asked, view.top, view.bos, view.stride)
 
         def draw(canvas: Canvas) -> list[Line]:
@@ -91,9 +91,9 @@ def text(
                 return pictures.measured(found)
             return pictures.coloured(found, view.by == "rank")
 
-        more = _inside(engine, asked, _noting(talk)) if report.html else ()
+        more = _inside(engine, asked, session) if report.html else ()
         outlets.write(found, draw, (found, *more), wrapped=not view.table)
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 @command(presets=_exact)
@@ -108,12 +108,13 @@ def next(
     talk: Talk,
 ) -> None:
     """Show what may come next, as bars: by the model, and what the sampling settings make of it."""
-    asked = _asked(text, input, talk, continued=True)
+    session = Session.of(talk)
+    asked = _asked(text, input, session, continued=True)
     with opened(report) as outlets:
-        tracer = _tracer(load, talk)
+        tracer = _tracer(load, session)
         found = reading.next_view(tracer, asked, filters, view.top, input.on_overflow)
         outlets.write(found, lambda canvas: pictures.following(found, canvas), (found,))
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 @command(presets=_exact)
@@ -130,9 +131,10 @@ def attention(
 
     A row is the token that looks, a column what it looks at. A page, --html, has all heads.
     """
-    asked = _asked(text, input, talk)
+    session = Session.of(talk)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
-        tracer = _tracer(load, talk)
+        tracer = _tracer(load, session)
         layer = view.layer if view.layer is not None or view.all else tracer.layers - 1
         layers = None if layer is None else [layer]
         heads = None if view.head is None else [view.head]
@@ -145,7 +147,7 @@ def attention(
         if report.html and not view.all:
             shown = reading.attention_view(tracer, asked, on_overflow=input.on_overflow)
         outlets.write(found, draw, (shown,))
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 @command(presets=_exact)
@@ -159,9 +161,10 @@ def lens(
     talk: Talk,
 ) -> None:
     """Show what each layer would say next, were it the last: the logit lens."""
-    asked = _asked(text, input, talk)
+    session = Session.of(talk)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
-        tracer = _tracer(load, talk)
+        tracer = _tracer(load, session)
         found = reading.lens_view(tracer, asked, view.top, input.on_overflow)
         last = len(found.tokens) - 1
         position = last if view.position is None else view.position
@@ -175,7 +178,7 @@ def lens(
             return pictures.lens(found, position, canvas)
 
         outlets.write(found, draw, (found,))
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 @command(presets=_exact)
@@ -194,14 +197,15 @@ def attribution(
     embedding times that embedding, or that gradient summed over the way from a text of
     <|endoftext|> alone (integrated gradients).
     """
-    asked = _asked(text, input, talk)
+    session = Session.of(talk)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
-        tracer = _tracer(load, talk)
+        tracer = _tracer(load, session)
         found = reading.attribution_view(
             tracer, asked, view.target, view.method, view.steps, input.on_overflow
         )
         outlets.write(found, lambda canvas: pictures.attribution(found, canvas), (found,))
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 @command(presets=_exact)
@@ -215,16 +219,16 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: Report, talk:
     from gptcli.checkpoints import resolve
     from gptcli.tokenization import load_tokenizer
 
-    asked = _asked(text, input, talk)
+    session = Session.of(talk)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
-        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
+        with session.loading(load) as progress:
             found = resolve(load, progress)
-        for notice in found.notices:
-            _noting(talk)(notice)
+        session.note(*found.notices)
         tokenizer = load_tokenizer(found.folder)
         view = reading.tokens_view(tokenizer, asked, found.name, found.revision)
         outlets.write(view, lambda canvas: pictures.tokens(view), (view,))
-    _close(outlets, talk)
+    session.note(*outlets.notices)
 
 
 COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
@@ -239,35 +243,19 @@ for _name, _command in COMMANDS:
     register(inspect, _name, _command)
 
 
-def _asked(argument: str | None, input: Input, talk: Talk, continued: bool = False) -> str:
+def _asked(argument: str | None, input: Input, session: Session, continued: bool = False) -> str:
     """The text to read; what is to be said of it is said: of its last space if it is continued."""
-    asked = read_prompt(argument, input, streams.stdin_bytes())
-    for notice in asked.notices:
-        if continued or notice != SPACED:
-            _noting(talk)(notice)
+    asked = read_prompt(argument, input, session.stdin)
+    session.note(*(notice for notice in asked.notices if continued or notice != SPACED))
     return asked.text
 
 
-def _noting(talk: Talk) -> Callable[[str], None]:
-    return (lambda text: None) if talk.quiet else streams.note
+def _tracer(load: Load, session: Session) -> Tracer:
+    """What looks into the model, in float32 unless another data type is asked for."""
+    return reading.inside(session.open_engine(load, exact=True))
 
 
-def _engine(load: Load, talk: Talk) -> Engine:
-    """The engine, in float32 unless other numbers are asked for: what is shown should be exact."""
-    if load.dtype == "auto":
-        load = replace(load, dtype="float32")
-    with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-        engine = engines.open_engine(load, progress=progress)
-    for notice in engine.info.notices:
-        _noting(talk)(notice)
-    return engine
-
-
-def _tracer(load: Load, talk: Talk) -> Tracer:
-    return reading.inside(_engine(load, talk))
-
-
-def _inside(engine: Engine, text: str, note: Callable[[str], None]) -> tuple[View, ...]:
+def _inside(engine: Engine, text: str, session: Session) -> tuple[View, ...]:
     """The views besides the text's for a page; none where the model cannot be looked into."""
     try:
         inside = reading.inside(engine)
@@ -276,10 +264,10 @@ def _inside(engine: Engine, text: str, note: Callable[[str], None]) -> tuple[Vie
         if size <= page.HELD:
             views.append(reading.attention_view(inside, text))
         else:
-            note("attention is left out of the page: the text is too long")
+            session.note("attention is left out of the page: the text is too long")
         return (*views, reading.lens_view(inside, text), reading.attribution_view(inside, text))
     except (BadInput, UsageError) as error:
-        note(f"the page shows the text alone: {error.message}")
+        session.note(f"the page shows the text alone: {error.message}")
         return ()
 
 
@@ -289,9 +277,3 @@ def _map(view: AttentionView, canvas: Canvas) -> list[Line]:
     heads = len(view.heads)
     which = f"head {view.heads[0]}" if heads == 1 else f"mean of {heads} heads"
     return heatmaps.heatmap(view, view.weights[0].mean(0), f"layer {layer}, {which}", canvas)
-
-
-def _close(outlets: Outlets, talk: Talk) -> None:
-    """What is to be said at the end: what a page leaves out, and what was written."""
-    for notice in outlets.notices:
-        _noting(talk)(notice)

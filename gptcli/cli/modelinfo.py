@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from gptcli.checkpoints import missing, on_disk
-from gptcli.cli import candidates, streams
+from gptcli.cli import candidates
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import table, write, write_json
+from gptcli.cli.output.table import table
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
 from gptcli.inventory.settings import Which
@@ -42,9 +44,7 @@ def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
         write_json(known.to_dict())
         return
     write(table([*_lines(known), *_files(known)]))
-    if not talk.quiet:
-        for notice in known.notices:
-            streams.note(notice)
+    Session.of(talk).note(*known.notices)
 
 
 @command(naming=("name",))
@@ -56,9 +56,7 @@ def path(name: Name, *, which: Which, talk: Talk) -> None:
         hint = f"Fetch what is missing: gptcli models pull {found.name}"
         raise Unavailable(found.name, f"it is incomplete, without {', '.join(lacking)}", hint)
     write(os.path.abspath(found.folder) + "\n")  # noqa: PTH100
-    if not talk.quiet:
-        for notice in found.notices:
-            streams.note(notice)
+    Session.of(talk).note(*found.notices)
 
 
 def _lines(known: About) -> Iterator[tuple[str, str]]:

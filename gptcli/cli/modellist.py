@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 
-from gptcli.cli import streams
-from gptcli.cli.listing import table, write_json
-from gptcli.cli.sink import opened
+from gptcli.cli.output.table import table
+from gptcli.cli.session import Session
+from gptcli.cli.sink import opened, write_json
 from gptcli.hubcache import cache_folder
 from gptcli.inventory.entries import Entry, inventory
 from gptcli.options import AsJson, Output, Talk
@@ -35,9 +35,9 @@ def list_models(*, shape: AsJson, talk: Talk) -> None:
         rows = [_row(entry) for entry in found.entries]
         with opened(Output()) as out:
             out.write(table(_fitted([HEADING, *rows]) if out.terminal else rows, RIGHT))
-    if not talk.quiet:
-        size = sum({str(entry.path): entry.size for entry in found.entries}.values())
-        streams.note(f"{shown(size)} in all; the cache is {cache_folder()}{_unseen(found.others)}")
+    size = sum({str(entry.path): entry.size for entry in found.entries}.values())
+    in_all = f"{shown(size)} in all; the cache is {cache_folder()}{_unseen(found.others)}"
+    Session.of(talk).note(in_all)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -1,18 +1,18 @@
 """Where one view goes: the terminal or a pipe, and up to four files besides.
 
 All are opened before anything is computed, so that a file which cannot be made costs nothing, and
-each appears whole or not at all. Left out: what views look like, see `gptcli.cli.pictures`.
+each appears whole or not at all.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from shutil import get_terminal_size
 
 from gptcli.cli import render, sink
 from gptcli.cli.drawing import Canvas, Line, cropped, plain
+from gptcli.cli.output.records import document, json_line
 from gptcli.cli.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.inspection.page import notes, page
@@ -46,9 +46,8 @@ class Outlets:
         if self._report.shape == "text":
             self._draw(draw, wrapped)
         else:
-            indent = 2 if self._report.shape == "json" else None
-            shown = json.dumps(record(view), ensure_ascii=False, indent=indent)
-            self._main.write(shown + "\n")
+            shown = document if self._report.shape == "json" else json_line
+            self._main.write(shown(record(view)))
         files = self._files
         if "html" in files:
             files["html"].write(page(f"gptcli inspect: {view.model}", paged))

@@ -25,7 +25,7 @@ from gptcli.inspection.colours import (
 )
 from gptcli.inspection.labels import BREAK, fitted, label, visible, width
 from gptcli.inspection.views import AttributionView, LensView, NextView, TextView, TokenView
-from gptcli.results import Alternative
+from gptcli.protocol import Alternative
 from gptcli.sanitizer import sanitize
 
 LABEL = 20  # columns that a token's label takes at most

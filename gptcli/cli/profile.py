@@ -7,15 +7,16 @@ meanwhile is listed below it. Left out: how stages are recorded, see `gptcli.sta
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from gptcli import stages
+from gptcli.cli.output import records, table
 from gptcli.stages import Stage
 
+RIGHT = {1, 2}
 STARTTIME = 22  # the field of /proc/self/stat, as proc(5) counts them
 
 
@@ -33,7 +34,8 @@ def as_table() -> str:
         f"  from {_ms(stage.begin - main[0].begin)} to {_ms(stage.end - main[0].begin)}"
         for stage in beside
     ]
-    return "\n".join(["start-up".ljust(width) + "     ms  share", *lines])
+    heading = table.line(("start-up", "ms", "share"), (width, 7, 7), RIGHT, gap="")
+    return "\n".join([heading, *lines])
 
 
 def as_json() -> str:
@@ -48,7 +50,7 @@ def as_json() -> str:
         }
         for stage in (*main, *beside)
     ]
-    return json.dumps({"startup": shown, _goal().replace(" ", "_"): _ms(_total(main))})
+    return records.quoted({"startup": shown, _goal().replace(" ", "_"): _ms(_total(main))})
 
 
 def _stages() -> tuple[list[Stage], list[Stage]]:
@@ -80,7 +82,8 @@ def _total(main: Sequence[Stage]) -> float:
 
 
 def _row(name: str, seconds: float, total: float, width: int) -> str:
-    return f"{name.ljust(width)}{_ms(seconds):7d}{seconds / total:6.0%}"
+    cells = (name, str(_ms(seconds)), f"{seconds / total:.0%}")
+    return table.line(cells, (width, 7, 6), RIGHT, gap="")
 
 
 def _ms(seconds: float) -> int:

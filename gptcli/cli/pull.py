@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 
 from gptcli.checkpoints import MAIN, is_offline
-from gptcli.cli import candidates, render, streams
+from gptcli.cli import candidates
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import write, write_json
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.errors import Unavailable, UsageError
 from gptcli.hub import shown_bytes
 from gptcli.names import ALIASES, BUNDLED, check_hub_id, check_revision
@@ -44,6 +45,7 @@ def pull(
 
     Only what a model needs is fetched; a download that was cut off goes on. Prints the folder.
     """
+    session = Session.of(talk)
     repo_id = _repo_id(name)
     revision = MAIN if source.revision is None else check_revision(source.revision)
     if is_offline(Load(offline=source.offline)):
@@ -51,9 +53,9 @@ def pull(
         raise Unavailable(
             repo_id, why, "Leave out --offline, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
         )
-    if not talk.quiet and name not in ALIASES and Path(name).is_dir():
-        streams.note(f"-m {name} means the folder of that name here, not the Hub's model")
-    with render.waiting(f"asking the Hub for {repo_id}", talk.quiet) as progress:
+    if name not in ALIASES and Path(name).is_dir():
+        session.note(f"-m {name} means the folder of that name here, not the Hub's model")
+    with session.waiting(f"asking the Hub for {repo_id}") as progress:
         from gptcli.hub import download
 
         found = download(repo_id, revision, progress)
@@ -61,14 +63,13 @@ def pull(
         write_json(found.to_dict())
     else:
         write(f"{found.folder}\n")
-    if not talk.quiet:
-        at = f"{repo_id} at {found.revision[:COMMIT_DIGITS]}"
-        count = f"{len(found.files)} files"
-        streams.note(
-            f"fetched {at}: {count}, {shown_bytes(found.fetched)} over the network"
-            if found.fetched
-            else f"already here: {at}, {count}"
-        )
+    at = f"{repo_id} at {found.revision[:COMMIT_DIGITS]}"
+    count = f"{len(found.files)} files"
+    session.note(
+        f"fetched {at}: {count}, {shown_bytes(found.fetched)} over the network"
+        if found.fetched
+        else f"already here: {at}, {count}"
+    )
 
 
 def _repo_id(name: str) -> str:

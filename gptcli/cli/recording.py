@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gptcli.engines import Engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Record
+from gptcli.protocol import Engine
 
 Watch = Callable[[Engine, int, bool], Engine]
 """(engine, its slots, whether it is for beams) -> what is to be used in its place."""

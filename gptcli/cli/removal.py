@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import candidates, streams
+from gptcli.cli import candidates
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import agreed, write, write_json
+from gptcli.cli.session import Session
+from gptcli.cli.sink import write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
 from gptcli.inventory.settings import Removal, Which
 from gptcli.options import AsJson, Talk
@@ -38,25 +39,25 @@ def rm(
 
     --dry-run prints what would go: with --json as a list of models, their bytes and paths.
     """
+    session = Session.of(talk)
     found = plans(name, which.revision)
     if removal.dry_run:
         _show(found, shape.json)
         return
     size = shown(sum(plan.size for plan in found))
     what = " and ".join(_named(plan) for plan in found)
-    if not removal.yes and not agreed(f"Remove {what}, {size}?", COMMAND):
+    if not removal.yes and not session.agreed(f"Remove {what}, {size}?", COMMAND):
         return
     for plan in found:
         remove(plan)
     if shape.json:
         _show(found, True)
-    if not talk.quiet:
-        streams.note(f"removed {what}, {size}")
-        for entry in (entry for plan in found for entry in plan.packed):
-            streams.note(
-                f"{shown(entry.size)} of int8 weights made from it are still kept: to remove them,"
-                f" gptcli cache clear {entry.model}"
-            )
+    session.note(f"removed {what}, {size}")
+    for entry in (entry for plan in found for entry in plan.packed):
+        session.note(
+            f"{shown(entry.size)} of int8 weights made from it are still kept: to remove them,"
+            f" gptcli cache clear {entry.model}"
+        )
 
 
 def _show(found: list[Plan], json: bool) -> None:

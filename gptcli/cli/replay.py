@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated
 
 import typer
 
-from gptcli import engines
-from gptcli.cli import candidates, render, sink, streams
+from gptcli.cli import candidates, sink
+from gptcli.cli.output.records import json_line, quoted
+from gptcli.cli.session import Session
 from gptcli.config import target
 from gptcli.errors import BadModel, ExitCode, UsageError
 from gptcli.files import read_prompt
@@ -73,36 +72,33 @@ def replay(
 
     Each answer has a line: identical, or where it differs. The exit code is 3 where one differs.
     """
-    note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
+    session = Session.of(talk)
     run, entries = read(record)
     first = next(entries, None)
-    given = _given(first, prompt, input)
+    given = _given(first, prompt, input, session)
     entries = chain([first] if first else [], entries)
     load = _load(run, other.model, network.offline, talk)
     with sink.opened(Output()) as out:
-        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = engines.open_engine(load, run.slots, run.beams, progress)
+        engine = session.open_engine(load, run.slots, run.beams, notices=False)
         now = run_of(engine, run.command, load, run.slots, run.beams)
         grave, changes = differences(run, now)
         if grave and not other.allow_changed_model and load.server is None:
             raise BadModel(f"record {record}", grave[0], SEE)
-        for change in [*grave, *changes]:
-            note(change)
+        session.note(*grave, *changes)
         if load.server is not None:
-            note("a server promises nothing about what it writes twice")
+            session.note("a server promises nothing about what it writes twice")
         counts = [0, 0]
         for verdict in replayed(engine, entries, given):
             counts[verdict.identical] += 1
             out.write(_line(verdict, shape.json))
-    if talk.verbose:
-        note(f"{counts[True]} of {sum(counts)} answers are identical")
+    session.detail(f"{counts[True]} of {sum(counts)} answers are identical")
     return ExitCode.PARTIAL if counts[False] else ExitCode.OK
 
 
-def _given(first: Entry | None, prompt: str | None, input: Input) -> str | None:
+def _given(first: Entry | None, prompt: str | None, input: Input, session: Session) -> str | None:
     """The prompt that is given, where the record has only its hash. Raises as `read_prompt`."""
     if first is None or first.prompt is None:
-        return read_prompt(prompt, input, streams.stdin_bytes()).text if first else None
+        return read_prompt(prompt, input, session.stdin).text if first else None
     if prompt is not None or input.file is not None:
         raise UsageError("prompt", "the record holds its own", "Leave it out.")
     return None
@@ -122,11 +118,11 @@ def _load(run: Run, model: str | None, offline: bool, talk: Talk) -> Load:
 
 def _line(verdict: Verdict, json: bool) -> str:
     if json:
-        return jsonlib.dumps(verdict.to_dict(), ensure_ascii=False) + "\n"
+        return json_line(verdict.to_dict())
     name = f"{verdict.id}.{verdict.index}" if verdict.index else verdict.id
     if verdict.identical:
         return f"{name}  identical  {verdict.tokens} token{'s' * (verdict.tokens != 1)}\n"
     if verdict.at is None:
         return f"{name}  differs\n"
-    was, now = (jsonlib.dumps(text, ensure_ascii=False) for text in (verdict.was, verdict.now))
+    was, now = (quoted(text) for text in (verdict.was, verdict.now))
     return f"{name}  differs at character {verdict.at}: {was} is now {now}\n"

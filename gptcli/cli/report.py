@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gptcli import stages
 from gptcli.errors import GptcliError
-from gptcli.results import Completion, Event, ModelInfo
+from gptcli.protocol import Completion, Event, ModelInfo
 from gptcli.tasks.answers import Answer, Piece
 
 Shown = TypeVar("Shown", Event, Piece | Answer)

@@ -2,39 +2,36 @@
 
 Input and options are checked first, then the output is opened, and only then is a model loaded;
 rows are written in the order of the input, each as soon as it is there. Weights are float32 unless
-others are asked for, because the numbers are meant to be exact. Left out: the numbers themselves,
-see `gptcli.scoring`.
+others are asked for, because the numbers are meant to be exact.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from gptcli import engines
-from gptcli.cli import render, sink, streams
+from gptcli.cli import sink
 from gptcli.cli.declaration import command
-from gptcli.cli.rows import Shape, order
+from gptcli.cli.output.records import Shape, order
 from gptcli.cli.scorings import KINDS, Style, Tally, write_compared, write_pairs, write_texts
+from gptcli.cli.session import Session
 from gptcli.cli.sink import Sink
-from gptcli.engines import Engine
 from gptcli.errors import ExitCode, UsageError
 from gptcli.files import decode, encode_argument
 from gptcli.options import Load, Output, Talk
 from gptcli.options.shared import BATCH_SIZE, ERRORS, FORCE, JSON, LINES, OUTPUT, Errors
+from gptcli.protocol import Engine
 from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
 from gptcli.scoring.scorer import Detail, Text
 from gptcli.scoring.scorer import score as scored
 from gptcli.scoring.settings import Scoring
 from gptcli.scoring.texts import Source, read_bytes, read_texts
 from gptcli.specs import Options, option
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +128,24 @@ def score(
     How likely the model finds a text, its tokens or its words; which of several texts is likelier;
     how many of a file's minimal pairs it gets right.
     """
-    note: Tell = (lambda text: None) if talk.quiet else streams.note
+    session = Session.of(talk)
     given = list(texts or ())
     _check(given, asked, table)
     style = _style(given, asked, table)
-    pairs = _pairs(asked) if asked.pairs is not None else ()
-    found = () if pairs else _texts(given, asked, style.single)
+    pairs = _pairs(asked, session) if asked.pairs is not None else ()
+    found = () if pairs else _texts(given, asked, style.single, session)
     begun = scoring.context[-1:].isalnum()
     if asked.compare and begun and any(text[:1].isalnum() for text in given):
-        note("a text goes on inside the context's last word: begin it with a space to begin one")
+        session.note(
+            "a text goes on inside the context's last word: begin it with a space to begin one"
+        )
     with sink.opened(Output(output=table.output, force=table.force)) as out:
-        engine = _opened(load, asked.batch_size, talk, note)
+        engine = session.open_engine(load, asked.batch_size, exact=True)
+        if load.server is None and engine.info.dtype != "float32":
+            dtype = engine.info.dtype
+            session.note(f"weights in {dtype}: the numbers differ a little from float32's")
         alone = style.single or asked.compare  # its error is the command's
-        tally = Tally(lambda text: streams.say(f"gptcli: error: {text}"), alone)
+        tally = Tally(session.error, alone)
         if pairs:
             said = _write_pairs(out, engine, pairs, scoring, asked, style, tally)
         else:
@@ -154,9 +156,8 @@ def score(
                 write_texts(out, scores, style)
             said = "" if alone else tally.summary()
     if said:
-        note(said)
-    if talk.verbose:
-        note(tally.closing(engine.info))
+        session.note(said)
+    session.detail(tally.closing(engine.info))
     if tally.error and alone:
         raise tally.error
     return ExitCode.PARTIAL if tally.error else ExitCode.OK
@@ -200,7 +201,9 @@ def _style(texts: Sequence[str], asked: Asked, table: Table) -> Style:
     )
 
 
-def _texts(texts: Sequence[str], asked: Asked, single: bool) -> Iterable[Text | None]:
+def _texts(
+    texts: Sequence[str], asked: Asked, single: bool, session: Session
+) -> Iterable[Text | None]:
     """The texts; one alone is read now, and its error raised."""
     if asked.compare:
         return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
@@ -210,7 +213,7 @@ def _texts(texts: Sequence[str], asked: Asked, single: bool) -> Iterable[Text | 
         lines=asked.lines,
         errors=asked.errors,
     )
-    found = read_texts(source, streams.stdin_bytes())
+    found = read_texts(source, session.stdin)
     if not single:
         return found
     [text] = found
@@ -233,26 +236,13 @@ def _candidate(number: int, text: str, asked: Asked) -> Text:
     return Text(str(number), decode(encode_argument(text), source.input, f"text {number}"))
 
 
-def _pairs(asked: Asked) -> list[Pair]:
+def _pairs(asked: Asked, session: Session) -> list[Pair]:
     """The pairs of the file. Raises UsageError where there are none, and as `read_pairs`."""
     name = str(asked.pairs)
-    pairs = list(read_pairs(read_bytes(name, streams.stdin_bytes()), name))
+    pairs = list(read_pairs(read_bytes(name, session.stdin), name))
     if not pairs:
         raise UsageError("--pairs", f"{name} has no pairs", "Write one pair a row.")
     return pairs
-
-
-def _opened(load: Load, batch_size: int, talk: Talk, note: Tell) -> Engine:
-    """The engine, in float32 unless another dtype is asked for by its name."""
-    if load.dtype == "auto":
-        load = replace(load, dtype="float32")
-    with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-        engine = engines.open_engine(load, batch_size, progress=progress)
-    for notice in engine.info.notices:
-        note(notice)
-    if load.server is None and engine.info.dtype != "float32":
-        note(f"weights in {engine.info.dtype}: the numbers differ a little from float32's")
-    return engine
 
 
 def _write_pairs(

@@ -1,7 +1,6 @@
 """How scores are written: which columns each kind of row has, and what is said beside the rows.
 
-One text alone is a block of lines for people and one object in JSON; everything else is rows. Left
-out: the shapes of rows, see `gptcli.cli.rows`.
+One text alone is a block of lines for people and one object in JSON; everything else is rows.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from gptcli import stages
-from gptcli.cli.rows import Column, Order, Shape, as_json, written
+from gptcli.cli.output import table
+from gptcli.cli.output.records import Column, Order, Shape, document, written
 from gptcli.cli.sink import Sink
 from gptcli.errors import GptcliError
-from gptcli.results import ModelInfo
+from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import NAT, Row, TextScore, TokenScore, WordScore, together
@@ -168,7 +168,7 @@ def write_texts(out: Sink, scores: Iterable[TextScore], style: Style) -> None:
         for score in scores:
             if score.error is None:
                 shown = _row(score, style)
-                out.write(as_json(shown) if style.shape == "json" else block(score))
+                out.write(document(shown) if style.shape == "json" else block(score))
         return
     rows = (row for score in scores for row in _rows(score, style, kind))
     columns = kind.columns
@@ -216,7 +216,7 @@ def block(score: TextScore) -> str:
         ("log-probability", _with_error(score.logprob, _error(score, NAT), 4) + " nats"),
     ]
     figures = [*counts, *_figures(score)]
-    return "".join(f"{name.ljust(16)}{value}\n" for name, value in figures)
+    return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in figures)
 
 
 def _figures(score: TextScore) -> Iterator[tuple[str, str]]:
@@ -258,7 +258,7 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: Shape) -> None
     likeliest = sums.index(best)
     margin = (best - max(sums[:likeliest] + sums[likeliest + 1 :])) / math.log(2)
     if shape == "json":
-        out.write(as_json({"likeliest": likeliest + 1, "margin": margin, "texts": rows}))
+        out.write(document({"likeliest": likeliest + 1, "margin": margin, "texts": rows}))
         return
     _write(out, rows, Style(shape), tuple(rows[0]), COMPARED)
     if shape == "text":
@@ -277,7 +277,7 @@ def write_pairs(out: Sink, scores: Iterable[PairScore], style: Style, accuracy: 
     kind = KINDS["pairs"]
     if style.shape == "json":
         shown = list(rows() if style.order is None else style.order.applied(rows()))
-        out.write(as_json({**accuracy.to_dict(), "rows": shown}))
+        out.write(document({**accuracy.to_dict(), "rows": shown}))
         return ""
     _write(out, rows(), style, kind.keys, kind.columns)
     if style.shape == "text":

@@ -3,7 +3,7 @@
 Bytes go straight to the descriptor, so each piece of a stream is seen at once and an error belongs
 to the write that made it. A file is written beside its place and moved there at the end: it appears
 whole, or as far as the text got when a signal came. On a terminal text is sanitised; a pipe or a
-file gets it byte for byte. Left out: what the answer looks like, see `gptcli.cli.shapes`.
+file gets it byte for byte.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gptcli import disk
 from gptcli.cli import signals, streams
+from gptcli.cli.output.records import document
 from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
 from gptcli.sanitizer import sanitize
@@ -144,6 +145,17 @@ def opened(output: Output) -> Iterator[Sink]:
                 sink.close()
             raise
         sink.close()
+
+
+def write(text: str) -> None:
+    """Write to standard output."""
+    with opened(Output()) as out:
+        out.write(text)
+
+
+def write_json(value: object) -> None:
+    """Write a value to standard output as indented JSON."""
+    write(document(value))
 
 
 def _stdout() -> Sink:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from gptcli.sanitizer import one_line, sanitize
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+NOTE, ERROR = "gptcli: note: ", "gptcli: error: "
 ERASE = "\r\x1b[2K\x1b[?25h"  # clear the line, show the cursor
 _kept: dict[int, int] = {}  # a copy of descriptor 2
 
@@ -32,7 +33,7 @@ def say_lines(text: str) -> None:
 
 def note(text: str) -> None:
     """Say a notice on stderr."""
-    say(f"gptcli: note: {text}")
+    say(NOTE + text)
 
 
 def emit(text: str) -> None:
@@ -53,8 +54,9 @@ def emit(text: str) -> None:
 
 
 def stdin_bytes() -> BinaryIO | None:
-    """Standard input as bytes; None when it is closed."""
-    return None if sys.stdin is None else sys.stdin.buffer
+    """Standard input as bytes; None when it is closed, or was replaced by what has no bytes."""
+    found: BinaryIO | None = getattr(sys.stdin, "buffer", None)
+    return found
 
 
 def stderr_is_terminal() -> bool:

@@ -1,8 +1,7 @@
 """The commands that are tasks: `summarize`, `translate`, ..., and `run NAME` for any.
 
 A command is made from the task's file: its options are flags, its sampling is the command's
-default, and the rest is what every command has. There is no code here for any one task. What a
-task does is in `gptcli.tasks`, how its answers are written in `gptcli.cli.answers`.
+default, and the rest is what every command has. There is no code here for any one task.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import Annotated, Any, BinaryIO, Unpack
 
 import typer
 
-from gptcli import engines
-from gptcli.cli import render, sink, streams
-from gptcli.cli.answers import Style, details, write
+from gptcli.cli import sink
 from gptcli.cli.declaration import command as declare
+from gptcli.cli.output.completions import OF_ANSWERS, Style, streamed, write
 from gptcli.cli.recording import recording
 from gptcli.cli.registry import TASKS, Entry
 from gptcli.cli.report import Report
 from gptcli.cli.root import Group, Listed
+from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, GptcliError, UsageError
 from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines
@@ -103,13 +102,12 @@ def ask(
     talk: Talk,
 ) -> int:
     """Answer the inputs of a command line; returns the exit code."""
-    note: Callable[[str], None] = (lambda text: None) if talk.quiet else streams.note
-    say: Callable[[str], None] = note if talk.verbose else (lambda text: None)
+    session = Session.of(talk)
     chosen = values(task, own)
-    style = Style(sampling, output, many.lines, _withheld(task, chosen))
+    style = _style(task, chosen, sampling, output, many.lines)
     check_sampling(task, chosen, sampling)
     examples = getattr(own, "example", ())
-    wording, questions = _prepared(task, chosen, examples, text, input, many, note)
+    wording, questions = _prepared(task, chosen, examples, text, input, many, session)
     if many.dry_run:
         return _rehearse(wording, questions)
     if output.echo and not many.lines:
@@ -122,26 +120,42 @@ def ask(
         recording(record, task.name, load, output.force, output.output) as watch,
         sink.opened(output) as out,
     ):
-        with render.waiting(f"loading {load.model or 'the model'}", talk.quiet) as progress:
-            engine = engines.open_engine(load, slots, beams, progress)
-        for notice in engine.info.notices:
-            note(notice)
-        engine = watch(engine, slots, beams)
+        engine = session.open_engine(load, slots, beams, watch=watch)
         report = Report()
         settings = sampling, input.on_overflow, many.batch_size
-        solved = report.watched(solve(engine, wording, questions, *settings, say))
-        write(out, _told(solved, many.lines, say), style)
-    for notice in report.notices:
-        note(notice)
-    if talk.verbose:
-        note(report.closing(engine.info))
+        solved = report.watched(solve(engine, wording, questions, *settings, session.detail))
+        write(out, _told(solved, many.lines, session), style)
+    session.note(*report.notices)
+    session.detail(report.closing(engine.info))
     if report.error and not many.lines:
         raise report.error
     return ExitCode.PARTIAL if report.error else ExitCode.OK
 
 
+def _style(
+    task: Task, chosen: Mapping[str, Value], sampling: Sampling, output: Output, lines: bool
+) -> Style:
+    """How answers are written. Raises UsageError for flags that do not go together."""
+    obstacles = [
+        "the answers to several lines" if lines else "",
+        "several sequences" if sampling.num_return_sequences > 1 else "",
+        "beam search" if sampling.num_beams > 1 else "",
+        _withheld(task, chosen) if output.shape == "text" else output.shape,
+    ]
+    return Style(
+        shape=output.shape,
+        columns=OF_ANSWERS,
+        streamed=streamed(
+            sampling, output, [(what, "Drop --stream.") for what in obstacles if what]
+        ),
+        count=sampling.num_return_sequences,
+        lines=lines,
+        failures=lines,
+    )
+
+
 def _told(
-    events: Iterator[Piece | Answer], lines: bool, say: Callable[[str], None]
+    events: Iterator[Piece | Answer], lines: bool, session: Session
 ) -> Iterator[Piece | Answer]:
     """Pass answers on, and tell of each what it does not say by itself."""
     for event in events:
@@ -149,10 +163,19 @@ def _told(
             where = f"line {event.id}: " if lines else ""
             if event.error and lines:
                 own = str(event.error).startswith(f"line {event.id}")
-                streams.say(f"gptcli: error: {'' if own else where}{event.error}")
-            elif details(event):
-                say(where + details(event))
+                session.error(f"{'' if own else where}{event.error}")
+            elif _details(event):
+                session.detail(where + _details(event))
         yield event
+
+
+def _details(answer: Answer) -> str:
+    """What -v tells of an answer besides its text; empty where there is nothing."""
+    if answer.labels is not None:
+        return ", ".join(f"{label} {share:.3f}" for label, share in answer.labels)
+    if answer.mean_logprob is not None:
+        return f"mean log-probability {answer.mean_logprob:.3f}"
+    return ""
 
 
 def _prepared(
@@ -162,10 +185,10 @@ def _prepared(
     text: str | None,
     input: Input,
     many: Many,
-    note: Callable[[str], None],
+    session: Session,
 ) -> tuple[Wording, Questions]:
     """The wording and the inputs; all that can be refused without a model is refused here."""
-    stdin = streams.stdin_bytes()
+    stdin = session.stdin
     for option in task.options:
         value = chosen[option.name]
         if option.kind == "file" and isinstance(value, str):
@@ -173,35 +196,28 @@ def _prepared(
             if not chosen[option.name]:
                 raise UsageError(f"--{option.name}", "it is empty", "Give a text, or leave it out.")
     if task.piped and text not in (None, "-"):
-        input, stdin = _beside(task.piped, chosen, input, stdin, note), None
+        input, stdin = _beside(task.piped, chosen, input, session), None
     wording = worded(task, chosen, examples)
     if many.lines:
         return wording, _lines(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
     if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in FREE:
         raise empty("empty input")
-    for notice in prompt.notices if task.prompt.endswith("{input}") else ():
-        note(notice)
+    if task.prompt.endswith("{input}"):
+        session.note(*prompt.notices)
     return wording, iter([Question("0", prompt.text)])
 
 
-def _beside(
-    name: str,
-    chosen: dict[str, Value],
-    input: Input,
-    stdin: BinaryIO | None,
-    note: Callable[[str], None],
-) -> Input:
+def _beside(name: str, chosen: dict[str, Value], input: Input, session: Session) -> Input:
     """Let the option `name` have the file, or else what is piped in beside the argument."""
     if input.file is not None:
         if chosen[name] is not None:
             hint = f"The file is for --{name}: give one of them."
             raise UsageError("--file", f"--{name} is given as well", hint)
-        chosen[name] = read_prompt(None, input, stdin).text
+        chosen[name] = read_prompt(None, input, session.stdin).text
     elif chosen[name] is None:
-        piped = read_piped(input, stdin)
-        for notice in piped.notices if piped else ():
-            note(notice)
+        piped = read_piped(input, session.stdin)
+        session.note(*(piped.notices if piped else ()))
         chosen[name] = piped.text or None if piped else None
     return replace(input, file=None)
 

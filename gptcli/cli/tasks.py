@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli import candidates, streams
-from gptcli.cli.listing import group, table, write, write_json
+from gptcli.cli import candidates
+from gptcli.cli.listing import group
+from gptcli.cli.output.table import table
 from gptcli.cli.root import register
-from gptcli.cli.sink import opened
+from gptcli.cli.session import Session
+from gptcli.cli.sink import opened, write, write_json
 from gptcli.errors import CannotCreate
 from gptcli.options import AsJson, Output, Overwrite, Talk
 from gptcli.tasks import catalog, schema
@@ -35,8 +37,8 @@ def list_tasks(*, shape: AsJson, talk: Talk) -> None:
         return
     write(table([(item.name, _origin(item), _said(item)) for item in found]))
     broken = sum(bool(item.error) for item in found)
-    if broken and not talk.quiet:
-        streams.note(f"{broken} of {len(found)} cannot be used")
+    if broken:
+        Session.of(talk).note(f"{broken} of {len(found)} cannot be used")
 
 
 def show(name: Name, *, shape: AsJson, talk: Talk) -> None:
@@ -69,8 +71,8 @@ def new(
     with opened(Output(output=str(path), force=overwrite.force)) as out:
         out.write(skeleton.replace("NAME", name))
     write(f"{path}\n")
-    if hidden and not talk.quiet:
-        streams.note(f"from now on this is the task {name}, in place of the one there was")
+    if hidden:
+        Session.of(talk).note(f"from now on this is the task {name}, in place of the one there was")
 
 
 def path(

@@ -19,7 +19,7 @@ from gptcli.checksums import Check, Progress
 from gptcli.checksums import verify as verified
 from gptcli.cli import candidates, render
 from gptcli.cli.declaration import command
-from gptcli.cli.listing import write, write_json
+from gptcli.cli.sink import write, write_json
 from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
 from gptcli.inventory.settings import Extent, Which

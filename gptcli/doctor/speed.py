@@ -10,7 +10,7 @@ from time import monotonic
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.names import BUNDLED
 from gptcli.options import Load, Sampling
-from gptcli.results import Chunk, Request
+from gptcli.protocol import Chunk, GenerateRequest
 
 SECONDS = 2.0
 SLOW = 100  # tokens a second of the bundled model, which one core of a laptop writes by the hundred
@@ -30,7 +30,7 @@ def speed() -> Findings:
     begin, tokens = monotonic(), 0
     while monotonic() - begin < SECONDS:
         sampling = Sampling(greedy=True, max_new_tokens=64, min_new_tokens=64)
-        events = engine.run([Request(id="0", prompt="Once upon a time", sampling=sampling)])
+        events = engine.run([GenerateRequest(id="0", prompt="Once upon a time", sampling=sampling)])
         tokens += sum(isinstance(event, Chunk) for event in events)
     found = tokens / (monotonic() - begin)
     value = f"{found:.0f} tokens/s"

@@ -1,16 +1,15 @@
 """Engines: the only code that knows torch. `open_engine` gives the right one for a model.
 
 The order of its steps is the order of their costs: name, checkpoint and header are checked before
-torch is imported, and the tokenizer and the weights' pages are read beside its loading.
+torch is imported, and the tokenizer and the weights' pages are read beside its loading. Not here:
+what an engine is asked and what it answers is in `gptcli.protocol`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
-from typing import Protocol
 
 from gptcli import libtorch, stages
 from gptcli.checkpoints import Checkpoint, Progress, resolve
@@ -18,43 +17,8 @@ from gptcli.engines import pages
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.preflight import Manifest, inspect
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.protocol import Engine, ModelInfo
 from gptcli.tokenization import Tokenizer, check_vocabulary, load_tokenizer
-
-
-class Engine(Protocol):
-    """Something that continues text."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """What is loaded."""
-        ...
-
-    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
-        """Continue every request, as many at a time as the engine has slots.
-
-        Requests are pulled only when a slot is free; None stands for "none right now", and is
-        asked again soon. A request that cannot be served gives a Completion with `error`, and the
-        others go on. A request with choices gives a Score, one with a window a Measured, with
-        `error` likewise.
-        """
-        ...
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """What makes windows of texts. Raises Unavailable where the tokens are a server's."""
-        ...
-
-    def count(self, text: str) -> int:
-        """How many tokens a text is."""
-        ...
-
-    def cancel(self, id: str) -> None:
-        """End the request `id` of the runs under way, also if it was not pulled yet.
-
-        Its completions say `cancelled`. Without a run there is nothing to cancel.
-        """
-        ...
 
 
 def open_engine(

@@ -21,21 +21,27 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from gptcli.checkpoints import Checkpoint
-from gptcli.engines.measures import Measure, likelihoods
-from gptcli.engines.sequences import Job, Sequence, accept
+from gptcli.engines.measures import Loglikelihood, likelihoods
+from gptcli.engines.request import (
+    EncodedGenerate,
+    EncodedLoglikelihood,
+    EncodedRolling,
+    accept,
+)
+from gptcli.engines.sequences import Sequence, sequences
 from gptcli.engines.steps import IDLE, advance, not_finite
-from gptcli.engines.surveys import Survey
+from gptcli.engines.surveys import LoglikelihoodRolling
 from gptcli.errors import BadModel
 from gptcli.modelconfig import context_of
 from gptcli.preflight import Manifest
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.protocol import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer, check_vocabulary
 
 UNKNOWN_CONTEXT = 2048
 
 
 class AutoEngine:
-    """A transformers model; see `gptcli.engines.Engine`."""
+    """A transformers model; see `gptcli.protocol.Engine`."""
 
     def __init__(
         self,
@@ -73,12 +79,12 @@ class AutoEngine:
         return len(self.tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
-        """End the request `id`; a beam search is not interrupted. See `gptcli.engines.Engine`."""
+        """End the request `id`; a beam search is not interrupted. See `gptcli.protocol.Engine`."""
         for cancelled in self._open:
             cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
-        """Continue every request, one after the other; see `gptcli.engines.Engine.run`."""
+        """Continue every request, one after the other; see `gptcli.protocol.Engine.run`."""
         cancelled: set[str] = set()
         self._open.append(cancelled)
         try:
@@ -86,30 +92,30 @@ class AutoEngine:
                 if request is None:
                     sleep(IDLE)
                     continue
-                job = accept(request, self.tokenizer, self.info, self._eos, beams=True)
-                if not isinstance(job, Job):
-                    yield job
-                elif job.request.window:
-                    yield self._survey(Survey(job, job.request.window))
-                elif job.choices:
-                    yield from self._score(job)
-                elif request.sampling.num_beams > 1:
-                    yield from self._search(job)
-                else:
-                    yield from self._stream(job, cancelled)
+                match accept(request, self.tokenizer, self.info, self._eos, beams=True):
+                    case EncodedGenerate() as encoded if encoded.request.sampling.num_beams > 1:
+                        yield from self._search(encoded)
+                    case EncodedGenerate() as encoded:
+                        yield from self._stream(encoded, cancelled)
+                    case EncodedLoglikelihood() as encoded:
+                        yield from self._score(encoded)
+                    case EncodedRolling() as encoded:
+                        yield self._score_window(encoded)
+                    case refusal:
+                        yield refusal
         finally:
             # Not remove(), which would take any equal set.
             self._open = [other for other in self._open if other is not cancelled]
 
-    def _stream(self, job: Job, cancelled: set[str]) -> Iterator[Event]:
-        """Write the job's sequences step by step."""
-        steps = Steps(list(job.sequences()), cancelled)
+    def _stream(self, encoded: EncodedGenerate, cancelled: set[str]) -> Iterator[Event]:
+        """Write the sequences of a request step by step."""
+        steps = Steps(list(sequences(encoded)), cancelled)
 
         def work() -> None:
             try:
                 self._generate(
-                    [job.prompt] * len(steps.rows),
-                    GenerationConfig(do_sample=False, max_new_tokens=job.room, pad_token_id=0),
+                    [encoded.prompt_ids] * len(steps.rows),
+                    GenerationConfig(do_sample=False, max_new_tokens=encoded.room, pad_token_id=0),
                     logits_processor=[steps.choose],
                     stopping_criteria=[steps.ended],
                 )
@@ -132,33 +138,34 @@ class AutoEngine:
             steps.abandoned = True
             worker.join()
 
-    def _score(self, job: Job) -> Iterator[Event]:
-        """Score the job's choices, each after the whole prompt: no cache is shared here."""
-        measure = Measure(job)
-        for ids in job.choices:
-            tokens = torch.tensor([[*job.prompt, *ids[:-1]]], device=self._model.device)
+    def _score(self, encoded: EncodedLoglikelihood) -> Iterator[Event]:
+        """Score the choices, each after the whole prompt: no cache is shared here."""
+        scored, prompt = Loglikelihood(encoded), encoded.prompt_ids
+        for ids in encoded.choices:
+            tokens = torch.tensor([[*prompt, *ids[:-1]]], device=self._model.device)
             with torch.inference_mode(), quiet():
-                logits = self._model(tokens, use_cache=False).logits[0, len(job.prompt) - 1 :]
-            measure.logprobs.append(likelihoods(logits.float(), list(ids)))
-        yield from measure.finished()
+                logits = self._model(tokens, use_cache=False).logits[0, len(prompt) - 1 :]
+            scored.logprobs.append(likelihoods(logits.float(), list(ids)))
+        yield from scored.finished()
 
-    def _survey(self, survey: Survey) -> Event:
-        """Measure a window; all its logits are in memory at once."""
-        tokens = torch.tensor([survey.job.prompt], device=self._model.device)
+    def _score_window(self, encoded: EncodedRolling) -> Event:
+        """Score a window; all its logits are in memory at once."""
+        scored = LoglikelihoodRolling(encoded)
+        tokens = torch.tensor([encoded.prompt_ids], device=self._model.device)
         with torch.inference_mode(), quiet():
-            logits = self._model(tokens, use_cache=False).logits[0, survey.job.mute :]
-        survey.take(logits.float())
-        return survey.finished()
+            logits = self._model(tokens, use_cache=False).logits[0, encoded.logits_from :]
+        scored.take(logits.float())
+        return scored.finished()
 
-    def _search(self, job: Job) -> Iterator[Event]:
+    def _search(self, encoded: EncodedGenerate) -> Iterator[Event]:
         """Beam search: the best sequences at once, each as if written in one step."""
-        sampling, rules = job.request.sampling, job.rules
+        sampling, rules = encoded.request.sampling, encoded.rules
         eos = list(rules.eos) or None
         settings = GenerationConfig(
             do_sample=False,
             num_beams=sampling.num_beams,
             num_return_sequences=sampling.num_return_sequences,
-            max_new_tokens=job.room,
+            max_new_tokens=encoded.room,
             min_new_tokens=sampling.min_new_tokens or None,
             repetition_penalty=sampling.repetition_penalty,
             no_repeat_ngram_size=sampling.no_repeat_ngram_size,
@@ -167,7 +174,7 @@ class AutoEngine:
             eos_token_id=eos,
             pad_token_id=eos[0] if eos else 0,
         )
-        rows = list(job.sequences())
+        rows = list(sequences(encoded))
 
         def check(input_ids: Tensor, scores: Tensor) -> Tensor:
             """A logits processor that changes nothing."""
@@ -176,12 +183,12 @@ class AutoEngine:
             return scores
 
         try:
-            found = self._generate([job.prompt], settings, logits_processor=[check])
+            found = self._generate([encoded.prompt_ids], settings, logits_processor=[check])
         except BadModel as error:
             for row in rows:
                 yield from row.fail(error)
             return
-        for row, tokens in zip(rows, found[:, len(job.prompt) :].tolist(), strict=True):
+        for row, tokens in zip(rows, found[:, len(encoded.prompt_ids) :].tolist(), strict=True):
             for token in tokens:
                 yield row.push(token)
                 if row.finish_reason:
@@ -229,7 +236,7 @@ class Steps:
 
     def ended(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """A stopping criterion: which rows are done, (B,)."""
-        gone = self.abandoned or self.rows[0].job.request.id in self._cancelled
+        gone = self.abandoned or self.rows[0].encoded.request.id in self._cancelled
         done = [gone or row.finish_reason is not None for row in self.rows]
         return torch.tensor(done, device=input_ids.device)
 

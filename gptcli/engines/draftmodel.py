@@ -26,7 +26,7 @@ from gptcli.engines.weights import Weights
 from gptcli.errors import UsageError
 from gptcli.options import Load
 from gptcli.preflight import inspect
-from gptcli.results import ModelInfo
+from gptcli.protocol import ModelInfo
 from gptcli.tokenization import Tokenizer, load_tokenizer
 
 CATCH_UP = 256  # tokens of a prompt that are run before a guess; the rest must wait for the next
@@ -70,7 +70,7 @@ class DraftModel:
 
     def _missing(self, row: Sequence) -> list[int]:
         """What of the row's tokens has to be run, at least the last; the cache is cut to fit."""
-        tokens = [*row.job.prompt, *row.tokens]
+        tokens = [*row.encoded.prompt_ids, *row.tokens]
         held = self._cache.held[self._slots[row]]
         del held[min(common(held, tokens), len(tokens) - 1) :]
         return tokens[len(held) :][:CATCH_UP]

@@ -75,7 +75,7 @@ class _Index:
 
     def _read(self, row: Sequence) -> None:
         """Take up what was written since the last time."""
-        prompt = row.job.prompt
+        prompt = row.encoded.prompt_ids
         known = len(self._tokens)
         new = prompt[known:] + tuple(row.tokens[max(known - len(prompt), 0) :])
         for token in new:
@@ -105,7 +105,7 @@ class Speculation:
         """How many tokens to guess for one of `rows` rows, by what its guesses were worth."""
         record = self._records.setdefault(row, _Record())
         record.fade()
-        limit = min(LONGEST, row.job.room - len(row.tokens) - 1, context - row.length)
+        limit = min(LONGEST, row.encoded.room - len(row.tokens) - 1, context - row.length)
         return best_size(record.accepting, rows, limit, self._fixed, self._drafter.cost)
 
     def learn(self, row: Sequence, guessed: int, right: int) -> None:

@@ -18,14 +18,20 @@ from torch import Tensor
 
 from gptcli.engines.cache import Cache
 from gptcli.engines.drafts import Drafter, Speculation
-from gptcli.engines.measures import Branch, Measure, likelihoods, packed
+from gptcli.engines.measures import Branch, Loglikelihood, likelihoods, packed
 from gptcli.engines.network import run
-from gptcli.engines.sequences import Job, Sequence, accept
+from gptcli.engines.request import (
+    EncodedGenerate,
+    EncodedLoglikelihood,
+    EncodedRolling,
+    accept,
+)
+from gptcli.engines.sequences import Sequence, sequences
 from gptcli.engines.slots import Batch, Item, Span
 from gptcli.engines.steps import IDLE, advance_drafted
-from gptcli.engines.surveys import Survey
+from gptcli.engines.surveys import LoglikelihoodRolling
 from gptcli.engines.weights import Weights
-from gptcli.results import Event, ModelInfo, Request
+from gptcli.protocol import Event, ModelInfo, Request
 from gptcli.tokenization import Tokenizer
 
 PROMPT_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
@@ -35,7 +41,7 @@ MEASURED_TOKENS = 512  # windows as well: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
-    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.engines.Engine`."""
+    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.protocol.Engine`."""
 
     def __init__(
         self,
@@ -61,12 +67,12 @@ class GPT2Engine:
         return len(self.tokenizer.encode(text))
 
     def cancel(self, id: str) -> None:
-        """End the request `id`; see `gptcli.engines.Engine.cancel`."""
+        """End the request `id`; see `gptcli.protocol.Engine.cancel`."""
         for batch in self._open:
             batch.cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
-        """Continue every request; see `gptcli.engines.Engine.run`."""
+        """Continue every request; see `gptcli.protocol.Engine.run`."""
         cache, self._cache = self._cache or self._new_cache(), None
         batch = Batch(cache, self._reuse)
         self._open.append(batch)
@@ -102,15 +108,15 @@ class GPT2Engine:
                 return
             if request is None:
                 return
-            job = accept(request, self.tokenizer, self.info, self._eos, beams=False)
-            if not isinstance(job, Job):
-                yield job
-            elif job.request.window:
-                batch.waiting.append(Survey(job, job.request.window))
-            elif job.choices:
-                batch.waiting.append(Measure(job))
-            else:
-                batch.waiting.extend(job.sequences())
+            match accept(request, self.tokenizer, self.info, self._eos, beams=False):
+                case EncodedGenerate() as encoded:
+                    batch.waiting.extend(sequences(encoded))
+                case EncodedLoglikelihood() as encoded:
+                    batch.waiting.append(Loglikelihood(encoded))
+                case EncodedRolling() as encoded:
+                    batch.waiting.append(LoglikelihoodRolling(encoded))
+                case refusal:
+                    yield refusal
 
     def _step(self, batch: Batch) -> Iterator[Event]:
         """Write one more token, or several, to every sequence in flight; run parts of prompts."""
@@ -127,18 +133,18 @@ class GPT2Engine:
         logits = self._run(batch, spans, starts)
         if known:
             starts |= {item: len(logits) + place for place, item in enumerate(known)}
-            first = [batch.first_logits[item.job] for item in known]
+            first = [batch.first_logits[item.encoded] for item in known]
             logits = torch.cat([logits, torch.stack(first)])
         batch.forget()
-        measures = {item: at for item, at in starts.items() if isinstance(item, Measure)}
-        scores = list(self._score(batch, measures, logits))
-        scores += self._survey(batch, spans, starts, logits)
+        scored = {item: at for item, at in starts.items() if isinstance(item, Loglikelihood)}
+        results = list(self._score(batch, scored, logits))
+        results += self._score_windows(batch, spans, starts, logits)
         rows = {item: at for item, at in starts.items() if isinstance(item, Sequence)}
         events = self._write(batch, rows, drafts, logits)
         if guesses and not drafts:
             self._watch(guesses)
         yield from events
-        yield from scores
+        yield from results
 
     def _guesses(self, rows: list[Sequence]) -> dict[Sequence, list[int]]:
         """Guesses of what each row will write next, where they pay or soon would."""
@@ -167,43 +173,45 @@ class GPT2Engine:
                 batch.share(span, logits[starts[span.item] + len(span.wanted) - 1])
         return logits
 
-    def _score(self, batch: Batch, measures: dict[Measure, int], logits: Tensor) -> Iterator[Event]:
+    def _score(
+        self, batch: Batch, scored: dict[Loglikelihood, int], logits: Tensor
+    ) -> Iterator[Event]:
         """Score choices whose prompts are in the cache; their slots are free again."""
-        for measure, place in measures.items():
-            measure.begin(logits[place])
+        for item, place in scored.items():
+            item.begin(logits[place])
         branches = [
-            Branch(measure, batch.slot(measure), place)
-            for measure in measures
-            for place, ids in enumerate(measure.job.choices)
+            Branch(item, batch.slot(item), place)
+            for item in scored
+            for place, ids in enumerate(item.encoded.choices)
             if len(ids) > 1
         ]
         for few in packed(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
             after = run(self.weights, batch.cache, [branch.segment for branch in few], tokens)
             targets = [token for branch in few for token in branch.ids[1:]]
-            scored = iter(likelihoods(after, targets))
+            values = iter(likelihoods(after, targets))
             for branch in few:
-                branch.measure.logprobs[branch.place] += islice(scored, branch.segment.length)
-        for measure in measures:
-            batch.leave(measure)
-        for measure in measures:
-            yield from measure.finished()
+                branch.scored.logprobs[branch.place] += islice(values, branch.segment.length)
+        for item in scored:
+            batch.leave(item)
+        for item in scored:
+            yield from item.finished()
 
-    def _survey(
+    def _score_windows(
         self, batch: Batch, spans: list[Span], starts: dict[Item, int], logits: Tensor
     ) -> list[Event]:
-        """Measure what the step ran of windows; those that are done leave their slots."""
+        """Score what the step ran of windows; those that are done leave their slots."""
         done = []
         for span in spans:
-            survey = span.item
-            if isinstance(survey, Survey) and span.wanted:
-                start = starts[survey]
-                survey.take(logits[start : start + len(span.wanted)])
-                if survey.done:
-                    done.append(survey)
-        for survey in done:
-            batch.leave(survey)
-        return [survey.finished() for survey in done]
+            item = span.item
+            if isinstance(item, LoglikelihoodRolling) and span.wanted:
+                start = starts[item]
+                item.take(logits[start : start + len(span.wanted)])
+                if item.done:
+                    done.append(item)
+        for item in done:
+            batch.leave(item)
+        return [item.finished() for item in done]
 
     def _write(
         self,

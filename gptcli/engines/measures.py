@@ -1,4 +1,4 @@
-"""A request that is scored, not continued: how likely each of its choices is after the prompt.
+"""A LoglikelihoodRequest while it is computed: how likely each of its choices is after the prompt.
 
 The first token of every choice is scored by the prompt's own last logits; only choices of several
 tokens need more, and theirs are computed together, each after the same cached prompt. So labels
@@ -14,19 +14,19 @@ from itertools import chain
 
 from torch import Tensor
 
+from gptcli.engines.request import EncodedLoglikelihood
 from gptcli.engines.sampling import finite, logprobs_of
 from gptcli.engines.segments import Segment
-from gptcli.engines.sequences import Job
 from gptcli.engines.steps import not_finite
 from gptcli.errors import GptcliError
-from gptcli.results import Event, Likelihood, Score, Usage
+from gptcli.protocol import ChoiceLogprobs, Event, Likelihood, Usage
 
 
 @dataclass(eq=False)
-class Measure:
-    """The choices of one job while they are scored."""
+class Loglikelihood:
+    """The choices of one request while they are scored."""
 
-    job: Job
+    encoded: EncodedLoglikelihood
     cached: int = 0  # tokens of the prompt that did not have to be computed
     logprobs: list[list[float]] = field(default_factory=list)  # one list a choice
 
@@ -34,64 +34,68 @@ class Measure:
     def error(self) -> GptcliError | None:
         """What went wrong where the model gave numbers that are none."""
         sound = not any(map(math.isnan, chain(*self.logprobs)))
-        return None if sound else not_finite(self.job.info.name, 1)
+        return None if sound else not_finite(self.encoded.info.name, 1)
 
     def begin(self, logits: Tensor) -> None:
         """Score each choice's first token by the prompt's last logits, float32 (vocab,)."""
-        firsts = [choice[0] for choice in self.job.choices]
+        firsts = [choice[0] for choice in self.encoded.choices]
         self.logprobs = [[value] for value in likelihoods(logits.expand(len(firsts), -1), firsts)]
 
-    def score(self, error: GptcliError | None = None, notices: tuple[str, ...] = ()) -> Score:
+    def result(
+        self, error: GptcliError | None = None, notices: tuple[str, ...] = ()
+    ) -> ChoiceLogprobs:
         """What came out."""
-        job = self.job
-        texts = job.request.choices if not error and self.logprobs else ()
-        return Score(
-            id=job.request.id,
-            prompt=job.request.prompt,
+        encoded = self.encoded
+        texts = encoded.request.choices if not error and self.logprobs else ()
+        return ChoiceLogprobs(
+            id=encoded.request.id,
+            prompt=encoded.request.prompt,
             choices=tuple(
                 Likelihood(text, ids, tuple(values))
-                for text, ids, values in zip(texts, job.choices, self.logprobs, strict=False)
+                for text, ids, values in zip(texts, encoded.choices, self.logprobs, strict=False)
             ),
             usage=Usage(
-                prompt_tokens=len(job.prompt), completion_tokens=0, cached_tokens=self.cached
+                prompt_tokens=len(encoded.prompt_ids),
+                completion_tokens=0,
+                cached_tokens=self.cached,
             ),
-            model=job.info.name,
-            revision=job.info.revision,
-            truncated=job.truncated,
+            model=encoded.info.name,
+            revision=encoded.info.revision,
+            truncated=encoded.truncated,
             error=error,
-            notices=job.notices + notices,
+            notices=encoded.notices + notices,
         )
 
     def finished(self) -> Iterator[Event]:
-        """The score, or the error where the model gave numbers that are none."""
-        yield self.score(self.error)
+        """The result, or the error where the model gave numbers that are none."""
+        yield self.result(self.error)
 
     def cancel(self) -> Iterator[Event]:
         """End because the caller asked for it."""
         self.logprobs = []
-        yield self.score(notices=("cancelled",))
+        yield self.result(notices=("cancelled",))
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A choice of several tokens, `place` among those of its measure, after the prompt in `slot`.
+    """A choice of several tokens, `place` among those of its request, after the prompt in `slot`.
 
     The last token is predicted, but not run.
     """
 
-    measure: Measure
+    scored: Loglikelihood
     slot: int
     place: int
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The choice's tokens."""
-        return self.measure.job.choices[self.place]
+        return self.scored.encoded.choices[self.place]
 
     @property
     def segment(self) -> Segment:
         """What is run of it."""
-        return Segment(self.slot, len(self.measure.job.prompt), len(self.ids) - 1)
+        return Segment(self.slot, len(self.scored.encoded.prompt_ids), len(self.ids) - 1)
 
 
 def packed(branches: list[Branch], budget: int) -> Iterator[list[Branch]]:

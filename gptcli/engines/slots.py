@@ -17,14 +17,15 @@ from typing import TypeGuard
 from torch import Tensor
 
 from gptcli.engines.cache import Cache
-from gptcli.engines.measures import Measure
+from gptcli.engines.measures import Loglikelihood
+from gptcli.engines.request import EncodedRequest
 from gptcli.engines.segments import Segment
-from gptcli.engines.sequences import Job, Sequence
-from gptcli.engines.surveys import Survey
-from gptcli.results import Event
+from gptcli.engines.sequences import Sequence
+from gptcli.engines.surveys import LoglikelihoodRolling
+from gptcli.protocol import Event
 
 WORTHWHILE = 16  # tokens: to reuse fewer saves less than the copy and the mask cost
-Item = Sequence | Measure | Survey
+Item = Sequence | Loglikelihood | LoglikelihoodRolling
 """What can sit in a slot."""
 Tokens = list[int] | tuple[int, ...]
 
@@ -39,14 +40,14 @@ class Span:
 
     @property
     def wanted(self) -> range:
-        """Which of its tokens' logits are needed: of a prompt those behind the mute ones.
+        """Which of its tokens' logits are needed: of a prompt those at `logits_from` and behind.
 
         Of what is written, all: the newest token's and those of its draft.
         """
-        size, job = self.segment.length, self.item.job
-        if self.segment.start >= len(job.prompt):
+        size, encoded = self.segment.length, self.item.encoded
+        if self.segment.start >= len(encoded.prompt_ids):
             return range(size)
-        return range(min(max(job.mute - self.segment.start, 0), size), size)
+        return range(min(max(encoded.logits_from - self.segment.start, 0), size), size)
 
 
 class Batch:
@@ -56,7 +57,8 @@ class Batch:
         self.cache = cache
         self.waiting: deque[Item] = deque()
         self.cancelled: set[str] = set()  # ids of requests to be ended
-        self.first_logits: dict[Job, Tensor] = {}  # a prompt's last logits, (vocab,), while needed
+        # A prompt's last logits, (vocab,), while they are needed.
+        self.first_logits: dict[EncodedRequest, Tensor] = {}
         self._reuse = reuse
         self._slots: list[Item | None] = [None] * cache.slots
         self._order = list(range(cache.slots))  # the one given away longest ago first
@@ -69,7 +71,7 @@ class Batch:
     @property
     def measuring(self) -> bool:
         """Whether a window is in flight, of which many logits are needed."""
-        return any(isinstance(item, Survey) for item in self._slots)
+        return any(isinstance(item, LoglikelihoodRolling) for item in self._slots)
 
     @property
     def free(self) -> int:
@@ -92,16 +94,16 @@ class Batch:
         """
         ready = []
         while self.waiting and self.free:
-            job = self.waiting[0].job
-            source, slot, shared = self._place(job)
-            if any(self._better(other, job, shared) for other in self._being_run()):
+            encoded = self.waiting[0].encoded
+            source, slot, shared = self._place(encoded)
+            if any(self._better(other, encoded, shared) for other in self._being_run()):
                 break
             item = self.waiting.popleft()
             if source != slot and shared:
                 self.cache.copy(source, slot, shared)
             self._take(slot, item, shared)
             item.cached = shared
-            if shared == len(job.prompt):
+            if shared == len(encoded.prompt_ids):
                 ready.append(item)
         return ready
 
@@ -120,7 +122,7 @@ class Batch:
             if _writes(item):
                 tokens = [item.tokens[-1], *drafts.get(item, ())]
             else:
-                tokens = list(item.job.prompt[start : start + shares[slot]])
+                tokens = list(item.encoded.prompt_ids[start : start + shares[slot]])
             if tokens:
                 spans.append(Span(item, Segment(slot, start, len(tokens)), tokens))
         return spans
@@ -139,9 +141,10 @@ class Batch:
 
     def share(self, span: Span, logits: Tensor) -> None:
         """Keep a prompt's last logits, (vocab,), as long as other sequences of it wait."""
-        job = span.item.job
-        if span.segment.end == len(job.prompt) and any(item.job is job for item in self.waiting):
-            self.first_logits[job] = logits.clone()
+        encoded = span.item.encoded
+        whole = span.segment.end == len(encoded.prompt_ids)
+        if whole and any(item.encoded is encoded for item in self.waiting):
+            self.first_logits[encoded] = logits.clone()
 
     def _shares(self, budget: int) -> dict[int, int]:
         """How many of its prompt's tokens each slot runs next; those that came first, first."""
@@ -149,42 +152,43 @@ class Batch:
         for slot in self._order:
             item = self._slots[slot]
             if item is not None:
-                left = len(item.job.prompt) - len(self.cache.held[slot])
+                left = len(item.encoded.prompt_ids) - len(self.cache.held[slot])
                 shares[slot] = max(0, min(left, budget))
                 budget -= shares[slot]
         return shares
 
-    def _being_run(self) -> list[Job]:
-        """The jobs whose prompts are not in the cache as a whole."""
+    def _being_run(self) -> list[EncodedRequest]:
+        """The requests whose prompts are not in the cache as a whole."""
         return [
-            item.job
+            item.encoded
             for slot, item in enumerate(self._slots)
             if item is not None and self._unfinished(slot, item)
         ]
 
-    def _better(self, new: Job, job: Job, shared: int) -> bool:
-        """Whether a prompt about to be run holds more of a job's than the cache does."""
-        if new is job:
+    def _better(self, new: EncodedRequest, encoded: EncodedRequest, shared: int) -> bool:
+        """Whether a prompt about to be run holds more of a request's than the cache does."""
+        if new is encoded:
             return True
-        if not self._reuse or job.mute < shared + WORTHWHILE:
+        if not self._reuse or encoded.logits_from < shared + WORTHWHILE:
             return False
-        return common(new.prompt, job.prompt) >= shared + WORTHWHILE
+        return common(new.prompt_ids, encoded.prompt_ids) >= shared + WORTHWHILE
 
-    def _place(self, job: Job) -> tuple[int, int, int]:
+    def _place(self, encoded: EncodedRequest) -> tuple[int, int, int]:
         """Where a prompt is (a slot), where it should go (a free slot), and how much is there."""
         free = [slot for slot in self._order if self._slots[slot] is None]
         oldest = min(free, key=lambda slot: bool(self.cache.held[slot]))
-        whole = job in self.first_logits  # else tokens whose logits are needed are run again
-        longest = len(job.prompt) if whole else job.mute
+        size = len(encoded.prompt_ids)
+        whole = encoded in self.first_logits  # else tokens whose logits are needed are run again
+        longest = size if whole else encoded.logits_from
         if not whole and (not self._reuse or longest < WORTHWHILE):
             return oldest, oldest, 0
-        shared = [min(common(held, job.prompt), longest) for held in self.cache.held]
+        shared = [min(common(held, encoded.prompt_ids), longest) for held in self.cache.held]
         here = max(free, key=lambda slot: shared[slot])
         best = max(range(len(shared)), key=lambda slot: shared[slot])
-        least = WORTHWHILE if self._reuse else len(job.prompt)
-        if shared[best] == len(job.prompt) > shared[here] or shared[best] >= shared[here] + least:
+        least = WORTHWHILE if self._reuse else size
+        if shared[best] == size > shared[here] or shared[best] >= shared[here] + least:
             return best, oldest, shared[best]
-        if shared[here] >= least or shared[here] == len(job.prompt):
+        if shared[here] >= least or shared[here] == size:
             return here, here, shared[here]
         return oldest, oldest, 0
 
@@ -217,14 +221,14 @@ class Batch:
         Until then nobody has looked at its logits, and there may be NaN in its slot: masked or not,
         it would spoil the rows whose attention is computed in one call with it.
         """
-        return len(self.cache.held[slot]) < len(item.job.prompt)
+        return len(self.cache.held[slot]) < len(item.encoded.prompt_ids)
 
     def drop_cancelled(self) -> Iterator[Event]:
         """End what was cancelled, in flight or waiting."""
         ended = set()
         for item in [*self._slots, *self.waiting] if self.cancelled else ():
-            if item and item.job.request.id in self.cancelled:
-                ended.add(item.job.request.id)
+            if item and item.encoded.request.id in self.cancelled:
+                ended.add(item.encoded.request.id)
                 self.leave(item)
                 yield from item.cancel()
         self.cancelled -= ended
@@ -232,8 +236,10 @@ class Batch:
 
     def forget(self) -> None:
         """Let go of the first logits of prompts that nothing waits for."""
-        wanted = {item.job for item in self.waiting}
-        self.first_logits = {job: x for job, x in self.first_logits.items() if job in wanted}
+        wanted = {item.encoded for item in self.waiting}
+        self.first_logits = {
+            encoded: logits for encoded, logits in self.first_logits.items() if encoded in wanted
+        }
 
     def compact(self) -> None:
         """Move the last items into free slots, so that those in flight fill slots 0 to B - 1."""

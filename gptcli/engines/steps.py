@@ -12,7 +12,7 @@ from torch import Tensor
 from gptcli.engines.sampling import Scored, finite, logprobs_of, sample
 from gptcli.engines.sequences import Sequence
 from gptcli.errors import BadModel
-from gptcli.results import Alternative, Event, TokenLogprob
+from gptcli.protocol import Alternative, Event, TokenLogprob
 from gptcli.tokenization import Tokenizer
 
 IDLE = 0.002  # seconds between two looks for a request when there is nothing else to do
@@ -25,17 +25,17 @@ def advance(rows: list[Sequence], logits: Tensor) -> Iterator[Event]:
     not finite ends with an error. Afterwards `finish_reason` tells which rows go on.
     """
     sound = finite(logits)
-    wanted = [row.job.request.sampling.logprobs for row in rows]
+    wanted = [row.encoded.request.sampling.logprobs for row in rows]
     raw = logits if all(top is None for top in wanted) else logits.clone()
     tokens = sample(logits, [row.row for row in rows])
     for place, (row, token, top) in enumerate(zip(rows, tokens, wanted, strict=True)):
         if not sound[place]:
-            yield from row.fail(not_finite(row.job.info.name, len(row.tokens) + 1))
+            yield from row.fail(not_finite(row.encoded.info.name, len(row.tokens) + 1))
             continue
         logprob = None
         if top is not None:
             scored = logprobs_of(raw[place : place + 1], [token], top)[0]
-            logprob = _named(token, scored, row.job.tokenizer)
+            logprob = _named(token, scored, row.encoded.tokenizer)
         yield row.push(token, logprob)
         if row.finish_reason:
             yield row.completion()

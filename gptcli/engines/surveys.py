@@ -1,9 +1,9 @@
-"""A window of a text that is measured token by token: log-probability, and on demand much more.
+"""A RollingRequest while it is computed: each token's log-probability, and on demand much more.
 
 A window stands in its slot like a prompt that nothing follows; the logits come in pieces, as the
-engine runs it, and none are kept: what is measured is one number of each row, or a few. A row of
+engine runs it, and none are kept: what comes of each row is one number, or a few. A row of
 logits is as long as the vocabulary, so nothing here sorts one, or looks at many rows at a time.
-Left out: how a text becomes windows, which is `gptcli.scoring`'s business.
+Not here: how a text becomes windows is in `gptcli.scoring.windows`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from gptcli.engines.request import EncodedRolling
 from gptcli.engines.sampling import finite
-from gptcli.engines.sequences import Job
 from gptcli.engines.steps import not_finite
 from gptcli.errors import GptcliError
-from gptcli.results import Alternative, Event, Measured, TokenMeasure, Usage, Window
+from gptcli.protocol import Alternative, Event, RankedLogprob, Usage, Window, WindowLogprobs
 from gptcli.tokenization import Tokenizer
 
 ROWS = 64  # looked at together: 13 MB of GPT-2's logits, and as much for each intermediate result
 
 
 @dataclass(eq=False)
-class Survey:
-    """The window of one job while it is measured."""
+class LoglikelihoodRolling:
+    """The window of one request while it is scored."""
 
-    job: Job
-    window: Window
+    encoded: EncodedRolling
     cached: int = 0  # tokens that did not have to be computed
-    found: list[TokenMeasure] = field(default_factory=list)
+    found: list[RankedLogprob] = field(default_factory=list)
     error: GptcliError | None = None  # what went wrong where the model gave numbers that are none
+
+    @property
+    def window(self) -> Window:
+        """What is scored."""
+        return self.encoded.request.window
 
     @property
     def done(self) -> bool:
@@ -42,28 +46,30 @@ class Survey:
         return self.error is not None or len(self.found) == due
 
     def take(self, logits: Tensor) -> None:
-        """Measure the next N tokens by the logits before each, float32 (N, vocab), not changed."""
+        """Score the next N tokens by the logits before each, float32 (N, vocab), not changed."""
         if self.error is not None:
             return
         start = self.window.first + len(self.found)
         targets = self.window.ids[start : start + len(logits)]
         sound = finite(logits)
         if not all(sound):
-            self.error = not_finite(self.job.info.name, start + sound.index(False) + 1)
+            self.error = not_finite(self.encoded.info.name, start + sound.index(False) + 1)
             return
-        self.found += measures(logits, targets, self.window, self.job.tokenizer)
+        self.found += ranked_logprobs(logits, targets, self.window, self.encoded.tokenizer)
 
-    def finished(self, notices: tuple[str, ...] = ()) -> Measured:
+    def finished(self, notices: tuple[str, ...] = ()) -> WindowLogprobs:
         """What came out."""
-        job = self.job
-        return Measured(
-            id=job.request.id,
+        encoded = self.encoded
+        return WindowLogprobs(
+            id=encoded.request.id,
             tokens=() if self.error or notices else tuple(self.found),
             usage=Usage(
-                prompt_tokens=len(job.prompt), completion_tokens=0, cached_tokens=self.cached
+                prompt_tokens=len(encoded.prompt_ids),
+                completion_tokens=0,
+                cached_tokens=self.cached,
             ),
-            model=job.info.name,
-            revision=job.info.revision,
+            model=encoded.info.name,
+            revision=encoded.info.revision,
             error=self.error,
             notices=notices,
         )
@@ -74,9 +80,9 @@ class Survey:
 
 
 @torch.inference_mode()
-def measures(
+def ranked_logprobs(
     logits: Tensor, targets: Sequence[int], window: Window, tokenizer: Tokenizer
-) -> Iterator[TokenMeasure]:
+) -> Iterator[RankedLogprob]:
     """What `window` asks for of each target (N) under its row of finite logits, float32 (N, vocab).
 
     log p(i) = logits[i] - log sum_j exp(logits[j]); the entropy is -sum_j p(j) log p(j).
@@ -93,7 +99,7 @@ def measures(
         tops = _tops(rows, whole, window.top, tokenizer)
         sums = [_sums(rows, whole, ids).tolist() for ids in sets]
         among = zip(*sums, strict=True) if sums else [()] * len(few)
-        yield from map(TokenMeasure, few, logprobs, ranks, entropies, tops, among)
+        yield from map(RankedLogprob, few, logprobs, ranks, entropies, tops, among)
 
 
 def _entropies(logprobs: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptcli.engines import Engine
 from gptcli.engines.cache import split_heads
 from gptcli.engines.gpt2 import GPT2Engine
 from gptcli.engines.network import Attend, embedded, forward
@@ -25,7 +24,7 @@ from gptcli.engines.sampling import filtered
 from gptcli.engines.weights import Weights
 from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters
-from gptcli.results import ModelInfo
+from gptcli.protocol import Engine, ModelInfo
 from gptcli.tokenization import Tokenizer
 
 ROWS = 64  # positions whose logits are computed at a time: 13 MB for GPT-2's vocabulary

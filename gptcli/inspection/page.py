@@ -30,7 +30,7 @@ from gptcli.inspection.views import (
     TokenView,
     View,
 )
-from gptcli.results import Alternative
+from gptcli.protocol import Alternative
 from gptcli.sanitizer import one_line
 
 HELD = 16 * 2**20  # the most bytes of attention weights in a page: 340 tokens of GPT-2

@@ -2,7 +2,7 @@
 
 Token by token, any engine can be asked, and a text may be longer than the context: it slides. To
 look inside, the text must fit the context, and the model must be a GPT-2 that runs here; such a
-view is made from what `inside` gives. Left out: how views are shown.
+view is made from what `inside` gives. Not here: how views are shown is in `gptcli.cli`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from gptcli.inspection.views import (
     TokenView,
 )
 from gptcli.options import Filters, Overflow
-from gptcli.results import Alternative, Measured, Request, TokenMeasure, Window
+from gptcli.protocol import (
+    Alternative,
+    Engine,
+    RankedLogprob,
+    RollingRequest,
+    Window,
+    WindowLogprobs,
+)
 from gptcli.scoring.windows import checked_stride, stretches
 from gptcli.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from gptcli.engines import Engine
     from gptcli.engines.tracing import Tracer
 
 Method = Literal["gradient-x-input", "integrated-gradients"]
@@ -66,9 +72,9 @@ def text_view(
     windows = [
         Window(ids[at.begin : at.end], at.first - at.begin, detailed=True, top=top) for at in places
     ]
-    measures = _measured(engine, windows)
-    unseen = len(tokens) - len(measures)  # the first token, where nothing is before it
-    seen = map(_with_measure, tokens[unseen:], measures)
+    logprobs = _ranked(engine, windows)
+    unseen = len(tokens) - len(logprobs)  # the first token, where nothing is before it
+    seen = map(_with_logprob, tokens[unseen:], logprobs)
     return TextView(info.name, info.revision, text, (*tokens[:unseen], *seen))
 
 
@@ -197,12 +203,12 @@ def _end_of_text(engine: Engine) -> int:
     return end
 
 
-def _measured(engine: Engine, windows: Sequence[Window]) -> list[TokenMeasure]:
+def _ranked(engine: Engine, windows: Sequence[Window]) -> list[RankedLogprob]:
     """What the engine says of each window, one after the other. Raises the first window's error."""
     requests = (
-        Request(id=str(place), prompt="", window=window) for place, window in enumerate(windows)
+        RollingRequest(id=str(place), window=window) for place, window in enumerate(windows)
     )
-    found = [event for event in engine.run(requests) if isinstance(event, Measured)]
+    found = [event for event in engine.run(requests) if isinstance(event, WindowLogprobs)]
     found.sort(key=lambda event: int(event.id))
     for event in found:
         if event.error is not None:
@@ -210,13 +216,13 @@ def _measured(engine: Engine, windows: Sequence[Window]) -> list[TokenMeasure]:
     return [token for event in found for token in event.tokens]
 
 
-def _with_measure(token: TokenView, measure: TokenMeasure) -> TokenView:
+def _with_logprob(token: TokenView, found: RankedLogprob) -> TokenView:
     return replace(
         token,
-        logprob=measure.logprob,
-        rank=measure.rank,
-        entropy=measure.entropy,
-        top=measure.top,
+        logprob=found.logprob,
+        rank=found.rank,
+        entropy=found.entropy,
+        top=found.top,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gptcli.results import Alternative
+from gptcli.protocol import Alternative
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A record as a file: a line about the run, then a line for each request that was answered.
 
 JSON lines, each written when it is complete: an interrupted run leaves a record of what it had
-finished. A record may come from a stranger, so all of it is checked like a user's input. Left out:
-how it is taken, see `gptcli.records.recorder`, and run again, see `gptcli.records.replaying`.
+finished. A record may come from a stranger, so all of it is checked like a user's input. Not here:
+how it is taken is in `gptcli.records.recorder`, how it runs again in `gptcli.records.replaying`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gptcli.errors import BadInput, UsageError
 from gptcli.files import errors_of_file
 from gptcli.modelfiles import parse_object
 from gptcli.options import Load, Overflow, Sampling
-from gptcli.results import Request
+from gptcli.protocol import GenerateRequest, LoglikelihoodRequest
 from gptcli.specs import changed, rebuilt
 
 FORMAT = 1
@@ -87,7 +87,8 @@ class Answered:
 class Entry:
     """A request and its answers; `prompt` and `choices` are None where they were hashed.
 
-    `sampling` has the seed that was drawn.
+    With choices it is a LoglikelihoodRequest, else a GenerateRequest: then `sampling` has the seed
+    that was drawn.
     """
 
     id: str
@@ -110,14 +111,14 @@ class Entry:
             "answers": [answer.to_dict() for answer in self.answers],
         }
 
-    def request(self, prompt: str, id: str) -> Request:
+    def request(self, prompt: str, id: str) -> GenerateRequest | LoglikelihoodRequest:
         """The same once more."""
-        return Request(
-            id=id,
-            prompt=prompt,
-            sampling=self.sampling,
-            on_overflow=self.on_overflow,
-            choices=self.choices or (),
+        if self.choices:
+            return LoglikelihoodRequest(
+                id=id, prompt=prompt, choices=self.choices, on_overflow=self.on_overflow
+            )
+        return GenerateRequest(
+            id=id, prompt=prompt, sampling=self.sampling, on_overflow=self.on_overflow
         )
 
 

@@ -1,8 +1,8 @@
 """An engine that writes down what goes through it.
 
 It wraps any other and passes everything on unchanged; a request becomes a line of the file once
-its last answer is there. Windows of texts (`gptcli score`, `gptcli inspect`) are no runs to repeat
-and are left out.
+its last result is there. A RollingRequest (`gptcli score`, `gptcli inspect`) is no run to repeat
+and gets no line.
 """
 
 from __future__ import annotations
@@ -19,12 +19,24 @@ from typing import Literal
 
 from gptcli import __version__, disk
 from gptcli.batch.identity import sampled
-from gptcli.engines import Engine
 from gptcli.errors import CannotCreate, WriteFailed
 from gptcli.files import reason
-from gptcli.options import Load
+from gptcli.multiplex import Unanswered
+from gptcli.options import Load, Sampling
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    ModelInfo,
+    Request,
+    Result,
+    RollingRequest,
+)
 from gptcli.records.record import Answered, Entry, Run, digest
-from gptcli.results import Completion, Event, ModelInfo, Request, Score
 from gptcli.tokenization import Tokenizer
 
 Kept = Literal["text", "hash"]
@@ -63,7 +75,7 @@ class Journal:
 
 
 class Recorder:
-    """The same engine, with a record of its answers; see `gptcli.engines.Engine`."""
+    """The same engine, with a record of its answers; see `gptcli.protocol.Engine`."""
 
     def __init__(self, engine: Engine, run: Run, journal: Journal, kept: Kept) -> None:
         self._engine, self._journal, self._kept = engine, journal, kept
@@ -89,44 +101,42 @@ class Recorder:
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """As the wrapped engine does; a line is written before the last event of a request."""
-        asked: dict[str, Request] = {}
-        answers: dict[str, list[Completion]] = {}
+        asked: dict[str, GenerateRequest | LoglikelihoodRequest] = {}
+        waiting = Unanswered()
 
         def watched() -> Iterator[Request | None]:
             for request in requests:
-                if request is not None and request.window is None:
+                if request is not None and not isinstance(request, RollingRequest):
                     asked[request.id] = request
+                    waiting.add(request)
                 yield request
 
         for event in self._engine.run(watched()):
-            request = asked.get(event.id)
-            if request is not None and isinstance(event, Score):
-                self._write(asked.pop(event.id), [], event)
-            elif request is not None and isinstance(event, Completion):
-                found = answers.setdefault(event.id, [])
-                found.append(event)
-                if event.error or len(found) == request.sampling.num_return_sequences:
-                    self._write(asked.pop(event.id), answers.pop(event.id))
+            if not isinstance(event, Chunk) and (results := waiting.take(event)):
+                self._journal.write(self._entry(asked.pop(event.id), results).to_dict())
             yield event
 
-    def _write(
-        self, request: Request, completions: list[Completion], score: Score | None = None
-    ) -> None:
-        seed = completions[0].seed if completions else request.sampling.seed
-        answers = [_answered(item) for item in sorted(completions, key=lambda item: item.index)]
-        if score is not None:
-            answers = _scored(score)
+    def _entry(
+        self, request: GenerateRequest | LoglikelihoodRequest, results: list[Result]
+    ) -> Entry:
         hashed = self._kept == "hash"
-        entry = Entry(
+        sampling, choices = Sampling(), tuple[str, ...]()
+        match request:
+            case GenerateRequest():
+                seeds = [result.seed for result in results if isinstance(result, Completion)]
+                sampling = replace(request.sampling, seed=seeds[0])
+            case LoglikelihoodRequest():
+                choices = request.choices
+        answers = [answer for result in results for answer in _answers(result)]
+        return Entry(
             id=request.id,
             prompt=None if hashed else request.prompt,
             sha256=digest(request.prompt),
-            sampling=replace(request.sampling, seed=seed),
+            sampling=sampling,
             on_overflow=request.on_overflow,
-            choices=None if hashed else request.choices,
+            choices=None if hashed else choices,
             answers=tuple(replace(item, text=None) if hashed else item for item in answers),
         )
-        self._journal.write(entry.to_dict())
 
 
 def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) -> Run:
@@ -160,18 +170,18 @@ def versions() -> dict[str, str]:
     return found | {"machine": f"{platform.system()} {platform.machine()}"}
 
 
-def _answered(item: Completion) -> Answered:
-    return Answered(
-        text=item.text,
-        sha256=digest(item.text),
-        finish_reason=item.finish_reason,
-        tokens=item.usage.completion_tokens,
-    )
-
-
-def _scored(score: Score) -> list[Answered]:
-    """The likelihood of each choice; one answer that says so where there was an error."""
-    if score.error is not None:
+def _answers(result: Result) -> list[Answered]:
+    """A text, or the likelihood of each choice; one that says so where there was an error."""
+    if isinstance(result, Completion):
+        return [
+            Answered(
+                text=result.text,
+                sha256=digest(result.text),
+                finish_reason=result.finish_reason,
+                tokens=result.usage.completion_tokens,
+            )
+        ]
+    if not isinstance(result, ChoiceLogprobs) or result.error is not None:
         return [Answered(text="", sha256=digest(""), finish_reason="error", tokens=0)]
     return [
         Answered(
@@ -181,5 +191,5 @@ def _scored(score: Score) -> list[Answered]:
             tokens=len(choice.tokens),
             logprob=choice.total,
         )
-        for choice in score.choices
+        for choice in result.choices
     ]

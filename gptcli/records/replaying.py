@@ -2,8 +2,8 @@
 
 Requests are asked in their order with the same seeds, by an engine with as many slots. On the same
 machine with the same versions the texts are identical; elsewhere, or with other numbers, they may
-part where two tokens are all but equally likely. Left out: which differences of model and machine
-are allowed, which the caller asks with `differences`.
+part where two tokens are all but equally likely. Which differences of model and machine are allowed
+is for the caller to say, who asks `differences`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gptcli.engines import Engine
 from gptcli.errors import BadInput
+from gptcli.multiplex import Unanswered
+from gptcli.protocol import ChoiceLogprobs, Chunk, Completion, Engine, Request, Result
 from gptcli.records.record import Answered, Entry, Run, digest
-from gptcli.results import Completion, Request, Score
 
 NEAR = 1e-4  # how far log-probabilities may be apart, which are no text
 SHOWN = 24  # characters of each text where they part
@@ -69,26 +69,20 @@ def replay(engine: Engine, entries: Iterable[Entry], prompt: str | None) -> Iter
 
     `prompt` is for records that keep hashes. Raises BadInput where it is missing or another.
     """
-    waiting: dict[str, Entry] = {}
-    found: dict[str, list[Completion]] = {}
+    entries_by_id: dict[str, Entry] = {}
+    waiting = Unanswered()
 
     def requests() -> Iterator[Request]:
         for number, entry in enumerate(entries):
-            waiting[str(number)] = entry
-            yield entry.request(_prompt(entry, prompt), str(number))
+            request = entry.request(_prompt(entry, prompt), str(number))
+            entries_by_id[request.id] = entry
+            waiting.add(request)
+            yield request
 
     for event in engine.run(requests()):
-        if isinstance(event, Score):
-            yield from _compared(waiting.pop(event.id), _scores(event))
-        elif isinstance(event, Completion):
-            done = found.setdefault(event.id, [])
-            done.append(event)
-            if event.error or len(done) == waiting[event.id].sampling.num_return_sequences:
-                done.sort(key=lambda item: item.index)
-                texts: list[Text] = [
-                    (item.text, item.finish_reason, None) for item in found.pop(event.id)
-                ]
-                yield from _compared(waiting.pop(event.id), texts)
+        if not isinstance(event, Chunk) and (results := waiting.take(event)):
+            entry = entries_by_id.pop(event.id)
+            yield from _compared(entry, [text for result in results for text in _texts(result)])
 
 
 def _prompt(entry: Entry, given: str | None) -> str:
@@ -105,10 +99,14 @@ def _prompt(entry: Entry, given: str | None) -> str:
     return given
 
 
-def _scores(score: Score) -> list[Text]:
-    if score.error is not None:
-        return [("", "error", None)]
-    return [(choice.text, "scored", choice.total) for choice in score.choices]
+def _texts(result: Result) -> list[Text]:
+    match result:
+        case Completion():
+            return [(result.text, result.finish_reason, None)]
+        case ChoiceLogprobs(error=None):
+            return [(choice.text, "scored", choice.total) for choice in result.choices]
+        case _:
+            return [("", "error", None)]
 
 
 def _compared(entry: Entry, now: list[Text]) -> Iterator[Verdict]:

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.engines import Engine
 from gptcli.errors import BadInput, GptcliError
 from gptcli.modelfiles import parse_value
+from gptcli.protocol import Engine
 from gptcli.scoring.scorer import Text, score
 from gptcli.scoring.scores import NAT, Row
 from gptcli.scoring.settings import Scoring

@@ -1,26 +1,26 @@
 """Scores of many texts, in their order, each as soon as it and those before it are done.
 
 A text becomes tokens, tokens windows, windows requests; the engine runs as many of them as it has
-slots, of one text or of several. A thin loop over `Engine.run`, as everything else. What is wrong
-with one text is its own error. Left out: where texts come from, see `gptcli.scoring.texts`.
+slots, of one text or of several: each text is a plan of `gptcli.multiplex`. What is wrong with one
+text is its own error. Not here: where texts come from is in `gptcli.scoring.texts`.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
-from gptcli.engines import Engine
 from gptcli.errors import BadInput, GptcliError, UsageError
-from gptcli.results import Event, Measured, Request, TokenMeasure, Window
+from gptcli.multiplex import Exchange, Plan, run_plans
+from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
 from gptcli.scoring import words
 from gptcli.scoring.scores import NAT, TextScore, TokenScore, WordScore, spread
 from gptcli.scoring.settings import Scoring
-from gptcli.scoring.windows import checked_stride, stretches
+from gptcli.scoring.windows import Stretch, checked_stride, stretches
 from gptcli.scoring.words import Edge, Place
 
 AHEAD = 4  # texts that wait for an earlier one, as a multiple of the batch size
@@ -50,15 +50,12 @@ def score(
     own `error` is UsageError (empty), BadInput (no token with another before it, a lone surrogate)
     or BadModel (numbers that are none).
     """
-    board = _Board(_Plan(engine, scoring, detail), iter(texts), AHEAD * batch_size)
-    while board.open:
-        for event in engine.run(board.requests()):
-            board.take(event)
-            yield from board.ready()
-        yield from board.ready()
+    yield from run_plans(
+        engine, _plans(_Shared(engine, scoring, detail), texts), AHEAD * batch_size
+    )
 
 
-class _Plan:
+class _Shared:
     """What is the same for all texts."""
 
     def __init__(self, engine: Engine, scoring: Scoring, detail: Detail) -> None:
@@ -79,77 +76,86 @@ class _Plan:
 
 
 @dataclass(eq=False)
-class _Open:
+class _Scored:
     """A text while it is scored."""
 
     text: Text
-    plan: _Plan
+    shared: _Shared
     ids: list[int] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
-    due: int = 0  # windows that are under way
-    planned: bool = False  # whether all its windows are
     error: GptcliError | None = None
     logprobs: array[float] = field(default_factory=lambda: array("d"))  # NaN: no score
-    details: dict[int, TokenMeasure] = field(default_factory=dict)  # by the token's index
+    details: dict[int, RankedLogprob] = field(default_factory=dict)  # by the token's index
 
-    def begin(self) -> None:
+    def exchange(self, ids: Iterator[int]) -> Exchange[tuple[TextScore]]:
+        """Ask its windows, one request each; `ids` are those of the run."""
+        self._begin()
+        if self.error is None:
+            known, info = len(self.shared.before), self.shared.info
+            length = known + len(self.ids)
+            places = list(stretches(length, known, info.context, self.shared.stride))
+            firsts: dict[str, int] = {}
+            requests: Iterable[Request] = self._requests(places, ids, firsts)
+            for _ in places:  # each has one result
+                event = yield requests
+                requests = ()
+                if isinstance(event, WindowLogprobs):
+                    self._take(firsts.pop(event.id), event)
+        return (self._score(),)
+
+    def _begin(self) -> None:
         """Make tokens of the text."""
-        plan, text = self.plan, self.text.text
+        shared, text = self.shared, self.text.text
         self.error = self.text.error
         try:
             if self.error is None and not text:
                 raise UsageError(
                     "empty text", "there is nothing to score", "Give at least one character."
                 )
-            if self.error is None and plan.detail == "texts":
-                self.ids = plan.tokenizer.encode(text, bare=True)
+            if self.error is None and shared.detail == "texts":
+                self.ids = shared.tokenizer.encode(text, bare=True)
             elif self.error is None:
-                self.ids, self.places = plan.tokenizer.encode_places(text)
-            if self.error is None and len(self.ids) + len(plan.before) < 2:
+                self.ids, self.places = shared.tokenizer.encode_places(text)
+            if self.error is None and len(self.ids) + len(shared.before) < 2:
                 why = f"it has {len(self.ids)} token, and nothing stands before it"
                 raise BadInput("nothing to score", why, "Leave out --no-bos, or give --context.")
         except GptcliError as error:
             self.error = error
         self.logprobs = array("d", [math.nan]) * len(self.ids)
 
-    def windows(self) -> Iterator[tuple[int, Window]]:
-        """Its windows, each with the index of the first token that it scores."""
-        if self.error is None:
-            plan, known = self.plan, len(self.plan.before)
-            sequence = (*plan.before, *self.ids)
-            length = len(sequence)
-            for at in stretches(length, known, plan.info.context, plan.stride):
-                ids = sequence[at.begin : at.end]
-                if plan.trailing and at.end == length:
-                    ids = (*ids, plan.end)
-                detailed = plan.detail == "tokens"
-                window = Window(ids, at.first - at.begin, detailed=detailed, among=plan.among)
-                yield at.first - known, window
-        self.planned = True
+    def _requests(
+        self, places: Iterable[Stretch], ids: Iterator[int], firsts: dict[str, int]
+    ) -> Iterator[Request]:
+        """A request for each window; `firsts` gets the index of the first token that it scores."""
+        shared, known = self.shared, len(self.shared.before)
+        sequence = (*shared.before, *self.ids)
+        for at in places:
+            tokens = sequence[at.begin : at.end]
+            if shared.trailing and at.end == len(sequence):
+                tokens = (*tokens, shared.end)
+            detailed = shared.detail == "tokens"
+            window = Window(tokens, at.first - at.begin, detailed=detailed, among=shared.among)
+            id = str(next(ids))
+            firsts[id] = at.first - known
+            yield RollingRequest(id=id, window=window)
 
-    def take(self, first: int, measured: Measured) -> None:
+    def _take(self, first: int, result: WindowLogprobs) -> None:
         """Note what came of a window that scores the tokens from `first` on."""
-        self.due -= 1
-        self.error = self.error or measured.error
-        for index, token in enumerate(measured.tokens, first):
+        self.error = self.error or result.error
+        for index, token in enumerate(result.tokens, first):
             if index < len(self.ids):
                 self.logprobs[index] = token.logprob
-            if self.plan.detail == "tokens" or self.plan.trailing:
+            if self.shared.detail == "tokens" or self.shared.trailing:
                 self.details[index] = token
 
-    @property
-    def done(self) -> bool:
-        """Whether nothing more comes."""
-        return self.planned and self.due == 0
-
-    def score(self) -> TextScore:
+    def _score(self) -> TextScore:
         """What came out."""
-        plan, text = self.plan, self.text.text
+        shared, text = self.shared, self.text.text
         blank = TextScore(
             id=self.text.id,
             text=text,
-            model=plan.info.name,
-            revision=plan.info.revision,
+            model=shared.info.name,
+            revision=shared.info.revision,
             error=self.error,
         )
         if self.error is not None:
@@ -167,13 +173,13 @@ class _Open:
             squares=squares,
             model=blank.model,
             revision=blank.revision,
-            token_scores=tuple(self._tokens()) if plan.detail == "tokens" else (),
-            word_scores=tuple(self._words()) if plan.detail == "words" else (),
+            token_scores=tuple(self._tokens()) if shared.detail == "tokens" else (),
+            word_scores=tuple(self._words()) if shared.detail == "words" else (),
         )
 
     def _tokens(self) -> Iterator[TokenScore]:
         for index, (id, (start, end)) in enumerate(zip(self.ids, self.places, strict=True)):
-            shown, found = self.plan.tokenizer.token_text(id), self.details.get(index)
+            shown, found = self.shared.tokenizer.token_text(id), self.details.get(index)
             if found is None:
                 yield TokenScore(index, shown, id, start, end, None, None, None)
                 continue
@@ -181,65 +187,17 @@ class _Open:
             yield TokenScore(index, shown, id, start, end, found.logprob, found.rank, entropy)
 
     def _words(self) -> list[WordScore]:
-        text, plan = self.text.text, self.plan
+        text, shared = self.text.text, self.shared
         found = list(words.spans(text, self.places))
         logprobs = [None if math.isnan(value) else value for value in self.logprobs]
-        if not plan.trailing:
+        if not shared.trailing:
             return words.leading(text, found, logprobs)
         at = [self.details.get(index) for index in range(len(self.ids) + 1)]
         edges = [None if token is None else Edge(*token.among) for token in at]
-        return words.trailing(text, found, logprobs, edges, [id in plan.begun for id in self.ids])
+        return words.trailing(text, found, logprobs, edges, [id in shared.begun for id in self.ids])
 
 
-class _Board:
-    """The texts that are not given out yet, in order, and the windows that are under way."""
-
-    def __init__(self, plan: _Plan, texts: Iterator[Text | None], limit: int) -> None:
-        self._plan, self._texts, self._limit = plan, texts, limit
-        self._waiting: deque[_Open] = deque()
-        self._under_way: dict[str, tuple[_Open, int]] = {}
-        self._more = True
-
-    @property
-    def open(self) -> bool:
-        """Whether there is anything left to do."""
-        return self._more or bool(self._waiting)
-
-    def requests(self) -> Iterator[Request | None]:
-        """A request for each window; it pauses where too many texts wait for an earlier one.
-
-        It ends early where something can be given out, but nothing is under way that would say so.
-        """
-        count = 0
-        while self._more:
-            full = len(self._waiting) >= self._limit
-            text = None if full else next(self._texts, _END)
-            if text is _END:
-                self._more = False
-            elif text is None:
-                if not self._under_way and self._waiting and self._waiting[0].done:
-                    return
-                yield None
-            else:
-                opened = _Open(text, self._plan)
-                self._waiting.append(opened)
-                opened.begin()
-                for first, window in opened.windows():
-                    count += 1
-                    opened.due += 1
-                    self._under_way[str(count)] = opened, first
-                    yield Request(id=str(count), prompt="", window=window)
-
-    def take(self, event: Event) -> None:
-        """Note what the engine gave."""
-        if isinstance(event, Measured):
-            opened, first = self._under_way.pop(event.id)
-            opened.take(first, event)
-
-    def ready(self) -> Iterator[TextScore]:
-        """The texts that are done, up to the first that is not."""
-        while self._waiting and self._waiting[0].done:
-            yield self._waiting.popleft().score()
-
-
-_END = Text("", "")
+def _plans(shared: _Shared, texts: Iterable[Text | None]) -> Iterator[Plan[TextScore] | None]:
+    ids = count(1)
+    for text in texts:
+        yield None if text is None else Plan(_Scored(text, shared).exchange(ids))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gptcli.errors import GptcliError
 from gptcli.options import Sampling
-from gptcli.results import Completion, FinishReason, Score, TokenLogprob, Usage
+from gptcli.protocol import ChoiceLogprobs, Completion, FinishReason, TokenLogprob, Usage
 from gptcli.tasks.spans import Entity
 
 
@@ -83,7 +83,7 @@ class Answer:
         return {**shown, **{key: value for key, value in found.items() if value is not None}}
 
 
-def total(results: Iterable[Completion | Score]) -> Usage:
+def total(results: Iterable[Completion | ChoiceLogprobs]) -> Usage:
     """The token counts of all requests that an answer took."""
     used = [result.usage for result in results]
     return Usage(

@@ -2,8 +2,8 @@
 
 A small model's favourite label says more about the prompt than about the input, so there are two
 corrections for what it would say anyway. All is done with logarithms, which keeps it exact where
-the probabilities themselves are too small for a float. Left out: the model; the log-probabilities
-come from a Score, natural, one a label.
+the probabilities themselves are too small for a float. The log-probabilities are those of a
+ChoiceLogprobs: natural, one a label.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A plan is a generator: it yields requests, all that can run at once, is sent their replies, and
 returns the answers. So a summary of summaries reads like a loop, and the engine still runs the
-requests of many inputs side by side. Left out: running them, see `gptcli.tasks.solver`.
+requests of many inputs side by side. Not here: running them is in `gptcli.tasks.solver`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Overflow
-from gptcli.results import Completion, Score
+from gptcli.protocol import ChoiceLogprobs, Completion
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.passages import best_window, passages
 from gptcli.tasks.prompts import resolved
@@ -33,10 +33,10 @@ from gptcli.tasks.verdicts import answers, failed, results_of
 CUT = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
 SHRINKS = 0.9  # each round of answers to answers must be so much shorter, or there is no end
 
-Plan = Generator[tuple[Ask, ...], tuple[Reply, ...], tuple[Answer, ...]]
+Steps = Generator[tuple[Ask, ...], tuple[Reply, ...], tuple[Answer, ...]]
 
 
-def plan(setting: Setting, question: Question) -> Plan:
+def plan(setting: Setting, question: Question) -> Steps:
     """The way to the answers of one input."""
     if question.error:
         return (failed(setting, question, question.error),)
@@ -55,7 +55,7 @@ def plan(setting: Setting, question: Question) -> Plan:
         return (failed(setting, question, error),)
 
 
-def _whole(setting: Setting, question: Question, side: Overflow | None = None) -> Plan:
+def _whole(setting: Setting, question: Question, side: Overflow | None = None) -> Steps:
     """One prompt; what does not fit is cut at `side`, or as --on-overflow says."""
     text, side = field_of(setting, question), side or setting.on_overflow
     kept = text if side == "error" else cut_to_fit(text, side, fitting(setting, question))
@@ -69,12 +69,12 @@ def _whole(setting: Setting, question: Question, side: Overflow | None = None) -
     return answers(setting, question, replies, blank, starts=(start,))
 
 
-def _truncated(setting: Setting, question: Question) -> Plan:
+def _truncated(setting: Setting, question: Question) -> Steps:
     side = setting.on_overflow if setting.on_overflow != "error" else "truncate-right"
     return (yield from _whole(setting, question, side))
 
 
-def _window(setting: Setting, question: Question) -> Plan:
+def _window(setting: Setting, question: Question) -> Steps:
     """The passage that has most in common with the question."""
     text, fits = field_of(setting, question), fitting(setting, question)
     if fits(text):
@@ -87,7 +87,7 @@ def _window(setting: Setting, question: Question) -> Plan:
     return answers(setting, question, replies, blank, starts=(start,))
 
 
-def _each(setting: Setting, question: Question) -> Plan:
+def _each(setting: Setting, question: Question) -> Steps:
     """Part by part; what stands between the parts stays."""
     text = field_of(setting, question)
     parts = _parts(setting, question, text)
@@ -105,11 +105,11 @@ def _each(setting: Setting, question: Question) -> Plan:
     return answers(setting, question, replies, starts=[start for start, _ in parts])
 
 
-def _reduce(setting: Setting, question: Question) -> Plan:
+def _reduce(setting: Setting, question: Question) -> Steps:
     """Part by part, then the answers together, until one prompt holds all."""
     whole, fits = field_of(setting, question), fitting(setting, question)
     text = whole
-    taken: list[Completion | Score] = []
+    taken: list[Completion | ChoiceLogprobs] = []
     single = replace(setting, sampling=replace(setting.sampling, num_return_sequences=1))
     while not fits(text):
         parts = passages(text, fits)
@@ -131,7 +131,7 @@ def _reduce(setting: Setting, question: Question) -> Plan:
     return answers(setting, question, replies, taken=taken)
 
 
-STRATEGIES: dict[str, Callable[[Setting, Question], Plan]] = {
+STRATEGIES: dict[str, Callable[[Setting, Question], Steps]] = {
     "whole": _whole,
     "truncate": _truncated,
     "window": _window,

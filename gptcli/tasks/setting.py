@@ -1,17 +1,23 @@
 """What the inputs of a run share, what is asked for one of them, and whether it fits the context.
 
-Left out: which requests an input takes, see `gptcli.tasks.plans`.
+Not here: which requests an input takes is in `gptcli.tasks.plans`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
-from gptcli.results import Completion, ModelInfo, Score
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Completion,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    ModelInfo,
+)
 from gptcli.tasks.answers import Question
 from gptcli.tasks.prompts import Wording, resolved
 from gptcli.tasks.readings import reader
@@ -53,16 +59,37 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A request of a plan: scored where there are `choices`, else written and read."""
-
+class _Ask:
     prompt: str
     part: str  # what of the input it is about
+    before: str = field(default="", kw_only=True)  # stands between the answer before and this one
+    final: bool = field(default=True, kw_only=True)  # part of the answer, not of a way there
+
+
+@dataclass(frozen=True)
+class AskText(_Ask):
+    """A request of a plan whose answer is read from what the model writes."""
+
     sampling: Sampling
-    read: Read | None = None
-    choices: tuple[str, ...] = ()
-    before: str = ""  # what stands between the answer before and this one
-    final: bool = True  # part of the answer, not of a way there
+    read: Read
+
+    def request(self, id: str) -> GenerateRequest:
+        """What the engine is asked."""
+        return GenerateRequest(id=id, prompt=self.prompt, sampling=self.sampling)
+
+
+@dataclass(frozen=True)
+class AskLabel(_Ask):
+    """A request of a plan whose answer is the likeliest of `choices`."""
+
+    choices: tuple[str, ...]
+
+    def request(self, id: str) -> LoglikelihoodRequest:
+        """What the engine is asked."""
+        return LoglikelihoodRequest(id=id, prompt=self.prompt, choices=self.choices)
+
+
+Ask = AskText | AskLabel
 
 
 @dataclass(frozen=True)
@@ -74,7 +101,7 @@ class Reply:
     before: str
     texts: tuple[str, ...]
     done: tuple[bool, ...]
-    results: tuple[Completion | Score, ...]
+    results: tuple[Completion | ChoiceLogprobs, ...]
 
 
 def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) -> None:
@@ -118,7 +145,7 @@ def ask_of(setting: Setting, question: Question, part: str, of: str | None = Non
     """The request for `part`; `of` is the text that its answer is for, where that is another."""
     prompt = prompt_of(setting, question, part)
     if setting.kind == "labels":
-        return Ask(prompt, part, setting.sampling, choices=continuing(prompt, setting.labels))
+        return AskLabel(prompt, part, continuing(prompt, setting.labels))
     sampling, task = setting.sampling, setting.wording.task
     stop = tuple(dict.fromkeys((*task.stop, *sampling.stop)))
     wanted = sampling.logprobs
@@ -126,7 +153,7 @@ def ask_of(setting: Setting, question: Question, part: str, of: str | None = Non
         wanted = wanted or 0
     parameters = {name: setting.wording.parameter(name) for name in task.answer.parameters}
     read = reader(task.answer, parameters, part if of is None else of)
-    return Ask(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
+    return AskText(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
 
 
 def continuing(prompt: str, labels: Sequence[str]) -> tuple[str, ...]:

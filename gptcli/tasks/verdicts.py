@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from gptcli.errors import GptcliError
-from gptcli.results import Completion, FinishReason, Score, TokenLogprob
+from gptcli.protocol import ChoiceLogprobs, Completion, FinishReason, TokenLogprob
 from gptcli.tasks.answers import Answer, Question, total
 from gptcli.tasks.labels import contextual, pmi, probabilities
 from gptcli.tasks.setting import Reply, Setting
@@ -33,7 +33,7 @@ def failed(setting: Setting, question: Question, error: GptcliError | None) -> A
     )
 
 
-def results_of(replies: Sequence[Reply]) -> list[Completion | Score]:
+def results_of(replies: Sequence[Reply]) -> list[Completion | ChoiceLogprobs]:
     """What all replies were read from. Raises the error of one that failed."""
     results = [result for reply in replies for result in reply.results]
     for result in results:
@@ -47,7 +47,7 @@ def answers(
     question: Question,
     replies: Sequence[Reply],
     blank: Answer | None = None,
-    taken: Sequence[Completion | Score] = (),
+    taken: Sequence[Completion | ChoiceLogprobs] = (),
     starts: Sequence[int] = (0,),
 ) -> tuple[Answer, ...]:
     """The answers that the final replies make, filled into `blank`.
@@ -57,21 +57,23 @@ def answers(
     """
     blank = blank or failed(setting, question, None)
     results = results_of(replies)
-    notices = dict.fromkeys(text for result in results for text in result.notices)
+    # Labels are scored without sampling, so their results do not say what was changed in it.
+    said = setting.sampling.notices if setting.kind == "labels" else ()
+    notices = dict.fromkeys([*said, *(text for result in results for text in result.notices)])
     blank = replace(
         blank,
         usage=total((*taken, *results)),
         notices=(*setting.notices, *blank.notices, *notices),
     )
     if setting.kind == "labels":
-        return (_labelled(setting, blank, cast(Score, results[0])),)
+        return (_labelled(setting, blank, cast(ChoiceLogprobs, results[0])),)
     count = setting.sampling.num_return_sequences
     return tuple(
         _written(setting, replace(blank, index=index), replies, starts) for index in range(count)
     )
 
 
-def _labelled(setting: Setting, blank: Answer, score: Score) -> Answer:
+def _labelled(setting: Setting, blank: Answer, score: ChoiceLogprobs) -> Answer:
     """The likeliest label, and the probability of each."""
     logprobs = [choice.total for choice in score.choices]
     way = setting.wording.parameter("calibration")

@@ -27,7 +27,14 @@ from gptcli.engines.remote.line import (
 )
 from gptcli.errors import GptcliError, Unavailable, UsageError
 from gptcli.options import Load
-from gptcli.results import Event, ModelInfo, Request, unmeasured
+from gptcli.protocol import (
+    Event,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    ModelInfo,
+    Request,
+    RollingRequest,
+)
 from gptcli.tokenization import Tokenizer
 
 IDLE = 0.002  # seconds between two looks for a request
@@ -36,7 +43,7 @@ SEED_BITS = 31  # of a seed drawn here: some servers take 2**32 - 1 for "draw on
 
 
 class RemoteEngine:
-    """A model behind an OpenAI-compatible endpoint; see `gptcli.engines.Engine`."""
+    """A model behind an OpenAI-compatible endpoint; see `gptcli.protocol.Engine`."""
 
     def __init__(
         self,
@@ -61,12 +68,12 @@ class RemoteEngine:
         return estimate(text)
 
     def cancel(self, id: str) -> None:
-        """End the request `id` and its connection; see `gptcli.engines.Engine.cancel`."""
+        """End the request `id` and its connection; see `gptcli.protocol.Engine.cancel`."""
         for run in self._open:
             run.cancel(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
-        """Continue every request; see `gptcli.engines.Engine.run`.
+        """Continue every request; see `gptcli.protocol.Engine.run`.
 
         Raises Unavailable where the server refuses the key, or knows no such model.
         """
@@ -122,10 +129,17 @@ class Run:
 
     def _take(self, request: Request) -> Iterator[Event]:
         """Send a request on its way, or say why not."""
-        if request.window is not None:
-            yield unmeasured(request, _no_tokens(), self._info)
-            return
-        flight = self._flight(request)
+        flight: Flight
+        match request:
+            case RollingRequest():
+                yield request.refused(_no_tokens(), self._info)
+                return
+            case LoglikelihoodRequest():
+                flight = Scoring(request, self._info)
+            case GenerateRequest():
+                seed = request.sampling.seed
+                seed = secrets.randbits(SEED_BITS) if seed is None else seed
+                flight = Writing(request, self._info, seed, self._inbox.put)
         if request.id in self._cancelled:
             yield from flight.landed(cancelled=True)
             return
@@ -136,13 +150,6 @@ class Run:
             return
         self._away += 1
         self._line.call(partial(self._start, flight))
-
-    def _flight(self, request: Request) -> Flight:
-        if request.choices:
-            return Scoring(request, self._info)
-        seed = request.sampling.seed
-        seed = secrets.randbits(SEED_BITS) if seed is None else seed
-        return Writing(request, self._info, seed, self._inbox.put)
 
     def _arrived(self, wait: float | None) -> Iterator[Event]:
         """The next event, after at most `wait` seconds, if there is one."""

@@ -1,8 +1,8 @@
-"""One request on its way: what arrives of it becomes chunks, completions or a score.
+"""One request on its way: what arrives of it becomes chunks, completions or ChoiceLogprobs.
 
 Text is given out as it comes, up to the first stop string, which is watched for here too: of a
 server only four can be asked. Where the server does not count tokens, or only those of n sequences
-together, they are estimated. Left out: the connection and trying again.
+together, they are estimated. Not here: the connection is in `line`, trying again in `failures`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from gptcli.engines.remote import wire
 from gptcli.engines.remote.failures import CutOff
 from gptcli.engines.textstream import UntilStop
 from gptcli.errors import BadInput, GptcliError
-from gptcli.results import (
+from gptcli.protocol import (
+    ChoiceLogprobs,
     Chunk,
     Completion,
     Event,
     FinishReason,
+    GenerateRequest,
     Likelihood,
+    LoglikelihoodRequest,
     ModelInfo,
-    Request,
-    Score,
     TokenLogprob,
     Usage,
 )
@@ -44,7 +45,10 @@ def estimate(text: str) -> int:
 class Flight(Protocol):
     """What the engine needs to know of a request on its way."""
 
-    request: Request
+    @property
+    def request(self) -> GenerateRequest | LoglikelihoodRequest:
+        """What was asked."""
+        ...
 
     @property
     def begun(self) -> bool:
@@ -106,7 +110,7 @@ class Draft:
 class Writing:
     """A request for continuations."""
 
-    request: Request
+    request: GenerateRequest
     info: ModelInfo
     seed: int
     emit: Callable[[Event], None]
@@ -214,9 +218,9 @@ class Writing:
 
 @dataclass(eq=False)
 class Scoring:
-    """A request with choices: one question about all of them, with the prompt before each."""
+    """A request for likelihoods: one question about all choices, with the prompt before each."""
 
-    request: Request
+    request: LoglikelihoodRequest
     info: ModelInfo
     begun: bool = False
 
@@ -227,6 +231,8 @@ class Scoring:
     async def fly(self, ask: Ask) -> None:
         """See `Flight`. Raises BadInput for a choice that cannot be scored."""
         request = self.request
+        if not request.choices:
+            raise BadInput("choices", "there are none", "Give at least one")
         if not all(request.choices):
             raise BadInput("choice", "it is empty", "Give at least one character")
         async with aclosing(ask(wire.scoring(request, self.info.name))) as messages:
@@ -242,13 +248,13 @@ class Scoring:
             raise wire.no_scores(f"it answered {len(self._found)} of {len(request.choices)} texts")
 
     def landed(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
-        """The Score; what the server refuses of it, it cannot do."""
+        """The ChoiceLogprobs; what the server refuses of it, it cannot do."""
         request = self.request
         if isinstance(error, BadInput) and error.what.startswith("--server"):
             error = wire.no_scores(error.why)
         whole = error is None and not cancelled
         prompt = self._usage.prompt_tokens if self._usage else estimate(request.prompt)
-        yield Score(
+        yield ChoiceLogprobs(
             id=request.id,
             prompt=request.prompt,
             choices=tuple(self._found[place] for place in sorted(self._found)) if whole else (),

@@ -5,7 +5,7 @@ top_p, seed, n, the first four stop strings (all are watched for here as well), 
 logit_bias by token id. Sent as vLLM names them, and only where they differ from gptcli's defaults,
 because OpenAI's own server refuses what it does not know: top_k (so the default of 50 is not sent;
 0 goes as -1), min_p, repetition_penalty and min_tokens. Everything else is refused by its flag's
-name. What comes back is checked here as strictly as a file would be. Left out: chat completions.
+name. What comes back is checked here as strictly as a file would be.
 """
 
 from __future__ import annotations
@@ -16,11 +16,19 @@ from dataclasses import dataclass
 
 from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
-from gptcli.results import Alternative, Likelihood, Request, TokenLogprob, Usage
+from gptcli.protocol import (
+    Alternative,
+    GenerateRequest,
+    Likelihood,
+    LoglikelihoodRequest,
+    TokenLogprob,
+    Usage,
+)
 
 MOST_STOPS = 4  # OpenAI's limit
 DEFAULTS = Sampling()
 HERE = "Leave it out, or run the model here: without --server."
+NO_TOKENS = "the server's tokens are not known here"
 UNKNOWN_ID = -1  # the API gives a token's text, not its id
 
 
@@ -42,26 +50,30 @@ class Message:
     usage: Usage | None = None
 
 
-def refuse(request: Request) -> None:
+def refuse(request: GenerateRequest | LoglikelihoodRequest) -> None:
     """Raises UsageError, naming the flag, for what a server cannot be asked for."""
-    sampling = request.sampling
+    if isinstance(request, GenerateRequest):
+        _refuse_settings(request.sampling)
+    if request.on_overflow != "error":
+        raise UsageError("--on-overflow", NO_TOKENS, "Shorten the prompt yourself.")
+
+
+def _refuse_settings(sampling: Sampling) -> None:
     words = any(not token.isdigit() for token, _ in sampling.logit_bias)
-    tokens = "the server's tokens are not known here"
     for flag, given, why, hint in (
         ("--typical-p", sampling.typical_p != 1, "", HERE),
         ("--no-repeat-ngram-size", sampling.no_repeat_ngram_size, "", HERE),
         ("--stop-on-loop", sampling.stop_on_loop, "", HERE),
         ("--bad-words", sampling.bad_words, "", HERE),
         ("--num-beams", sampling.num_beams > 1, "", HERE),
-        ("--logit-bias", words, tokens, "Give the token's id."),
-        ("--max-length", sampling.max_length is not None, tokens, "Use --max-new-tokens."),
-        ("--on-overflow", request.on_overflow != "error", tokens, "Shorten the prompt yourself."),
+        ("--logit-bias", words, NO_TOKENS, "Give the token's id."),
+        ("--max-length", sampling.max_length is not None, NO_TOKENS, "Use --max-new-tokens."),
     ):
         if given:
             raise UsageError(flag, why or "OpenAI's API has no such setting", hint)
 
 
-def writing(request: Request, model: str, seed: int) -> dict[str, object]:
+def writing(request: GenerateRequest, model: str, seed: int) -> dict[str, object]:
     """The body that asks for a request's continuations, streamed.
 
     Of a greedy text one is asked for, whatever n: the others are equal, and vLLM refuses more.
@@ -107,7 +119,7 @@ def _random(sampling: Sampling) -> dict[str, object]:
     return wanted
 
 
-def scoring(request: Request, model: str) -> dict[str, object]:
+def scoring(request: LoglikelihoodRequest, model: str) -> dict[str, object]:
     """The body that asks how likely each choice is: prompts are echoed with log-probabilities."""
     return {
         "model": model,

@@ -1,0 +1,129 @@
+"""Completions and answers as text, JSON, JSON lines and CSV.
+
+The command says in a `Style` what it asks for; a text that can be streamed is written piece by
+piece, all else when a sequence is finished. What failed is no text, but a line with --lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gptcli.cli.output.records import document, written
+from gptcli.cli.sink import Sink
+from gptcli.errors import UsageError
+from gptcli.options import Output, Sampling
+from gptcli.options.terminal import Format
+from gptcli.protocol import Chunk, Completion, Event
+from gptcli.tasks.answers import Answer, Piece
+
+COLUMNS = (
+    "id",
+    "index",
+    "prompt",
+    "text",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "seed",
+    "model",
+    "revision",
+    "truncated",
+    "error",
+)
+OF_ANSWERS = (
+    "task",
+    *("input" if column == "prompt" else column for column in COLUMNS),
+    "mean_logprob",
+    "abstained",
+    "labels",
+    "entities",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How completions or answers are to be written."""
+
+    shape: Format
+    columns: Sequence[str] = COLUMNS  # of CSV
+    streamed: bool = False  # whether text is written as it is made
+    count: int = 1  # sequences of each input
+    lines: bool = False  # whether every line is an input, and so is every line an answer
+    failures: bool = True  # whether JSON is written if one of them failed
+    echo: str = ""  # what is shown of the input before its text
+
+
+def streamed(sampling: Sampling, output: Output, obstacles: Iterable[tuple[str, str]]) -> bool:
+    """Whether text is written as it is made.
+
+    `obstacles` are what cannot be streamed, each with a way out. Raises UsageError for flags that
+    do not go together.
+    """
+    if sampling.logprobs is not None and output.shape not in ("json", "jsonl"):
+        raise UsageError("--logprobs", f"{output.shape} cannot hold them", "Add --format json.")
+    for what, hint in obstacles:
+        if output.stream:
+            raise UsageError("--stream", f"{what} cannot be streamed", hint)
+        return False
+    return output.stream is not False
+
+
+def write(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -> None:
+    """Write completions or answers, which must come in order, in the shape asked for."""
+    if style.streamed:
+        _stream(out, events, style)
+        return
+    found = (event for event in events if isinstance(event, Completion | Answer))
+    if style.shape == "text":
+        _texts(out, found, style)
+    elif style.shape == "json":
+        shown = list(found)
+        if style.failures or not any(item.error for item in shown):
+            single = style.count == 1 and not style.lines
+            rows = [item.to_dict() for item in shown]
+            out.write(document(rows[0] if single else rows))
+    else:
+        flat = _flat if style.shape == "csv" else _nested
+        for piece in written(map(flat, found), style.shape, style.columns):
+            out.write(piece)
+
+
+def _stream(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -> None:
+    """The text of one sequence as it is made, and a line break at the end."""
+    begun = False
+    for event in events:
+        if isinstance(event, Completion | Answer) and event.error is not None and not begun:
+            return
+        if not begun:
+            out.dim(style.echo)
+            begun = True
+        if isinstance(event, Chunk | Piece):
+            out.write(event.text)
+    out.write("\n")
+
+
+def _texts(out: Sink, found: Iterator[Completion | Answer], style: Style) -> None:
+    """Each sequence with a line break at the end; several are set apart."""
+    if style.lines:
+        for item in found:
+            missing = style.count - 1 if item.error else 0  # a line in place of each sequence
+            out.write(" ".join(item.text.split("\n")) + "\n" * (1 + missing))
+        return
+    for place, item in enumerate(item for item in found if item.error is None):
+        if style.count > 1 and out.terminal:
+            out.dim(f"[{item.index + 1} of {style.count}]\n")
+        elif place:
+            out.write("\n")
+        out.dim(style.echo)
+        out.write(item.text + "\n")
+
+
+def _nested(item: Completion | Answer) -> dict[str, object]:
+    return item.to_dict()
+
+
+def _flat(item: Completion | Answer) -> dict[str, object]:
+    """With the token counts as columns."""
+    return {**item.to_dict(), **item.usage.to_dict()}

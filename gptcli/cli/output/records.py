@@ -1,0 +1,161 @@
+"""Rows with named columns: as an aligned table for people; as JSON, JSON lines, CSV or TSV for
+programs.
+
+A row is written as soon as it is there, so the columns of its table have fixed widths and what is
+of any length comes last. Which rows there are is a command's business; where they go, the sink's.
+"""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gptcli.cli.output import table
+from gptcli.errors import UsageError
+
+Record = Mapping[str, object]
+Shape = Literal["text", "json", "jsonl", "csv", "tsv"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table for people: `width` characters at least, decimals for a number.
+
+    Texts are quoted as in JSON, so that spaces and line breaks show, and cut at `most` characters.
+    """
+
+    name: str
+    width: int = 0
+    decimals: int | None = None  # None: it is no number
+    most: int = 60
+    quoted: bool = True
+
+
+def written(
+    records: Iterable[Record],
+    shape: Shape,
+    keys: Sequence[str] = (),
+    columns: Sequence[Column] = (),
+) -> Iterator[str]:
+    """The text to write, piece by piece.
+
+    `keys` are the columns of CSV and TSV; a record without one has an empty cell. `columns` are
+    those of the table for people.
+    """
+    if shape == "json":
+        yield document(list(records))
+    elif shape == "jsonl":
+        for record in records:
+            yield json_line(record)
+    elif shape == "text":
+        yield _aligned([column.name for column in columns], columns)
+        for record in records:
+            yield _aligned([_shown(record[column.name], column) for column in columns], columns)
+    else:
+        separator = "," if shape == "csv" else "\t"
+        yield _separated(keys, separator)
+        for record in records:
+            yield _separated([_cell(key, record.get(key)) for key in keys], separator)
+
+
+def document(value: object) -> str:
+    """A value as indented JSON, with a line break at its end."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON, with its line break."""
+    return quoted(value) + "\n"
+
+
+def quoted(value: object) -> str:
+    """A value as JSON inside other text: a string in quotes, its line breaks escaped."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _aligned(cells: Sequence[str], columns: Sequence[Column]) -> str:
+    """A line of the table: numbers to the right."""
+    right = {place for place, column in enumerate(columns) if column.decimals is not None}
+    return table.line(cells, [column.width for column in columns], right) + "\n"
+
+
+def _shown(value: object, column: Column) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int | float):
+        return f"{value:.{column.decimals or 0}f}"
+    text = str(value)
+    if len(text) > column.most:
+        text = text[: column.most - 3] + "..."
+    return quoted(text) if column.quoted else text
+
+
+def _cell(key: str, value: object) -> object:
+    """A cell of CSV: an error is its message, another object or list is JSON."""
+    if key == "error" and isinstance(value, dict):
+        return value["message"]
+    return quoted(value) if isinstance(value, dict | list) else value
+
+
+def _separated(cells: Iterable[object], separator: str) -> str:
+    """A row that ends in LF; a cell with a line break is quoted."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which records come first: those with the greatest, or the least, value of a column.
+
+    `count` is how many are kept, all where it is None.
+    """
+
+    key: str
+    count: int | None = None
+    least: bool = False
+
+    def applied(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records in this order, equal ones as they came; those without a value last.
+
+        With a `count` these are left out, and only so many records are kept in memory.
+        """
+        sign = -1 if self.least else 1
+        if self.count is None:
+            known: list[Record] = []
+            nothing: list[Record] = []
+            for record in records:
+                (nothing if record[self.key] is None else known).append(record)
+            yield from sorted(known, key=lambda record: -sign * _number(record[self.key]))
+            yield from nothing
+            return
+        numbered = enumerate(record for record in records if record[self.key] is not None)
+        kept = heapq.nlargest(
+            self.count, numbered, key=lambda item: (sign * _number(item[1][self.key]), -item[0])
+        )
+        yield from (record for _, record in kept)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def order(
+    key: str | None, top: int | None, bottom: int | None, default: str, known: Sequence[str]
+) -> Order | None:
+    """The order that --sort, --top and --bottom ask for; None for that of the input.
+
+    Raises UsageError for a column that is none of the `known`, and for both ends at once.
+    """
+    if key is not None and key not in known:
+        raise UsageError("--sort", f"there is no column {key!r}", f"Name one: {', '.join(known)}.")
+    if top is not None and bottom is not None:
+        raise UsageError("--bottom", "does not go with --top", "Leave one of them out.")
+    if key is None and top is None and bottom is None:
+        return None
+    return Order(key or default, top if bottom is None else bottom, least=bottom is not None)

@@ -1,0 +1,247 @@
+"""Many plans over one `Engine.run`: each asks several requests, and its answers come out in order.
+
+A plan is one piece of work: a row, a text to be scored, an input of a task. It is a generator that
+yields the requests it adds now and is sent the next event of any of its requests, so it reads like
+a loop, and the engine still computes the requests of many plans side by side.
+
+Events: a plan is sent every event of its own requests, Chunks too; what comes after its end is
+dropped. A request's `id` must be unique among all plans. To end one, a plan calls `Engine.cancel`.
+Order: answers come in the order of the plans, each as soon as those before it are there, or with
+`in_order=False` as the plans end.
+Laziness: a plan is pulled when the engine has a free slot and all requests of the plans before it
+have been pulled; never while `ahead` plans are open. None among the plans means "none right now".
+Errors: a request that is refused has its error in its result, and its plan says what that means;
+the other plans go on. What a plan, or the iterator of plans, raises ends everything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gptcli.protocol import Chunk, Completion, Engine, Event, Request, Result
+
+T = TypeVar("T")
+Exchange = Generator[Iterable[Request], Event, T]
+"""Yields requests to be asked (pulled as the engine has room; none to wait for more), is sent the
+next event of its own, returns a T."""
+
+
+@dataclass(frozen=True)
+class Plan(Generic[T]):
+    """One piece of work: `exchange` returns all its answers.
+
+    `so_far` gives what can be given out before that, anew each time; it is asked after each event
+    while all plans before this one are done.
+    """
+
+    exchange: Exchange[Iterable[T]]
+    so_far: Callable[[], Iterable[T]] = tuple
+
+
+def run_plans(
+    engine: Engine,
+    plans: Iterable[Plan[T] | None],
+    ahead: int | None = None,
+    in_order: bool = True,
+) -> Generator[T, None, None]:
+    """The answers of all plans.
+
+    At most `ahead` plans are open at a time: under way, or done and waiting for an earlier one.
+    """
+    board = _Board(iter(plans), ahead, in_order)
+    while board.busy:
+        for event in engine.run(board.requests()):
+            board.take(event)
+            yield from board.ready()
+        yield from board.ready()
+
+
+def ask(
+    request: Request, seen: Callable[[Event], None] = lambda event: None
+) -> Exchange[list[Result]]:
+    """Ask one request and wait for all its results; `seen` is told of each event.
+
+    For use in a plan: `results = yield from ask(request)`.
+    """
+    waiting = Unanswered()
+    waiting.add(request)
+    asked: Sequence[Request] = (request,)
+    while True:
+        event = yield asked
+        asked = ()
+        seen(event)
+        if not isinstance(event, Chunk) and (results := waiting.take(event)):
+            return results
+
+
+class Unanswered:
+    """Requests under way, each with the results that it has by now."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[Request, list[Result]]] = {}
+
+    def add(self, request: Request) -> None:
+        """Await the results of a request."""
+        self._open[request.id] = request, []
+
+    def take(self, result: Result) -> list[Result]:
+        """All results of a request in the order of their index, if this was the last; else none.
+
+        An error is the last, whatever was due; what is not awaited is ignored.
+        """
+        if result.id not in self._open:
+            return []
+        request, found = self._open[result.id]
+        found.append(result)
+        if result.error is None and len(found) < request.results:
+            return []
+        del self._open[result.id]
+        return sorted(found, key=lambda one: one.index if isinstance(one, Completion) else 0)
+
+
+class InOrder(Generic[T]):
+    """Puts what comes in any order into the order of its numbers, from 0 on."""
+
+    def __init__(self) -> None:
+        self.due = 0  # the number that is given out next
+        self._early: dict[int, T] = {}
+        self._skipped: set[int] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many numbers beyond the one that is due are known not to come."""
+        return len(self._skipped)
+
+    def put(self, number: int, item: T) -> Iterator[T]:
+        """Take an item; gives out all that are due now."""
+        self._early[number] = item
+        while self.due in self._early:
+            yield self._early.pop(self.due)
+            self.due += 1
+            self._pass_by()
+
+    def skip(self, number: int) -> None:
+        """Wait no longer for a number: nothing comes of it."""
+        self._skipped.add(number)
+        self._pass_by()
+
+    def _pass_by(self) -> None:
+        while self.due in self._skipped:
+            self._skipped.remove(self.due)
+            self.due += 1
+
+    def rest(self) -> Iterator[T]:
+        """What still waits for a number that never came, in order."""
+        yield from (self._early.pop(number) for number in sorted(self._early))
+
+
+class _Open(Generic[T]):
+    """A plan that was begun; `answers` are there when it has ended."""
+
+    def __init__(self, plan: Plan[T]) -> None:
+        self.plan = plan
+        self.ids: list[str] = []  # of its requests that were pulled
+        self.answers: Iterable[T] | None = None
+
+
+class _Board(Generic[T]):
+    """The plans that were begun and not given out: whose event is this, who asks next."""
+
+    def __init__(self, plans: Iterator[Plan[T] | None], ahead: int | None, in_order: bool) -> None:
+        self._plans: Iterator[Plan[T] | None] | None = plans
+        self._ahead, self._in_order = ahead, in_order
+        self._open: deque[_Open[T]] = deque()  # in the order of the plans
+        self._ended: deque[Iterable[T]] = deque()  # answers in the order in which plans ended
+        self._asking: deque[tuple[_Open[T], Iterator[Request]]] = deque()
+        self._owners: dict[str, _Open[T]] = {}  # by the request's id
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self._plans or self._open or self._ended)
+
+    def requests(self) -> Iterator[Request | None]:
+        """What the engine pulls.
+
+        It ends early where all that was begun has ended: nothing is under way whose event would
+        let the answers be given out.
+        """
+        while self.busy:
+            request = self._next()
+            if request is not None:
+                yield request
+            elif self._all_ended():
+                return
+            elif not self._begin() and self.busy:
+                yield None
+
+    def _next(self) -> Request | None:
+        """The next request of a plan under way, if one asks."""
+        while self._asking:
+            owner, requests = self._asking[0]
+            request = next(requests, None) if owner.answers is None else None
+            if request is not None:
+                self._owners[request.id] = owner
+                owner.ids.append(request.id)
+                return request
+            self._asking.popleft()
+        return None
+
+    def _all_ended(self) -> bool:
+        under_way = any(open.answers is None for open in self._open)
+        return not under_way and bool(self._open or self._ended)
+
+    def _begin(self) -> bool:
+        """Begin one more plan. False if there is none now, or no room."""
+        if self._plans is None or (self._ahead is not None and len(self._open) >= self._ahead):
+            return False
+        try:
+            plan = next(self._plans)
+        except StopIteration:
+            self._plans = None
+            return False
+        if plan is None:
+            return False
+        begun = _Open(plan)
+        self._open.append(begun)
+        self._advance(begun, None)
+        return True
+
+    def take(self, event: Event) -> None:
+        """Send an event to its plan."""
+        if event.id in self._owners:
+            self._advance(self._owners[event.id], event)
+
+    def _advance(self, open: _Open[T], event: Event | None) -> None:
+        """Let a plan go on to its next yield, or to its end."""
+        exchange = open.plan.exchange
+        try:
+            requests = next(exchange) if event is None else exchange.send(event)
+        except StopIteration as done:
+            self._end(open, done.value)
+            return
+        if requests:  # an iterator is true, an empty tuple is not
+            self._asking.append((open, iter(requests)))
+
+    def _end(self, open: _Open[T], answers: Iterable[T]) -> None:
+        open.answers = answers
+        for id in open.ids:
+            self._owners.pop(id, None)
+        if not self._in_order:
+            self._open.remove(open)
+            self._ended.append(answers)
+
+    def ready(self) -> Iterator[T]:
+        """What can be given out by now."""
+        while self._in_order and self._open:
+            first = self._open[0]
+            yield from first.plan.so_far()
+            if first.answers is None:
+                return
+            self._open.popleft()
+            yield from first.answers
+        while self._ended:
+            yield from self._ended.popleft()

@@ -1,0 +1,343 @@
+"""What an engine is, what it is asked, and what it answers: plain, frozen data.
+
+Three kinds of request, as lm-evaluation-harness has them: a GenerateRequest is continued, a
+LoglikelihoodRequest asks how likely given texts are after a prompt, a RollingRequest asks how
+likely each token of a window is. Each kind knows how it is refused and how many results end it.
+Every feature (tasks, chat, batch, scoring, bench) speaks this and nothing else, and imports
+`gptcli.engines` only to open an engine. The dictionaries of `to_dict()` are the JSON of the command
+line; a test pins their keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gptcli.errors import GptcliError
+from gptcli.options import Overflow, Sampling
+
+if TYPE_CHECKING:
+    from gptcli.tokenization import Tokenizer
+
+FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
+"""`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the
+caller did; `error`: see `Completion.error`."""
+
+
+class Engine(Protocol):
+    """A loaded model that answers requests."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        ...
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """Answer every request, as many at a time as the engine has slots.
+
+        Requests are pulled only when a slot is free; None stands for "none right now", and is
+        asked again soon. A GenerateRequest gives Chunks and Completions, a LoglikelihoodRequest
+        ChoiceLogprobs, a RollingRequest WindowLogprobs. A request that cannot be served gives one
+        such result with `error`, and the others go on.
+        """
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes windows of texts. Raises Unavailable where the tokens are a server's."""
+        ...
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
+        ...
+
+    def cancel(self, id: str) -> None:
+        """End the request `id` of the runs under way, also if it was not pulled yet.
+
+        Its completions say `cancelled`. Without a run there is nothing to cancel.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What is loaded."""
+
+    name: str
+    revision: str | None
+    architecture: str  # config.json's model_type
+    context: int  # n_positions: the longest sequence, in tokens
+    vocabulary: int
+    parameters: int
+    dtype: str
+    device: str
+    notices: tuple[str, ...] = ()
+    folder: Path | None = None  # where its files are
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`."""
+
+    id: str
+    prompt: str
+    sampling: Sampling = field(default_factory=Sampling)
+    on_overflow: Overflow = "error"
+
+    @property
+    def results(self) -> int:
+        """How many results it has; one with `error` can be the only one."""
+        return self.sampling.num_return_sequences
+
+    def refused(self, error: GptcliError, info: ModelInfo) -> Completion:
+        """The result that says why it cannot be served: nothing was run."""
+        return Completion(
+            id=self.id,
+            index=0,
+            prompt=self.prompt,
+            text="",
+            tokens=(),
+            finish_reason="error",
+            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            seed=self.sampling.seed,
+            model=info.name,
+            revision=info.revision,
+            error=error,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoglikelihoodRequest:
+    """Tell how likely each of `choices` is as the continuation of `prompt`; nothing is written.
+
+    A choice is encoded by itself, so most begin with a space.
+    """
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...]
+    on_overflow: Overflow = "error"
+
+    @property
+    def results(self) -> int:
+        """How many results it has: one for all choices."""
+        return 1
+
+    def refused(self, error: GptcliError, info: ModelInfo) -> ChoiceLogprobs:
+        """The result that says why it cannot be served: nothing was run."""
+        return ChoiceLogprobs(
+            id=self.id,
+            prompt=self.prompt,
+            choices=(),
+            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            model=info.name,
+            revision=info.revision,
+            error=error,
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Token ids of a text, or of a stretch of it, of which those from `first` on are scored.
+
+    Each given all that stand before it in the window; so `first` is 1 or more. With `detailed`
+    rank and entropy are computed as well, with `top` so many of the likeliest tokens, with `among`
+    for each of these sets the probability that the token is any of its ids. At most the model's
+    context and one token more: the last one is predicted, but not read.
+    """
+
+    ids: tuple[int, ...]
+    first: int = 1
+    detailed: bool = False
+    top: int = 0
+    among: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollingRequest:
+    """Tell how likely each token of a window is after those before it."""
+
+    id: str
+    window: Window
+
+    @property
+    def results(self) -> int:
+        """How many results it has: one for all tokens."""
+        return 1
+
+    def refused(self, error: GptcliError, info: ModelInfo) -> WindowLogprobs:
+        """The result that says why it cannot be served: nothing was run."""
+        return WindowLogprobs(
+            id=self.id,
+            tokens=(),
+            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            model=info.name,
+            revision=info.revision,
+            error=error,
+        )
+
+
+Request = GenerateRequest | LoglikelihoodRequest | RollingRequest
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token the model might have written, with its natural log-probability."""
+
+    id: int
+    token: str
+    logprob: float
+
+    def to_dict(self) -> dict[str, object]:
+        """The shape used inside `logprobs` of a completion."""
+        return {"id": self.id, "token": self.token, "logprob": self.logprob}
+
+
+@dataclass(frozen=True)
+class TokenLogprob(Alternative):
+    """A token written, its log-probability under the model (before any filter), and the likeliest
+    tokens at that place, best first."""
+
+    top: tuple[Alternative, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """As `Alternative`, with `top`."""
+        return {**super().to_dict(), "top": [other.to_dict() for other in self.top]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """One decoding step of one sequence: the new tokens, and the text that became certain.
+
+    `text` can be empty while a character is incomplete or a stop string may be under way.
+    """
+
+    id: str
+    index: int
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Token counts, as OpenAI names them.
+
+    `cached_tokens`, those of the prompt that did not have to be computed, depend on what ran
+    before: they are no part of the JSON, which says the same each time.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """With the total."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """A finished sequence. `text` is the continuation alone: its chunks' texts joined."""
+
+    id: str
+    index: int
+    prompt: str
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int | None  # None if the request failed before one was drawn
+    model: str
+    revision: str | None
+    truncated: int = 0  # tokens of the prompt that were cut to fit the context
+    error: GptcliError | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    notices: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The completion as JSON shows it; `logprobs` only where they were asked for."""
+        shown: dict[str, object] = {
+            "id": self.id,
+            "index": self.index,
+            "prompt": self.prompt,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": self.usage.to_dict(),
+            "seed": self.seed,
+            "model": self.model,
+            "revision": self.revision,
+            "truncated": self.truncated,
+            "error": self.error.to_dict() if self.error else None,
+        }
+        if self.logprobs is not None:
+            shown["logprobs"] = [item.to_dict() for item in self.logprobs]
+        return shown
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a given text is as a continuation: natural log-probabilities, one a token."""
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """The log-probability of the whole text."""
+        return sum(self.logprobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceLogprobs:
+    """The result of a LoglikelihoodRequest: a Likelihood for each choice, in their order."""
+
+    id: str
+    prompt: str
+    choices: tuple[Likelihood, ...]
+    usage: Usage
+    model: str
+    revision: str | None
+    truncated: int = 0  # tokens of the prompt that were cut to fit the context
+    error: GptcliError | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankedLogprob:
+    """How a token of a window was expected; natural logarithms, under the model as it is.
+
+    rank: 1 and how many tokens were likelier; entropy: of the whole distribution in its place;
+    among: the log-probabilities of the window's sets of ids. None where it was not asked for.
+    """
+
+    id: int
+    logprob: float
+    rank: int | None = None
+    entropy: float | None = None
+    top: tuple[Alternative, ...] = ()
+    among: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLogprobs:
+    """The result of a RollingRequest: a RankedLogprob for each of its ids from `first` on."""
+
+    id: str
+    tokens: tuple[RankedLogprob, ...]
+    usage: Usage
+    model: str
+    revision: str | None
+    error: GptcliError | None = None
+    notices: tuple[str, ...] = ()
+
+
+Result = Completion | ChoiceLogprobs | WindowLogprobs
+Event = Chunk | Result
