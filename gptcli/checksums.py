@@ -23,6 +23,7 @@ from gptcli.headers import PICKLED, SINGLE
 from gptcli.inventory.cache import File, snapshot_files
 from gptcli.inventory.entries import nature
 from gptcli.modelfiles import read_bytes, read_object
+from gptcli.system.os_errors import reason
 
 Verdict = Literal["right", "wrong", "missing", "unknown"]  # unknown: no checksum to compare with
 Progress = Callable[[str, int, int], None]  # file, bytes read, bytes in all
@@ -124,7 +125,7 @@ def _check(
             (lambda done: progress(file.name, done, file.size)) if progress else None,
         )
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         return Check(name=file.name, verdict="wrong", expected=expected, why=why)
     right = actual == expected
     return Check(

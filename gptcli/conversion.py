@@ -22,13 +22,13 @@ from pathlib import Path
 
 from gptcli import disk
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
-from gptcli.files import reason
 from gptcli.headers import INDEX, LARGEST_INDEX, PICKLED, SINGLE
 from gptcli.hub.offer import SMALL_FILES
 from gptcli.hubcache import cache_folder
 from gptcli.modelconfig import CONFIG, OTHER_MODEL
 from gptcli.modelfiles import corrupt, open_regular, read_object, unsafe
 from gptcli.preflight import inspect
+from gptcli.system.os_errors import reason
 
 PROGRAM = Path(__file__).parent / "engines" / "unpickling.py"
 SHARD = re.compile(r"[A-Za-z0-9._-]+\.bin")
@@ -127,6 +127,8 @@ def convert(folder: Path, staging: Path) -> Converted:
         for name in BESIDE:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, staging / name)
+                disk.flush_file(staging / name)
+        disk.sync_folder(staging / SINGLE)
     except OSError as error:
         raise failed(Path(error.filename2 or error.filename or staging), error) from None
     inspect(staging)
@@ -147,15 +149,14 @@ def place(staging: Path, target: Path, whole: bool) -> None:
     try:
         if whole and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            staging.replace(target)
-            _lasting(target)
+            disk.put(staging, target)
             return
         names = sorted(os.listdir(staging)) if whole else [SINGLE]  # noqa: PTH208
         for name in sorted(names, key=lambda name: name == SINGLE):  # the weights come last
-            (staging / name).replace(target / name)
+            disk.put(staging / name, target / name)
         if (target / INDEX).exists():  # of older shards, which the new file takes the place of
-            (target / INDEX).unlink()
-        _lasting(target / SINGLE)
+            disk.remove(target / INDEX)
+            disk.sync_folder(target / INDEX)
     except OSError as error:
         raise failed(target, error) from None
 
@@ -204,9 +205,3 @@ def _ended(code: int) -> str:
     if code == -signal.SIGXCPU:
         return "took too long"
     return f"died of signal {-code}" if code < 0 else f"ended with {code}"
-
-
-def _lasting(path: Path) -> None:
-    """Make the renaming of `path` last through a loss of power, where folders can be flushed."""
-    with suppress(OSError):
-        disk.sync_folder(path)

@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from gptcli.errors import BadInput, MissingInput, UsageError
 from gptcli.options import Input
+from gptcli.system.os_errors import reason
 
 LIMIT = 4 << 20  # bytes: a thousand times the longest context
 PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt is already there
@@ -190,8 +191,3 @@ def decode(data: bytes, input: Input, source: str, start: int = 0) -> str:
             f"invalid UTF-8 at byte {start + error.start}",
             "Convert it with iconv, or replace such bytes with --errors replace.",
         ) from None
-
-
-def reason(error: OSError) -> str:
-    """What the system says, as a part of a sentence."""
-    return (error.strerror or str(error)).lower()

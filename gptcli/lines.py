@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.files import decode, empty, encode_argument, errors_of_file, is_ready, reason
+from gptcli.files import decode, empty, encode_argument, errors_of_file, is_ready
 from gptcli.options import Input
+from gptcli.system.os_errors import reason
 
 LONGEST = 1 << 20  # bytes of a line: hundreds of times the longest context
 _PIECE = 1 << 16  # bytes read at a time

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gptcli.errors import BadModel, MissingInput
+from gptcli.system.os_errors import said
 
 Object = Mapping[str, object]
 
@@ -44,9 +45,8 @@ def open_regular(file: Path) -> BinaryIO:
         # Without O_NONBLOCK, opening a named pipe waits for its writer.
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        raise MissingInput(
-            str(file), error.strerror or "cannot be opened", "Check the path and its permissions"
-        ) from None
+        hint = "Check the path and its permissions"
+        raise MissingInput(str(file), said(error), hint) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise corrupt(file, "not a regular file")

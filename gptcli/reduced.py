@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.errors import GptcliError
 from gptcli.headers import LONGEST_HEADER, Tensor, read_header
 from gptcli.modelfiles import open_regular, parse_object
@@ -132,23 +132,16 @@ def keep(source: str, model: str, pieces: Mapping[str, Piece]) -> Path:
     size = sum(len(piece.data) for piece in pieces.values())
     if shutil.disk_usage(path.parent).free < 2 * size:
         raise OSError(errno.ENOSPC, "the disk is nearly full")
-    descriptor, name = tempfile.mkstemp(PART, f"{path.stem}-", path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with disk.new_file(path, mode=0o600) as new:
+        with os.fdopen(new.descriptor, "wb", closefd=False) as file:
             file.write(_header(model, pieces, "0" * 64))
             for piece in pieces.values():
                 file.write(piece.data)
             file.flush()
-            sample = _sample(part, read_header(part).values()).hex()
+            sample = _sample(new.path, read_header(new.path).values()).hex()
             file.seek(0)
             file.write(_header(model, pieces, sample))  # as long as before
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        new.put()
     _make_room(path)
     return path
 
@@ -165,11 +158,6 @@ def entries() -> list[Entry]:
 def remove(entry: Entry) -> None:
     """Remove a file of the cache; one that is gone is fine. Raises OSError."""
     entry.path.unlink(missing_ok=True)
-
-
-def shown(size: int) -> str:
-    """A number of bytes for people: 124 MB, 1.6 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(round(size / 1e6), 1)} MB"
 
 
 def _entry(path: Path) -> Entry:

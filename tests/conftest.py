@@ -149,11 +149,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from gptcli.engines import gpt2
 
     sizes: list[int] = []
-    real = gpt2.run
+    real = gpt2.forward_step
 
     def counting(weights, cache, segments, tokens, wanted=None):
         sizes.append(len(tokens))
         return real(weights, cache, segments, tokens, wanted)
 
-    monkeypatch.setattr(gpt2, "run", counting)
+    monkeypatch.setattr(gpt2, "forward_step", counting)
     return sizes

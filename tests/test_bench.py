@@ -13,7 +13,7 @@ from commands import TALES
 
 from gptcli.bench import labelling, measure, processes, rounds, speeds, workloads
 from gptcli.bench.entrants import Entrant, open_ours, plain, seconds, written
-from gptcli.bench.figures import Figure, Runs, number
+from gptcli.bench.figures import Figure, Runs
 from gptcli.bench.rounds import Turn, in_turn
 from gptcli.bench.settings import Bench
 from gptcli.cli.bench import table_of
@@ -108,13 +108,6 @@ def test_the_share_of_the_limit_is_the_medians() -> None:
 def test_the_json_says_which_way_is_better() -> None:
     assert FIGURE.to_dict()["better"] == "more"
     assert replace(FIGURE, more_is_better=False).to_dict()["better"] == "less"
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(1234.5, "1234"), (99.94, "99.9"), (0.01234, "0.0123"), (-0.5, "-0.5")]
-)
-def test_a_number_has_three_digits_or_its_whole_part(value: float, shown: str) -> None:
-    assert number(value) == shown
 
 
 def test_the_table_shows_medians_ratios_and_shares() -> None:

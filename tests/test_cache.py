@@ -402,10 +402,3 @@ def test_clear_says_what_it_cannot_remove(main_in: Cli, monkeypatch: pytest.Monk
     code, _, err = main_in("cache", "clear", "-y")
     assert code == 74
     assert "permission denied" in err
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "1 MB"), (124_400_000, "124 MB"), (1_560_000_000, "1.6 GB")]
-)
-def test_sizes_are_shown_for_people(size: int, text: str) -> None:
-    assert reduced.shown(size) == text

@@ -17,7 +17,7 @@ import pytest
 from commands import REAL, TALES, Terminal, environment, run
 
 from gptcli.cli import heatmaps, pictures, render
-from gptcli.cli.drawing import Canvas, bar, cropped, percent, plain, shade
+from gptcli.cli.drawing import Canvas, bar, cropped, plain, shade
 from gptcli.engines import open_engine
 from gptcli.inspection import page, reading
 from gptcli.inspection.labels import width
@@ -384,14 +384,6 @@ def test_a_bar_is_as_long_as_its_share(share: float, columns: int, drawn: str) -
 )
 def test_shades_rise_with_the_number(share: float, sign: str) -> None:
     assert shade(share) == sign
-
-
-@pytest.mark.parametrize(
-    ("probability", "shown"),
-    [(1, "100.0%"), (0.0005, "0.1%"), (0.00049, "5e-04"), (0, "0.0%"), (1e-300, "1e-300")],
-)
-def test_a_small_probability_is_a_power_of_ten(probability: float, shown: str) -> None:
-    assert percent(probability) == shown
 
 
 # On a terminal

@@ -81,6 +81,7 @@ def own_task(tmp_path: Path, text: str) -> None:
         (["generate", "--top"], ("--top-p", "Sample among the fewest tokens")),
         (["--"], ("--version", "Show the version")),
         (["tasks", "show", ""], ("code", "Complete code")),
+        (["docs", ""], ("scoring", "gptcli score measures how likely a text is")),
         (["batch", "--task", ""], ("code", "Complete code")),
         (["batch", "--task", "translate", "--set", ""], ("to=fr", "Language to translate to")),
         (["batch", "--task=answer", "--set", ""], ("context=", "")),

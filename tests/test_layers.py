@@ -13,7 +13,7 @@ LONGEST = 350
 
 # From the ground up: a module imports only from its own layer and those before it.
 LAYERS = [
-    {"errors", "sanitizer", "stages", "digests", "hubcache"},
+    {"errors", "system", "sanitizer", "stages", "digests", "hubcache"},
     {"libtorch"},
     {"native"},
     {"specs", "architecture", "names"},
@@ -98,6 +98,25 @@ def test_the_protocol_knows_no_engine() -> None:
 )
 def test_engines_are_imported_to_open_one_not_for_a_type(module: Path) -> None:
     assert "gptcli.engines.Engine" not in imports(module)
+
+
+def test_engines_import_in_no_circle() -> None:
+    """Not even for a type; `gptcli.engines` itself is the protocol, and opens them all late."""
+    folder = PACKAGE / "engines"
+    modules = {path.stem: imports(path) for path in folder.glob("*.py") if path.stem != "__init__"}
+    waiting = {
+        one: {other for other in modules for name in names if _names(name, other)}
+        for one, names in modules.items()
+    }
+    while free := [one for one, needed in waiting.items() if not needed & waiting.keys()]:
+        for one in free:
+            del waiting[one]
+    assert not waiting
+
+
+def _names(name: str, other: str) -> bool:
+    """Whether an imported name is the engines' module `other`, or in it."""
+    return f"{name}.".startswith(f"gptcli.engines.{other}.")
 
 
 def test_only_engines_import_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import platform
 import shutil
@@ -18,10 +19,10 @@ from test_weights import BOUNDS, at_once, inputs, matrix, one_by_one, perplexity
 from gptcli import native
 from gptcli.engines import blocks, fused, open_engine, placement
 from gptcli.engines import weights as weights_module
-from gptcli.engines.blocks import Blocks, to_blocks
+from gptcli.engines.blocks import PackedLinear, to_packed
 from gptcli.engines.cache import Cache
-from gptcli.engines.network import run
-from gptcli.engines.products import Plain, Product
+from gptcli.engines.network import forward_step
+from gptcli.engines.products import Linear, Plain
 from gptcli.engines.quantization import Int8, Rooms, quantize
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Halves, Weights
@@ -31,6 +32,7 @@ from gptcli.protocol import Completion, GenerateRequest
 
 PROCESSORS = ["avx2", "avx512", "avx512vnni"]
 DTYPES = ["float32", "float16", "int8"]
+MORE = ("more", ctypes.c_int64)
 HERE = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
@@ -50,21 +52,21 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def kept(product: Product) -> Product:
+def kept(product: Linear) -> Linear:
     return product
 
 
-def whole(plain: Plain) -> Product:
-    return to_blocks(kept, bits=32)(plain)
+def whole(plain: Plain) -> Linear:
+    return to_packed(kept, bits=32)(plain)
 
 
-def halves(plain: Plain) -> Product:
-    return to_blocks(kept)(plain)
+def halves(plain: Plain) -> Linear:
+    return to_packed(kept)(plain)
 
 
-def eights(plain: Plain) -> Product:
+def eights(plain: Plain) -> Linear:
     product = Int8(quantize(plain.weight), plain.bias, Rooms(plain.weight.shape[1]))
-    return to_blocks(kept)(product)
+    return to_packed(kept)(product)
 
 
 def operation_by_operation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +76,7 @@ def operation_by_operation(monkeypatch: pytest.MonkeyPatch) -> None:
 def filled(weights: Weights, slots: int, *prompts: list[int]) -> Cache:
     cache = Cache(weights.config, slots, weights.device, weights.dtype)
     for slot, prompt in enumerate(prompts):
-        run(weights, cache, [Segment(slot, 0, len(prompt))], prompt, [])
+        forward_step(weights, cache, [Segment(slot, 0, len(prompt))], prompt, [])
     return cache
 
 
@@ -99,7 +101,7 @@ def test_products_are_those_of_the_rounded_weights(out: int, width: int, rows: i
         (halves(plain), plain.weight.half().double(), 0.0),
         (eights(plain), integers.values.double() * integers.scales.double()[:, None], 0.5 / 16383),
     ):
-        assert isinstance(product, Blocks)
+        assert isinstance(product, PackedLinear)
         exact = F.linear(x.double(), weight, plain.bias.double())
         bound = 2e-6 * F.linear(x.double().abs(), weight.abs(), plain.bias.double().abs())
         bound += rounded * F.linear(largest, weight.abs())  # of activations to integers
@@ -179,21 +181,21 @@ def test_a_large_model_is_laid_in_blocks_in_float32_when_it_pays(
     tokens = list(range(12))
     weights = weights_of(tiny, "float32")
     first = one_by_one(weights, tokens)
-    assert not weights.in_blocks
+    assert not weights.packed
     for _ in range(8):
         weights.pack_next(1)
         torch.testing.assert_close(one_by_one(weights, tokens), first, rtol=0, atol=1e-4)
-    assert weights.in_blocks
+    assert weights.packed
 
 
 @pytest.mark.usefixtures("kernels")
 def test_gradients_are_taken_of_weights_as_they_are_stored(tiny: Path) -> None:
-    assert not weights_of(tiny, "float32").as_stored().in_blocks
+    assert not weights_of(tiny, "float32").as_stored().packed
 
 
 @pytest.mark.usefixtures("kernels")
 def test_an_odd_number_of_inputs_stays_as_it_is() -> None:
-    assert not isinstance(eights(matrix(5, 3)), Blocks)
+    assert not isinstance(eights(matrix(5, 3)), PackedLinear)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,7 +203,7 @@ def test_an_odd_number_of_inputs_stays_as_it_is() -> None:
 def test_scores_are_near_those_of_transformers(tales: Path, dtype: str) -> None:
     tokens, expected = tale(tales)
     weights = weights_of(tales, dtype)
-    assert weights.in_blocks
+    assert weights.packed
     largest, share = BOUNDS["float16 in slots" if dtype == "float16" else dtype]
     for logits in (at_once(weights, tokens), one_by_one(weights, tokens)):
         assert (logits - expected).abs().max() < largest
@@ -225,7 +227,7 @@ def test_a_step_in_one_call_is_the_step_operation_by_operation(
     results = []
     for _ in range(2):
         cache = filled(weights, 5, tokens[:20], tokens[:9], tokens[:30], [], tokens[:12])
-        results.append((run(weights, cache, segments, ran, wanted), cache.kv))
+        results.append((forward_step(weights, cache, segments, ran, wanted), cache.kv))
         operation_by_operation(monkeypatch)
     (fast, fast_kv), (slow, slow_kv) = results
     # Rounding activations to integers may turn a difference in the last bit into one of theirs.
@@ -240,15 +242,15 @@ def test_a_step_is_the_same_to_the_bit_whatever_runs_beside(tales: Path, dtype: 
     weights, tokens = weights_of(tales, dtype), tale(tales)[0]
     prompts = [tokens[:20], tokens[5:14], tokens[1:31]]
     segments = [Segment(slot, len(prompt), 2) for slot, prompt in enumerate(prompts)]
-    together = run(weights, filled(weights, 3, *prompts), segments, tokens[50:56])
+    together = forward_step(weights, filled(weights, 3, *prompts), segments, tokens[50:56])
     cache = filled(weights, 3, *prompts)
     alone = [
-        run(weights, cache, [segment], tokens[50 + 2 * n : 52 + 2 * n])
+        forward_step(weights, cache, [segment], tokens[50 + 2 * n : 52 + 2 * n])
         for n, segment in enumerate(segments)
     ]
     one_each = [
-        run(weights, cache, [Segment(2, 30, 1)], tokens[54:55]),
-        run(weights, cache, [Segment(2, 31, 1)], tokens[55:56]),
+        forward_step(weights, cache, [Segment(2, 30, 1)], tokens[54:55]),
+        forward_step(weights, cache, [Segment(2, 31, 1)], tokens[55:56]),
     ]
     assert torch.equal(together, torch.cat(alone))
     assert torch.equal(together[-2:], torch.cat(one_each))
@@ -307,7 +309,7 @@ def test_broken_numbers_show_in_the_scores(
     tensors[f"transformer.h.1.{where}"][-1] = math.nan
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     weights = weights_of(folder, dtype)
-    assert weights.in_blocks
+    assert weights.packed
     assert not one_by_one(weights, [1, 2]).isfinite().any()
 
 
@@ -342,7 +344,7 @@ def test_auto_takes_them_at_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
     for slots in (1, 4):
         weights = placement.open_weights(Load(), "x", manifest, torch.device("cpu"), slots)[0]
         assert weights._reduced == Halves(slots, late=False)
-        assert weights.in_blocks
+        assert weights.packed
         assert weights.wide
 
 
@@ -362,6 +364,41 @@ def test_without_them_a_text_is_written_all_the_same(
 def test_libraries_of_another_version_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "ABI", native.ABI + 1)
     assert all(native.opened(kind) is None for kind in native.kinds())
+
+
+@pytest.mark.parametrize("structure", native.STRUCTURES, ids=lambda item: item.__name__)
+def test_libraries_that_lay_a_structure_out_otherwise_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, structure: type[ctypes.Structure]
+) -> None:
+    """As if someone had added a field to it in one of the two languages."""
+    grown = type(structure.__name__, (ctypes.Structure,), {"_fields_": [*structure._fields_, MORE]})
+    others = [item for item in native.STRUCTURES if item is not structure]
+    monkeypatch.setattr(native, "STRUCTURES", (*others, grown))
+    assert all(native.opened(kind) is None for kind in native.kinds())
+
+
+def test_libraries_with_two_fields_exchanged_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ins, outs = ("in_features", ctypes.c_int64), ("out_features", ctypes.c_int64)
+    fields = [{ins: outs, outs: ins}.get(field, field) for field in native.Matrix._fields_]
+    swapped = type("Matrix", (ctypes.Structure,), {"_fields_": fields})
+    assert ctypes.sizeof(swapped) == ctypes.sizeof(native.Matrix)
+    others = [item for item in native.STRUCTURES if item is not native.Matrix]
+    monkeypatch.setattr(native, "STRUCTURES", (*others, swapped))
+    assert all(native.opened(kind) is None for kind in native.kinds())
+
+
+def test_without_libraries_that_fit_torch_does_the_work(
+    tales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "STRUCTURES", native.STRUCTURES[1:])
+    native.library.cache_clear()
+    try:
+        assert not weights_of(tales, "float16").packed
+    finally:
+        monkeypatch.undo()
+        native.library.cache_clear()
 
 
 def test_libraries_that_are_not_there_are_no_error(

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 
 from gptcli.architecture import Activation
 from gptcli.engines.cache import Cache
-from gptcli.engines.network import run
+from gptcli.engines.network import forward_step
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Weights
 from gptcli.preflight import inspect
@@ -44,13 +44,13 @@ def run_prompts(weights: Weights, cache: Cache, sequences: list[list[int]]) -> t
     """The last logits of each."""
     segments = [Segment(slot, 0, len(tokens)) for slot, tokens in enumerate(sequences)]
     ends = [end - 1 for end in accumulate(map(len, sequences))]
-    return run(weights, cache, segments, list(chain(*sequences)), ends)
+    return forward_step(weights, cache, segments, list(chain(*sequences)), ends)
 
 
 def decode(weights: Weights, cache: Cache, tokens: list[int], lengths: list[int]) -> torch.Tensor:
     """One more token of each of the first slots."""
     segments = [Segment(slot, length, 1) for slot, length in enumerate(lengths)]
-    return run(weights, cache, segments, tokens)
+    return forward_step(weights, cache, segments, tokens)
 
 
 def assert_like_transformers(folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -139,8 +139,8 @@ def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
     weights = weights_of(tiny)
     tokens = prompts(1, 512, (40,))[0]
     cache = Cache(weights.config, 2, CPU, torch.float32)
-    run(weights, cache, [Segment(1, 0, 25)], tokens[:25])
-    logits = run(weights, cache, [Segment(1, 25, 15)], tokens[25:])
+    forward_step(weights, cache, [Segment(1, 0, 25)], tokens[:25])
+    logits = forward_step(weights, cache, [Segment(1, 25, 15)], tokens[25:])
     assert (logits - reference(tiny, tokens)[25:]).abs().max() < TOLERANCE
 
 
@@ -181,7 +181,7 @@ def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
         Segment(slot, len(before), len(more))
         for slot, (before, more) in enumerate(zip(held, new, strict=True))
     ]
-    logits = run(weights, cache, segments, list(chain(*new)))
+    logits = forward_step(weights, cache, segments, list(chain(*new)))
     want = [
         reference(tiny, before + more)[len(before) :]
         for before, more in zip(held, new, strict=True)
@@ -196,6 +196,6 @@ def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path) -> None:
     run_prompts(weights, cache, [prompt])
     branches = prompts(7, 512, (3, 1, 1, 5))
     segments = [Segment(0, 11, len(branch)) for branch in branches]
-    logits = run(weights, cache, segments, list(chain(*branches)))
+    logits = forward_step(weights, cache, segments, list(chain(*branches)))
     want = [reference(tiny, prompt + branch)[11:] for branch in branches]
     assert (logits - torch.cat(want)).abs().max() < TOLERANCE

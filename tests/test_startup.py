@@ -138,6 +138,9 @@ def test_importing_the_package_imports_nothing() -> None:
         (["chat", "--bot-name", ""], 2),
         (["tasks", "--help"], 0),
         (["tasks", "list"], 0),
+        (["docs"], 0),
+        (["docs", "tasks"], 0),
+        (["docs", "nonsense"], 2),
         (["models"], 0),
         (["models", "--help"], 0),
         (["models", "rm", "./folder"], 2),
@@ -162,6 +165,7 @@ def test_no_heavy_import(args: list[str], code: int) -> None:
         ["run", "translate", "--to", ""],
         ["tasks", "show", ""],
         ["cache", "clear", ""],
+        ["docs", ""],
     ],
     ids=" ".join,
 )
@@ -268,7 +272,7 @@ def test_a_configuration_file_cannot_ask_for_the_profile(main_in, tmp_path: Path
 
 
 def test_every_command_is_known_to_open_a_model_or_not() -> None:
-    others = {"tasks", "models", "config", "doctor", "cache", "bench"}
+    others = {"tasks", "models", "config", "doctor", "cache", "bench", "docs"}
     assert {entry.name for entry in registry.COMMANDS if not entry.opens} == others
 
 

@@ -19,9 +19,9 @@ from gptcli import native
 from gptcli.engines import open_engine, placement, products, quantization
 from gptcli.engines.cache import Cache
 from gptcli.engines.kept import integers
-from gptcli.engines.network import run
-from gptcli.engines.products import Half, Plain, halved, to_half, to_packed_half
-from gptcli.engines.quantization import Int8, PackedInt8, Rooms, quantize
+from gptcli.engines.network import forward_step
+from gptcli.engines.products import Half, Plain, halved, to_fbgemm_half, to_half
+from gptcli.engines.quantization import FbgemmInt8, Int8, Rooms, quantize
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Halves, Weights
 from gptcli.errors import UsageError
@@ -89,12 +89,12 @@ def tale(folder: Path) -> tuple[list[int], torch.Tensor]:
 
 def at_once(weights: Weights, tokens: list[int]) -> torch.Tensor:
     cache = Cache(weights.config, 1, CPU, weights.dtype)
-    return run(weights, cache, [Segment(0, 0, len(tokens))], tokens)
+    return forward_step(weights, cache, [Segment(0, 0, len(tokens))], tokens)
 
 
 def one_by_one(weights: Weights, tokens: list[int]) -> torch.Tensor:
     cache = Cache(weights.config, 1, CPU, weights.dtype)
-    rows = [run(weights, cache, [Segment(0, n, 1)], [id]) for n, id in enumerate(tokens)]
+    rows = [forward_step(weights, cache, [Segment(0, n, 1)], [id]) for n, id in enumerate(tokens)]
     return torch.cat(rows)
 
 
@@ -187,7 +187,7 @@ def inputs(rows: int, width: int = 48) -> torch.Tensor:
 
 def int8_products(plain: Plain) -> list[Int8]:
     product = Int8(quantize(plain.weight), plain.bias, Rooms(plain.weight.shape[1]))
-    return [product, PackedInt8(product)] if quantization.has_fbgemm_int8() else [product]
+    return [product, FbgemmInt8(product)] if quantization.has_fbgemm_int8() else [product]
 
 
 @pytest.mark.parametrize("width", [1, 3, 48, 770])
@@ -244,7 +244,7 @@ def test_broken_weights_are_not_hidden_by_int8() -> None:
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_half_row_is_nearly_the_same_alone_and_in_a_batch(count: int, alone: bool) -> None:
     half = to_half(alone, centred=True)(matrix())
-    kinds = [half, to_packed_half(half)] if not alone else [half]
+    kinds = [half, to_fbgemm_half(half)] if not alone else [half]
     x = torch.randn(count, 48, generator=torch.Generator().manual_seed(1))
     bound = 1e-5 if not alone or count <= products.ONE_BY_ONE else 2e-2
     for product in kinds:
@@ -277,7 +277,7 @@ def test_a_matrix_that_half_floats_cannot_hold_stays_in_float32(largest: float) 
     assert halved(plain) is None
     x, product = inputs(2), to_half(alone=True, centred=False)(plain)
     assert not isinstance(product, Half)
-    assert product is to_packed_half(product)
+    assert product is to_fbgemm_half(product)
     torch.testing.assert_close(product(x), plain(x), equal_nan=True)
 
 
@@ -288,7 +288,7 @@ def test_a_matrix_of_zeros_can_be_halved() -> None:
 @pytest.mark.usefixtures("without_fbgemm")
 def test_without_fbgemm_its_layouts_are_left_out() -> None:
     half = to_half(alone=False, centred=False)(matrix())
-    assert to_packed_half(half) is half
+    assert to_fbgemm_half(half) is half
     assert not quantization.has_fbgemm_int8()
 
 

@@ -7,13 +7,13 @@ configuration and of samples of its weights: training changes all of them.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.checkpoints import Progress, resolve
 from gptcli.options import Load
 from gptcli.preflight import inspect
+from gptcli.system.memory import available
 
 SAMPLES, SAMPLE = 64, 4096  # blocks of a weights file that are hashed, and their bytes
 MOST = 64  # sequences computed at a time: beyond it a CPU gains nothing
@@ -46,18 +46,7 @@ def identify(load: Load, progress: Progress = None) -> Identity:
         return Identity(checkpoint.name, revision, OF_OTHERS)
     config = manifest.gpt2
     slot = config.n_layer * config.n_positions * 2 * config.n_embd * WIDE
-    return Identity(checkpoint.name, revision, max(1, min(MOST, int(free() * SHARE) // slot)))
-
-
-def free() -> int:
-    """Bytes of memory that can be taken; all there is where that cannot be told."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Identity(checkpoint.name, revision, max(1, min(MOST, int(available() * SHARE) // slot)))
 
 
 def sampled(folder: Path) -> str:

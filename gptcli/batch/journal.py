@@ -29,7 +29,7 @@ from gptcli.batch.records import Found, digest64, encode, is_failed, rekeyed
 from gptcli.batch.row import Row
 from gptcli.batch.start import Start
 from gptcli.errors import BadInput, GptcliError, WriteFailed
-from gptcli.files import reason
+from gptcli.system.os_errors import reason
 
 Fsync = Literal["row", "1s", "off"]
 INTERVAL = 1.0  # seconds between two flushes

@@ -76,7 +76,7 @@ def write_manifest(path: Path, manifest: RunManifest) -> None:
         "complete": manifest.complete,
     }
     text = json.dumps(whole, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    disk.save(path, text.encode("utf-8", "backslashreplace"))
+    disk.save_as(disk.part_of(path), path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_manifest(path: Path) -> RunManifest | None:

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gptcli.batch.processes import cores
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.system.processors import allowed_cores
 
 MEMORY = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
 
@@ -88,7 +88,7 @@ def connected(address: str | None, verbose: bool) -> Iterator[Any]:
 def _connect(ray: Any, address: str | None, verbose: bool) -> None:
     """Connect to a cluster, or start one here. Raises Unavailable."""
     alone = {
-        "num_cpus": cores(),
+        "num_cpus": allowed_cores(),
         "object_store_memory": MEMORY,
         "include_dashboard": False,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 from gptcli.batch.compressed import SUFFIXES
 from gptcli.batch.settings import InputFormat, Reading
 from gptcli.errors import MissingInput, UsageError
-from gptcli.files import reason
+from gptcli.system.os_errors import reason
 
 STDIN = "-"
 TEXTS = (".txt", ".md")  # what is read of a folder

@@ -19,7 +19,7 @@ from stat import S_ISDIR, S_ISREG
 
 from gptcli.disk import OWN, remove, write_all
 from gptcli.errors import Busy, CannotCreate, UsageError, WriteFailed
-from gptcli.files import reason
+from gptcli.system.os_errors import reason
 
 ELSEWHERE = "Choose another file with -o."
 AGAIN = "Make room, then run the same command again (without --force): it goes on from there."

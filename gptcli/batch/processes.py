@@ -24,8 +24,9 @@ from gptcli.batch.child import Flush, Orders
 from gptcli.batch.row import Row
 from gptcli.batch.work import Work
 from gptcli.errors import Unavailable
-from gptcli.files import reason
 from gptcli.options import Load
+from gptcli.system.os_errors import reason
+from gptcli.system.processors import allowed_cores
 
 START = (
     "import sys; sys.path[:] = sys.argv[2:]; from gptcli.batch.child import serve;"
@@ -33,18 +34,11 @@ START = (
 )
 
 
-def cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def shared(work: Work, count: int) -> Work:
     """The same with each worker's share of the processors, unless the user has said otherwise."""
     if work.load.threads is not None or "OMP_NUM_THREADS" in os.environ:
         return work
-    return replace(work, load=replace(work.load, threads=max(1, cores() // count)))
+    return replace(work, load=replace(work.load, threads=max(1, allowed_cores() // count)))
 
 
 def environment(load: Load, place: int) -> dict[str, str]:

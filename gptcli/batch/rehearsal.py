@@ -17,6 +17,7 @@ from gptcli.batch.work import Work, answered, sampling_of
 from gptcli.errors import GptcliError
 from gptcli.options import DEFAULT_NEW_TOKENS
 from gptcli.protocol import Engine
+from gptcli.system.memory import peak
 
 BINS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # upper bounds of the histogram, in tokens
 SAMPLE = 16  # rows that are run to see how fast it is
@@ -91,13 +92,4 @@ def _time(found: Forecast, sample: list[Row], work: Work, engine: Engine, width:
     spent = perf_counter() - begin
     whole = found.prompt_tokens + 10 * found.new_tokens
     found.seconds = round(spent * whole / cost, 1) if cost else None
-    found.memory = _resident()
-
-
-def _resident() -> int:
-    """The most memory that this process has held, in bytes."""
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
+    found.memory = peak()

@@ -31,6 +31,7 @@ from gptcli.batch.work import Done, Work, answered
 from gptcli.errors import TooManyFailures
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
+from gptcli.system.units import counted
 from gptcli.tasks.prompts import Wording
 
 Rows = Iterator[Row | None]
@@ -125,7 +126,7 @@ def _refuse(tally: Tally, max_failures: int | None) -> None:
     """Raise TooManyFailures where more rows failed than may."""
     if max_failures is not None and tally.failed > max_failures:
         raise TooManyFailures(
-            f"{tally.failed} rows failed",
+            f"{counted(tally.failed, 'row')} failed",
             f"--max-failures allows {max_failures}",
             "See the errors in the output; the same command goes on after them.",
         )

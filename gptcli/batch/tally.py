@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from gptcli.batch.work import Done
+from gptcli.system.units import clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +109,3 @@ class Tally:
             seed=seed,
             line=self.line(),
         )
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people read them: `1:02:03`, `4:05`."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -12,8 +12,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from gptcli.bench.figures import Figure, Runs, number
+from gptcli.bench.figures import Figure, Runs
 from gptcli.sanitizer import one_line
+from gptcli.system.units import three_digits
 
 WIDTH, LEFT, BAR = 760, 170, 340  # of the drawing, of the names, of the longest bar
 TITLE, LINE, GAP = 24, 22, 14  # heights
@@ -67,10 +68,10 @@ def _group(figure: Figure, bars: Sequence[Runs], y: int) -> Iterator[str]:
 
 def _label(figure: Figure, runs: Runs) -> str:
     """The number, and for a peer how ours stands to it."""
-    shown = number(runs.median)
+    shown = three_digits(runs.median)
     ratios = [] if runs is figure.ours else figure.ratios(runs)
     if ratios:
-        shown += f" (gptcli: {number(statistics.median(ratios))} times)"
+        shown += f" (gptcli: {three_digits(statistics.median(ratios))} times)"
     return shown
 
 

@@ -77,8 +77,3 @@ class Figure:
         if ratios:
             shown |= {"ratio": statistics.median(ratios), "ratios": ratios}
         return shown
-
-
-def number(value: float) -> str:
-    """A measured number for people: three digits, more where they stand before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

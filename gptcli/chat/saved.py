@@ -12,20 +12,20 @@ is for the reader.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.chat.conversation import Conversation
 from gptcli.chattemplates import Role, Turn
 from gptcli.errors import BadInput, BadModel, CannotCreate, MissingInput, WriteFailed
 from gptcli.modelfiles import Object, parse_object, read_bytes
+from gptcli.system.os_errors import reason, said
 
 VERSION = 1
 LARGEST = 4 << 20  # bytes: a thousand times the longest context
 KEYS = {"version", "model", "template", "system", "turns"}
-OTHER = "Choose another name."
+THERE, OTHER = "it exists already", "Choose another name."
 
 
 def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> Path:
@@ -44,19 +44,20 @@ def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> P
         "turns": turns,
     }
     data = (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace")
-    part = path.parent / f".{path.name[:200]}.{os.getpid()}.part"
     try:
         if path.exists() and not (path in own and path.is_file()):
-            why = "it exists already" if path.is_file() else "it is no regular file"
+            why = THERE if path.is_file() else "it is no regular file"
             raise CannotCreate(name, why, OTHER)
-        with part.open("xb") as file:
-            _write(file.fileno(), data, name)
-        part.replace(path)
+        with disk.new_file(path) as file:
+            _fill(file, data, name)
+            if path in own:
+                file.put()
+            else:
+                file.put_new()
+    except FileExistsError:  # made since we looked
+        raise CannotCreate(name, THERE, OTHER) from None
     except OSError as error:
-        raise CannotCreate(name, (error.strerror or str(error)).lower(), OTHER) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
+        raise CannotCreate(name, reason(error), OTHER) from None
     return path
 
 
@@ -94,13 +95,12 @@ def _path(name: str, error: type[CannotCreate] | type[MissingInput]) -> Path:
         raise error(name or "no name", str(fault).rstrip(".").lower(), OTHER) from None
 
 
-def _write(descriptor: int, data: bytes, name: str) -> None:
+def _fill(file: disk.NewFile, data: bytes, name: str) -> None:
     try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
+        file.write(data)
+        file.flush()
     except OSError as error:
-        why = error.strerror or str(error)
+        why = said(error)
         raise WriteFailed(name, why, "Make room, or save elsewhere.") from None
 
 

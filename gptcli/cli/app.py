@@ -18,6 +18,7 @@ from typing import NoReturn
 from gptcli import libtorch, stages
 from gptcli.cli import signals, streams
 from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
+from gptcli.system.os_errors import said
 
 LONGEST_QUOTE = 40  # characters of what was mistyped
 # What makes a command that opens a model do without torch after all.
@@ -142,7 +143,7 @@ def explain(error: BaseException) -> GptcliError:
             "memory", "there is not enough", "Choose a smaller model, or close other programs."
         )
     if isinstance(error, OSError) and error.errno in _DISK and error.filename is None:
-        return WriteFailed("standard output", error.strerror or str(error), "Make room.")
+        return WriteFailed("standard output", said(error), "Make room.")
     import typer
 
     if isinstance(error, typer.Abort):

@@ -12,7 +12,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from gptcli.bench.chart import drawn
-from gptcli.bench.figures import Figure, number
+from gptcli.bench.figures import Figure
 from gptcli.bench.measure import measure
 from gptcli.bench.settings import Bench
 from gptcli.checkpoints import resolve
@@ -22,6 +22,7 @@ from gptcli.cli.output.records import json_line
 from gptcli.cli.session import Session
 from gptcli.cli.sink import Sink, opened
 from gptcli.options import Load, Output, Talk
+from gptcli.system.units import three_digits
 
 GAP = "   "  # between two columns
 
@@ -83,5 +84,5 @@ def _spread(values: Sequence[float], nothing: str = "-") -> str:
     """Median, and the least and greatest where there are several."""
     if not values:
         return nothing
-    middle, low, high = (number(of(values)) for of in (median, min, max))
+    middle, low, high = (three_digits(of(values)) for of in (median, min, max))
     return middle if len(values) == 1 else f"{middle} ({low}-{high})"

@@ -16,10 +16,11 @@ from gptcli.cli.root import register
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import UsageError, WriteFailed
-from gptcli.files import reason
 from gptcli.names import ALIASES
 from gptcli.options import Agreement, AsJson, Talk
 from gptcli.reduced import Entry
+from gptcli.system.os_errors import reason
+from gptcli.system.units import counted, model_size
 
 ALL = "gptcli cache shows them all."
 
@@ -33,9 +34,9 @@ def list_weights(*, shape: AsJson, talk: Talk) -> None:
     if shape.json:
         write_json([entry.to_dict() for entry in found])
         return
-    rows = [(_name(entry), entry.dtype, reduced.shown(entry.size), _used(entry)) for entry in found]
+    rows = [(_name(entry), entry.dtype, model_size(entry.size), _used(entry)) for entry in found]
     write(table(rows, right={2}))
-    total = reduced.shown(sum(entry.size for entry in found)) if found else "nothing"
+    total = model_size(sum(entry.size for entry in found)) if found else "nothing"
     Session.of(talk).note(f"{total} in {reduced.folder()}")
 
 
@@ -57,8 +58,8 @@ def clear(
         if name is not None:
             raise UsageError(name, "no weights of such a model are kept", ALL)
         return
-    size = reduced.shown(sum(entry.size for entry in found))
-    count = f"{len(found)} file{'s' if len(found) > 1 else ''}"
+    size = model_size(sum(entry.size for entry in found))
+    count = counted(len(found), "file")
     if not agreement.yes and not session.agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
         return
     for entry in found:

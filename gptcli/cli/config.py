@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gptcli import disk
 from gptcli.cli import candidates, groups
 from gptcli.cli.declaration import command
 from gptcli.cli.defaults import scope_of
@@ -29,12 +30,12 @@ from gptcli.config import Scope, checks, editing, keys, place, settings
 from gptcli.config.keys import Tables
 from gptcli.config.settings import Setting
 from gptcli.errors import CannotCreate, Unavailable, UsageError
-from gptcli.files import reason
 from gptcli.options import AsJson, Talk
 from gptcli.options.registry import Known, options_of
 from gptcli.options.shared import ASKED
 from gptcli.sanitizer import one_line
 from gptcli.specs import Options, option
+from gptcli.system.os_errors import reason
 
 EDITORS = ("sensible-editor", "nano", "vi")
 NEW = """\
@@ -170,7 +171,7 @@ def edit(*, talk: Talk) -> None:
     if not os.path.exists(file):  # noqa: PTH110
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(NEW, encoding="utf-8")
+            disk.rewrite(file, NEW.encode())
         except OSError as error:
             hint = "Check the permissions of its folder, or name another with --config."
             raise CannotCreate(f"configuration {file}", reason(error), hint) from None

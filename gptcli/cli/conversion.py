@@ -18,7 +18,7 @@ from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.inventory.settings import Target
 from gptcli.options import AsJson, Talk
-from gptcli.reduced import shown
+from gptcli.system.units import counted, model_size
 
 
 def convert(
@@ -56,7 +56,8 @@ def convert(
     else:
         write(f"{place}\n")
     tied = f"; {', '.join(result.dropped)} is the embedding" if result.dropped else ""
-    session.note(f"{result.tensors} tensors, {shown(result.size)}{tied}; the pickle is kept")
+    count = f"{counted(result.tensors, 'tensor')}, {model_size(result.size)}"
+    session.note(f"{count}{tied}; the pickle is kept")
 
 
 def _staging(place: Path, stack: ExitStack) -> Path:

@@ -83,13 +83,6 @@ def on(colour: Colour) -> str:
     return f"{ink(colour)} on {code(colour)}"
 
 
-def percent(probability: float) -> str:
-    """A probability in at most 7 columns: 92.8 %, or as a power of ten where that would be 0."""
-    if probability == 0 or probability >= 0.0005:
-        return f"{probability:.1%}"
-    return f"{probability:.0e}"
-
-
 def _cut(line: Line, columns: int) -> Line:
     kept: Line = []
     for text, style in line:

@@ -18,7 +18,7 @@ from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
 from gptcli.inventory.settings import Which
 from gptcli.options import AsJson, Talk
-from gptcli.reduced import shown
+from gptcli.system.units import model_size
 
 Name = Annotated[
     str,
@@ -93,10 +93,10 @@ def _numbers(known: About) -> Iterator[tuple[str, str]]:
         ("16-bit", memory.half),
         ("int8", memory.int8),
     ):
-        yield f"  {dtype}", shown(size)
+        yield f"  {dtype}", model_size(size)
     yield "KV cache", "of each text"
     for dtype, size in (("float32", memory.token_float32), ("16-bit", memory.token_half)):
-        full = shown(size * memory.context)
+        full = model_size(size * memory.context)
         yield f"  {dtype}", f"{size:,} bytes a token, {full} when the context is full"
 
 
@@ -114,6 +114,6 @@ def _talk(known: About) -> Iterator[tuple[str, str]]:
 
 
 def _files(known: About) -> Iterator[tuple[str, str]]:
-    yield "files", f"{shown(sum(known.files.values()))} in all"
+    yield "files", f"{model_size(sum(known.files.values()))} in all"
     for name, size in known.files.items():
         yield f"  {name}", f"{size:,} bytes"

@@ -14,7 +14,7 @@ from gptcli.cli.sink import opened, write_json
 from gptcli.hubcache import cache_folder
 from gptcli.inventory.entries import Entry, inventory
 from gptcli.options import AsJson, Output, Talk
-from gptcli.reduced import shown
+from gptcli.system.units import counted, model_size
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")
 RIGHT = {1, 5}
@@ -36,14 +36,14 @@ def list_models(*, shape: AsJson, talk: Talk) -> None:
         with opened(Output()) as out:
             out.write(table(_fitted([HEADING, *rows]) if out.terminal else rows, RIGHT))
     size = sum({str(entry.path): entry.size for entry in found.entries}.values())
-    in_all = f"{shown(size)} in all; the cache is {cache_folder()}{_unseen(found.others)}"
+    in_all = f"{model_size(size)} in all; the cache is {cache_folder()}{_unseen(found.others)}"
     Session.of(talk).note(in_all)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     return (
         entry.name,
-        shown(entry.size),
+        model_size(entry.size),
         (entry.revision or "-")[:DIGITS],
         f"{entry.used.astimezone():%Y-%m-%d}" if entry.used else "-",
         entry.architecture or "-",
@@ -71,5 +71,5 @@ def _cut(text: str, length: int) -> str:
 
 def _unseen(others: dict[str, int]) -> str:
     """What else is in the cache, as the end of a sentence."""
-    named = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in others.items()]
+    named = [counted(count, kind) for kind, count in others.items()]
     return f", with {' and '.join(named)} that are not shown" if named else ""

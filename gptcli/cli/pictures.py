@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from gptcli.cli.drawing import DIM, PLAIN_BAR, Canvas, Line, bar, on, percent, prose, table
+from gptcli.cli.drawing import DIM, PLAIN_BAR, Canvas, Line, bar, on, prose, table
 from gptcli.inspection.colours import (
     AGAINST,
     BANDS,
@@ -27,6 +27,7 @@ from gptcli.inspection.labels import BREAK, fitted, label, visible, width
 from gptcli.inspection.views import AttributionView, LensView, NextView, TextView, TokenView
 from gptcli.protocol import Alternative
 from gptcli.sanitizer import sanitize
+from gptcli.system.units import percent
 
 LABEL = 20  # columns that a token's label takes at most
 CUES = "", "", "bold ", "bold underline "  # of the bands, for who sees no colours

@@ -15,6 +15,7 @@ from pathlib import Path
 from gptcli import stages
 from gptcli.cli.output import records, table
 from gptcli.stages import Stage
+from gptcli.system.units import milliseconds, share
 
 RIGHT = {1, 2}
 STARTTIME = 22  # the field of /proc/self/stat, as proc(5) counts them
@@ -31,7 +32,7 @@ def as_table() -> str:
         lines.append("in threads meanwhile")
     lines += [
         f"{_row(stage.name, stage.end - stage.begin, total, width)}"
-        f"  from {_ms(stage.begin - main[0].begin)} to {_ms(stage.end - main[0].begin)}"
+        f"  from {_since(main, stage.begin)} to {_since(main, stage.end)}"
         for stage in beside
     ]
     heading = table.line(("start-up", "ms", "share"), (width, 7, 7), RIGHT, gap="")
@@ -44,13 +45,13 @@ def as_json() -> str:
     shown = [
         {
             "stage": stage.name,
-            "begin": _ms(stage.begin - main[0].begin),
-            "end": _ms(stage.end - main[0].begin),
+            "begin": _since(main, stage.begin),
+            "end": _since(main, stage.end),
             "overlapped": stage.beside,
         }
         for stage in (*main, *beside)
     ]
-    return records.quoted({"startup": shown, _goal().replace(" ", "_"): _ms(_total(main))})
+    return records.quoted({"startup": shown, _goal().replace(" ", "_"): milliseconds(_total(main))})
 
 
 def _stages() -> tuple[list[Stage], list[Stage]]:
@@ -81,10 +82,11 @@ def _total(main: Sequence[Stage]) -> float:
     return main[-1].end - main[0].begin
 
 
+def _since(main: Sequence[Stage], time: float) -> int:
+    """Milliseconds from the process's begin."""
+    return milliseconds(time - main[0].begin)
+
+
 def _row(name: str, seconds: float, total: float, width: int) -> str:
-    cells = (name, str(_ms(seconds)), f"{seconds / total:.0%}")
+    cells = (name, str(milliseconds(seconds)), share(seconds / total))
     return table.line(cells, (width, 7, 6), RIGHT, gap="")
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

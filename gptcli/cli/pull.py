@@ -18,9 +18,9 @@ from gptcli.cli.declaration import command
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import Unavailable, UsageError
-from gptcli.hub import shown_bytes
 from gptcli.names import ALIASES, BUNDLED, check_hub_id, check_revision
 from gptcli.options import AsJson, Load, Source, Talk
+from gptcli.system.units import counted, transfer_size
 
 COMMIT_DIGITS = 12  # of a commit, as a person reads it
 PATH_BEGINNINGS = (".", "~", "/")
@@ -64,9 +64,9 @@ def pull(
     else:
         write(f"{found.folder}\n")
     at = f"{repo_id} at {found.revision[:COMMIT_DIGITS]}"
-    count = f"{len(found.files)} files"
+    count = counted(len(found.files), "file")
     session.note(
-        f"fetched {at}: {count}, {shown_bytes(found.fetched)} over the network"
+        f"fetched {at}: {count}, {transfer_size(found.fetched)} over the network"
         if found.fetched
         else f"already here: {at}, {count}"
     )

@@ -90,6 +90,7 @@ COMMANDS = (
     Entry("doctor", "gptcli.cli.doctor", "Check this installation and suggest fixes."),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
+    Entry("docs", "gptcli.cli.docs", "Show a guide, or list them all."),
 )
 
 

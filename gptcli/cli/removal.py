@@ -13,8 +13,8 @@ from gptcli.cli.sink import write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
 from gptcli.inventory.settings import Removal, Which
 from gptcli.options import AsJson, Talk
-from gptcli.reduced import shown
 from gptcli.sanitizer import one_line
+from gptcli.system.units import model_size
 
 COMMAND = "gptcli models rm"
 
@@ -44,7 +44,7 @@ def rm(
     if removal.dry_run:
         _show(found, shape.json)
         return
-    size = shown(sum(plan.size for plan in found))
+    size = model_size(sum(plan.size for plan in found))
     what = " and ".join(_named(plan) for plan in found)
     if not removal.yes and not session.agreed(f"Remove {what}, {size}?", COMMAND):
         return
@@ -55,7 +55,7 @@ def rm(
     session.note(f"removed {what}, {size}")
     for entry in (entry for plan in found for entry in plan.packed):
         session.note(
-            f"{shown(entry.size)} of int8 weights made from it are still kept: to remove them,"
+            f"{model_size(entry.size)} of int8 weights made from it are still kept: to remove them,"
             f" gptcli cache clear {entry.model}"
         )
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gptcli.cli import signals, streams
-from gptcli.sanitizer import one_line
+from gptcli.sanitizer import one_line, sanitize
+
+WIDEST = 100  # columns of a guide
 
 
 @contextmanager
@@ -65,4 +67,19 @@ def painted(lines: Sequence[Sequence[tuple[str, str]]]) -> str:
         for line in lines:
             shown = Text.assemble(*line, no_wrap=True, end="\n")
             console.print(shown, soft_wrap=True, highlight=False)
+    return captured.get()
+
+
+def markdown(text: str) -> str:
+    """A guide as a terminal takes it: as wide as the terminal is, but no wider than people read."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.theme import Theme
+
+    plain = Theme({"markdown.code": "bold cyan"})  # Rich's own is on black
+    console = Console(force_terminal=True, legacy_windows=False, theme=plain)
+    console.width = min(console.width, WIDEST)
+    shown = Markdown(sanitize(text), code_theme="ansi_dark", hyperlinks=False)
+    with console.capture() as captured:
+        console.print(shown)
     return captured.get()

@@ -21,6 +21,7 @@ from gptcli.records.recorder import run_of
 from gptcli.records.replaying import Verdict, differences
 from gptcli.records.replaying import replay as replayed
 from gptcli.specs import Options, option
+from gptcli.system.units import counted
 
 SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
 
@@ -121,7 +122,7 @@ def _line(verdict: Verdict, json: bool) -> str:
         return json_line(verdict.to_dict())
     name = f"{verdict.id}.{verdict.index}" if verdict.index else verdict.id
     if verdict.identical:
-        return f"{name}  identical  {verdict.tokens} token{'s' * (verdict.tokens != 1)}\n"
+        return f"{name}  identical  {counted(verdict.tokens, 'token')}\n"
     if verdict.at is None:
         return f"{name}  differs\n"
     was, now = (quoted(text) for text in (verdict.was, verdict.now))

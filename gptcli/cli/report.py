@@ -10,6 +10,7 @@ from typing import TypeVar
 from gptcli import stages
 from gptcli.errors import GptcliError
 from gptcli.protocol import Completion, Event, ModelInfo
+from gptcli.system.units import counted, rate, seconds
 from gptcli.tasks.answers import Answer, Piece
 
 Shown = TypeVar("Shown", Event, Piece | Answer)
@@ -52,13 +53,13 @@ class Report:
 
     def closing(self, info: ModelInfo) -> str:
         """What ran, in one line: tokens, speed, time to the first token, model and seed."""
-        seconds = perf_counter() - self.started
-        speed = f" ({self.tokens / seconds:.1f} tokens/s)" if self.tokens else ""
+        passed = perf_counter() - self.started
+        speed = f" ({rate(self.tokens, passed, 'tokens')})" if self.tokens else ""
         seeds = [str(seed) for seed in self.seeds if seed is not None]
         named = ", ".join(seeds[:MOST]) + (", ..." if len(seeds) > MOST else "")
         parts = [
-            f"{self.tokens} tokens in {seconds:.2f} s{speed}",
-            f"first token after {self.first:.2f} s" if self.first is not None else "",
+            f"{counted(self.tokens, 'token')} in {seconds(passed)}{speed}",
+            f"first token after {seconds(self.first)}" if self.first is not None else "",
             f"{info.name} in {info.dtype} on {info.device}",
             f"seed {named}" if named else "",
             f"finished by {', '.join(self.reasons)}",

@@ -19,6 +19,7 @@ from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import NAT, Row, TextScore, TokenScore, WordScore, together
+from gptcli.system.units import counted, rate, seconds
 
 Tell = Callable[[str], None]
 
@@ -140,14 +141,15 @@ class Tally:
             return ""
         done = self.texts - self.failed
         shown = ", ".join(f"{name} {value}" for name, value in _figures(self.total))
-        return f"{done} text{'s' * (done != 1)} together: {shown}"
+        return f"{counted(done, 'text')} together: {shown}"
 
     def closing(self, info: ModelInfo) -> str:
         """What ran, in one line."""
-        seconds = perf_counter() - self.started
-        count, unit = (self.total.tokens, "tokens") if self.total else (self.texts, "rows")
-        speed = f"{count} {unit} in {seconds:.2f} s ({count / seconds:.1f} {unit}/s)"
-        return f"{speed}; {info.name} in {info.dtype} on {info.device}"
+        passed = perf_counter() - self.started
+        count, unit = (self.total.tokens, "token") if self.total else (self.texts, "row")
+        done = f"{counted(count, unit)} in {seconds(passed)}"
+        speed = rate(count, passed, f"{unit}s")
+        return f"{done} ({speed}); {info.name} in {info.dtype} on {info.device}"
 
 
 @dataclass(frozen=True)

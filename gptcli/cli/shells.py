@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.errors import CannotCreate, UsageError
-from gptcli.files import reason
+from gptcli.system.os_errors import reason
 
 SHELLS: Mapping[str, str] = {
     "bash": "bash-completion/completions/gptcli",  # where the package bash-completion looks, too
@@ -55,7 +56,7 @@ def install(shell: str) -> tuple[Path, Path | None]:
     path = _home(*(configuration if shell == "fish" else data)) / SHELLS[shell]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script(shell), encoding="utf-8")
+        disk.rewrite(path, script(shell).encode())
     except OSError as error:
         hint = f"Put it elsewhere: gptcli --show-completion {shell} > FILE"
         raise CannotCreate(str(path), reason(error), hint) from None

@@ -23,6 +23,7 @@ from gptcli.cli.output.records import document
 from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
 from gptcli.sanitizer import sanitize
+from gptcli.system.os_errors import reason, said
 
 STDOUT = (None, "-", "/dev/stdout", "/dev/fd/1")
 
@@ -34,7 +35,7 @@ class Sink:
         self,
         descriptor: int,
         name: str,
-        move: tuple[Path, Path] | None = None,
+        file: disk.NewFile | None = None,
         force: bool = False,
     ) -> None:
         self.name = name
@@ -42,7 +43,7 @@ class Sink:
         self.styled = self.terminal and streams.styled()
         self.wrote = False
         self._descriptor = descriptor
-        self._move = move  # from the partial file to its place
+        self._file = file  # what the text goes into until it has its place
         self._force = force  # whether there may be another file by then
         self._line_open = False
 
@@ -75,38 +76,36 @@ class Sink:
         """A signal came: end the line (not on a pipe, whose text stays exact) and keep the text."""
         if self.styled:
             self._send(streams.PLAIN)
-        if self._line_open and (self.terminal or self._move):
+        if self._line_open and (self.terminal or self._file):
             self._send("\n")
         self.close()
 
     def close(self) -> None:
         """Put a file in its place, or remove it when nothing was written. Raises WriteFailed."""
-        if self._move is None:
+        file, self._file = self._file, None
+        if file is None:
             return
-        part, place = self._move
-        self._move = None
         try:
-            os.close(self._descriptor)
             if not self.wrote:
-                part.unlink()
+                file.discard()
             elif self._force:
-                part.replace(place)
+                file.put()
             else:
-                disk.move_new(part, place)
+                file.put_new()
         except FileExistsError:
-            hint = f"The answer is in {part}. Overwrite the other with --force next time."
+            hint = f"The answer is in {file.path}. Overwrite the other with --force next time."
             raise CannotCreate(self.name, "it was made meanwhile", hint) from None
         except OSError as error:
+            with suppress(OSError):
+                file.discard()
             raise _failed(self.name, error) from None
 
     def discard(self) -> None:
         """Remove a partial file."""
-        if self._move is not None:
+        if self._file is not None:
             with suppress(OSError):
-                os.close(self._descriptor)
-            with suppress(OSError):
-                self._move[0].unlink()
-            self._move = None
+                self._file.discard()
+            self._file = None
 
     def _send(self, text: str) -> None:
         # A lone surrogate becomes an escape: legible in text, and in JSON the proper one.
@@ -182,16 +181,13 @@ def _file(name: str, force: bool) -> Sink:
         if found and not force:
             raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
         place = Path(os.path.realpath(name))  # through a link, so that the link stays
-        part = place.with_name(f".{place.name[:200]}.{os.getpid()}.part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        if found:
-            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
-        return Sink(descriptor, name, (part, place), force)
+        file = disk.NewFile(place, stat.S_IMODE(found.st_mode) if found else None)
+        return Sink(file.descriptor, name, file, force)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         raise CannotCreate(name, why, "Choose another file.") from None
 
 
 def _failed(name: str, error: OSError) -> WriteFailed:
-    why = error.strerror or str(error)
+    why = said(error)
     return WriteFailed(name, why, "Make room, or write elsewhere.")

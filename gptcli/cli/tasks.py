@@ -19,6 +19,7 @@ from gptcli.cli.session import Session
 from gptcli.cli.sink import opened, write, write_json
 from gptcli.errors import CannotCreate
 from gptcli.options import AsJson, Output, Overwrite, Talk
+from gptcli.system.os_errors import reason
 from gptcli.tasks import catalog, schema
 
 Name = Annotated[
@@ -65,7 +66,7 @@ def new(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         raise CannotCreate(str(path.parent), why, "Check the folders above it.") from None
     skeleton = catalog.SKELETON.read_text(encoding="utf-8")
     with opened(Output(output=str(path), force=overwrite.force)) as out:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from gptcli.cli import streams
 from gptcli.errors import BadInput, MissingInput
 from gptcli.files import LIMIT
+from gptcli.system.os_errors import reason
 
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
@@ -78,7 +79,7 @@ def piped(stdin: BinaryIO | None, prompting: bool = False) -> Read:
             while len(data) > LIMIT and rest and not rest.endswith(b"\n"):
                 rest = stdin.readline(LIMIT + 1)  # of a line that is refused
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
+            why = reason(error)
             raise MissingInput("standard input", why, "Pipe messages in.") from None
         count += 1
         return _decoded(data, count) if data else None

@@ -24,8 +24,8 @@ from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
 from gptcli.inventory.settings import Extent, Which
 from gptcli.options import AsJson, Talk
-from gptcli.reduced import shown
 from gptcli.sanitizer import one_line
+from gptcli.system.units import counted, model_size
 
 LARGE = 2**26  # bytes of a file whose reading is shown
 
@@ -111,7 +111,7 @@ def _lines(result: Result) -> Iterator[str]:
     checkpoint = result.checkpoint
     title = checkpoint.name + (f" {checkpoint.revision[:7]}" if checkpoint.revision else "")
     right = result.of("right")
-    size = shown(sum(check.size for check in right))
+    size = model_size(sum(check.size for check in right))
     if right and len(right) == len(result.checks):
         yield one_line(f"{title}: {len(right)} files are right, {size}")
     for check in result.of("wrong", "missing", "unknown"):
@@ -131,7 +131,7 @@ def _judge(results: list[Result]) -> None:
         if wrong := result.of("wrong", "missing"):
             check, name = wrong[0], result.checkpoint.name
             others = sum(len(result.of("wrong", "missing")) for result in results) - 1
-            more = f" (and {others} more file{'s' if others > 1 else ''})" if others else ""
+            more = f" (and {counted(others, 'more file')})" if others else ""
             raise BadModel(f"{name}: {check.name}", f"{_said(check)}{more}", _remedy(result))
     for result in results:
         if unknown := result.of("unknown"):
@@ -168,6 +168,6 @@ def _reading(quiet: bool) -> Iterator[Callable[[str], Progress] | None]:
 def _progress(show: Callable[[str], None], model: str) -> Progress:
     def progress(file: str, done: int, size: int) -> None:
         if size >= LARGE:
-            show(f"{model}: {file}: {100 * done // size} % of {shown(size)}")
+            show(f"{model}: {file}: {100 * done // size} % of {model_size(size)}")
 
     return progress

@@ -77,7 +77,6 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
         new = not os.path.exists(place)  # noqa: PTH110
         text = "" if new else text_of(path)
         parse(path, text)  # names the line of what is wrong
-        mode = PRIVATE if new else place.stat().st_mode & 0o777
         try:
             document = tomlkit.parse(text)
         except TOMLKitError as error:  # stricter than tomllib in corners
@@ -85,11 +84,7 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
         yield document, new
         text = document.as_string().rstrip("\n")
         data = f"{text}\n".encode() if text else b""
-        part = disk.part_of(place)
-        with disk.making(part) as descriptor:
-            os.fchmod(descriptor, mode)
-            disk.write_all(descriptor, data)
-        disk.put(part, place)
+        disk.rewrite(place, data, new=PRIVATE)
 
 
 @contextmanager
@@ -108,7 +103,7 @@ def _alone(place: Path) -> Iterator[None]:
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     """What the system refuses, in our words."""
-    from gptcli.files import reason
+    from gptcli.system.os_errors import reason
 
     try:
         yield

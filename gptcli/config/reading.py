@@ -21,6 +21,7 @@ from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.names import ALIASES
 from gptcli.options.registry import Known, options_of
 from gptcli.specs import Options
+from gptcli.system.os_errors import reason
 
 LIMIT = 1 << 20  # bytes
 ALIAS_TABLE = "aliases"
@@ -183,7 +184,7 @@ def text_of(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = reason(error)
         raise MissingInput(f"configuration {path}", why, "Check --config.") from None
     if len(data) > LIMIT:
         raise BadConfig(str(path), "more than 1 MiB", "A configuration is a few lines.")

@@ -10,9 +10,10 @@ import platform
 import sys
 from pathlib import Path
 
-from gptcli.batch.identity import free
 from gptcli.doctor.findings import Finding, Findings, Level
-from gptcli.reduced import shown
+from gptcli.system.memory import available
+from gptcli.system.processors import usable_cores
+from gptcli.system.units import model_size
 
 SIZES = {"gpt2": 124, "gpt2-medium": 355, "gpt2-large": 774, "gpt2-xl": 1558}  # million parameters
 BESIDE = 0.4e9  # bytes that a process needs beside the weights, see the benchmark
@@ -28,9 +29,9 @@ def hardware() -> Findings:
     )
     yield from _load(usable)
     yield from _threads(usable)
-    there = free()
+    there = available()
     fits = [model for model, size in SIZES.items() if 2e6 * size + BESIDE < there]
-    value = f"{shown(there)} free: enough for {fits[-1] if fits else 'small models only'}"
+    value = f"{model_size(there)} free: enough for {fits[-1] if fits else 'small models only'}"
     if fits:
         yield Finding(area="machine", what="memory", value=value)
     else:
@@ -73,19 +74,6 @@ def _kernels(kind: str) -> Finding:
     value = "torch's alone: those of gptcli's own are missing, or this processor has no AVX2"
     fix = "With a C compiler there, install gptcli again: weights in 16 and 8 bits get faster."
     return Finding(area="machine", what="kernels", value=value, level="note", fix=fix)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use: by affinity and by the limit of its group."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such limit
-        return cores
 
 
 def _processor() -> str:

@@ -12,7 +12,7 @@ from gptcli.doctor.findings import Finding, Findings
 from gptcli.hubcache import cache_folder
 from gptcli.inventory.entries import Entry, inventory
 from gptcli.preflight import inspect
-from gptcli.reduced import shown
+from gptcli.system.units import model_size
 
 SCARCE = 2e9  # bytes: gpt2-medium in float32 would not fit
 
@@ -26,7 +26,7 @@ def storage() -> Findings:
     yield from _room(folder)
     found = inventory()
     entries = [entry for entry in found.entries if entry.kind == "cached"]
-    size = shown(sum(entry.size for entry in entries)) if entries else "nothing"
+    size = model_size(sum(entry.size for entry in entries)) if entries else "nothing"
     yield Finding(area="models", what="cache", value=f"{size} in {folder}")
     for entry in entries:
         if entry.state in ("incomplete", "broken"):
@@ -34,14 +34,14 @@ def storage() -> Findings:
     for model in found.cached:
         if model.unfinished:
             name = shlex.quote(model.id)
-            value = f"{shown(model.unfinished)} of a download that did not end"
+            value = f"{model_size(model.unfinished)} of a download that did not end"
             fix = f"Go on with it: gptcli models pull {name}"
             yield Finding(area="models", what=model.id, value=value, level="note", fix=fix)
         if model.fault:
             fix = f"Remove it: gptcli models rm {shlex.quote(model.id)}"
             yield Finding(area="models", what=model.id, value=model.fault, level="problem", fix=fix)
     kept = reduced.entries()
-    total = shown(sum(entry.size for entry in kept)) if kept else "none"
+    total = model_size(sum(entry.size for entry in kept)) if kept else "none"
     yield Finding(area="models", what="int8 weights", value=f"{total} in {reduced.folder()}")
 
 
@@ -68,7 +68,7 @@ def _room(folder: Path) -> Findings:
     free = shutil.disk_usage(place).free
     if free < SCARCE:
         fix = "Make room (gptcli models shows what is there), or set HF_HOME to another disk."
-        value = f"{shown(free)} free in {place}"
+        value = f"{model_size(free)} free in {place}"
         yield Finding(area="models", what="room", value=value, level="note", fix=fix)
     else:
-        yield Finding(area="models", what="room", value=f"{shown(free)} free")
+        yield Finding(area="models", what="room", value=f"{model_size(free)} free")

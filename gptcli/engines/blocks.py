@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gptcli import native
-from gptcli.engines.products import HALF_LEAST, HALF_MOST, Plain, Product, Stage
+from gptcli.engines.products import HALF_LEAST, HALF_MOST, Linear, Plain, Stage
 from gptcli.engines.quantization import Int8
 from gptcli.native import BLOCK, Library, Matrix
 
@@ -25,7 +25,7 @@ WORK = 4_000_000  # multiply-adds, about a quarter of a millisecond, for each th
 _own = local()
 
 
-class Blocks:
+class PackedLinear:
     """x (N, in) -> x @ weight.T + bias, (N, out), with the weight in blocks."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Blocks:
         y = torch.empty(len(x), out)
         team = self.library.team(threads_for(min(len(x), PART) * out * width))
         for part, own in zip(torch.split(x.contiguous(), PART), torch.split(y, PART), strict=True):
-            self.library.product(
+            self.library.matmul(
                 ctypes.byref(team),
                 ctypes.byref(self.matrix),
                 part.data_ptr(),
@@ -59,21 +59,21 @@ class Blocks:
         return y
 
 
-def to_blocks(otherwise: Stage, bits: int = 16) -> Stage:
-    """How a `Plain`, in so many bits, or an `Int8` becomes `Blocks`; what cannot: `otherwise`."""
+def to_packed(otherwise: Stage, bits: int = 16) -> Stage:
+    """How a `Plain`, in so many bits, or an `Int8` becomes packed; what cannot: `otherwise`."""
 
-    def convert(product: Product) -> Product:
+    def convert(linear: Linear) -> Linear:
         library = native.library()
-        if library is not None and isinstance(product, Plain):
-            return _laid(library, product, bits) or otherwise(product)
-        if library is not None and isinstance(product, Int8):
-            return _paired(library, product) or otherwise(product)
-        return otherwise(product)
+        if library is not None and isinstance(linear, Plain):
+            return _packed_floats(library, linear, bits) or otherwise(linear)
+        if library is not None and isinstance(linear, Int8):
+            return _packed_int8(library, linear) or otherwise(linear)
+        return otherwise(linear)
 
     return convert
 
 
-def _laid(library: Library, plain: Plain, bits: int) -> Blocks | None:
+def _packed_floats(library: Library, plain: Plain, bits: int) -> PackedLinear | None:
     """The matrix in blocks; None where half floats cannot hold it, see `products.HALF_LEAST`."""
     weight = plain.weight.float()
     out, width = weight.shape
@@ -82,7 +82,7 @@ def _laid(library: Library, plain: Plain, bits: int) -> Blocks | None:
     numbers = torch.empty(blocks * BLOCK * width, dtype=dtype)
     largest = torch.empty(blocks)
     team = library.team(torch.get_num_threads())
-    library.lay(
+    library.pack_floats(
         ctypes.byref(team),
         weight.data_ptr(),
         out,
@@ -95,19 +95,19 @@ def _laid(library: Library, plain: Plain, bits: int) -> Blocks | None:
     most = float(largest.max())
     if bits == 16 and not (most == 0 or HALF_LEAST <= most <= HALF_MOST):
         return None
-    return Blocks(library, numbers, (out, width), plain.bias)
+    return PackedLinear(library, numbers, (out, width), plain.bias)
 
 
-def _paired(library: Library, product: Int8) -> Blocks | None:
+def _packed_int8(library: Library, linear: Int8) -> PackedLinear | None:
     """The integers in pairs of inputs; None where the inputs are odd in number."""
-    values, scales = product.matrix.values, product.matrix.scales
+    values, scales = linear.matrix.values, linear.matrix.scales
     out, width = values.shape
     if width % 2:
         return None
     pairs = torch.empty(-(-out // BLOCK) * BLOCK * width, dtype=torch.int8)
     team = library.team(torch.get_num_threads())
-    library.pair(ctypes.byref(team), values.data_ptr(), out, width, pairs.data_ptr())
-    return Blocks(library, pairs, (out, width), product.bias, scales)
+    library.pack_int8(ctypes.byref(team), values.data_ptr(), out, width, pairs.data_ptr())
+    return PackedLinear(library, pairs, (out, width), linear.bias, scales)
 
 
 def scratch(size: int) -> Tensor:

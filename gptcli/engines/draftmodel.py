@@ -16,7 +16,7 @@ import torch
 from gptcli.checkpoints import resolve
 from gptcli.engines.cache import Cache
 from gptcli.engines.drafts import Drafter, Lookup
-from gptcli.engines.network import run
+from gptcli.engines.network import forward_step
 from gptcli.engines.placement import open_weights
 from gptcli.engines.sampling import foreseen
 from gptcli.engines.segments import Segment
@@ -86,7 +86,7 @@ class DraftModel:
         ]
         ends = [end - 1 for end in accumulate(segment.length for segment in segments)]
         tokens = list(chain.from_iterable(feeds[row] for row in rows))
-        logits = run(self._weights, cache, segments, tokens, ends)
+        logits = forward_step(self._weights, cache, segments, tokens, ends)
         for row, slot in zip(rows, slots, strict=True):
             cache.held[slot] += feeds[row]
         due = [n for n, row in enumerate(rows) if len(cache.held[slots[n]]) >= row.length]

@@ -19,7 +19,7 @@ from torch import Tensor
 from gptcli.engines.cache import Cache
 from gptcli.engines.drafts import Drafter, Speculation
 from gptcli.engines.measures import Branch, Loglikelihood, likelihoods, packed
-from gptcli.engines.network import run
+from gptcli.engines.network import forward_step
 from gptcli.engines.request import (
     EncodedGenerate,
     EncodedLoglikelihood,
@@ -166,7 +166,7 @@ class GPT2Engine:
             wanted += [place + own for own in span.wanted]
             place += len(span.tokens)
         segments = [span.segment for span in spans]
-        logits = run(self.weights, batch.cache, segments, tokens, wanted)
+        logits = forward_step(self.weights, batch.cache, segments, tokens, wanted)
         for span in spans:
             batch.keep(span)
             if span.item in starts:
@@ -187,7 +187,9 @@ class GPT2Engine:
         ]
         for few in packed(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
-            after = run(self.weights, batch.cache, [branch.segment for branch in few], tokens)
+            after = forward_step(
+                self.weights, batch.cache, [branch.segment for branch in few], tokens
+            )
             targets = [token for branch in few for token in branch.ids[1:]]
             values = iter(likelihoods(after, targets))
             for branch in few:

@@ -17,10 +17,11 @@ from torch import Tensor
 from gptcli import reduced
 from gptcli.engines.mapped import MappedFile
 from gptcli.engines.quantization import Quantized, quantize
-from gptcli.files import reason
 from gptcli.headers import Tensor as Entry
 from gptcli.preflight import Manifest
 from gptcli.reduced import Piece
+from gptcli.system.os_errors import reason
+from gptcli.system.units import model_size
 
 VALUES, SCALES = "", ".scales"  # what follows a matrix's name in the file
 THREADS = 2  # matrices quantized at a time: each takes some tens of MB
@@ -67,7 +68,7 @@ def integers(model: str, manifest: Manifest) -> Integers:
         reduced.keep(source, model, pieces)
     except OSError as error:
         return Integers(matrices, (_unkept(model, error),))
-    size = reduced.shown(sum(len(piece.data) for piece in pieces.values()))
+    size = model_size(sum(len(piece.data) for piece in pieces.values()))
     said = f"made {size} of int8 weights for {model}, to be used again: see gptcli cache"
     return Integers(matrices, (said,))
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptcli.engines import fused
 from gptcli.engines.cache import Cache, split_heads
+from gptcli.engines.fused import native_forward
 from gptcli.engines.segments import Segment
 from gptcli.engines.weights import Norm, Weights
 
@@ -61,12 +61,12 @@ def forward(
     def normed(x: Tensor, norm: Norm) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, epsilon)
 
-    for layer, block in enumerate(weights.blocks):
+    for number, layer in enumerate(weights.layers):
         if states is not None:
             states.append(x)
-        qkv = block.attn(normed(x, block.ln_1))
-        x = x + block.attn_out(attend(layer, qkv[:, :width], qkv[:, width:]))
-        x = x + block.proj(activation(block.fc(normed(x, block.ln_2))))
+        qkv = layer.attn(normed(x, layer.ln_1))
+        x = x + layer.attn_out(attend(number, qkv[:, :width], qkv[:, width:]))
+        x = x + layer.proj(activation(layer.fc(normed(x, layer.ln_2))))
     x = normed(x, weights.ln_f)
     if states is not None:
         states.append(x)
@@ -74,18 +74,18 @@ def forward(
 
 
 @torch.inference_mode()
-def run(
+def forward_step(
     weights: Weights,
     cache: Cache,
     segments: Sequence[Segment],
     tokens: Sequence[int],
     wanted: Sequence[int] | None = None,
 ) -> Tensor:
-    """Run the segments' tokens, (N,) in their order; the logits (W, vocab), float32.
+    """The forward pass of one step: the segments' tokens, (N,) in order, to logits (W, vocab).
 
-    Of the tokens at the places `wanted` (W,) of N; without it, of all. Each segment attends to its
-    own slot alone: what the cache holds before `start`, and itself. Segments may share a slot and
-    a start: each is alone with what is before, and the last stays in the cache.
+    Float32, of the tokens at the places `wanted` (W,) of N; without it, of all. Each
+    segment attends to its own slot alone: what the cache holds before `start`, and itself. Segments
+    may share a slot and a start: each sees only what is before, and the last stays in the cache.
     """
     device = weights.device
     if not tokens:
@@ -93,9 +93,9 @@ def run(
     places = chain.from_iterable(range(segment.start, segment.end) for segment in segments)
     positions = torch.tensor(list(places), device=device)
     x = embedded(weights, torch.tensor(tokens, device=device), positions)
-    step = fused.step(weights, cache, len(tokens))
-    if step is not None:
-        return step.run(segments, x, range(len(tokens)) if wanted is None else wanted)
+    native = native_forward(weights, cache, len(tokens))
+    if native is not None:
+        return native.forward_step(segments, x, range(len(tokens)) if wanted is None else wanted)
     groups = [_Group(cache, weights, few, first) for first, few in _grouped(segments)]
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Product = Callable[[Tensor], Tensor]
-"""x (N, in) -> x @ weight.T + bias, (N, out)."""
-Stage = Callable[[Product], Product]
-"""How a product becomes a faster one."""
+Linear = Callable[[Tensor], Tensor]
+"""A matrix of the model: x (N, in) -> x @ weight.T + bias, (N, out)."""
+Stage = Callable[[Linear], Linear]
+"""How a matrix becomes one that is multiplied faster."""
 
 # oneDNN lays a matrix out for a number of rows; this layout is near the best from 1 to 512 of them.
 ONEDNN_ROWS = 16
@@ -97,7 +97,7 @@ class Half:
         return self.matrix.finished(x, y)
 
 
-class PackedHalf:
+class FbgemmHalf:
     """16-bit weights in fbgemm's layout: the fastest for 2 to some 100 rows, slow to make."""
 
     def __init__(self, matrix: Sixteen) -> None:
@@ -129,25 +129,25 @@ def halved(plain: Plain, centred: bool = False) -> Sixteen | None:
     return Sixteen(halves, mean, plain.bias)
 
 
-def to_onednn(product: Product) -> Product:
+def to_onednn(linear: Linear) -> Linear:
     """`Plain` in oneDNN's layout; anything else, or all where there is none, as it is."""
-    return OneDNN(product) if isinstance(product, Plain) and has_onednn() else product
+    return OneDNN(linear) if isinstance(linear, Plain) and has_onednn() else linear
 
 
-def to_half(alone: bool, centred: bool) -> Callable[[Product], Product]:
+def to_half(alone: bool, centred: bool) -> Callable[[Linear], Linear]:
     """How a `Plain` becomes a `Half`, or goes to oneDNN where half floats cannot hold it."""
 
-    def convert(product: Product) -> Product:
-        assert isinstance(product, Plain)
-        matrix = halved(product, centred)
-        return to_onednn(product) if matrix is None else Half(matrix, alone)
+    def convert(linear: Linear) -> Linear:
+        assert isinstance(linear, Plain)
+        matrix = halved(linear, centred)
+        return to_onednn(linear) if matrix is None else Half(matrix, alone)
 
     return convert
 
 
-def to_packed_half(product: Product) -> Product:
+def to_fbgemm_half(linear: Linear) -> Linear:
     """`Half` in fbgemm's layout; anything else, or all where there is no fbgemm, as it is."""
-    return PackedHalf(product.matrix) if isinstance(product, Half) and has_fbgemm() else product
+    return FbgemmHalf(linear.matrix) if isinstance(linear, Half) and has_fbgemm() else linear
 
 
 @cache
@@ -165,7 +165,7 @@ def has_fbgemm() -> bool:
     """Whether this build of torch, on this processor, has fbgemm's product with 16-bit weights."""
     halves = torch.tensor([[1.0, -2.0], [0.5, 4.0]], dtype=torch.float16)
     try:
-        y = PackedHalf(Sixteen(halves, None, None))(torch.tensor([[3.0, 5.0]]))
+        y = FbgemmHalf(Sixteen(halves, None, None))(torch.tensor([[3.0, 5.0]]))
     except (AttributeError, RuntimeError):
         return False
     return y.tolist() == [[-7.0, 21.5]]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptcli.engines.products import PART, Product
+from gptcli.engines.products import PART, Linear
 
 WEIGHT = 127  # the largest integer of a weight
 BASE = 127  # an activation is BASE x high + low, both from -63 to 63
@@ -123,7 +123,7 @@ class Int8:
         return torch.cat([F.linear(x, part.float()) for part in parts], dim=1)
 
 
-class PackedInt8(Int8):
+class FbgemmInt8(Int8):
     """The same with the weights in fbgemm's layout, many times as fast for few rows."""
 
     def __init__(self, plain: Int8) -> None:
@@ -140,10 +140,10 @@ class PackedInt8(Int8):
         return torch.ops.quantized.linear_dynamic(rows, self._packed, True)  # type: ignore[no-any-return]
 
 
-def to_packed_int8(product: Product) -> Product:
+def to_fbgemm_int8(linear: Linear) -> Linear:
     """`Int8` in fbgemm's layout, or as it is where there is no fbgemm."""
-    assert isinstance(product, Int8)
-    return PackedInt8(product) if has_fbgemm_int8() else product
+    assert isinstance(linear, Int8)
+    return FbgemmInt8(linear) if has_fbgemm_int8() else linear
 
 
 @cache
@@ -158,6 +158,6 @@ def has_fbgemm_int8() -> bool:
     tried = rooms.take(1).rows
     tried[:, :-2] = torch.tensor([[63.0], [-63.0]])
     try:
-        return bool((PackedInt8(plain).sums(tried) == plain.sums(tried)).all())
+        return bool((FbgemmInt8(plain).sums(tried) == plain.sums(tried)).all())
     except (AttributeError, RuntimeError):
         return False

@@ -16,26 +16,20 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from gptcli import native
 from gptcli.architecture import GPT2Config
-from gptcli.engines.blocks import Blocks, to_blocks
+from gptcli.engines.blocks import PackedLinear, to_packed
 from gptcli.engines.kept import Integers
 from gptcli.engines.mapped import MappedFile
-from gptcli.engines.products import Plain, Product, Stage, to_half, to_onednn, to_packed_half
-from gptcli.engines.quantization import Int8, Rooms, to_packed_int8
+from gptcli.engines.products import Linear, Plain, Stage, to_fbgemm_half, to_half, to_onednn
+from gptcli.engines.quantization import Int8, Rooms, to_fbgemm_int8
 from gptcli.preflight import Manifest
 
-if TYPE_CHECKING:
-    from gptcli.engines.cache import Cache
-    from gptcli.engines.fused import Step
-
-AT_ONCE = 16_000_000  # parameters: less is laid in blocks in some hundredths of a second
+AT_ONCE = 16_000_000  # parameters: less is packed in some hundredths of a second
 THREADS = 2  # matrices prepared at a time, where that is done by one thread each
 
 
@@ -51,24 +45,24 @@ class Halves:
     late: bool = False
 
 
-class Linear:
-    """One matrix of the model: a product, and the `stages` that make faster ones of it."""
+class StagedLinear:
+    """One matrix of the model: the kind that it is at present, and `stages` to faster kinds."""
 
     def __init__(
-        self, product: Product, size: int, stages: tuple[Stage, ...], release: Callable[[], None]
+        self, first: Linear, size: int, stages: tuple[Stage, ...], release: Callable[[], None]
     ) -> None:
-        self.product, self.size = product, size
+        self.current, self.size = first, size
         self._stages = deque(stages)
         self._release = release
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (N, in) -> (N, out)."""
-        return self.product(x)
+        return self.current(x)
 
     def advance(self) -> None:
         """Go on to the next stage; what the former needed is let go."""
-        former, self.product = self.product, self._stages.popleft()(self.product)
-        if self.product is not former:
+        former, self.current = self.current, self._stages.popleft()(self.current)
+        if self.current is not former:
             self._release()
 
 
@@ -76,11 +70,11 @@ class Linear:
 class Phase:
     """One stage of all matrices: `units`, one of them a step, when enough steps were taken.
 
-    It pays after `alone` steps, or after `several` steps of more than one row: about as many as
-    gain by it what it costs, since one who has decoded so much will likely decode as much again.
+    Starts after `alone` single-row or `several` multi-row steps: the break-even point, since one
+    who has decoded so much will likely decode as much again.
     """
 
-    units: deque[list[Linear]]
+    units: deque[list[StagedLinear]]
     alone: float
     several: float
     threads: int = 1
@@ -95,19 +89,19 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Block:
+class Layer:
     """One transformer layer."""
 
     ln_1: Norm
-    attn: Linear  # C -> 3C: queries, keys, values
-    attn_out: Linear  # C -> C
+    attn: StagedLinear  # C -> 3C: queries, keys, values
+    attn_out: StagedLinear  # C -> C
     ln_2: Norm
-    fc: Linear  # C -> inner
-    proj: Linear  # inner -> C
+    fc: StagedLinear  # C -> inner
+    proj: StagedLinear  # inner -> C
 
     @property
-    def linears(self) -> list[Linear]:
-        """The block's matrices, the largest first."""
+    def linears(self) -> list[StagedLinear]:
+        """The layer's matrices, the largest first."""
         return [self.fc, self.proj, self.attn, self.attn_out]
 
 
@@ -138,7 +132,7 @@ class Weights:
         if device.type != "cpu":
             self.wte = self._placed(self.wte)
         self.wpe = self._placed(self._stored("wpe.weight"))
-        self.blocks = [self._block(f"h.{layer}.") for layer in range(config.n_layer)]
+        self.layers = [self._layer(f"h.{number}.") for number in range(config.n_layer)]
         self.ln_f = self._norm("ln_f.")
         self.head = self._head("wte.weight" if config.tie_word_embeddings else "lm_head.weight")
         self._steps = self._several = 0
@@ -146,17 +140,16 @@ class Weights:
             _advance(self._linears, 1)  # the kernels have threads of their own
         elif isinstance(reduced, Halves) and not reduced.late:
             _advance(self._linears, THREADS)
-        self.steps: WeakKeyDictionary[Cache, Step] = WeakKeyDictionary()  # see `fused`
         self._phases = self._planned()
 
     @property
-    def in_blocks(self) -> bool:
-        """Whether all matrices are `Blocks` by now."""
-        return all(isinstance(linear.product, Blocks) for linear in self._linears)
+    def packed(self) -> bool:
+        """Whether all matrices are `PackedLinear` by now."""
+        return all(isinstance(linear.current, PackedLinear) for linear in self._linears)
 
     @property
-    def _linears(self) -> list[Linear]:
-        return [self.head, *(linear for block in self.blocks for linear in block.linears)]
+    def _linears(self) -> list[StagedLinear]:
+        return [self.head, *(linear for layer in self.layers for linear in layer.linears)]
 
     @property
     def wide(self) -> bool:
@@ -179,17 +172,17 @@ class Weights:
 
     def _planned(self) -> list[Phase]:
         """When what is prepared; the numbers come from measuring the 124M model on two cores."""
-        if self.device.type != "cpu" or self.dtype != torch.float32 or self.in_blocks:
+        if self.device.type != "cpu" or self.dtype != torch.float32 or self.packed:
             return []
         if isinstance(self._reduced, Integers) and self._kernels:
-            return []  # what is not in blocks cannot be
+            return []  # what is not packed cannot be
         if isinstance(self._reduced, Integers):
             return [Phase(self._units(), alone=2, several=2, threads=THREADS)]
         if self._reduced is None and self._kernels:
             return [Phase(self._units(), alone=4, several=1)]
         if self._reduced is None:
-            blocks = deque(block.linears for block in self.blocks)
-            return [Phase(deque([[self.head]]), 16, 1), Phase(blocks, 64, 1)]
+            layers = deque(layer.linears for layer in self.layers)
+            return [Phase(deque([[self.head]]), 16, 1), Phase(layers, 64, 1)]
         if self._reduced.slots > 1:
             return [Phase(self._units(), alone=4, several=4, threads=THREADS)]
         # One row at a time gains little by fbgemm's layout: it pays for drafts.
@@ -197,15 +190,15 @@ class Weights:
         halving = Phase(self._units(), alone=4, several=4, threads=THREADS)
         return [halving, packing] if self._reduced.late and not self._kernels else [packing]
 
-    def _units(self) -> deque[list[Linear]]:
-        """The head, beside it as many blocks as take as long, then block by block."""
-        block = sum(linear.size for linear in self.blocks[0].linears)
-        beside = self.head.size // block
-        first = [linear for b in self.blocks[:beside] for linear in b.linears]
-        return deque([[self.head, *first], *(b.linears for b in self.blocks[beside:])])
+    def _units(self) -> deque[list[StagedLinear]]:
+        """The head, beside it as many layers as take as long, then layer by layer."""
+        size = sum(linear.size for linear in self.layers[0].linears)
+        beside = self.head.size // size
+        first = [linear for layer in self.layers[:beside] for linear in layer.linears]
+        return deque([[self.head, *first], *(layer.linears for layer in self.layers[beside:])])
 
-    def _block(self, prefix: str) -> Block:
-        return Block(
+    def _layer(self, prefix: str) -> Layer:
+        return Layer(
             self._norm(prefix + "ln_1."),
             self._conv1d(prefix + "attn.c_attn."),
             self._conv1d(prefix + "attn.c_proj."),
@@ -218,7 +211,7 @@ class Weights:
         weight, bias = self._stored(prefix + "weight"), self._stored(prefix + "bias")
         return Norm(self._placed(weight), self._placed(bias))
 
-    def _conv1d(self, prefix: str) -> Linear:
+    def _conv1d(self, prefix: str) -> StagedLinear:
         bias = self._placed(self._stored(prefix + "bias"))
         name = prefix + "weight"
         if isinstance(self._reduced, Integers):
@@ -228,30 +221,30 @@ class Weights:
             weight = weight.contiguous()  # 16-bit kernels read rows of (out, in)
         return self._linear(weight, bias, name)
 
-    def _head(self, name: str) -> Linear:
+    def _head(self, name: str) -> StagedLinear:
         if isinstance(self._reduced, Integers):
             return self._integer_linear(name, None, self._reduced)
         return self._linear(self._placed(self._stored(name)), None, name)
 
-    def _linear(self, weight: Tensor, bias: Tensor | None, name: str) -> Linear:
+    def _linear(self, weight: Tensor, bias: Tensor | None, name: str) -> StagedLinear:
         entry = self._manifest.tensors[name]
         stages: tuple[Stage, ...] = (to_onednn,)
         if self._kernels:
-            stages = (to_blocks(to_onednn, bits=32),)
+            stages = (to_packed(to_onednn, bits=32),)
         if isinstance(self._reduced, Halves):
             alone = self._reduced.slots == 1
             halve = to_half(alone, centred=alone and bias is None)
-            stages = (to_blocks(halve), to_packed_half)
+            stages = (to_packed(halve), to_fbgemm_half)
         release = self._files[entry.file].drop
-        return Linear(Plain(weight, bias), weight.numel(), stages, lambda: release(entry))
+        return StagedLinear(Plain(weight, bias), weight.numel(), stages, lambda: release(entry))
 
-    def _integer_linear(self, name: str, bias: Tensor | None, integers: Integers) -> Linear:
+    def _integer_linear(self, name: str, bias: Tensor | None, integers: Integers) -> StagedLinear:
         matrix = integers.matrices[name]
         width = matrix.values.shape[1]
         rooms = self._rooms.setdefault(width, Rooms(width))
         product = Int8(matrix, bias, rooms)
         size, release = matrix.values.numel(), integers.release
-        return Linear(product, size, (to_blocks(to_packed_int8),), lambda: release(name))
+        return StagedLinear(product, size, (to_packed(to_fbgemm_int8),), lambda: release(name))
 
     def _stored(self, name: str) -> Tensor:
         entry = self._manifest.tensors[name]
@@ -261,11 +254,11 @@ class Weights:
         return tensor.to(device=self.device, dtype=self.dtype)
 
 
-def _advance(linears: Iterable[Linear], threads: int) -> None:
+def _advance(linears: Iterable[StagedLinear], threads: int) -> None:
     """Take each matrix a stage on, some at a time: torch lets other threads of Python run."""
     if threads == 1:
         for linear in linears:
             linear.advance()
         return
     with ThreadPoolExecutor(min(threads, torch.get_num_threads())) as pool:
-        list(pool.map(Linear.advance, linears))
+        list(pool.map(StagedLinear.advance, linears))

@@ -23,6 +23,7 @@ from gptcli.hub.offer import ask
 from gptcli.hub.watch import Stalled, Watch, watched
 from gptcli.hubcache import storage
 from gptcli.names import GPT2, known_ids
+from gptcli.system.units import transfer_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,20 +120,13 @@ def _complete(
 def _check_room(store: Store, files: tuple[File, ...], repo_id: str) -> None:
     """Raises WriteFailed where the disk has too little room for what is lacking."""
     needed = sum(map(store.lacking, files))
-    there = next(folder for folder in (store.folder, *store.folder.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    place = next(folder for folder in (store.folder, *store.folder.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
     if needed > free:
-        why = f"it takes {shown_bytes(needed)} more on the disk, and {shown_bytes(free)} are free"
-        hint = f"Make room for {shown_bytes(needed - free)}, or set HF_HUB_CACHE to another disk"
+        more, there, lacking = map(transfer_size, (needed, free, needed - free))
+        why = f"it takes {more} more on the disk, and {there} are free"
+        hint = f"Make room for {lacking}, or set HF_HUB_CACHE to another disk"
         raise WriteFailed(repo_id, why, hint)
-
-
-def shown_bytes(size: int) -> str:
-    """A number of bytes for people."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size / 1000:.0f} kB" if size >= 1000 else f"{size} bytes"
 
 
 @contextmanager

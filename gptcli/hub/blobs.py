@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptcli import disk
 from gptcli.digests import algorithm_of, file_digest
 from gptcli.hub.transfer import fetch
 from gptcli.hub.watch import Watch
@@ -119,9 +120,7 @@ class Store:
         ref = self.folder / "refs" / revision
         with suppress(OSError):  # the model is here; only the next run has to ask the Hub again
             ref.parent.mkdir(parents=True, exist_ok=True)
-            new = ref.with_name(f"{ref.name}.{os.getpid()}.new")
-            new.write_text(self.commit, encoding="ascii")
-            new.replace(ref)
+            disk.save(ref, self.commit.encode("ascii"))
 
     def sweep(self) -> None:
         """Remove partial files that nobody went on with for a day."""

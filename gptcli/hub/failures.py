@@ -6,9 +6,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from gptcli.errors import CannotCreate, GptcliError, Unavailable, WriteFailed
-from gptcli.files import reason
 from gptcli.hub.transfer import retry_after
 from gptcli.names import did_you_mean
+from gptcli.system.os_errors import reason
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

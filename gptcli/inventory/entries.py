@@ -21,6 +21,7 @@ from gptcli.inventory.cache import Repository, Snapshot, repositories, snapshot_
 from gptcli.modelconfig import CONFIG, context_of, model_type
 from gptcli.modelfiles import Object, read_object
 from gptcli.names import BUNDLED
+from gptcli.system.units import model_size
 
 Kind = Literal["cached", "bundled", "int8"]
 State = Literal["complete", "incomplete", "broken", "other"]
@@ -125,7 +126,7 @@ def _classes(config: Object) -> list[str]:
 
 def _of_repository(model: Repository) -> list[Entry]:
     if not model.snapshots:
-        begun = f", only an unfinished download of {reduced.shown(model.unfinished)}"
+        begun = f", only an unfinished download of {model_size(model.unfinished)}"
         return [
             Entry(
                 name=model.id,

@@ -23,6 +23,7 @@ from gptcli.errors import BadModel, Unavailable, UsageError, WriteFailed
 from gptcli.hubcache import cache_folder, storage
 from gptcli.inventory.cache import repository
 from gptcli.names import ALIASES, BUNDLED, check_hub_id, known_ids, nearest
+from gptcli.system.os_errors import reason
 
 if TYPE_CHECKING:
     from huggingface_hub import DeleteCacheStrategy, HFCacheInfo
@@ -77,7 +78,7 @@ def remove(plan: Plan) -> None:
         try:
             plan.strategy.execute()
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
+            why = reason(error)
             raise WriteFailed(str(error.filename or plan.model), why, BY_HAND) from None
     left = [path for path in plan.paths if os.path.lexists(path)]
     if left:

@@ -2,8 +2,9 @@
 
 They are compiled when gptcli is installed, see hatch_build.py, once for each kind of processor;
 `library` gives those for this one, or None where there are none, and then torch's kernels do the
-work. ctypes lets the interpreter go while they run. Left out: tensors, see `gptcli.engines.blocks`;
-what the kernels compute and how matrices lie in memory is told in forward.c.
+work. The structures below are C's, field by field: a library that lays one out otherwise is not
+used. ctypes lets the interpreter go while the kernels run. What they compute and how matrices lie
+in memory is told in forward.c.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gptcli import libtorch
 
-ABI = 3  # of the structures below; forward.c has the same
+ABI = 4  # of the functions' arguments; model.h has the same
 BLOCK = 32  # outputs that lie side by side
 Foreign = Callable[..., Any]
 RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
@@ -27,7 +29,10 @@ RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 class Team(Structure):
     """The threads to run on: functions of torch's OpenMP runtime, and how many to ask for."""
 
-    _fields_ = (("parallel", c_void_p), ("me", c_void_p), ("size", c_void_p), ("threads", c_int64))
+    _fields_ = (
+        *((name, c_void_p) for name in ("parallel", "thread_num", "num_threads")),
+        ("threads", c_int64),
+    )
 
 
 class Matrix(Structure):
@@ -35,7 +40,7 @@ class Matrix(Structure):
 
     _fields_ = (
         *(("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p)),
-        *(("ins", c_int64), ("outs", c_int64), ("bits", c_int64)),
+        *(("in_features", c_int64), ("out_features", c_int64), ("bits", c_int64)),
     )
 
 
@@ -65,16 +70,26 @@ class Model(Structure):
     )
 
 
+STRUCTURES: tuple[type[Structure], ...] = (Team, Matrix, Norm, Layer, Model)
+"""All that the library reads; it tells how it lays them out, and they are compared."""
+
+
+class _Place(Structure):
+    """Of a structure or a field: an entry of the table in layout.h, which a NULL ends."""
+
+    _fields_ = (("name", c_char_p), ("offset", c_int64), ("size", c_int64))
+
+
 @dataclass(frozen=True)
 class Library:
     """The kernels for one kind of processor, as foreign functions; see forward.c for arguments."""
 
     kind: str  # avx2, avx512, avx512vnni
-    step: Foreign
-    product: Foreign
-    scratch: Foreign
-    lay: Foreign
-    pair: Foreign
+    forward_step: Foreign
+    matmul: Foreign
+    scratch_size: Foreign
+    pack_floats: Foreign
+    pack_int8: Foreign
     runtime: tuple[int, ...]  # the addresses of `RUNTIME`
 
     def team(self, threads: int) -> Team:
@@ -97,16 +112,22 @@ def opened(kind: str) -> Library | None:
         abi = c_int32.in_dll(found, "gptcli_abi").value
     except (OSError, ValueError):
         return None
-    if runtime is None or abi != ABI:
+    if runtime is None or abi != ABI or _layout_in(found) != _layout():
         return None
     pointer, number = c_void_p, c_int64
+
+    def function(name: str, *takes: type, gives: type | None = None) -> Foreign:
+        foreign = found[f"gptcli_{name}"]
+        foreign.argtypes, foreign.restype = list(takes), gives
+        return foreign
+
     return Library(
         kind=kind,
-        step=_function(found, "gptcli_step", *[pointer] * 6, number, number, *[pointer] * 3),
-        product=_function(found, "gptcli_product", *[pointer] * 3, number, pointer, pointer),
-        scratch=_function(found, "gptcli_scratch", pointer, number, number, gives=c_int64),
-        lay=_function(found, "gptcli_lay", *[pointer] * 2, *[number] * 5, pointer, pointer),
-        pair=_function(found, "gptcli_pair", pointer, pointer, number, number, pointer),
+        forward_step=function("forward_step", *[pointer] * 6, number, number, *[pointer] * 3),
+        matmul=function("matmul", *[pointer] * 3, number, pointer, pointer),
+        scratch_size=function("scratch_size", pointer, number, number, gives=c_int64),
+        pack_floats=function("pack_floats", *[pointer] * 2, *[number] * 5, pointer, pointer),
+        pack_int8=function("pack_int8", pointer, pointer, number, number, pointer),
         runtime=runtime,
     )
 
@@ -118,10 +139,30 @@ def kinds() -> list[str]:
     return known[: known.index(best) + 1] if best in known else []
 
 
-def _function(library: ctypes.CDLL, name: str, *takes: type, gives: type | None = None) -> Foreign:
-    function = library[name]
-    function.argtypes, function.restype = list(takes), gives
-    return function
+def _layout() -> dict[str, tuple[int, int]]:
+    """Offset and size of the structures above and of each of their fields, by name."""
+    found = {}
+    for structure in STRUCTURES:
+        found[structure.__name__] = (0, ctypes.sizeof(structure))
+        for name, *_ in structure._fields_:
+            field = getattr(structure, name)
+            found[f"{structure.__name__}.{name}"] = (field.offset, field.size)
+    return found
+
+
+def _layout_in(library: ctypes.CDLL) -> dict[str, tuple[int, int]]:
+    """The same as the compiler laid them out; empty where the library does not say."""
+    try:
+        places = ctypes.pointer(_Place.in_dll(library, "gptcli_layout"))
+    except ValueError:
+        return {}
+    found = {}
+    for number in count():
+        place = places[number]
+        if place.name is None:
+            break
+        found[place.name.decode()] = (place.offset, place.size)
+    return found
 
 
 def _kind() -> str:

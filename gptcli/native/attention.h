@@ -14,20 +14,20 @@
 ALWAYS float dot(const float *a, const float *b, int64_t size) {
     Floats sums = ZEROS;
     int64_t i = 0;
-    for (; i + LANES <= size; i += LANES) sums = MADD(LOAD(a + i), LOAD(b + i), sums);
-    float sum = TOTAL(sums);
+    for (; i + LANES <= size; i += LANES) sums = FMA(LOAD(a + i), LOAD(b + i), sums);
+    float sum = SUM(sums);
     for (; i < size; i++) sum = fmaf(a[i], b[i], sum);
     return sum;
 }
 
-ALWAYS void add(float *to, const float *v, float share, int64_t size) {
+ALWAYS void add_scaled(float *to, const float *v, float share, int64_t size) {
 #pragma omp simd
     for (int64_t i = 0; i < size; i++) to[i] += share * v[i];
 }
 
 /* Attention of one head for the token of one row; qkv (n, 3C), y (n, C). Keys before the segment
  * are in the cache, its own are beside the queries: nobody waits for them to be stored. */
-ALWAYS void attend_sized(const Step *s, const Layer *layer, const float *qkv, int64_t row,
+ALWAYS void attend_sized(const ForwardStep *s, const Layer *layer, const float *qkv, int64_t row,
                          int64_t head, float *scores, float *y, const int64_t size) {
     int64_t width = s->model->width, length = s->model->length, heads = s->model->heads;
     int64_t start = s->start[row], first = s->first[row], end = start + row - first + 1;
@@ -39,22 +39,22 @@ ALWAYS void attend_sized(const Step *s, const Layer *layer, const float *qkv, in
     for (int64_t t = 0; t < start; t++) scores[t] = dot(q, keys + t * size, size) * layer->scale;
     for (int64_t t = start; t < end; t++)
         scores[t] = dot(q, own + (t - start) * 3 * width, size) * layer->scale;
-    /* A NaN is no maximum, but its own power is NaN, and so is the sum. */
+    /* A NaN is no maximum, but e to it is NaN, and so is the sum. */
 #pragma omp simd reduction(max : most)
     for (int64_t t = 0; t < end; t++) most = scores[t] > most ? scores[t] : most;
-    for (int64_t t = 0; t < end; t++) scores[t] = power(scores[t] - most);
+    for (int64_t t = 0; t < end; t++) scores[t] = exp_approx(scores[t] - most);
 #pragma omp simd reduction(+ : whole)
     for (int64_t t = 0; t < end; t++) whole += scores[t];
     for (int64_t i = 0; i < size; i++) sum[i] = 0;
-    for (int64_t t = 0; t < start; t++) add(sum, values + t * size, scores[t], size);
+    for (int64_t t = 0; t < start; t++) add_scaled(sum, values + t * size, scores[t], size);
     for (int64_t t = start; t < end; t++)
-        add(sum, own + (t - start) * 3 * width + width, scores[t], size);
+        add_scaled(sum, own + (t - start) * 3 * width + width, scores[t], size);
     for (int64_t i = 0; i < size; i++) y[row * width + head * size + i] = sum[i] / whole;
 }
 
 /* Heads of 64, as every GPT-2 has them, get a loop of their own. */
-static void attend(const Step *s, const Layer *layer, const float *qkv, int64_t row, int64_t head,
-                   float *scores, float *y) {
+static void attend(const ForwardStep *s, const Layer *layer, const float *qkv, int64_t row,
+                   int64_t head, float *scores, float *y) {
     int64_t size = s->model->width / s->model->heads;
     if (size == 64) attend_sized(s, layer, qkv, row, head, scores, y, 64);
     else attend_sized(s, layer, qkv, row, head, scores, y, size);
@@ -62,7 +62,7 @@ static void attend(const Step *s, const Layer *layer, const float *qkv, int64_t 
 
 /* Keys and values go into the cache in the order of the rows: of segments that share a place, the
  * last one stays. */
-static void keep(const Step *s, const Layer *layer, const float *qkv) {
+static void store_kv(const ForwardStep *s, const Layer *layer, const float *qkv) {
     int64_t width = s->model->width, length = s->model->length, heads = s->model->heads;
     int64_t size = width / heads;
     for (int64_t row = 0; row < s->n; row++) {

@@ -16,6 +16,7 @@
  */
 
 #include "attention.h"
+#include "layout.h"
 #include "model.h"
 #include "packing.h"
 #include "products.h"
@@ -30,101 +31,112 @@ typedef struct {
     int64_t n;
     float *y;       /* (n, out) */
     float *scratch; /* n (in + 1) */
-    Meeting meeting;
-} Product;
+    Barrier barrier;
+} Matmul;
 
-static void step(void *data) {
-    Step *s = data;
+static void forward(void *data) {
+    ForwardStep *s = data;
     const Model *model = s->model;
-    Meeting *meeting = &s->meeting;
-    int size = s->team->size();
+    Barrier *barrier = &s->barrier;
+    int size = s->team->num_threads();
     int64_t n = s->n, width = model->width, inner = model->inner, m = s->m;
     int64_t widest = inner > width ? inner : width;
     float *ready = s->scratch, *qkv = ready + n * (widest + 1);
     float *mixed = qkv + n * 3 * width, *hidden = mixed + n * width;
-    float *rows = hidden + n * inner + s->team->me() * (widest + model->length);
+    float *rows = hidden + n * inner + s->team->thread_num() * (widest + model->length);
     float *scores = rows + widest;
     for (int64_t l = 0; l < model->count; l++) {
         const Layer *layer = &model->layers[l];
-        Input narrow = input(ready, n, width), wide = input(ready, n, inner);
-        EACH(n) {
-            normed(s->x + i * width, &layer->ln_1, model->epsilon, width, rows);
-            prepare(&layer->attn, rows, i, n, narrow);
+        Activations narrow = activations_in(ready, n, width);
+        Activations wide = activations_in(ready, n, inner);
+        FOR_TASKS(n) {
+            layernorm(s->x + i * width, &layer->ln_1, model->epsilon, width, rows);
+            pack_activations(&layer->attn, rows, i, n, narrow);
         }
-        DONE;
-        EACH(blocks(&layer->attn)) multiply(&layer->attn, i, narrow, n, PLAIN, qkv);
-        DONE;
-        EACH(n * model->heads + 1) {
+        BARRIER;
+        FOR_TASKS(block_count(&layer->attn))
+            matmul_block(&layer->attn, i, narrow, n, OVERWRITE, qkv);
+        BARRIER;
+        FOR_TASKS(n * model->heads + 1) {
             int64_t row = i / model->heads, head = i % model->heads;
-            if (row == n) keep(s, layer, qkv);
+            if (row == n) store_kv(s, layer, qkv);
             else attend(s, layer, qkv, row, head, scores, mixed);
         }
-        DONE;
-        EACH(n) prepare(&layer->attn_out, mixed + i * width, i, n, narrow);
-        DONE;
-        EACH(blocks(&layer->attn_out)) multiply(&layer->attn_out, i, narrow, n, ONTO, s->x);
-        DONE;
-        EACH(n) {
-            normed(s->x + i * width, &layer->ln_2, model->epsilon, width, rows);
-            prepare(&layer->fc, rows, i, n, narrow);
+        BARRIER;
+        FOR_TASKS(n) pack_activations(&layer->attn_out, mixed + i * width, i, n, narrow);
+        BARRIER;
+        FOR_TASKS(block_count(&layer->attn_out))
+            matmul_block(&layer->attn_out, i, narrow, n, RESIDUAL, s->x);
+        BARRIER;
+        FOR_TASKS(n) {
+            layernorm(s->x + i * width, &layer->ln_2, model->epsilon, width, rows);
+            pack_activations(&layer->fc, rows, i, n, narrow);
         }
-        DONE;
-        EACH(blocks(&layer->fc)) multiply(&layer->fc, i, narrow, n, GELU, hidden);
-        DONE;
-        EACH(n) prepare(&layer->proj, hidden + i * inner, i, n, wide);
-        DONE;
-        EACH(blocks(&layer->proj)) multiply(&layer->proj, i, wide, n, ONTO, s->x);
-        DONE;
+        BARRIER;
+        FOR_TASKS(block_count(&layer->fc))
+            matmul_block(&layer->fc, i, narrow, n, GELU, hidden);
+        BARRIER;
+        FOR_TASKS(n) pack_activations(&layer->proj, hidden + i * inner, i, n, wide);
+        BARRIER;
+        FOR_TASKS(block_count(&layer->proj))
+            matmul_block(&layer->proj, i, wide, n, RESIDUAL, s->x);
+        BARRIER;
     }
     if (m == 0) return;
-    Input last = input(ready, m, width);
-    EACH(m) {
-        normed(s->x + s->wanted[i] * width, &model->ln_f, model->epsilon, width, rows);
-        prepare(&model->head, rows, i, m, last);
+    Activations last = activations_in(ready, m, width);
+    FOR_TASKS(m) {
+        layernorm(s->x + s->wanted[i] * width, &model->ln_f, model->epsilon, width, rows);
+        pack_activations(&model->head, rows, i, m, last);
     }
-    DONE;
-    EACH(blocks(&model->head)) multiply(&model->head, i, last, m, PLAIN, s->logits);
+    BARRIER;
+    FOR_TASKS(block_count(&model->head))
+        matmul_block(&model->head, i, last, m, OVERWRITE, s->logits);
 }
 
-static void product(void *data) {
-    Product *p = data;
-    Meeting *meeting = &p->meeting;
-    int size = p->team->size();
-    Input from = input(p->scratch, p->n, p->matrix->in);
-    EACH(p->n) prepare(p->matrix, p->x + i * p->matrix->in, i, p->n, from);
-    DONE;
-    EACH(blocks(p->matrix)) multiply(p->matrix, i, from, p->n, PLAIN, p->y);
+static void matmul(void *data) {
+    Matmul *p = data;
+    Barrier *barrier = &p->barrier;
+    int size = p->team->num_threads();
+    Activations from = activations_in(p->scratch, p->n, p->matrix->in_features);
+    FOR_TASKS(p->n) pack_activations(p->matrix, p->x + i * p->matrix->in_features, i, p->n, from);
+    BARRIER;
+    FOR_TASKS(block_count(p->matrix))
+        matmul_block(p->matrix, i, from, p->n, OVERWRITE, p->y);
 }
 
-/* Floats of scratch that a step of n tokens needs. */
-int64_t gptcli_scratch(const Model *model, int64_t n, int64_t threads) {
+/* How many floats of scratch a step of n tokens needs. */
+int64_t gptcli_scratch_size(const Model *model, int64_t n, int64_t threads) {
     int64_t widest = model->inner > model->width ? model->inner : model->width;
     int64_t rows = n * (widest + 1 + 4 * model->width + model->inner);
     return rows + threads * (widest + model->length);
 }
 
-void gptcli_step(const Team *team, const Model *model, const int64_t *slot, const int64_t *start,
-                 const int64_t *first, const int64_t *wanted, int64_t n, int64_t m, float *x,
-                 float *logits, float *scratch) {
-    Step s = {team, model, slot, start, first, wanted, n, m, x, logits, scratch, {0}};
-    team->parallel(step, &s, (unsigned)team->threads, 0);
+/* Runs n tokens through the model, x (n, C) their embeddings; logits (m, vocab) of those wanted. */
+void gptcli_forward_step(const Team *team, const Model *model, const int64_t *slot,
+                         const int64_t *start, const int64_t *first, const int64_t *wanted,
+                         int64_t n, int64_t m, float *x, float *logits, float *scratch) {
+    ForwardStep s = {team, model, slot, start, first, wanted, n, m, x, logits, scratch, {0}};
+    team->parallel(forward, &s, (unsigned)team->threads, 0);
 }
 
-void gptcli_product(const Team *team, const Matrix *matrix, const float *x, int64_t n, float *y,
-                    float *scratch) {
-    Product p = {team, matrix, x, n, y, scratch, {0}};
-    team->parallel(product, &p, (unsigned)team->threads, 0);
+/* y (n, out) = x (n, in) times the matrix. */
+void gptcli_matmul(const Team *team, const Matrix *matrix, const float *x, int64_t n, float *y,
+                   float *scratch) {
+    Matmul p = {team, matrix, x, n, y, scratch, {0}};
+    team->parallel(matmul, &p, (unsigned)team->threads, 0);
 }
 
 /* Lays a matrix (out, in) of floats with these strides in blocks, as floats or rounded to 16 bits. */
-void gptcli_lay(const Team *team, const float *source, int64_t out, int64_t in, int64_t by_out,
-                int64_t by_in, int64_t bits, void *target, float *largest) {
+void gptcli_pack_floats(const Team *team, const float *source, int64_t out, int64_t in,
+                        int64_t by_out, int64_t by_in, int64_t bits, void *target,
+                        float *largest) {
     Packing p = {team, source, NULL, out, in, by_out, by_in, bits, target, largest, {0}};
-    team->parallel(pack, &p, (unsigned)team->threads, 0);
+    team->parallel(pack_matrix, &p, (unsigned)team->threads, 0);
 }
 
 /* Lays a matrix (out, in) of 8-bit integers in blocks. */
-void gptcli_pair(const Team *team, const int8_t *source, int64_t out, int64_t in, int8_t *target) {
+void gptcli_pack_int8(const Team *team, const int8_t *source, int64_t out, int64_t in,
+                      int8_t *target) {
     Packing p = {team, NULL, source, out, in, 0, 0, 8, target, NULL, {0}};
-    team->parallel(pack, &p, (unsigned)team->threads, 0);
+    team->parallel(pack_matrix, &p, (unsigned)team->threads, 0);
 }

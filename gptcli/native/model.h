@@ -6,13 +6,13 @@
 
 #include "threads.h"
 
-#define BLOCK 32 /* outputs of a block */
+#define BLOCK 32 /* outputs of a matrix that lie side by side */
 
 typedef struct {
     const void *weight; /* blocks of floats, of half floats or of int8_t, by `bits` */
     const float *scale; /* (out) for 8 bits, else NULL */
     const float *bias;  /* (out) or NULL */
-    int64_t in, out, bits;
+    int64_t in_features, out_features, bits;
 } Matrix;
 
 typedef struct {
@@ -34,7 +34,7 @@ typedef struct {
     float epsilon;
 } Model;
 
-#define ABI 3 /* of these structures; gptcli/native/__init__.py has the same */
+#define ABI 4 /* of the functions' arguments; gptcli/native/__init__.py has the same */
 
 /* New tokens of some sequences, and whose logits are wanted. */
 typedef struct {
@@ -45,6 +45,6 @@ typedef struct {
     int64_t n, m;
     float *x;                            /* (n, C) embeddings; changed */
     float *logits;                       /* (m, vocab) */
-    float *scratch;                      /* see gptcli_scratch */
-    Meeting meeting;
-} Step;
+    float *scratch;                      /* see gptcli_scratch_size */
+    Barrier barrier;
+} ForwardStep;

@@ -10,7 +10,7 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* e^x for x <= 88: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2], within 2e-7 of it. NaN stays. */
-static inline float power(float x) {
+static inline float exp_approx(float x) {
     float held = x < -87.0f ? -87.0f : x;
     float n = __builtin_rintf(held * 1.44269504f);
     float r = (held - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -28,11 +28,11 @@ static inline float power(float x) {
 /* GELU by the tanh formula (Hendrycks and Gimpel 2016): x times a sigmoid. */
 static inline float gelu(float x) {
     float u = -1.59576912f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + power(u > 88.0f ? 88.0f : u));
+    return x / (1.0f + exp_approx(u > 88.0f ? 88.0f : u));
 }
 
 /* Layer norm of a row. Numbers whose sum overflows are those of a broken model, which must show. */
-static void normed(const float *x, const Norm *norm, float epsilon, int64_t width, float *y) {
+static void layernorm(const float *x, const Norm *norm, float epsilon, int64_t width, float *y) {
     float sum = 0;
     double squares = 0;
 #pragma omp simd reduction(+ : sum)

@@ -16,10 +16,10 @@ typedef struct {
     int64_t out, in, by_out, by_in, bits;
     void *target;
     float *largest; /* of each block; NaN where one of its numbers is */
-    Meeting meeting;
+    Barrier barrier;
 } Packing;
 
-static void lay(const Packing *p, int64_t block) {
+static void pack_floats(const Packing *p, int64_t block) {
     char *to = (char *)p->target + block * p->in * BLOCK * (p->bits / 8);
     int64_t begin = block * BLOCK, outs = p->out - begin < BLOCK ? p->out - begin : BLOCK;
     const float *source = p->source + begin * p->by_out;
@@ -45,7 +45,7 @@ static void lay(const Packing *p, int64_t block) {
     p->largest[block] = largest + lost;
 }
 
-static void pair(const Packing *p, int64_t block) {
+static void pack_int8(const Packing *p, int64_t block) {
     int8_t *to = (int8_t *)p->target + block * p->in * BLOCK;
     int64_t begin = block * BLOCK, outs = p->out - begin < BLOCK ? p->out - begin : BLOCK;
     memset(to, 0, p->in * BLOCK);
@@ -55,11 +55,11 @@ static void pair(const Packing *p, int64_t block) {
     }
 }
 
-static void pack(void *data) {
+static void pack_matrix(void *data) {
     Packing *p = data;
-    Meeting *meeting = &p->meeting;
-    EACH((p->out + BLOCK - 1) / BLOCK) {
-        if (p->integers) pair(p, i);
-        else lay(p, i);
+    Barrier *barrier = &p->barrier;
+    FOR_TASKS((p->out + BLOCK - 1) / BLOCK) {
+        if (p->integers) pack_int8(p, i);
+        else pack_floats(p, i);
     }
 }

@@ -11,16 +11,16 @@
 #include "threads.h"
 #include "vectors.h"
 
-#define LARGEST 16383 /* of an activation's integer: 1024 x 127 x LARGEST is below 2^31 */
-#define PART 512 /* inputs whose products are added up one after the other */
-#define EXACT 512 /* pairs of inputs whose sums 32 bits hold */
-#define AHEAD 2048 /* bytes that weights are fetched ahead */
+#define ACTIVATION_MAX 16383 /* of an activation's integer: 1024 x 127 x this is below 2^31 */
+#define SUM_PART 512 /* inputs whose products are added up one after the other */
+#define EXACT_PAIRS 512 /* pairs of inputs whose sums 32 bits hold */
+#define PREFETCH_BYTES 2048 /* bytes that weights are fetched ahead */
 
-typedef enum { PLAIN, GELU, ONTO } Ending; /* y = , y = gelu(), y += */
+typedef enum { OVERWRITE, GELU, RESIDUAL } Epilogue; /* y = , y = gelu(), y += */
 
 /* Rows run in tiles of equal height; inside a tile the numbers of one input lie side by side. */
-static int64_t height(const Matrix *m, int64_t n) {
-    int64_t most = m->scale ? TILE : FLOAT_TILE, tiles = (n + most - 1) / most;
+static int64_t tile_rows(const Matrix *m, int64_t n) {
+    int64_t most = m->scale ? TILE_ROWS : FLOAT_TILE_ROWS, tiles = (n + most - 1) / most;
     return (n + tiles - 1) / tiles;
 }
 
@@ -28,16 +28,17 @@ static int64_t height(const Matrix *m, int64_t n) {
  * unit: what one of its integers stands for. */
 typedef struct {
     float *values, *unit;
-} Input;
+} Activations;
 
-static Input input(float *scratch, int64_t n, int64_t in) {
-    return (Input){scratch, scratch + n * in};
+static Activations activations_in(float *scratch, int64_t n, int64_t in) {
+    return (Activations){scratch, scratch + n * in};
 }
 
-static void prepare(const Matrix *m, const float *x, int64_t row, int64_t n, Input to) {
-    int64_t tall = height(m, n), tile = row / tall, rows = n - tile * tall;
+static void pack_activations(const Matrix *m, const float *x, int64_t row, int64_t n,
+                             Activations to) {
+    int64_t tall = tile_rows(m, n), tile = row / tall, rows = n - tile * tall;
     if (rows > tall) rows = tall;
-    int64_t own = row - tile * tall, in = m->in;
+    int64_t own = row - tile * tall, in = m->in_features;
     if (m->scale) {
         float largest = 0;
         int sound = 1;
@@ -47,8 +48,8 @@ static void prepare(const Matrix *m, const float *x, int64_t row, int64_t n, Inp
             sound &= size <= 3.4e38f; /* neither NaN nor infinite */
             largest = size > largest ? size : largest;
         }
-        to.unit[row] = sound ? largest / LARGEST : NAN;
-        float share = sound && largest > 0 ? LARGEST / largest : 0;
+        to.unit[row] = sound ? largest / ACTIVATION_MAX : NAN;
+        float share = sound && largest > 0 ? ACTIVATION_MAX / largest : 0;
         /* In the memory of n x in floats the integers take a half. */
         int16_t *pairs = (int16_t *)to.values + tile * tall * in + own * 2;
         if (share > 3.4e38f) share = 0, to.unit[row] = 0; /* numbers too small to count */
@@ -63,31 +64,31 @@ static void prepare(const Matrix *m, const float *x, int64_t row, int64_t n, Inp
 }
 
 /* Sums are taken in parts: one after the other over thousands of inputs would lose digits. */
-ALWAYS void floats(const void *weight, const float *x, int64_t in, const int rows, const int bits,
-                   float *sums) {
+ALWAYS void block_sums_float(const void *weight, const float *x, int64_t in, const int rows,
+                             const int bits, float *sums) {
     const uint16_t *halves = weight;
     const float *whole = weight;
-    for (int64_t done = 0; done < in; done += PART) {
-        int64_t part = in - done < PART ? in - done : PART;
-        Floats sum[TILE][VECTORS];
+    for (int64_t done = 0; done < in; done += SUM_PART) {
+        int64_t part = in - done < SUM_PART ? in - done : SUM_PART;
+        Floats sum[TILE_ROWS][VECTORS];
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < VECTORS; v++)
                 sum[r][v] = ZEROS;
         for (int64_t i = 0; i < part; i++, x += rows) {
             Floats wide[VECTORS];
             if (bits == 16) {
-                __builtin_prefetch((const char *)halves + AHEAD);
-                for (int v = 0; v < VECTORS; v++) wide[v] = WIDEN(halves + v * LANES);
+                __builtin_prefetch((const char *)halves + PREFETCH_BYTES);
+                for (int v = 0; v < VECTORS; v++) wide[v] = LOAD_HALVES(halves + v * LANES);
                 halves += BLOCK;
             } else {
-                __builtin_prefetch((const char *)whole + AHEAD);
-                __builtin_prefetch((const char *)whole + AHEAD + 64);
+                __builtin_prefetch((const char *)whole + PREFETCH_BYTES);
+                __builtin_prefetch((const char *)whole + PREFETCH_BYTES + 64);
                 for (int v = 0; v < VECTORS; v++) wide[v] = LOAD(whole + v * LANES);
                 whole += BLOCK;
             }
             for (int r = 0; r < rows; r++) {
-                Floats own = SPREAD(x[r]);
-                for (int v = 0; v < VECTORS; v++) sum[r][v] = MADD(wide[v], own, sum[r][v]);
+                Floats own = BROADCAST(x[r]);
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = FMA(wide[v], own, sum[r][v]);
             }
         }
         for (int r = 0; r < rows; r++)
@@ -98,24 +99,25 @@ ALWAYS void floats(const void *weight, const float *x, int64_t in, const int row
     }
 }
 
-/* As `floats`, of integers. */
-ALWAYS void eight(const int8_t *w, const int16_t *x, int64_t in, const int rows, float *sums) {
+/* As `block_sums_float`, of integers. */
+ALWAYS void block_sums_int8(const int8_t *w, const int16_t *x, int64_t in, const int rows,
+                            float *sums) {
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < BLOCK; o++) sums[r * BLOCK + o] = 0;
-    for (int64_t done = 0, pairs = in / 2; done < pairs; done += EXACT) {
-        int64_t part = pairs - done < EXACT ? pairs - done : EXACT;
-        Ints sum[TILE][VECTORS];
+    for (int64_t done = 0, pairs = in / 2; done < pairs; done += EXACT_PAIRS) {
+        int64_t part = pairs - done < EXACT_PAIRS ? pairs - done : EXACT_PAIRS;
+        Ints sum[TILE_ROWS][VECTORS];
         for (int r = 0; r < rows; r++)
-            for (int v = 0; v < VECTORS; v++) sum[r][v] = NOUGHTS;
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = INT_ZEROS;
         for (int64_t i = 0; i < part; i++, w += 2 * BLOCK, x += 2 * rows) {
-            __builtin_prefetch((const char *)w + AHEAD);
+            __builtin_prefetch((const char *)w + PREFETCH_BYTES);
             Ints wide[VECTORS];
-            for (int v = 0; v < VECTORS; v++) wide[v] = SHORTS(w + 2 * v * LANES);
+            for (int v = 0; v < VECTORS; v++) wide[v] = LOAD_INT8S(w + 2 * v * LANES);
             for (int r = 0; r < rows; r++) {
                 int32_t pair;
                 memcpy(&pair, x + 2 * r, 4);
-                Ints own = SPREAD_PAIR(pair);
-                for (int v = 0; v < VECTORS; v++) sum[r][v] = DOT(wide[v], own, sum[r][v]);
+                Ints own = BROADCAST_PAIR(pair);
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = DOT_PAIRS(wide[v], own, sum[r][v]);
             }
         }
         for (int r = 0; r < rows; r++)
@@ -128,17 +130,18 @@ ALWAYS void eight(const int8_t *w, const int16_t *x, int64_t in, const int rows,
 }
 
 /* 32 outputs of `rows` rows. The number of rows is a constant in each branch. */
-static void sums_of(const Matrix *m, int64_t block, const float *x, int rows, float *sums) {
-    const char *weight = (const char *)m->weight + block * m->in * BLOCK * (m->bits / 8);
+static void block_sums(const Matrix *m, int64_t block, const float *x, int rows, float *sums) {
+    const char *weight = (const char *)m->weight + block * m->in_features * BLOCK * (m->bits / 8);
 #define CASE(R)                                                                                  \
     case R:                                                                                      \
-        if (m->bits == 8) eight((const int8_t *)weight, (const int16_t *)x, m->in, R, sums);     \
-        else if (m->bits == 16) floats(weight, x, m->in, R, 16, sums);                           \
-        else floats(weight, x, m->in, R, 32, sums);                                              \
+        if (m->bits == 8)                                                                        \
+            block_sums_int8((const int8_t *)weight, (const int16_t *)x, m->in_features, R, sums);\
+        else if (m->bits == 16) block_sums_float(weight, x, m->in_features, R, 16, sums);        \
+        else block_sums_float(weight, x, m->in_features, R, 32, sums);                           \
         break;
     switch (rows) {
         CASE(1) CASE(2) CASE(3)
-#if TILE > 3
+#if TILE_ROWS > 3
         CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #endif
     }
@@ -146,17 +149,19 @@ static void sums_of(const Matrix *m, int64_t block, const float *x, int rows, fl
 }
 
 /* One block of outputs for all n rows; `y` is (n, out). */
-static void multiply(const Matrix *m, int64_t block, Input from, int64_t n, Ending end, float *y) {
-    float sums[TILE * BLOCK] __attribute__((aligned(64)));
-    int64_t tall = height(m, n), begin = block * BLOCK;
-    int64_t outs = m->out - begin < BLOCK ? m->out - begin : BLOCK;
+static void matmul_block(const Matrix *m, int64_t block, Activations from, int64_t n, Epilogue end,
+                         float *y) {
+    float sums[TILE_ROWS * BLOCK] __attribute__((aligned(64)));
+    int64_t tall = tile_rows(m, n), begin = block * BLOCK;
+    int64_t outs = m->out_features - begin < BLOCK ? m->out_features - begin : BLOCK;
     for (int64_t top = 0; top < n; top += tall) {
         int64_t rows = n - top < tall ? n - top : tall;
-        const float *x = m->scale ? (const float *)((const int16_t *)from.values + top * m->in)
-                                  : from.values + top * m->in;
-        sums_of(m, block, x, (int)rows, sums);
+        const float *x = m->scale
+                             ? (const float *)((const int16_t *)from.values + top * m->in_features)
+                             : from.values + top * m->in_features;
+        block_sums(m, block, x, (int)rows, sums);
         for (int64_t r = 0; r < rows; r++) {
-            float *to = y + (top + r) * m->out + begin, *sum = sums + r * BLOCK;
+            float *to = y + (top + r) * m->out_features + begin, *sum = sums + r * BLOCK;
             if (m->scale)
                 for (int64_t o = 0; o < outs; o++)
                     sum[o] *= m->scale[begin + o] * from.unit[top + r];
@@ -164,11 +169,13 @@ static void multiply(const Matrix *m, int64_t block, Input from, int64_t n, Endi
                 for (int64_t o = 0; o < outs; o++) sum[o] += m->bias[begin + o];
             if (end == GELU)
                 for (int64_t o = 0; o < BLOCK; o++) sum[o] = gelu(sum[o]);
-            if (end == ONTO)
+            if (end == RESIDUAL)
                 for (int64_t o = 0; o < outs; o++) sum[o] += to[o];
             memcpy(to, sum, outs * sizeof(float));
         }
     }
 }
 
-static int64_t blocks(const Matrix *m) { return (m->out + BLOCK - 1) / BLOCK; }
+static int64_t block_count(const Matrix *m) {
+    return (m->out_features + BLOCK - 1) / BLOCK;
+}

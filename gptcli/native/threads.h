@@ -13,17 +13,17 @@ typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
 typedef int (*Number)(void);
 
 typedef struct {
-    Parallel parallel;        /* GOMP_parallel */
-    Number me, size;          /* omp_get_thread_num, omp_get_num_threads */
+    Parallel parallel;              /* GOMP_parallel */
+    Number thread_num, num_threads; /* omp_get_thread_num, omp_get_num_threads */
     int64_t threads;
 } Team;
 
 /* What goes on while threads meet; `tasks` counts those taken of each phase in turn. */
 typedef struct {
     atomic_int arrived, round, tasks[2];
-} Meeting;
+} Barrier;
 
-static void meet(Meeting *m, int size) {
+static void barrier_wait(Barrier *m, int size) {
     int round = atomic_load_explicit(&m->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) == size - 1) {
         atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
@@ -38,11 +38,11 @@ static void meet(Meeting *m, int size) {
 }
 
 /* The next task of this phase. */
-static int64_t next(Meeting *m) {
+static int64_t next_task(Barrier *m) {
     int round = atomic_load_explicit(&m->round, memory_order_relaxed);
     return atomic_fetch_add_explicit(&m->tasks[round & 1], 1, memory_order_relaxed);
 }
 
-/* The tasks of a phase, and its end; `meeting` and `size` are the caller's. */
-#define EACH(count) for (int64_t i; (i = next(meeting)) < (count);)
-#define DONE meet(meeting, size)
+/* The tasks of a phase, and its end; `barrier` and `size` are the caller's. */
+#define FOR_TASKS(count) for (int64_t i; (i = next_task(barrier)) < (count);)
+#define BARRIER barrier_wait(barrier, size)

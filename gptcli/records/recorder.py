@@ -20,7 +20,6 @@ from typing import Literal
 from gptcli import __version__, disk
 from gptcli.batch.identity import sampled
 from gptcli.errors import CannotCreate, WriteFailed
-from gptcli.files import reason
 from gptcli.multiplex import Unanswered
 from gptcli.options import Load, Sampling
 from gptcli.protocol import (
@@ -37,6 +36,7 @@ from gptcli.protocol import (
     RollingRequest,
 )
 from gptcli.records.record import Answered, Entry, Run, digest
+from gptcli.system.os_errors import reason
 from gptcli.tokenization import Tokenizer
 
 Kept = Literal["text", "hash"]
@@ -70,8 +70,13 @@ class Journal:
             raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
 
     def close(self) -> None:
-        """Close it; what was written stays."""
-        os.close(self._descriptor)
+        """Close it; what was written stays, for good. Raises WriteFailed."""
+        try:
+            disk.flush(self._descriptor)
+        except OSError as error:
+            raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
+        finally:
+            os.close(self._descriptor)
 
 
 class Recorder:

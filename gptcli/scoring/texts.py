@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.files import decode, encode_argument, errors_of_file, reason
+from gptcli.files import decode, encode_argument, errors_of_file
 from gptcli.lines import read_lines
 from gptcli.options import Input
 from gptcli.scoring.scorer import Text
+from gptcli.system.os_errors import reason
 
 LIMIT = 8 << 20  # bytes of one text: some two million tokens, and all of them are in memory
 HOW = 'Give it as an argument, gptcli score "Once upon a time.", or by -f FILE, or by a pipe.'
