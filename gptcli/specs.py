@@ -40,9 +40,15 @@ class Spec:
     above: float | None = None  # like low, but excluded
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None  # applied to each text that a flag was given
+    check: Callable[[Any], object] | None = None  # raises UsageError for a value that cannot be
     instead: str | None = None  # of a flag that only repeats an option: how to set that for good
     panel: str | None = None  # where --help lists it; by default the group's own panel
     names: str | None = None  # what a value names, as "model": see gptcli.cli.candidates
+    shown_default: str | None = None  # what holds without the option, where no value says it
+    rare: bool = False  # --help leaves it out, --help-all does not
+    digits: bool = False  # a text that may be a number: config.toml may have it without quotes
+    needs: str | None = None  # the option without which this one means nothing
+    redeclares: str | None = None  # why the flag of another group is declared anew here
 
     @property
     def range(self) -> str:
@@ -82,8 +88,13 @@ def spec_of(item: Field[Any]) -> Spec:
 
 def flag_of(item: Field[Any]) -> str:
     """The option's long name, as an error message quotes it: `--top-p`."""
-    longs = [flag for flag in spec_of(item).flags if flag.startswith("--")]
-    return longs[0].split("/")[0]
+    return longs_of(item)[0]
+
+
+def longs_of(item: Field[Any]) -> tuple[str, ...]:
+    """All long names of the option: `--echo` and `--no-echo`, `--temperature` and `--temp`."""
+    flags = "/".join(spec_of(item).flags).split("/")
+    return tuple(flag for flag in flags if flag.startswith("--"))
 
 
 def key_of(field_name: str) -> str:
@@ -139,6 +150,8 @@ class Options:
             if number and not spec.allows(value):
                 expected = spec.range or "a finite number"
                 raise UsageError(flag_of(item), f"{value} is out of range", f"Give {expected}.")
+            if spec.check is not None and value is not None:
+                spec.check(value)
 
 
 def changed(options: Options) -> dict[str, Any]:

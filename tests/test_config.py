@@ -26,7 +26,8 @@ def read(tmp_path: Path):
     ) -> dict[str, Any]:
         path = tmp_path / "c.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        scope = config.Scope("generate", groups, lambda: ["generate", "chat"], presets)
+        tables = ["generate", "chat"]
+        scope = config.Scope("generate", groups, lambda: tables, presets, others=lambda: GROUPS)
         return config.defaults(str(path), scope)
 
     return read

@@ -220,9 +220,9 @@ def test_bad_environment_is_named(
     assert "--top-p (or GPTCLI_TOP_P)" in refuse(capfd)
 
 
-def help_text(capfd: pytest.CaptureFixture[str], *args: str) -> str:
+def help_text(capfd: pytest.CaptureFixture[str], *args: str, page: str = "--help") -> str:
     with pytest.raises(SystemExit) as leaving:
-        main([*args, "--help"])
+        main([*args, page])
     assert leaving.value.code == 0
     return " ".join(capfd.readouterr().out.replace("│", "").split())
 
@@ -238,7 +238,7 @@ def test_help_shows_every_flag(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = help_text(capfd, "generate")
+    shown = help_text(capfd, "generate", page="--help-all")
     for group in GROUPS:
         for item in fields(group):
             for flag in "/".join(spec_of(item).flags).split("/"):

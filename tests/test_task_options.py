@@ -127,7 +127,7 @@ def test_an_error_names_the_variable(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("GPTCLI_FROM", "de")
+    monkeypatch.setenv("GPTCLI_FROM", "xx")  # which no task knows
     assert "--from (or GPTCLI_FROM)" in refuse(capfd)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
-from gptcli.options import Overflow
+from gptcli.options.shared import ALLOW_EMPTY, ERRORS, EXAMPLE, ON_OVERFLOW, Errors, Overflow
 from gptcli.specs import Options, option
 
 MOST = 1024  # rows computed at a time
@@ -34,33 +34,34 @@ class Reading(Options):
     input_format: InputFormat = option(
         "auto",
         "--input-format",
-        "What the inputs are; files: each is one prompt. auto goes by name and first bytes.",
+        "Format of the inputs; files: each is one prompt. auto goes by name and first bytes.",
     )
-    null: bool = option(False, "-0 --null", "Prompts end in a NUL byte, not in a line break.")
+    null: bool = option(
+        False, "-0 --null", "Prompts end in a NUL byte, not in a line break.", rare=True
+    )
     column: str | None = option(
         None,
         "--column",
-        "The prompt's column or key: a name, or a column's number from 1."
-        "  [default: prompt, else text, else the only column]",
+        "The prompt's column or key: a name, or a column's number from 1.",
         metavar="NAME",
+        shown_default="prompt, else text, else the only column",
     )
     id_column: str | None = option(
         None,
         "--id-column",
-        "The column or key of a row's id.  [default: id, where there is one]",
+        "The column or key of a row's id.",
         metavar="NAME",
+        shown_default="id, where there is one",
+        rare=True,
     )
     row_settings: bool = option(
         True,
         "--row-settings/--no-row-settings",
-        "Take columns and keys named as sampling options, such as seed, as their row's own.",
+        "Columns and keys named as sampling options, such as seed, set them for their row.",
+        rare=True,
     )
-    allow_empty: bool = option(
-        False, "--allow-empty", "Take an empty prompt: start a text from nothing."
-    )
-    errors: Literal["strict", "replace"] = option(
-        "strict", "--errors", "What to do with bytes that are not UTF-8."
-    )
+    allow_empty: bool = ALLOW_EMPTY
+    errors: Errors = ERRORS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +85,7 @@ class Batch(Options):
         "-o --output",
         "Where the rows go: .jsonl, .csv or .parquet; - is standard output.",
         names="file",
+        redeclares="a batch goes on with the file that is there",
     )
     task: str | None = option(
         None, "--task", "Run this task on every row.", metavar="NAME", names="task"
@@ -94,37 +96,49 @@ class Batch(Options):
         "An option of the task, such as to=de; repeatable.",
         metavar="NAME=VALUE",
         names="task's option",
+        needs="task",
     )
-    example: tuple[str, ...] = option(
-        (), "--example", "An example for the task; repeatable.", metavar="INPUT = OUTPUT"
-    )
-    on_overflow: Overflow = option(
-        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
-    )
+    example: tuple[str, ...] = EXAMPLE
+    on_overflow: Overflow = ON_OVERFLOW
     batch_size: str = option(
         "auto",
         "-b --batch-size",
         "How many rows are computed at a time; auto finds out what is fastest.",
         metavar="N|auto",
+        check=parse_size,
+        digits=True,
+        redeclares="auto is a size, too",
     )
     workers: int = option(
         1,
         "--workers",
-        "Processes that compute rows; on few cores one is as fast.",
+        "Processes that compute rows. On few cores one is as fast.",
         low=1,
         high=256,
+        rare=True,
     )
     runner: Literal["local", "ray"] = option(
-        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray])."
+        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray]).", rare=True
     )
     address: str | None = option(
-        None, "--address", "The Ray cluster; without it one is started on this machine."
+        None,
+        "--address",
+        "The address of the Ray cluster.",
+        shown_default="one is started on this machine",
+        needs="runner",
+        rare=True,
     )
-    force: bool = option(False, "--force", "Start over, whatever the output holds.")
+    force: bool = option(
+        False,
+        "--force",
+        "Start over, whatever the output holds.",
+        redeclares="without it a batch goes on with the file that is there",
+    )
     resume: bool | None = option(
         None,
         "--resume/--no-resume",
-        "Go on with an output that is there.  [default: if it was made from the same]",
+        "Go on with an output that is there.",
+        shown_default="if it was made from the same",
     )
     retry_failed: bool = option(
         False, "--retry-failed", "Compute those rows of the output again that are errors."
@@ -133,23 +147,26 @@ class Batch(Options):
         False,
         "--allow-changed-input",
         "Go on although the input changed: rows with the same contents are kept.",
+        rare=True,
     )
     max_failures: int | None = option(
         None, "--max-failures", "Stop when more rows than this have failed.", low=0, high=10**12
     )
     fsync: Literal["row", "1s", "off"] = option(
-        "1s", "--fsync", "How often rows are forced to the disk."
+        "1s", "--fsync", "How often rows are forced to the disk.", rare=True
     )
     summary: str | None = option(
-        None, "--summary", "Write the summary to this file, as JSON.", names="file"
+        None, "--summary", "Write the summary to this file, as JSON.", names="file", rare=True
     )
     dry_run: bool = option(
-        False, "--dry-run", "Count rows and tokens and estimate time and memory; compute nothing."
+        False,
+        "--dry-run",
+        "Count rows and tokens, estimate time and memory, compute nothing.",
+        redeclares="a batch prints an estimate, not its prompts",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_size(self.batch_size)
         for flag, given in (("--set", self.set), ("--example", self.example)):
             if given and self.task is None:
                 raise UsageError(flag, "it is for a task", "Name the task with --task.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.shared import ASKED, FORCE
 from gptcli.peers.roster import PEERS, Contender, contenders
 from gptcli.specs import Options, option
 
@@ -23,17 +24,18 @@ class Bench(Options):
     against: str | None = option(
         None,
         "--against",
-        f"Run these beside gptcli, in turn, and show ratios: {', '.join(PEERS)}, set apart by"
-        " commas, each with a number format if you like: ctranslate2:int8, llama.cpp:q8_0. They"
-        " come with gptcli[bench].",
+        f"Run these beside gptcli, in turn, and show ratios: {', '.join(PEERS)}, separated by"
+        " commas, each with a data type if you like: ctranslate2:int8, llama.cpp:q8_0. They come"
+        " with gptcli[bench].",
         metavar="NAMES",
+        check=contenders,
     )
     only: Part | None = option(
         None,
         "--only",
         "Measure only start-up, decoding, rows of mixed lengths, prompts, a task over many lines,"
         " many rows, sentences scored beside a plain loop over transformers, or what a smaller"
-        " number format costs in perplexity. The last three take long, and are left out otherwise.",
+        " data type costs in perplexity. The last three take long, so they run only if named.",
     )
     rows: int = option(
         500, "--rows", "Rows of --only batch, sentences of --only score.", low=1, high=10**6
@@ -42,20 +44,25 @@ class Bench(Options):
     text: str | None = option(
         None, "--text", "The UTF-8 text that --only quality scores.", metavar="FILE", names="file"
     )
-    json: bool = option(False, "--json", "Print every run as JSON lines.")
+    json: bool = option(
+        False,
+        "--json",
+        "Print every run as JSON lines.",
+        instead=ASKED,
+        redeclares="it prints each run, not the medians",
+    )
     svg: str | None = option(
         None,
         "--svg",
         "Draw the figures into this file, as a bar chart.",
         metavar="FILE",
         names="file",
+        redeclares="it is a chart of all figures",
     )
-    force: bool = option(False, "--force", "Overwrite the file of --svg.")
+    force: bool = FORCE
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.against is not None:
-            contenders(self.against)
         if self.only == "quality" and self.text is None:
             raise UsageError("--only quality", "it needs a text", "Give one with --text FILE.")
 

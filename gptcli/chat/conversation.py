@@ -34,7 +34,7 @@ class Chat(Options):
     system: str | None = option(
         None,
         "--system",
-        "What stands before the conversation: who is talking, how to answer.",
+        "Text before the conversation: who is talking, how to answer.",
         metavar="TEXT",
     )
     template: Literal["auto", "own", "transcript", "eos"] = option(
@@ -46,13 +46,17 @@ class Chat(Options):
     user_name: str = option("Human", "--user-name", "What a transcript calls you.")
     bot_name: str = option("AI", "--bot-name", "What a transcript calls the model.")
     history: bool = option(
-        True, "--history/--no-history", "Remember typed lines for the next conversation."
+        True,
+        "--history/--no-history",
+        "Keep typed lines for the next conversation.",
+        rare=True,
     )
     json: bool = option(
         False,
         "--json",
         "Write a line of JSON for each message, with its reply.",
         instead="It can only be a flag.",
+        redeclares="it prints a line for each message",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +11,41 @@ import typer
 
 from gptcli.checkpoints import looks_like_path
 from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson, Listing, group
+from gptcli.cli.declaration import command
+from gptcli.cli.listing import Listing, group
 from gptcli.cli.output.table import table
-from gptcli.cli.root import Unconfigured, register
+from gptcli.cli.root import register
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.config import aliases, editing, place, reading
 from gptcli.errors import UsageError
 from gptcli.names import ALIASES, BUNDLED, check_hub_id
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
+from gptcli.options.shared import ASKED
+from gptcli.specs import Options, option
 
 Name = Annotated[str, typer.Argument(help="The short name.", show_default=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent(Options):
+    """Which names are listed."""
+
+    panel = "Output"
+
+    all: bool = option(
+        False,
+        "--all",
+        "List those of gptcli, too.",
+        instead=ASKED,
+        redeclares="all names",
+    )
+
 
 alias = group("Give models short names of your own.", Listing)
 
 
+@command(configured=False)
 def add(
     name: Name,
     model: Annotated[
@@ -54,6 +75,7 @@ def add(
         Session.of(talk).note(f"{name} stood for {known[name]} until now")
 
 
+@command(configured=False)
 def rm(name: Name, *, talk: Talk) -> None:
     """Take a short name away; the model stays."""
     if name not in _known(talk):
@@ -62,22 +84,23 @@ def rm(name: Name, *, talk: Talk) -> None:
     editing.drop(place(talk.config), (reading.ALIAS_TABLE, name))
 
 
+@command(configured=False)
 def list_aliases(
     *,
-    all: Annotated[bool, typer.Option("--all", help="List those of gptcli, too.")] = False,
-    json: AsJson = False,
+    extent: Extent,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """List your short names and what they stand for. This is what the bare command does."""
-    found = _known(talk) | (ALIASES if all else {})
-    if json:
+    found = _known(talk) | (ALIASES if extent.all else {})
+    if shape.json:
         write_json(found)
     else:
         write(table(list(found.items())))
 
 
 for _name, _command in {"add": add, "rm": rm, "list": list_aliases}.items():
-    register(alias, _name, _command, Unconfigured)
+    register(alias, _name, _command)
 
 
 def _known(talk: Talk) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Typer is imported inside, after the signal handlers are in place, so that Ctrl-C during an import
 is no traceback either. Typer's own error boxes and exit codes are not used: they do not know ours.
-Left out: the commands, see `gptcli.cli.root`.
+Which commands there are is in `gptcli.cli.registry`, how they run in `gptcli.cli.root`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteF
 from gptcli.system.os_errors import said
 
 LONGEST_QUOTE = 40  # characters of what was mistyped
-# Commands that need a model, and what makes them do without torch after all.
-OPENING = {
-    *("generate", "chat", "run", "batch", "inspect", "score", "replay"),
-    *("summarize", "translate", "answer", "classify", "extract", "code"),
-}
-NOT_OPENING = ("-h", "--help", "--dry-run", "--server", "--workers", "--runner")
+# What makes a command that opens a model do without torch after all.
+NOT_OPENING = ("-h", "--help", "--help-all", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
 COMPLETE = "_GPTCLI_COMPLETE"  # set by a shell that asks what may come next: its name
 _DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
@@ -102,9 +98,12 @@ def _hurry(args: Sequence[str], own: bool) -> None:
 
 def _opens_a_model(args: Sequence[str]) -> bool:
     """Whether torch will be needed, unless something is wrong; a guess that costs little."""
-    opens = bool(args) and args[0] in OPENING and list(args[:2]) != ["inspect", "tokens"]
+    from gptcli.cli.registry import opens_a_model
+
     remote = bool(os.environ.get("GPTCLI_SERVER"))
-    return opens and not remote and not any(_given(args, flag) for flag in NOT_OPENING)
+    return (
+        opens_a_model(args) and not remote and not any(_given(args, flag) for flag in NOT_OPENING)
+    )
 
 
 def _show_profile(args: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from gptcli.batch.settings import Batch, Reading
 from gptcli.batch.stream import is_stream
 from gptcli.batch.tally import BatchResult, Tally
 from gptcli.cli import candidates, render, signals, sink, streams
+from gptcli.cli.declaration import command
 from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, UsageError
@@ -30,6 +31,13 @@ EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 GO_ON = "stopped; the same command goes on where it was"
 
 
+def _task_presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sampling of the task that is named, as the command's defaults."""
+    name = given.get("task") or os.environ.get("GPTCLI_TASK")
+    return catalog.find(name).sampling if name else {}
+
+
+@command(presets=_task_presets)
 def batch(
     inputs: Annotated[
         list[str] | None,
@@ -167,12 +175,3 @@ def _summarize(settings: Batch, done: BatchResult) -> None:
         shown = {**done.to_dict(), "output": settings.output}
         with sink.opened(Output(output=settings.summary, force=True)) as out:
             out.write(json.dumps(shown, indent=2) + "\n")
-
-
-def _task_presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The sampling of the task that is named, as the command's defaults."""
-    name = given.get("task") or os.environ.get("GPTCLI_TASK")
-    return catalog.find(name).sampling if name else {}
-
-
-batch.presets = _task_presets  # type: ignore[attr-defined]

@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from gptcli import reduced
-from gptcli.cli.listing import AsJson, Listing, Yes, group
+from gptcli.cli.listing import Listing, group
 from gptcli.cli.output.table import table
 from gptcli.cli.root import register
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import UsageError, WriteFailed
 from gptcli.names import ALIASES
-from gptcli.options import Talk
+from gptcli.options import Agreement, AsJson, Talk
 from gptcli.reduced import Entry
 from gptcli.system.os_errors import reason
 from gptcli.system.units import counted, model_size
@@ -28,14 +28,10 @@ ALL = "gptcli cache shows them all."
 cache = group("Show and remove the int8 weights kept on disk.", Listing)
 
 
-def list_weights(
-    *,
-    json: AsJson = False,
-    talk: Talk,
-) -> None:
-    """List what is kept: model, numbers, size, last use. This is what the bare command does."""
+def list_weights(*, shape: AsJson, talk: Talk) -> None:
+    """List what is kept: model, data type, size, last use. This is what the bare command does."""
     found = reduced.entries()
-    if json:
+    if shape.json:
         write_json([entry.to_dict() for entry in found])
         return
     rows = [(_name(entry), entry.dtype, model_size(entry.size), _used(entry)) for entry in found]
@@ -52,7 +48,7 @@ def clear(
         ),
     ] = None,
     *,
-    yes: Yes = False,
+    agreement: Agreement,
     talk: Talk,
 ) -> None:
     """Remove what is kept, or only what is kept of one model."""
@@ -64,7 +60,7 @@ def clear(
         return
     size = model_size(sum(entry.size for entry in found))
     count = counted(len(found), "file")
-    if not yes and not session.agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
+    if not agreement.yes and not session.agreed(f"Remove {count}, {size}?", "gptcli cache clear"):
         return
     for entry in found:
         try:

@@ -3,7 +3,7 @@
 One function for each kind of name; an option says by `Spec.names` which is its own, an argument is
 given the function as its `autocompletion`. Who presses Tab wants to see no error, so what cannot be
 read gives no candidates, and nothing heavy is imported: a model of the cache is the name of a
-folder. Left out: which word is completed and how the shell is told, see `gptcli.cli.completion`.
+folder. Which word is completed and how the shell is told is in `gptcli.cli.completion`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
 import typer
 
 from gptcli import config, hubcache
-from gptcli.cli import registry
+from gptcli.cli import groups, registry
 from gptcli.errors import GptcliError
 from gptcli.names import ALIASES, BUNDLED, HUB_ID, known_ids
 from gptcli.options import Load, Sampling
-from gptcli.specs import Options, key_of, spec_of
+from gptcli.options.registry import options_of
+from gptcli.specs import Options
 
 FILES, FOLDERS = "\0files", "\0folders"  # in place of those there are: the shell lists them itself
 MOST_FOLDERS = 1000  # looked into for a config.json: a slow disk must not hold up the shell
@@ -113,6 +114,8 @@ def folders() -> list[Candidate]:
 
 NAMED: Mapping[str, Callable[..., list[Candidate]]] = {
     "model": models,
+    "model as typed": models,  # no alias is followed before the command sees it
+    "command": commands,
     "task": tasks,
     "task's option": settings,
     "config key": config_keys,
@@ -133,8 +136,8 @@ def own_aliases() -> dict[str, str]:
 
 
 def brief(help: str | None) -> str:
-    """The first sentence of a help text, without its markup and default."""
-    text = (help or "").replace(r"\[", "[").partition("  [default:")[0].partition("\n\n")[0]
+    """The first sentence of a help text."""
+    text = (help or "").partition("\n\n")[0]
     return " ".join(text.split()).partition(". ")[0].removesuffix(".")
 
 
@@ -162,7 +165,7 @@ def _as_folder(name: str) -> str:
 def _keys(table: str) -> Iterator[Candidate]:
     """What a table may hold; the top level is the table without a name."""
     if table == "":
-        yield from _options(config.COMMON)
+        yield from _options(groups.every())
         yield from _tables()
     elif table == "models":
         yield from ((f"{name}.", target) for name, target in ALIASES.items() if KEY.fullmatch(name))
@@ -170,29 +173,18 @@ def _keys(table: str) -> Iterator[Candidate]:
     elif table.startswith("models."):
         yield from _options((Load, Sampling))
     else:
-        yield from _options(_groups(table))
+        with suppress(GptcliError):  # no such task, or a broken one
+            yield from _options(groups.groups_of(table))
 
 
 def _options(groups: Iterable[type[Options]]) -> Iterator[Candidate]:
     """The options of groups that a file can set."""
-    found = {
-        key_of(item.name): brief(spec_of(item).help)
-        for group in groups
-        for item in fields(group)  # type: ignore[arg-type]
-        if not spec_of(item).instead and item.name != "config"
-    }
-    yield from found.items()
+    for name, declared in options_of(groups).items():
+        settable = [option for option in declared if not option.spec.instead]
+        if settable and name != "config":
+            yield name, brief(settable[0].spec.help)
 
 
 def _tables() -> Iterator[Candidate]:
     found = dict(commands()) | {"models": "What is set for one model"}
     yield from ((f"{name}.", said) for name, said in found.items())
-
-
-def _groups(table: str) -> tuple[type[Options], ...]:
-    """The groups of options of a command, its subcommands, or a task; none if there is no such."""
-    from gptcli.cli.root import groups_of
-
-    with suppress(GptcliError):  # no such task, or a broken one
-        return groups_of(table)
-    return ()

@@ -1,6 +1,6 @@
 """`gptcli config`: what is set, where it comes from, and how it is changed.
 
-Left out: aliases of models, which are in the same file, see `gptcli.cli.aliases`.
+Not here: aliases of models, which are in the same file, are in `gptcli.cli.aliases`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,31 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from gptcli import disk
-from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson, Showing, group
+from gptcli.cli import candidates, groups
+from gptcli.cli.declaration import command
+from gptcli.cli.defaults import scope_of
+from gptcli.cli.listing import Showing, group
 from gptcli.cli.output.records import quoted
 from gptcli.cli.registry import entry_of, table_names
-from gptcli.cli.root import Command, Listed, Unconfigured, groups_of, register
+from gptcli.cli.root import register
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
-from gptcli.config import COMMON, Scope, editing, keys, place, reading, settings
-from gptcli.config.keys import Known, Tables
+from gptcli.config import Scope, checks, editing, keys, place, settings
+from gptcli.config.keys import Tables
 from gptcli.config.settings import Setting
 from gptcli.errors import CannotCreate, Unavailable, UsageError
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
+from gptcli.options.registry import Known, options_of
+from gptcli.options.shared import ASKED
 from gptcli.sanitizer import one_line
+from gptcli.specs import Options, option
 from gptcli.system.os_errors import reason
 
 EDITORS = ("sensible-editor", "nano", "vi")
@@ -49,70 +55,86 @@ Key = Annotated[
         autocompletion=candidates.config_keys,
     ),
 ]
-config = group("Show and change the defaults in config.toml.", Showing)
+config = group(
+    "Show and change the defaults in config.toml.\n\n"
+    "At the top of the file an option is for all commands that have it; a command skips a value"
+    " that only other commands accept. A table such as [generate] is for one command.",
+    Showing,
+)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Which(Options):
+    """Which values are shown, and what of them."""
+
+    panel = "Output"
+
+    origin: bool = option(False, "--origin", "Print where each value comes from.", instead=ASKED)
+    all: bool = option(
+        False, "--all", "List what is not set, too.", instead=ASKED, redeclares="all options"
+    )
+    command: str | None = option(
+        None,
+        "--command",
+        "Show the values of this command or task.",
+        metavar="NAME",
+        instead=ASKED,
+        names="command",
+    )
+    model: str | None = option(
+        None,
+        "-m --model",
+        "Show the values with this model.",
+        instead=ASKED,
+        names="model as typed",
+        redeclares="no model runs: it chooses a table of the file",
+    )
+
+
+@command(configured=False)
 def show(
     *,
-    origin: Annotated[
-        bool, typer.Option("--origin", help="Say where each value comes from.")
-    ] = False,
-    all: Annotated[bool, typer.Option("--all", help="List what is not set, too.")] = False,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--command",
-            help="Show what holds for this command or task.",
-            autocompletion=candidates.commands,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Show what holds with this model.",
-            autocompletion=candidates.models,
-        ),
-    ] = None,
-    json: AsJson = False,
+    which: Which,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """List what is set by the file and by variables. This is what the bare command does."""
-    if command is None and model is None and not all:
+    if which.command is None and which.model is None and not which.all:
         found = settings.written(talk.config)
-        found += settings.of_environment(COMMON)
+        found += settings.of_environment(groups.every())
     else:
-        found = _holding(command, model, talk)
-        found = [item for item in found if all or item.origin != settings.BUILT_IN]
-    if json:
+        found = _holding(which.command, which.model, talk)
+        found = [item for item in found if which.all or item.origin != settings.BUILT_IN]
+    if shape.json:
         write_json([item.to_dict() for item in found])
         return
-    write("".join(_line(item, origin) for item in found))
+    write("".join(_line(item, which.origin) for item in found))
     if not found:
         Session.of(talk).note(f"nothing is set; the file would be {place(talk.config)}")
 
 
-def get(key: Key, *, json: AsJson = False, talk: Talk) -> None:
+@command(configured=False)
+def get(key: Key, *, shape: AsJson, talk: Talk) -> None:
     """Print the value that holds: a variable's, the file's, or the built-in one.
 
     A list has a line for each item, what is not set an empty one.
     """
     parts = keys.split(key)
     known = keys.known_at(parts, options(), tables())
-    reading.check_name(parts[:-1], parts[-1], known)
+    checks.check_name(parts[:-1], parts[-1], known)
     command = parts[0] if len(parts) == 2 else None
     found = _holding(command, parts[1] if len(parts) == 3 else None, talk)
     item = next((item for item in found if item.key == parts[-1]), None)
     if item is None:
         raise UsageError(key, "it can only be a flag", "See gptcli config show --all.")
-    if json:
+    if shape.json:
         write_json(item.value)
         return
     values = item.value if isinstance(item.value, list) else [item.value]
     write("".join(f"{_bare(value)}\n" for value in values))
 
 
+@command(configured=False)
 def put(
     key: Key,
     values: Annotated[
@@ -130,16 +152,19 @@ def put(
         Session.of(talk).note(f"made {place(talk.config)}")
 
 
+@command(configured=False)
 def unset(key: Key, *, talk: Talk) -> None:
     """Take a value out of the file."""
     editing.drop(place(talk.config), keys.split(key))
 
 
+@command(configured=False)
 def path(*, talk: Talk) -> None:
     """Print where the file is, or would be."""
     write(f"{place(talk.config)}\n")
 
 
+@command(configured=False)
 def edit(*, talk: Talk) -> None:
     """Open the file in $VISUAL or $EDITOR, and check it afterwards."""
     file = place(talk.config)
@@ -172,12 +197,12 @@ for _name, _command in {
     "path": path,
     "edit": edit,
 }.items():
-    register(config, _name, _command, Unconfigured)
+    register(config, _name, _command)
 
 
 def options() -> Known:
-    """The options that every command may have."""
-    return reading.options_of(COMMON)
+    """The options that any command has."""
+    return options_of(groups.every())
 
 
 def tables() -> Tables:
@@ -186,22 +211,22 @@ def tables() -> Tables:
 
 
 def _options(table: str) -> Known:
-    return reading.options_of(groups_of(table))
+    return options_of(groups.groups_of(table))
 
 
 def _holding(name: str | None, model: str | None, talk: Talk) -> list[Setting]:
     """What holds for a command, or for any."""
     if name is None:
-        return settings.holding(talk.config, Scope("", COMMON, table_names, model=model))
+        return settings.holding(
+            talk.config, Scope("", tuple(groups.every()), table_names, model=model)
+        )
     if name not in table_names():
-        hint = reading.near(name, table_names())
+        hint = checks.near(name, table_names())
         raise UsageError("--command", f"there is no command {name[:40]!r}", hint)
-    command = Listed(entry_of(name)).load()
-    if not isinstance(command, Command):
+    found = dict(groups.declarations(entry_of(name)))
+    if name not in found:
         raise UsageError("--command", f"{name} has several commands", "Leave it out.")
-    presets = command.presets({})
-    scope = Scope(command.table or name, command.groups, table_names, presets, model)
-    return settings.holding(talk.config, scope)
+    return settings.holding(talk.config, scope_of(found[name], name, model))
 
 
 def _first_editor() -> str:

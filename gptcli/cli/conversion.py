@@ -14,11 +14,10 @@ import typer
 from gptcli import conversion
 from gptcli.checkpoints import on_disk
 from gptcli.cli import signals
-from gptcli.cli.listing import AsJson
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.inventory.settings import Target
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.system.units import counted, model_size
 
 
@@ -32,7 +31,7 @@ def convert(
     ],
     *,
     target: Target,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Make model.safetensors of pytorch_model.bin, which is a pickle and could run code.
@@ -52,7 +51,7 @@ def convert(
         if made:
             made()
     said = result.to_dict() | {"path": str(place)}
-    if json:
+    if shape.json:
         write_json(said)
     else:
         write(f"{place}\n")

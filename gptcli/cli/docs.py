@@ -16,8 +16,8 @@ import typer
 
 import gptcli
 from gptcli.cli import pager, registry, render
+from gptcli.cli.declaration import command
 from gptcli.cli.output.table import table
-from gptcli.cli.root import Unconfigured
 from gptcli.cli.sink import opened, write
 from gptcli.errors import MissingInput, UsageError
 from gptcli.options import Output, Talk
@@ -34,6 +34,7 @@ def topics() -> list[tuple[str, str]]:
     return [(path.stem, _summary(_read(path))) for path in sorted(FOLDER.glob("*.md"))]
 
 
+@command(configured=False)
 def docs(
     topic: Annotated[
         str | None,
@@ -60,9 +61,6 @@ def docs(
         shown = render.markdown(text)
         if not pager.page(shown):
             out.paint(shown)
-
-
-docs.command = Unconfigured  # type: ignore[attr-defined]
 
 
 def _guide(topic: str) -> Path:

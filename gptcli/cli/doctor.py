@@ -1,51 +1,57 @@
-"""`gptcli doctor`: what is the matter here, and what mends it."""
+"""`gptcli doctor`: what is wrong here, and how to fix it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated
-
-import typer
 
 from gptcli.cli import sink
 from gptcli.cli.config import options, tables
-from gptcli.cli.listing import AsJson
-from gptcli.cli.root import Unconfigured
+from gptcli.cli.declaration import command
 from gptcli.cli.session import Session
 from gptcli.doctor.examination import examine
 from gptcli.doctor.findings import Finding
 from gptcli.errors import ExitCode
-from gptcli.options import Network, Talk
+from gptcli.options import AsJson, Network, Talk
+from gptcli.options.shared import ASKED
 from gptcli.sanitizer import one_line
+from gptcli.specs import Options, option
 
 MARKS = {"ok": "  ", "note": "- ", "problem": "! "}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extent(Options):
+    """How much is examined."""
+
+    panel = "General"
+
+    quick: bool = option(False, "--quick", "Measure nothing.", instead=ASKED)
+
+
+@command(configured=False)
 def doctor(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure nothing.")] = False,
+    extent: Extent,
     network: Network,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> int:
-    """Look for what is wrong, and say what mends it.
+    """Check this installation and suggest fixes.
 
     Versions, machine, speed, models on the disk, the Hub, settings, terminal. The exit code is 1
     where there is a problem. With --quiet only problems are printed.
     """
-    with Session.of(talk).waiting("looking around", shown=not json):
+    with Session.of(talk).waiting("looking around", shown=not shape.json):
         found = list(
-            examine(talk.config, options(), tables(), quick=quick, offline=network.offline)
+            examine(talk.config, options(), tables(), quick=extent.quick, offline=network.offline)
         )
     problems = [finding for finding in found if finding.level == "problem"]
-    if json:
+    if shape.json:
         sink.write_json({"findings": [item.to_dict() for item in found], "problems": len(problems)})
     else:
         sink.write(_report(problems if talk.quiet else found, problems))
     return ExitCode.BUG if problems else ExitCode.OK
-
-
-doctor.command = Unconfigured  # type: ignore[attr-defined]
 
 
 def _report(shown: list[Finding], problems: list[Finding]) -> str:

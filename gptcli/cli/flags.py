@@ -2,56 +2,56 @@
 
 A command is a plain function whose parameters are groups of options; here each field of a group
 becomes one Typer option, and the group is built again before the call. So an option is declared
-once, in `gptcli.options`, and a command can be called from a test without a command line. Left out:
-the configuration file, which enters as Click's defaults in `gptcli.cli.root`.
+once, in its group, and a command can be called from a test without a command line. The
+configuration file enters as Click's defaults in `gptcli.cli.root`.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import Field, fields
-from typing import Annotated, Any, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, fields, replace
+from typing import Annotated, Any, Unpack, get_origin, get_type_hints
 
 import typer
 
 from gptcli.cli.candidates import NAMED
+from gptcli.cli.declaration import attach, declaration_of
 from gptcli.errors import UsageError
+from gptcli.options.registry import declared
 from gptcli.specs import Options, Spec, environment_name, flag_of, spec_of
 
-LONGEST_RANGE = 10**6  # a larger bound is no help to a reader
 Parse = Callable[[str], Any]
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that Typer can read: one parameter per field of each group of options.
 
-    Other parameters stay as they are. The result carries the groups as its attribute `groups`, as
-    `models` the options that name a model with the arguments that `command.naming` says do, and
-    what `command` has of `presets` (see `gptcli.cli.root.Presets`) and `table` (the configuration's
-    table for it).
+    Other parameters stay as they are. The result carries the command's declaration, with its groups
+    and with the options that name a model.
     """
-    hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+    declaration = declaration_of(command)
+    groups = declaration.groups
 
     def flat(**flags: Any) -> Any:
         built = {name: _build(group, flags) for name, group in groups.items()}
-        return command(**{**flags, **built})
+        return call(command, {**flags, **built})
 
     flat.__name__, flat.__doc__, flat.__module__ = (
         command.__name__,
         command.__doc__,
         command.__module__,
     )
-    flat.__signature__ = inspect.Signature(list(_parameters(command, hints)))  # type: ignore[attr-defined]
-    flat.groups = tuple(groups.values())  # type: ignore[attr-defined]
-    naming = (*_naming("model", groups.values()), *getattr(command, "naming", ()))
-    flat.models = naming  # type: ignore[attr-defined]
-    for name in ("presets", "table"):
-        if hasattr(command, name):
-            setattr(flat, name, getattr(command, name))
-    return flat
+    parameters = list(_parameters(command, groups))
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    naming = (*_naming("model", groups.values()), *declaration.naming)
+    return attach(flat, replace(declaration, naming=naming))
+
+
+def call(command: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a command with its arguments and groups, built and checked; a test may replace it."""
+    return command(**arguments)
 
 
 def known_as(flag: str) -> str:
@@ -66,24 +66,31 @@ def _naming(kind: str, groups: Iterable[type[Options]]) -> tuple[str, ...]:
     return tuple(item.name for item in items if spec_of(item).names == kind)
 
 
-def _is_group(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Options)
+def _parameters(
+    command: Callable[..., Any], groups: Mapping[str, type[Options]]
+) -> Iterator[inspect.Parameter]:
+    """Parameters for Typer: the command's own, and for each group one a field."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters
+    for name, parameter in parameters.items():
+        if name in groups:
+            yield from _flags(groups[name])
+        elif get_origin(hints[name]) is Unpack:
+            for more in [more for more in groups if more not in parameters]:
+                yield from _flags(groups[more])
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            yield parameter.replace(kind=kind, annotation=hints[name])
 
 
-def _parameters(command: Callable[..., Any], hints: dict[str, Any]) -> Iterator[inspect.Parameter]:
-    for parameter in inspect.signature(command).parameters.values():
-        hint = hints[parameter.name]
-        if not _is_group(hint):
-            yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint)
-            continue
-        kinds = get_type_hints(hint)
-        for item in fields(hint):
-            yield inspect.Parameter(
-                item.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=item.default,
-                annotation=_annotation(item, kinds[item.name], hint.panel),
-            )
+def _flags(group: type[Options]) -> Iterator[inspect.Parameter]:
+    for option in declared(group):
+        yield inspect.Parameter(
+            option.item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=option.item.default,
+            annotation=_annotation(option.item, option.hint, group.panel),
+        )
 
 
 def _annotation(item: Field[Any], kind: Any, panel: str) -> Any:
@@ -94,7 +101,7 @@ def _annotation(item: Field[Any], kind: Any, panel: str) -> Any:
         list[str] if repeatable else kind,
         typer.Option(
             *spec.flags,
-            help=_help(spec),
+            help=spec.help,
             metavar=spec.metavar,
             envvar=None if spec.instead else environment_name(item.name),
             show_envvar=False,  # all have one: said once, below the help
@@ -103,15 +110,6 @@ def _annotation(item: Field[Any], kind: Any, panel: str) -> Any:
             autocompletion=NAMED[spec.names] if spec.names else None,
         ),
     ]
-
-
-def _help(spec: Spec) -> str:
-    """The help text with its range, brackets escaped because Typer's help is Rich markup."""
-    text, bracket, default = spec.help.partition("  [default:")
-    short = all(bound is None or bound < LONGEST_RANGE for bound in (spec.high, spec.low))
-    bounded = spec.high is not None and short
-    text = f"{text} ({spec.range})" if bounded else text
-    return (text + bracket + default).replace("[", r"\[")
 
 
 def _parser(item: Field[Any], spec: Spec) -> Parse:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import sink
+from gptcli.cli.declaration import command
 from gptcli.cli.output.completions import Style, streamed, write
 from gptcli.cli.recording import recording
 from gptcli.cli.report import Report
@@ -26,11 +27,17 @@ from gptcli.protocol import Completion, Event, GenerateRequest
 MOST_SLOTS = 16  # sequences computed at a time
 
 
+@command(
+    examples=(
+        'gptcli generate "Once upon a time" --max-new-tokens 40',
+        "echo 'The capital of France is' | gptcli generate --greedy -m gpt2",
+    )
+)
 def generate(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            help="The text to continue; - is standard input. Piped text comes before it.",
+            help="Text to continue; - is stdin. Piped text comes first.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +51,7 @@ def generate(
 ) -> None:
     """Continue a prompt.
 
-    Prints the prompt and its continuation; from a pipe or a file as well as from an argument.
+    Prints prompt and continuation. The prompt is an argument, a pipe or a file.
     """
     session = Session.of(talk)
     style = _style(sampling, output)

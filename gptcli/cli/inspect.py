@@ -8,12 +8,13 @@ is a model loaded.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gptcli.cli import heatmaps, pictures
+from gptcli.cli.declaration import command
 from gptcli.cli.drawing import Canvas, Line
 from gptcli.cli.outlets import opened
 from gptcli.cli.root import Group, register
@@ -38,24 +39,32 @@ Text = Annotated[
 ]
 
 
+def _exact(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whatever config.toml says for all commands: what is shown should be exact."""
+    return {"dtype": "float32"}
+
+
 class Default(Group):
     """A group that takes what is no command of its own as the text of its first command."""
+
+    bare = "text"
 
     def expanded(self, args: list[str]) -> list[str]:
         """Put the name of the first command before its arguments, where it was left out."""
         named = bool(args) and (args[0] in self.commands or args[0] in ("-h", "--help"))
         alone = not args and sys.stdin is not None and sys.stdin.isatty()
-        return args if named or alone else ["text", *args]
+        return args if named or alone else [self.bare, *args]
 
 
 inspect = typer.Typer(
     cls=Default,
     help="Show how a model reads a text. A bare text, gptcli inspect TEXT, is read token by token.",
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 
+@command(presets=_exact)
 def text(
     text: Text = None,
     *,
@@ -87,6 +96,7 @@ def text(
     session.note(*outlets.notices)
 
 
+@command(presets=_exact)
 def next(
     text: Text = None,
     *,
@@ -107,6 +117,7 @@ def next(
     session.note(*outlets.notices)
 
 
+@command(presets=_exact)
 def attention(
     text: Text = None,
     *,
@@ -139,6 +150,7 @@ def attention(
     session.note(*outlets.notices)
 
 
+@command(presets=_exact)
 def lens(
     text: Text = None,
     *,
@@ -169,6 +181,7 @@ def lens(
     session.note(*outlets.notices)
 
 
+@command(presets=_exact)
 def attribution(
     text: Text = None,
     *,
@@ -195,6 +208,7 @@ def attribution(
     session.note(*outlets.notices)
 
 
+@command(presets=_exact)
 def tokens(text: Text = None, *, input: Input, load: Load, report: Report, talk: Talk) -> None:
     """Show how a text is tokenised: ids, places and bytes. No model runs."""
     if load.server is not None:
@@ -226,7 +240,6 @@ COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
     ("tokens", tokens),
 )
 for _name, _command in COMMANDS:
-    _command.presets = lambda given: {"dtype": "float32"}  # type: ignore[attr-defined]
     register(inspect, _name, _command)
 
 

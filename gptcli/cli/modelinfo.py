@@ -10,14 +10,14 @@ import typer
 
 from gptcli.checkpoints import missing, on_disk
 from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson
+from gptcli.cli.declaration import command
 from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import Unavailable
 from gptcli.inventory.facts import About, about
 from gptcli.inventory.settings import Which
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.system.units import model_size
 
 Name = Annotated[
@@ -36,19 +36,18 @@ TEMPLATES = {
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
-def info(name: Name, *, which: Which, json: AsJson = False, talk: Talk) -> None:
+@command(naming=("name",))
+def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
     """Show what is known of a model without loading it: sizes, memory, license, files, faults."""
     known = about(on_disk(name, which.revision))
-    if json:
+    if shape.json:
         write_json(known.to_dict())
         return
     write(table([*_lines(known), *_files(known)]))
     Session.of(talk).note(*known.notices)
 
 
-info.naming = ("name",)  # type: ignore[attr-defined]
-
-
+@command(naming=("name",))
 def path(name: Name, *, which: Which, talk: Talk) -> None:
     """Print the folder of a model that is whole, without looking any further than this machine."""
     found = on_disk(name, which.revision)
@@ -58,9 +57,6 @@ def path(name: Name, *, which: Which, talk: Talk) -> None:
         raise Unavailable(found.name, f"it is incomplete, without {', '.join(lacking)}", hint)
     write(os.path.abspath(found.folder) + "\n")  # noqa: PTH100
     Session.of(talk).note(*found.notices)
-
-
-path.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _lines(known: About) -> Iterator[tuple[str, str]]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import shutil
 
-from gptcli.cli.listing import AsJson
 from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.cli.sink import opened, write_json
 from gptcli.hubcache import cache_folder
 from gptcli.inventory.entries import Entry, inventory
-from gptcli.options import Output, Talk
+from gptcli.options import AsJson, Output, Talk
 from gptcli.system.units import counted, model_size
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")
@@ -24,13 +23,13 @@ SHORTEST = {STATE: 10, NAME: 16}  # characters, in the order in which columns gi
 DIGITS = 7  # of a commit
 
 
-def list_models(*, json: AsJson = False, talk: Talk) -> None:
+def list_models(*, shape: AsJson, talk: Talk) -> None:
     """List the models on this machine: in the Hugging Face cache, in the package, as int8 weights.
 
     This is what the bare command does. Whatever is wrong with a model stands at its line's end.
     """
     found = inventory()
-    if json:
+    if shape.json:
         write_json([entry.to_dict() for entry in found.entries])
     else:
         rows = [_row(entry) for entry in found.entries]

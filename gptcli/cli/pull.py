@@ -14,18 +14,19 @@ import typer
 
 from gptcli.checkpoints import MAIN, is_offline
 from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson
+from gptcli.cli.declaration import command
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import Unavailable, UsageError
 from gptcli.names import ALIASES, BUNDLED, check_hub_id, check_revision
-from gptcli.options import Load, Source, Talk
+from gptcli.options import AsJson, Load, Source, Talk
 from gptcli.system.units import counted, transfer_size
 
 COMMIT_DIGITS = 12  # of a commit, as a person reads it
 PATH_BEGINNINGS = (".", "~", "/")
 
 
+@command(naming=("name",))
 def pull(
     name: Annotated[
         str,
@@ -36,7 +37,7 @@ def pull(
         ),
     ],
     *,
-    json: AsJson = False,
+    shape: AsJson,
     source: Source,
     talk: Talk,
 ) -> None:
@@ -58,7 +59,7 @@ def pull(
         from gptcli.hub import download
 
         found = download(repo_id, revision, progress)
-    if json:
+    if shape.json:
         write_json(found.to_dict())
     else:
         write(f"{found.folder}\n")
@@ -69,9 +70,6 @@ def pull(
         if found.fetched
         else f"already here: {at}, {count}"
     )
-
-
-pull.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _repo_id(name: str) -> str:

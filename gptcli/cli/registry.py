@@ -1,21 +1,28 @@
 """Which commands there are.
 
 They are listed with a summary and imported only when called, so that `gptcli --help` and a mistyped
-name cost nothing. Left out: how one is loaded, see `gptcli.cli.root`.
+name cost nothing. What a command's function declares is in `gptcli.cli.declaration`, how one is
+loaded in `gptcli.cli.root`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+TASKS = "Tasks"  # the panel of commands that are made from a task's file
+_TASK = "gptcli.cli.task"
 
 
 @dataclass(frozen=True)
 class Entry:
     """A command in the list: `module` holds a function or a Typer app of the same `name`.
 
-    Where it has a function `command`, that one gives the command of any name.
+    `opens` says whether it runs a model, so that torch is loaded before anything is parsed; those
+    of its own commands in `light` do not. `parts` are the commands of a group, where each is
+    imported by itself.
     """
 
     name: str
@@ -23,39 +30,64 @@ class Entry:
     summary: str
     panel: str | None = None
     attribute: str | None = None  # its name in the module, where that differs
+    opens: bool = False
+    light: tuple[str, ...] = ()
+    parts: tuple[Entry, ...] = ()
 
     def target(self) -> Any:
-        """Import the function or the Typer app."""
+        """Import the function or the Typer app; a task's function is made from its file."""
         module = import_module(self.module)
         if self.panel == TASKS:
             return module.command(self.name)
         return getattr(module, self.attribute or self.name.replace("-", "_"))
 
 
-TASKS = "Tasks"  # the panel of commands that are made from a task's file
+def _task(name: str, summary: str) -> Entry:
+    return Entry(name, _TASK, summary, TASKS, opens=True)
+
+
+MODELS = (
+    Entry(
+        "list", "gptcli.cli.modellist", "List the models on this machine.", attribute="list_models"
+    ),
+    Entry("info", "gptcli.cli.modelinfo", "Show what is known of a model, without loading it."),
+    Entry("path", "gptcli.cli.modelinfo", "Print the folder of a model."),
+    Entry("verify", "gptcli.cli.verification", "Compare a model's files with their checksums."),
+    Entry("pull", "gptcli.cli.pull", "Download or update a model, and check its files."),
+    Entry("rm", "gptcli.cli.removal", "Remove a model from the cache."),
+    Entry("alias", "gptcli.cli.aliases", "Give models short names of your own."),
+    Entry("convert", "gptcli.cli.conversion", "Convert pickled weights to safetensors."),
+)
 
 COMMANDS = (
-    Entry("generate", "gptcli.cli.generate", "Continue a prompt."),
-    Entry("chat", "gptcli.cli.chat", "Talk with a model."),
-    Entry("summarize", "gptcli.cli.task", "Summarize a text.", TASKS),
-    Entry("translate", "gptcli.cli.task", "Translate a text, sentence by sentence.", TASKS),
-    Entry("answer", "gptcli.cli.task", "Answer a question, from a text or from memory.", TASKS),
-    Entry("classify", "gptcli.cli.task", "Classify a text by the likelihood of labels.", TASKS),
-    Entry("extract", "gptcli.cli.task", "Extract names from a text, with their places.", TASKS),
-    Entry("code", "gptcli.cli.task", "Complete code.", TASKS),
-    Entry("run", "gptcli.cli.task", "Run a task by its name."),
+    Entry("generate", "gptcli.cli.generate", "Continue a prompt.", opens=True),
+    Entry("chat", "gptcli.cli.chat", "Talk with a model.", opens=True),
+    _task("summarize", "Summarize a text."),
+    _task("translate", "Translate a text, sentence by sentence."),
+    _task("answer", "Answer a question, from a text or from memory."),
+    _task("classify", "Classify a text by the likelihood of labels."),
+    _task("extract", "Extract names from a text, with their places."),
+    _task("code", "Complete code."),
+    Entry("run", _TASK, "Run a task by its name.", opens=True),
     Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
-    Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably."),
-    Entry("replay", "gptcli.cli.replay", "Run a record again."),
-    Entry("score", "gptcli.cli.score", "Score texts: perplexity, surprisal, minimal pairs."),
-    Entry("inspect", "gptcli.cli.inspect", "Show how a model reads a text."),
-    Entry("models", "gptcli.cli.models", "Know and keep the models on this machine."),
-    Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
+    Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably.", opens=True),
+    Entry("replay", "gptcli.cli.replay", "Run a record again.", opens=True),
     Entry(
-        "doctor",
-        "gptcli.cli.doctor",
-        "Look for what is wrong, and say what mends it.",
+        "score",
+        "gptcli.cli.score",
+        "Score texts: perplexity, surprisal, minimal pairs.",
+        opens=True,
     ),
+    Entry(
+        "inspect",
+        "gptcli.cli.inspect",
+        "Show how a model reads a text.",
+        opens=True,
+        light=("tokens",),
+    ),
+    Entry("models", "gptcli.cli.models", "Manage the models on this machine.", parts=MODELS),
+    Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
+    Entry("doctor", "gptcli.cli.doctor", "Check this installation and suggest fixes."),
     Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
     Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
     Entry("docs", "gptcli.cli.docs", "Show a guide, or list them all."),
@@ -71,5 +103,11 @@ def table_names() -> list[str]:
 
 def entry_of(name: str) -> Entry:
     """The command of a name, else what the task of that name would be."""
-    tasks = Entry(name, "gptcli.cli.task", "", TASKS)
+    tasks = Entry(name, _TASK, "", TASKS)
     return next((entry for entry in COMMANDS if entry.name == name), tasks)
+
+
+def opens_a_model(args: Sequence[str]) -> bool:
+    """Whether the command that is named runs a model, going by its name alone."""
+    found = next((entry for entry in COMMANDS if args[:1] == [entry.name]), None)
+    return found is not None and found.opens and not (args[1:2] and args[1] in found.light)

@@ -7,18 +7,19 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson
+from gptcli.cli.declaration import command
 from gptcli.cli.session import Session
 from gptcli.cli.sink import write, write_json
 from gptcli.inventory.removal import Plan, plans, remove
 from gptcli.inventory.settings import Removal, Which
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.sanitizer import one_line
 from gptcli.system.units import model_size
 
 COMMAND = "gptcli models rm"
 
 
+@command(naming=("name",))
 def rm(
     name: Annotated[
         str,
@@ -31,7 +32,7 @@ def rm(
     *,
     which: Which,
     removal: Removal,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Remove a model from the cache, or one revision of it; it can be fetched again.
@@ -41,7 +42,7 @@ def rm(
     session = Session.of(talk)
     found = plans(name, which.revision)
     if removal.dry_run:
-        _show(found, json)
+        _show(found, shape.json)
         return
     size = model_size(sum(plan.size for plan in found))
     what = " and ".join(_named(plan) for plan in found)
@@ -49,7 +50,7 @@ def rm(
         return
     for plan in found:
         remove(plan)
-    if json:
+    if shape.json:
         _show(found, True)
     session.note(f"removed {what}, {size}")
     for entry in (entry for plan in found for entry in plan.packed):
@@ -57,9 +58,6 @@ def rm(
             f"{model_size(entry.size)} of int8 weights made from it are still kept: to remove them,"
             f" gptcli cache clear {entry.model}"
         )
-
-
-rm.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _show(found: list[Plan], json: bool) -> None:

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated
 
 import typer
 
 from gptcli.cli import candidates, sink
-from gptcli.cli.listing import AsJson
 from gptcli.cli.output.records import json_line, quoted
 from gptcli.cli.session import Session
 from gptcli.config import target
 from gptcli.errors import BadModel, ExitCode, UsageError
 from gptcli.files import read_prompt
-from gptcli.options import Input, Load, Network, Output, Talk
+from gptcli.options import AsJson, Input, Load, Network, Output, Talk
+from gptcli.options.shared import ASKED
 from gptcli.records.record import Entry, Run, read
 from gptcli.records.recorder import run_of
 from gptcli.records.replaying import Verdict, differences
 from gptcli.records.replaying import replay as replayed
+from gptcli.specs import Options, option
 from gptcli.system.units import counted
 
 SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other(Options):
+    """Which model is taken in place of the record's."""
+
+    panel = "Model"
+
+    model: str | None = option(
+        None,
+        "-m --model",
+        "Where the model is now.",
+        instead="The record names its model.",
+        names="model as typed",
+        redeclares="the record names its model, so neither the file nor a variable may",
+    )
+    allow_changed_model: bool = option(
+        False,
+        "--allow-changed-model",
+        "Compare with the answers of another model.",
+        instead=ASKED,
+    )
 
 
 def replay(
@@ -40,27 +63,10 @@ def replay(
         ),
     ] = None,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Where the model is now.",
-            rich_help_panel="Model",
-            autocompletion=candidates.models,
-        ),
-    ] = None,
-    allow_changed_model: Annotated[
-        bool,
-        typer.Option(
-            "--allow-changed-model",
-            help="Compare with what another model writes.",
-            rich_help_panel="Model",
-        ),
-    ] = False,
+    other: Other,
     network: Network,
     input: Input,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> int:
     """Run a record again.
@@ -72,20 +78,20 @@ def replay(
     first = next(entries, None)
     given = _given(first, prompt, input, session)
     entries = chain([first] if first else [], entries)
-    load = _load(run, model, network.offline, talk)
+    load = _load(run, other.model, network.offline, talk)
     with sink.opened(Output()) as out:
         engine = session.open_engine(load, run.slots, run.beams, notices=False)
         now = run_of(engine, run.command, load, run.slots, run.beams)
-        other, changes = differences(run, now)
-        if other and not allow_changed_model and load.server is None:
-            raise BadModel(f"record {record}", other[0], SEE)
-        session.note(*other, *changes)
+        grave, changes = differences(run, now)
+        if grave and not other.allow_changed_model and load.server is None:
+            raise BadModel(f"record {record}", grave[0], SEE)
+        session.note(*grave, *changes)
         if load.server is not None:
             session.note("a server promises nothing about what it writes twice")
         counts = [0, 0]
         for verdict in replayed(engine, entries, given):
             counts[verdict.identical] += 1
-            out.write(_line(verdict, json))
+            out.write(_line(verdict, shape.json))
     session.detail(f"{counts[True]} of {sum(counts)} answers are identical")
     return ExitCode.PARTIAL if counts[False] else ExitCode.OK
 

@@ -1,32 +1,28 @@
 """The root command: how a command is found and loaded, and how configuration reaches it.
 
 Classes derive from Typer's, because loading on demand and defaults from a file are decided while
-Click resolves a command. Left out: which commands there are, see `gptcli.cli.registry`; errors and
-exit codes, see `gptcli.cli.app`.
+Click resolves a command. Which commands there are is in `gptcli.cli.registry`, the page of --help
+in `gptcli.cli.helppage`, errors and exit codes in `gptcli.cli.app`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gptcli import __version__, config, stages
-from gptcli.cli import registry, shells, signals, streams
+from gptcli.cli import helppage, registry, shells, signals, streams
+from gptcli.cli.declaration import declaration_of
+from gptcli.cli.defaults import foreign_variables, scope_of
 from gptcli.cli.flags import with_options
-from gptcli.cli.registry import Entry, entry_of, table_names
+from gptcli.cli.registry import Entry
 from gptcli.errors import GptcliError
-from gptcli.specs import Options
+from gptcli.options.registry import declared as options
 
-EPILOG = (
-    "Every option can be set for good: in config.toml by its name (top_p = 0.9), or by an"
-    " environment variable (GPTCLI_TOP_P=0.9). A flag wins over the environment, the environment"
-    " over the file."
-)
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     # --top_k is --top-k; Click applies this to names of options, commands and choices only.
@@ -38,71 +34,88 @@ INSTALL, SHOW = "--install-completion", "--show-completion"
 AUTO = "auto"  # the shell that runs
 
 
-Presets = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""(flags as they were given) -> a command's own defaults, by field."""
-
-
 class Command(TyperCommand):
-    """A command that takes its defaults from the configuration file."""
+    """A command that takes its defaults from the configuration file and from variables."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.groups: tuple[type, ...] = getattr(self.callback, "groups", ())
-        self.models: tuple[str, ...] = getattr(self.callback, "models", ())
-        self.table: str | None = getattr(self.callback, "table", None)
-        self.presets: Presets = getattr(self.callback, "presets", lambda given: {})
+        self.declared = declaration_of(self.callback)
+        groups = self.declared.groups.values()
+        self.specs = {option.item.name: option.spec for kind in groups for option in options(kind)}
+        self.from_file: frozenset[str] = frozenset()  # the fields that it sets
         for param in self.params:
             if param.multiple:  # in the environment: one text a line, spaces belong to a text
                 param.type.envvar_list_splitter = "\n"  # type: ignore[misc]
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """`--help`, listed with the other general options."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.rich_help_panel = "General"
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; where some are rare, --help-all shows them."""
+        rare = any(spec.rare for spec in self.specs.values())
+        found: list[Any] = super().get_params(ctx)
+        return [*found, helppage.everything()] if rare else found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page of --help."""
+        formatter.write(helppage.page(self, ctx, everything=False))
 
     def configure(self, ctx: Any, name: str, args: Sequence[str]) -> None:
-        """Put the file's values where Click looks for defaults.
+        """Put the file's values where Click looks for defaults, and pass over foreign variables.
 
         Raises MissingInput or BadConfig, but not when help is asked for.
         """
+        foreign = foreign_variables(self.declared)
+        for param in self.params:
+            if param.name in foreign:
+                param.envvar = None
+        if not self.declared.configured:
+            return
         probe = typer.Context(self, info_name=name, parent=ctx, resilient_parsing=True)
         given = self.make_parser(probe).parse_args(list(args))[0]
-        table = self.table or probe.command_path.split()[1]
+        model = given.get("model") or os.environ.get("GPTCLI_MODEL")
         try:
-            presets = self.presets(given)
-            model = given.get("model") or os.environ.get("GPTCLI_MODEL")
-            scope = config.Scope(table, self.groups, table_names, presets, model)
+            scope = scope_of(self.declared, probe.command_path.split()[1], model, given)
             values = config.defaults(given.get("config"), scope)
         except GptcliError:
-            if not given.get("help"):
+            if not given.get("help") and not given.get("help_all"):
                 raise
             values = {}
         ctx.default_map = {name: values}
-        for param in self.params:
-            if param.name in values and getattr(param, "help", None):
-                param.help = re.sub(r"\s*\\\[default: .*?\]", "", param.help)  # type: ignore[attr-defined]
+        self.from_file = frozenset(values)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; from here on a closed pipe is an error that the writer sees."""
-        for name in self.models:  # an alias of the user's own: behind this only what it stands for
+        for name in self.declared.naming:  # an alias: behind this only what it stands for
             if ctx.params.get(name):
                 ctx.params[name] = config.target(ctx.params[name], ctx.params.get("config"))
+        for name, spec in self.specs.items():
+            if spec.needs in self.specs and not self._means_something(ctx, name, str(spec.needs)):
+                ctx.params[name] = self._default(name)
         signals.surviving_closed_pipes()
         stages.mark("options")
         return super().invoke(ctx)
 
+    def _means_something(self, ctx: Any, name: str, needed: str) -> bool:
+        """Whether an option is a flag's, or has beside it the option that it needs."""
+        if ctx.get_parameter_source(name).name == "COMMANDLINE":
+            return True
+        return bool(ctx.params[needed] != self._default(needed))
 
-class Unconfigured(Command):
-    """A command that takes no defaults from the file, and so works however broken that is."""
-
-    def configure(self, ctx: Any, name: str, args: Sequence[str]) -> None:
-        """Leave the file alone."""
+    def _default(self, name: str) -> Any:
+        return next(param.default for param in self.params if param.name == name)
 
 
 class Group(TyperGroup):
     """A group whose commands are configured when they are resolved."""
+
+    bare: ClassVar[str | None] = None  # the command that is meant where none is named
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page of --help."""
+        formatter.write(helppage.overview(self, ctx))
+
+    def real(self, ctx: Any, name: str) -> Any:
+        """A command, imported if it was only listed."""
+        found = self.get_command(ctx, name)
+        return found.load() if isinstance(found, Listed) else found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without arguments, ask for help."""
@@ -120,16 +133,6 @@ class Group(TyperGroup):
         if isinstance(command, Command) and not ctx.resilient_parsing:  # completion
             command.configure(ctx, str(name), rest)
         return name, command, rest
-
-
-def groups_of(name: str) -> tuple[type[Options], ...]:
-    """The groups of options of a command or a task, or of all commands of a group.
-
-    Raises UsageError and BadTask, as `Entry.target`.
-    """
-    command = Listed(entry_of(name)).load()
-    members = command.commands.values() if isinstance(command, Group) else [command]
-    return tuple(kind for member in members for kind in getattr(member, "groups", ()))
 
 
 class Root(Group):
@@ -160,19 +163,19 @@ class Listed(TyperCommand):
         stages.mark("command line's imports")
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
-        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        register(single, self.entry.name, target, getattr(target, "command", Command))
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        register(single, self.entry.name, target)
         return typer.main.get_command(single)
 
 
-def register(group: typer.Typer, name: str, command: Any, kind: type[Command] = Command) -> None:
-    """Add a plain function to a Typer app as a command, by default a configured one."""
-    group.command(name, cls=kind, epilog=EPILOG)(with_options(command))
+def register(group: typer.Typer, name: str, command: Any) -> None:
+    """Add a plain function to a Typer app as a command."""
+    group.command(name, cls=Command)(with_options(command))
 
 
 app = typer.Typer(
     cls=Root,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings=SETTINGS,
     pretty_exceptions_enable=False,
     add_completion=False,  # Typer's; see gptcli.cli.completion

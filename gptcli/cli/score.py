@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from gptcli.cli import sink
+from gptcli.cli.declaration import command
 from gptcli.cli.output.records import Shape, order
 from gptcli.cli.scorings import KINDS, Style, Tally, write_compared, write_pairs, write_texts
 from gptcli.cli.session import Session
@@ -23,6 +24,7 @@ from gptcli.cli.sink import Sink
 from gptcli.errors import ExitCode, UsageError
 from gptcli.files import decode, encode_argument
 from gptcli.options import Load, Output, Talk
+from gptcli.options.shared import BATCH_SIZE, ERRORS, FORCE, JSON, LINES, OUTPUT, Errors
 from gptcli.protocol import Engine
 from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
 from gptcli.scoring.scorer import Detail, Text
@@ -44,8 +46,9 @@ class Asked(Options):
         "Score a file; repeatable; - is standard input.",
         metavar="FILE",
         names="file",
+        redeclares="several files can be scored",
     )
-    lines: bool = option(False, "--lines", "Take every line as a text of its own.")
+    lines: bool = LINES
     compare: bool = option(
         False, "--compare", "Say which of the texts given is the likeliest, after --context."
     )
@@ -53,16 +56,12 @@ class Asked(Options):
         None,
         "--pairs",
         "Minimal pairs: CSV, TSV or JSON lines with sentence_good and sentence_bad; - is standard"
-        " input. Gives the share of pairs whose good sentence is likelier.",
+        " input. Prints the share of pairs whose good sentence is likelier.",
         metavar="FILE",
         names="file",
     )
-    errors: Literal["strict", "replace"] = option(
-        "strict", "--errors", "What to do with bytes that are not UTF-8."
-    )
-    batch_size: int = option(
-        16, "-b --batch-size", "How many are computed at a time.", low=1, high=1024
-    )
+    errors: Errors = ERRORS
+    batch_size: int = BATCH_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +70,8 @@ class Table(Options):
 
     panel = "Output"
 
-    tokens: bool = option(False, "--tokens", "One row a token.")
-    words: bool = option(False, "--words", "One row a word: the sum over its tokens.")
+    tokens: bool = option(False, "--tokens", "One row per token.")
+    words: bool = option(False, "--words", "One row per word: the sum over its tokens.")
     sort: str | None = option(
         None, "--sort", "Sort rows by this column, greatest first.", metavar="COLUMN"
     )
@@ -88,14 +87,12 @@ class Table(Options):
     bottom: int | None = option(
         None, "--bottom", "Only the N rows with the least.", low=1, high=10**9, metavar="N"
     )
-    output: str | None = option(
-        None, "-o --output", "Write to a file instead of standard output.", names="file"
+    output: str | None = OUTPUT
+    force: bool = FORCE
+    format: Shape = option(
+        "text", "--format", "Format of the rows.", redeclares="rows can be written as TSV, too"
     )
-    force: bool = option(False, "--force", "Overwrite the output file.")
-    format: Shape = option("text", "--format", "Shape of the rows.")
-    json: bool = option(
-        False, "--json", "The same as --format json.", instead='Write format = "json".'
-    )
+    json: bool = JSON
 
     @property
     def shape(self) -> Shape:
@@ -108,6 +105,8 @@ class Table(Options):
         return "tokens" if self.tokens else "words" if self.words else "texts"
 
 
+# Whatever config.toml says for all commands: these numbers are meant to be exact.
+@command(presets=lambda given: {"dtype": "float32"})
 def score(
     texts: Annotated[
         list[str] | None,
@@ -162,10 +161,6 @@ def score(
     if tally.error and alone:
         raise tally.error
     return ExitCode.PARTIAL if tally.error else ExitCode.OK
-
-
-# Whatever config.toml says for all commands: these numbers are meant to be exact.
-score.presets = lambda given: {"dtype": "float32"}  # type: ignore[attr-defined]
 
 
 def _check(texts: Sequence[str], asked: Asked, table: Table) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import sleep
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Unpack
 
 import typer
 
 from gptcli.cli import sink
+from gptcli.cli.declaration import command as declare
 from gptcli.cli.output.completions import OF_ANSWERS, Style, streamed, write
 from gptcli.cli.recording import recording
 from gptcli.cli.registry import TASKS, Entry
@@ -24,6 +25,7 @@ from gptcli.errors import ExitCode, GptcliError, UsageError
 from gptcli.files import empty, read_piped, read_prompt, read_text
 from gptcli.lines import read_lines
 from gptcli.options import Input, Load, Many, Output, Record, Sampling, Talk
+from gptcli.options.registry import TaskGroups
 from gptcli.specs import Options
 from gptcli.tasks import catalog
 from gptcli.tasks.answers import Answer, Piece, Question
@@ -50,26 +52,13 @@ def command(name: str) -> Callable[..., Any]:
 def made(task: Task) -> Callable[..., Any]:
     """A plain function whose parameters are the groups of options that a task has."""
 
-    def asked(
-        text: Text = None,
-        *,
-        own: Any,
-        input: Input,
-        many: Many,
-        load: Load,
-        sampling: Sampling,
-        output: Output,
-        record: Record,
-        talk: Talk,
-    ) -> int:
-        return ask(task, own, text, input, many, load, sampling, output, record, talk)
+    def asked(text: Text = None, *, own: Any, **groups: Unpack[TaskGroups]) -> int:
+        return ask(task, own, text, **groups)
 
     asked.__annotations__["own"] = options_class(task)
     asked.__name__ = task.name
-    asked.__doc__ = f"{task.description}\n\n{task.help.strip()}".replace("[", r"\[")
-    asked.presets = lambda given: task.sampling  # type: ignore[attr-defined]
-    asked.table = task.name  # type: ignore[attr-defined]
-    return asked
+    asked.__doc__ = f"{task.description}\n\n{task.help.strip()}"
+    return declare(presets=lambda given: task.sampling, table=task.name)(asked)
 
 
 class Runs(Group):
@@ -89,10 +78,10 @@ class Runs(Group):
             raise
         except GptcliError:  # its file cannot be used
             summary = "Broken: see gptcli tasks list."
-        return Listed(Entry(cmd_name, __name__, summary.replace("[", r"\["), TASKS))
+        return Listed(Entry(cmd_name, __name__, summary, TASKS))
 
 
-run = typer.Typer(cls=Runs, add_completion=False, rich_markup_mode="rich")
+run = typer.Typer(cls=Runs, add_completion=False, rich_markup_mode=None)
 
 
 @run.callback()

@@ -1,7 +1,7 @@
 """`gptcli tasks`: list the tasks there are, show one, make one.
 
-A task is a file, so these commands only say where files are and what is in them. Left out: running
-a task, see `gptcli.cli.task`.
+A task is a file, so these commands only say where files are and what is in them. Not here:
+running a task is in `gptcli.cli.task`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from gptcli.cli import candidates
-from gptcli.cli.listing import AsJson, group
+from gptcli.cli.listing import group
 from gptcli.cli.output.table import table
 from gptcli.cli.root import register
 from gptcli.cli.session import Session
 from gptcli.cli.sink import opened, write, write_json
 from gptcli.errors import CannotCreate
-from gptcli.options import Output, Talk
+from gptcli.options import AsJson, Output, Overwrite, Talk
 from gptcli.system.os_errors import reason
 from gptcli.tasks import catalog, schema
 
@@ -30,10 +30,10 @@ Name = Annotated[
 tasks = group("List, show and make tasks. A task is a small text file: a prompt and how to use it.")
 
 
-def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
+def list_tasks(*, shape: AsJson, talk: Talk) -> None:
     """List all tasks: your own, the built-in ones, and those of installed packages."""
     found = catalog.listing()
-    if json:
+    if shape.json:
         write_json([item.to_dict() for item in found])
         return
     write(table([(item.name, _origin(item), _said(item)) for item in found]))
@@ -42,9 +42,9 @@ def list_tasks(*, json: AsJson = False, talk: Talk) -> None:
         Session.of(talk).note(f"{broken} of {len(found)} cannot be used")
 
 
-def show(name: Name, *, json: AsJson = False, talk: Talk) -> None:
+def show(name: Name, *, shape: AsJson, talk: Talk) -> None:
     """Show the file of a task as it is, or with --json what is understood of it."""
-    if json:
+    if shape.json:
         write_json(asdict(catalog.find(name)))
     else:
         write(schema.read_text(catalog.locate(name)))
@@ -53,9 +53,7 @@ def show(name: Name, *, json: AsJson = False, talk: Talk) -> None:
 def new(
     name: Annotated[str, typer.Argument(help="A name for the task.", show_default=False)],
     *,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the file.", rich_help_panel="Output")
-    ] = False,
+    overwrite: Overwrite,
     talk: Talk,
 ) -> None:
     """Make a file for a task of your own, to be edited; prints where it is.
@@ -71,7 +69,7 @@ def new(
         why = reason(error)
         raise CannotCreate(str(path.parent), why, "Check the folders above it.") from None
     skeleton = catalog.SKELETON.read_text(encoding="utf-8")
-    with opened(Output(output=str(path), force=force)) as out:
+    with opened(Output(output=str(path), force=overwrite.force)) as out:
         out.write(skeleton.replace("NAME", name))
     write(f"{path}\n")
     if hidden:

@@ -18,12 +18,12 @@ from gptcli.checkpoints import Checkpoint, on_disk
 from gptcli.checksums import Check, Progress
 from gptcli.checksums import verify as verified
 from gptcli.cli import candidates, render
-from gptcli.cli.listing import AsJson
+from gptcli.cli.declaration import command
 from gptcli.cli.sink import write, write_json
 from gptcli.errors import BadModel, Unavailable, UsageError
 from gptcli.inventory.entries import inventory
 from gptcli.inventory.settings import Extent, Which
-from gptcli.options import Talk
+from gptcli.options import AsJson, Talk
 from gptcli.sanitizer import one_line
 from gptcli.system.units import counted, model_size
 
@@ -54,6 +54,7 @@ class Result:
         }
 
 
+@command(naming=("name",))
 def verify(
     name: Annotated[
         str | None,
@@ -66,7 +67,7 @@ def verify(
     *,
     which: Which,
     extent: Extent,
-    json: AsJson = False,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Compare every file of a model, or of all models, with its checksum; without a network.
@@ -79,14 +80,11 @@ def verify(
         for checkpoint in _meant(name, which, extent):
             tell = progress(checkpoint.name) if progress else None
             results.append(Result(checkpoint, tuple(verified(checkpoint, tell))))
-    if json:
+    if shape.json:
         write_json([result.to_dict() for result in results])
     else:
         write("".join(line + "\n" for result in results for line in _lines(result)))
     _judge(results)
-
-
-verify.naming = ("name",)  # type: ignore[attr-defined]
 
 
 def _meant(name: str | None, which: Which, extent: Extent) -> list[Checkpoint]:

@@ -3,7 +3,7 @@
 tomlkit keeps comments, order and spelling. The file is replaced by one that is whole; a link stays
 a link, as people keep such files elsewhere and link to them; and while one process reads, changes
 and writes, another waits. What would be refused on the next run is refused here, and nothing is
-written. Left out: the values' meaning, see `gptcli.config.keys`.
+written. What values mean is in `gptcli.config.keys`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptcli import disk
+from gptcli.config.checks import CORRECT
 from gptcli.config.lines import line_of
-from gptcli.config.reading import CORRECT, at_line, parse, text_of
+from gptcli.config.reading import at_line, parse, text_of
 from gptcli.errors import BadConfig, CannotCreate, UsageError
 
 if TYPE_CHECKING:

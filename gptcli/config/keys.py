@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field
 from typing import Any, Literal, get_args, get_origin
 
-from gptcli.config.reading import ALIAS_TABLE, CORRECT, MODELS, check, check_name, near
+from gptcli.config.checks import CORRECT, MODELS, check, check_name, near
+from gptcli.config.reading import ALIAS_TABLE
 from gptcli.errors import UsageError
+from gptcli.options.registry import Known
 from gptcli.specs import mismatch
 
 # What Click takes for a switch in a variable.
 SWITCHES = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
     ("0", "false", "f", "no", "n", "off"), False
 )
-Known = Mapping[str, tuple[Field[Any], Any]]
 Tables = Mapping[str, Callable[[], Known]]
 """The options of each table that a command or a task has, by the table's name."""
 
@@ -58,24 +58,31 @@ def known_at(keys: tuple[str, ...], common: Known, tables: Tables) -> Known:
 
 
 def parsed(keys: tuple[str, ...], texts: Iterable[str], known: Known) -> object:
-    """The value that texts of a command line mean for an option. Raises UsageError."""
+    """The value that texts of a command line mean for an option. Raises UsageError.
+
+    Where commands declare it differently, the first declaration counts that takes them.
+    """
     name, words = keys[-1], list(texts)
     check_name(keys[:-1], name, known)
-    hint: Any = known[name][1]
-    value: object
+    faults: list[UsageError] = []
+    for option in known[name]:
+        try:
+            value = _value(name, words, option.hint)
+            check(keys[:-1], name, value, {name: (option,)})
+        except UsageError as error:
+            faults.append(error)
+        else:
+            return value
+    first = faults[0]
+    raise UsageError(first.what, first.why, "" if first.hint == CORRECT else first.hint)
+
+
+def _value(name: str, words: list[str], hint: Any) -> object:
     if get_origin(hint) is tuple:
-        value = words
-    elif len(words) != 1:
+        return words
+    if len(words) != 1:
         raise UsageError(name, f"{len(words)} values are given for one", "Put it in quotes.")
-    else:
-        value = scalar(words[0], hint)
-    try:
-        check(keys[:-1], name, value, known)
-    except UsageError as error:
-        raise UsageError(
-            error.what, error.why, "" if error.hint == CORRECT else error.hint
-        ) from None
-    return value
+    return scalar(words[0], hint)
 
 
 def of_variable(text: str, hint: Any) -> object:

@@ -1,29 +1,30 @@
 """The file as it is read on every run: found, parsed, checked, and reduced to one command.
 
-Only the top level and the tables that hold are checked: those of the command and of its model. Left
-out: environment variables and flags, which win over the file and are read by the command line.
+What stands at the top level or in a model's table is meant for every command that has the option. A
+command takes those values that its own declaration allows. It is an error only if no command allows
+a value: so `batch_size = "auto"` is for `gptcli batch` alone, and breaks no other command. What
+stands in a command's own table must be right for it, or for one that shares the table. Environment
+variables and flags win over the file and are read by the command line, variables by the same rule.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
+from gptcli.config.checks import CORRECT, MODELS, check, near, not_taken, taker
 from gptcli.config.lines import line_of
 from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.names import ALIASES
-from gptcli.options import Input, Load, Output, Sampling, Talk
-from gptcli.specs import Options, key_of, mismatch, spec_of
+from gptcli.options.registry import Known, options_of
+from gptcli.specs import Options
 from gptcli.system.os_errors import reason
 
 LIMIT = 1 << 20  # bytes
-MODELS = "models"  # the table that holds a table for each model
 ALIAS_TABLE = "aliases"
-CORRECT = "Correct the file: gptcli config edit"
-COMMON: tuple[type[Options], ...] = (Input, Load, Sampling, Output, Talk)
 
 
 def find(named: str | None) -> Path | None:
@@ -50,6 +51,9 @@ def place(named: str | None) -> Path:
     return Path(platformdirs.user_config_dir("gptcli", appauthor=False)) / "config.toml"
 
 
+Groups = Callable[[], Iterable[type[Options]]]
+
+
 @dataclass(frozen=True)
 class Layer:
     """Values of one place, by field; `keys` is the path of its table in the file, None for presets.
@@ -69,7 +73,9 @@ class Scope:
     `tables` gives the names that tables may have; it is asked only where the file has some of other
     commands. `presets` are the command's own defaults, as a task's sampling: they win over what is
     meant for all commands, but not over the command's table. `model` is the one that a flag or the
-    environment asks for; without it the file's counts.
+    environment asks for; without it the file's counts. `others` are the groups of all commands,
+    `family` those of the commands that share its table, as `text` and `next` of `gptcli inspect`;
+    they are asked only for what the command itself does not take.
     """
 
     command: str
@@ -77,6 +83,8 @@ class Scope:
     tables: Callable[[], Iterable[str]]
     presets: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    others: Groups = tuple
+    family: Groups = tuple
 
 
 def defaults(named: str | None, scope: Scope) -> dict[str, Any]:
@@ -99,8 +107,6 @@ def layers(named: str | None, scope: Scope) -> list[Layer]:
     if path is None:
         return [spared]
     everything = read(path)
-    # A command's own options win over others of their name.
-    known = options_of((*COMMON, *scope.groups))
     top = {name: value for name, value in everything.items() if not isinstance(value, dict)}
     _check_tables(path, everything.keys() - top.keys() - {command}, scope.tables)
     own = options_of(scope.groups)
@@ -109,23 +115,27 @@ def layers(named: str | None, scope: Scope) -> list[Layer]:
         hint = f"Write [{MODELS}.NAME]; the model for all commands is: model = ..."
         where = at_line(path, line_of(text_of(path), (MODELS,)))
         raise BadConfig(f"{where}: {MODELS}", "it is no table", hint)
-    _check(path, (), top, known)
-    _check(path, (command,), table, own)
+    _check_shared(path, (), top, own, scope.others)
+    _check_shared(path, (command,), table, own, scope.family)
     found = [_layer((), top, own)]
     if "model" in own:
         chosen = scope.model or table.get("model") or top.get("model")
         for section, values in _sections(path, everything, chosen).items():
-            _check(path, (MODELS, section), values, known)
+            _check_shared(path, (MODELS, section), values, own, scope.others)
             found.append(_layer((MODELS, section), values, own))
     return [*found, spared, _layer((command,), table, own)]
 
 
-def _layer(
-    keys: tuple[str, ...], values: Mapping[str, Any], own: Mapping[str, tuple[Field[Any], Any]]
-) -> Layer:
-    """Those of the values that are options of the command."""
-    mine = {own[name][0].name: value for name, value in values.items() if name in own}
-    return Layer(keys, mine, {own[name][0].name: name for name in values if name in own})
+def _layer(keys: tuple[str, ...], values: Mapping[str, Any], own: Known) -> Layer:
+    """Those of the values that the command takes."""
+    mine, names = {}, {}
+    for name, value in values.items():
+        option = taker(keys, name, value, own.get(name, ()))
+        if option is not None:
+            digits = option.spec.digits and isinstance(value, int)
+            mine[option.item.name] = str(value) if digits else value
+            names[option.item.name] = name
+    return Layer(keys, mine, names)
 
 
 def _check_tables(path: Path, others: set[str], tables: Callable[[], Iterable[str]]) -> None:
@@ -203,22 +213,7 @@ def parse(path: Path, text: str) -> dict[str, Any]:
         raise BadConfig(str(path), "nested too deeply", CORRECT) from None
 
 
-def options_of(groups: Iterable[type[Options]]) -> dict[str, tuple[Field[Any], Any]]:
-    """Field and type of every option, by name."""
-    found = {}
-    for group in groups:
-        hints = get_type_hints(group)
-        for item in fields(group):  # type: ignore[arg-type]
-            found[key_of(item.name)] = (item, hints[item.name])
-    return found
-
-
-def _check(
-    path: Path,
-    keys: tuple[str, ...],
-    values: Mapping[str, Any],
-    known: Mapping[str, tuple[Field[Any], Any]],
-) -> None:
+def _check(path: Path, keys: tuple[str, ...], values: Mapping[str, Any], known: Known) -> None:
     for name, value in values.items():
         try:
             check(keys, name, value, known)
@@ -227,58 +222,16 @@ def _check(
             raise BadConfig(f"{where}: {error.what}", error.why, error.hint) from None
 
 
-def check(
-    keys: tuple[str, ...], name: str, value: object, known: Mapping[str, tuple[Field[Any], Any]]
+def _check_shared(
+    path: Path, keys: tuple[str, ...], values: Mapping[str, Any], own: Known, others: Groups
 ) -> None:
-    """Raises UsageError where an option cannot have that value in the table at `keys`."""
-    what = check_name(keys, name, known)
-    item, hint = known[name]
-    instead = spec_of(item).instead
-    if name == "config":
-        instead = "A configuration file cannot name another."
-    if name == "model" and keys[:1] == (MODELS,):
-        instead = "The table is that of a model already."
-    if instead:  # a flag could not take it back
-        raise UsageError(what, "it can only be a flag", instead)
-    wrong = _wrong(value, hint) or _outside(item, value)
-    if wrong:
-        raise UsageError(what, wrong, CORRECT)
-
-
-def check_name(keys: tuple[str, ...], name: str, known: Iterable[str]) -> str:
-    """An option of a table, as errors call it. Raises UsageError where there is none."""
-    what = f"[{'.'.join(keys)}] {name}" if keys else name
-    if name not in known:
-        raise UsageError(what, "there is no such option", near(name, known))
-    return what
-
-
-def _wrong(value: object, hint: Any) -> str:
-    """What is wrong with the type of `value`, in words; empty when it fits `hint`."""
-    if get_origin(hint) is tuple:
-        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-        return "" if texts else f"{value!r} is not a list of texts"
-    return mismatch(value, hint) if value is not None else ""
-
-
-def _outside(item: Field[Any], value: Any) -> str:
-    """What is wrong with a value of the right type, in words."""
-    spec = spec_of(item)
-    if isinstance(value, int | float) and not isinstance(value, bool) and not spec.allows(value):
-        return f"{value} is out of range: give {spec.range or 'a finite number'}"
-    if spec.parse is not None:
-        try:
-            for text in value:
-                spec.parse(text)
-        except UsageError as error:
-            return error.why
-    return ""
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """A hint with the known name that is nearest, or all of them."""
-    from difflib import get_close_matches
-
-    names = sorted(known)
-    near = get_close_matches(name.replace("-", "_"), names, 1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+    """Raises BadConfig for a value that neither this command nor one of the others takes."""
+    foreign = {
+        name: value
+        for name, value in values.items()
+        if taker(keys, name, value, own.get(name, ())) is None
+    }
+    foreign = not_taken(keys, foreign, others())
+    if foreign:
+        known = {**options_of(others()), **own}
+        _check(path, keys, foreign, known)

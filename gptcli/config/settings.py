@@ -1,7 +1,7 @@
 """Every value that is set, where it comes from, and what is wrong with any of them.
 
-A run checks only what it uses; here the whole file is looked at. Left out: the options of commands,
-which the command line knows and passes in.
+A run checks only what it uses; here the whole file is looked at. Which options
+commands have, the command line knows and passes in.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from gptcli.config.aliases import aliases
-from gptcli.config.keys import Known, Tables, known_at, of_variable
+from gptcli.config.checks import check, taker
+from gptcli.config.keys import Tables, known_at, of_variable
 from gptcli.config.lines import lines_of
 from gptcli.config.reading import (
     ALIAS_TABLE,
     Scope,
     at_line,
-    check,
     find,
     layers,
-    options_of,
     parse,
     text_of,
 )
 from gptcli.errors import BadConfig, UsageError
-from gptcli.specs import Options, environment_name, key_of, spec_of
+from gptcli.options.registry import Declared, Known, options_of
+from gptcli.specs import Options, environment_name, key_of
 
 BUILT_IN, TASK = "built-in", "task"
 
@@ -61,21 +61,32 @@ def written(named: str | None) -> list[Setting]:
 def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
     """The options that variables set, by the options' names."""
     found = []
-    for name, (item, hint) in options_of(groups).items():
+    for name, options in options_of(groups).items():
         variable = environment_name(name)
         text = os.environ.get(variable)
-        if text and not spec_of(item).instead:
-            found.append(Setting(name, of_variable(text, hint), variable))
+        settable = [option for option in options if not option.spec.instead]
+        if text and settable:
+            found.append(Setting(name, of_variable(text, _for(name, text, settable)), variable))
     return found
+
+
+def _for(name: str, text: str, options: list[Declared]) -> Any:
+    """The type of the first declaration that takes a variable's text, else of the first."""
+    fitting = (
+        option.hint
+        for option in options
+        if taker((), name, of_variable(text, option.hint), [option])
+    )
+    return next(fitting, options[0].hint)
 
 
 def holding(named: str | None, scope: Scope) -> list[Setting]:
     """For every option of a command the value that holds, but for flags. Raises as `layers`."""
     own = options_of(scope.groups)
     found = {
-        name: Setting(name, _plain(item.default), BUILT_IN)
-        for name, (item, _) in own.items()
-        if not spec_of(item).instead and name != "config"
+        name: Setting(name, _plain(options[0].item.default), BUILT_IN)
+        for name, options in own.items()
+        if not all(option.spec.instead for option in options) and name != "config"
     }
     path = find(named)
     for layer in layers(named, scope):

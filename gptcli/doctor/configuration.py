@@ -6,15 +6,14 @@ Which options there are, the command line knows: it passes them in.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
 
-from gptcli.config import reading, settings
-from gptcli.config.keys import Known, Tables, of_variable
+from gptcli.config import checks, reading, settings
+from gptcli.config.keys import Tables, of_variable
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.errors import GptcliError, UsageError
-from gptcli.specs import spec_of
+from gptcli.options.registry import Declared, Known
 from gptcli.tasks import catalog
 
 PREFIX = "GPTCLI_"
@@ -57,10 +56,7 @@ def _file(named: str | None, common: Known, tables: Tables) -> Findings:
 
 
 def _variables(common: Known, tables: Tables) -> Findings:
-    known: dict[str, tuple[Any, Any]] = {}
-    for table in tables.values():
-        known |= _by_variable(table())
-    known |= _by_variable(common)
+    known = _settable((common, *(table() for table in tables.values())))
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name = variable.removeprefix(PREFIX)
         if name in OTHERS or not os.environ[variable]:  # an empty one counts as none
@@ -72,8 +68,7 @@ def _variables(common: Known, tables: Tables) -> Findings:
             yield Finding(area="settings", what=variable, value=value, level="problem", fix=fix)
             continue
         try:
-            given = of_variable(os.environ[variable], known[name][1])
-            reading.check((), name.lower(), given, {name.lower(): known[name]})
+            _check(name.lower(), os.environ[variable], known[name])
         except UsageError as error:  # its hint is for a file
             fix = f"Correct it, or unset {variable}."
             value = error.message
@@ -82,9 +77,24 @@ def _variables(common: Known, tables: Tables) -> Findings:
             yield Finding(area="settings", what=variable, value="it is set")
 
 
-def _by_variable(options: Known) -> Mapping[str, tuple[Any, Any]]:
+def _settable(tables: Iterable[Known]) -> dict[str, list[Declared]]:
     """The options that a variable can set, by its name without the prefix."""
-    return {name.upper(): found for name, found in options.items() if not spec_of(found[0]).instead}
+    known: dict[str, list[Declared]] = {}
+    for options in tables:
+        for name, declared in options.items():
+            settable = [option for option in declared if not option.spec.instead]
+            if settable:
+                known.setdefault(name.upper(), []).extend(settable)
+    return known
+
+
+def _check(name: str, text: str, options: list[Declared]) -> None:
+    """Raises UsageError where no declaration of an option takes a variable's text."""
+    for option in options:
+        given = of_variable(text, option.hint)
+        if checks.taker((), name, given, [option]):
+            return
+    checks.check((), name, of_variable(text, options[0].hint), {name: options[:1]})
 
 
 def _problem(what: str, error: GptcliError) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from threading import Thread
 
-from gptcli.config.keys import Known, Tables
+from gptcli.config.keys import Tables
 from gptcli.doctor.configuration import configuration
 from gptcli.doctor.findings import Area, Finding, Findings
 from gptcli.doctor.hardware import hardware, torch_and_devices
@@ -18,6 +18,7 @@ from gptcli.doctor.speed import speed
 from gptcli.doctor.storage import storage
 from gptcli.doctor.terminal import terminal
 from gptcli.doctor.versions import versions
+from gptcli.options.registry import Known
 
 LONGEST = 10.0  # seconds that the network is waited for at the end
 

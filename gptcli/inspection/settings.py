@@ -1,7 +1,6 @@
 """The options of `gptcli inspect`: what is looked at, and where it is written.
 
-Layers, heads and positions are counted from 0, as in transformers. Left out: the model, the input
-and the sampling filters, which other commands have too.
+Layers, heads and positions are counted from 0, as in transformers.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field
@@ -14,9 +13,15 @@ from typing import Literal
 from gptcli.errors import UsageError
 from gptcli.inspection.reading import STEPS, Method
 from gptcli.options import Format
+from gptcli.options.shared import BOS, FORCE, JSON, OUTPUT, STRIDE
 from gptcli.specs import Options, option
 
 MOST_SHOWN = 100  # alternatives of a token
+
+
+def _no_table(format: str) -> None:
+    if format == "csv":
+        raise UsageError("--format csv", "a view is no table", "Say --json or --npz FILE.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +30,16 @@ class Report(Options):
 
     panel = "Output"
 
-    output: str | None = option(
-        None, "-o --output", "Write to a file instead of standard output.", names="file"
+    output: str | None = OUTPUT
+    force: bool = FORCE
+    format: Format = option(
+        "text",
+        "--format",
+        "text, json, or jsonl: JSON in one line.",
+        check=_no_table,
+        redeclares="a view is no table",
     )
-    force: bool = option(False, "--force", "Overwrite files.")
-    format: Format = option("text", "--format", "text, json, or jsonl: JSON in one line.")
-    json: bool = option(
-        False, "--json", "The same as --format json.", instead='Write format = "json".'
-    )
+    json: bool = JSON
     html: str | None = option(
         None, "--html", "Write a page for a browser as well.", metavar="FILE", names="file"
     )
@@ -48,12 +55,6 @@ class Report(Options):
         None, "--npz", "Write the numbers as numpy arrays as well.", metavar="FILE", names="file"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shape == "csv":
-            why = "a view is no table"
-            raise UsageError("--format csv", why, "Say --json or --npz FILE.")
-
     @property
     def shape(self) -> Format:
         """The format asked for, by either flag."""
@@ -67,26 +68,21 @@ class Reading(Options):
     panel = "View"
 
     table: bool = option(
-        False, "--table", "A line a token, in place of the coloured text; always so on a pipe."
+        False, "--table", "Print one line per token, not coloured text; always so on a pipe."
     )
     by: Literal["rank", "probability"] = option(
         "rank", "--by", "Colour tokens by rank (top 10, 100, 1000, beyond), or probability."
     )
     top: int = option(
-        5, "--top", "How many of the likeliest tokens each place has.", low=0, high=MOST_SHOWN
+        5,
+        "--top",
+        "How many of the likeliest tokens to show at each position.",
+        low=0,
+        high=MOST_SHOWN,
+        redeclares="it counts alternatives, not rows",
     )
-    bos: bool = option(
-        True,
-        "--bos/--no-bos",
-        "Put <|endoftext|> before the text, so that its first token is expected too.",
-    )
-    stride: int | None = option(
-        None,
-        "--stride",
-        "How far the window moves over a text beyond the context.  [default: half of it]",
-        low=1,
-        high=10**9,
-    )
+    bos: bool = BOS
+    stride: int | None = STRIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +91,14 @@ class Next(Options):
 
     panel = "View"
 
-    top: int = option(20, "--top", "How many tokens, the likeliest first.", low=1, high=10**6)
+    top: int = option(
+        20,
+        "--top",
+        "How many tokens to show, the likeliest first.",
+        low=1,
+        high=10**6,
+        redeclares="it counts candidates, and is the size of the whole view",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +108,17 @@ class Attention(Options):
     panel = "View"
 
     layer: int | None = option(
-        None, "--layer", "The layer, from 0.  [default: the last]", low=0, high=10**6
+        None, "--layer", "The layer, from 0.", low=0, high=10**6, shown_default="the last"
     )
     head: int | None = option(
-        None, "--head", "The head, from 0.  [default: the mean of all]", low=0, high=10**6
+        None, "--head", "The head, from 0.", low=0, high=10**6, shown_default="the mean of all"
     )
-    all: bool = option(False, "--all", "A small map of every head of every layer asked for.")
+    all: bool = option(
+        False,
+        "--all",
+        "A small map of every head of every layer asked for.",
+        redeclares="all heads",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +128,27 @@ class Lens(Options):
     panel = "View"
 
     position: int | None = option(
-        None, "--position", "After which token, from 0.  [default: the last]", low=0, high=10**9
+        None,
+        "--position",
+        "After which token, from 0.",
+        low=0,
+        high=10**9,
+        shown_default="the last",
     )
     top: int = option(
-        5, "--top", "How many of the likeliest tokens each layer has.", low=1, high=MOST_SHOWN
+        5,
+        "--top",
+        "How many of the likeliest tokens to show for each layer.",
+        low=1,
+        high=MOST_SHOWN,
+        redeclares="it counts alternatives, and a layer has at least one",
     )
-    all: bool = option(False, "--all", "The likeliest token after each token, layer by layer.")
+    all: bool = option(
+        False,
+        "--all",
+        "The likeliest token after each token, layer by layer.",
+        redeclares="all positions",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +160,15 @@ class Attribution(Options):
     target: str | None = option(
         None,
         "--target",
-        "The next token to be explained: its text or id.  [default: the likeliest]",
+        "The next token to explain: its text or id.",
         metavar="TOKEN",
+        shown_default="the likeliest",
     )
-    method: Method = option("gradient-x-input", "--method", "How scores are found.")
+    method: Method = option("gradient-x-input", "--method", "How attributions are computed.")
     steps: int = option(
-        STEPS, "--steps", "Points of integrated gradients; more are more exact.", low=1, high=1000
+        STEPS,
+        "--steps",
+        "Points of integrated gradients; more are more accurate.",
+        low=1,
+        high=1000,
     )

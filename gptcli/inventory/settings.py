@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gptcli.options import Agreement
+from gptcli.options.shared import ASKED, OVERWRITE
 from gptcli.specs import Options, option
-
-ASKED = "It is asked for each time."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,19 +16,23 @@ class Which(Options):
     panel = "Model"
 
     revision: str | None = option(
-        None, "--revision", "Branch, tag or commit; the first digits of a commit will do."
+        None,
+        "--revision",
+        "Branch, tag or commit; the first digits of a commit will do.",
+        redeclares="what is on the disk can be named by the first digits of its commit",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Removal(Options):
+class Removal(Agreement):
     """How a removal is agreed to."""
 
-    panel = "General"
-
-    yes: bool = option(False, "-y --yes", "Do not ask.", instead=ASKED)
     dry_run: bool = option(
-        False, "--dry-run", "Print what would be removed, and remove nothing.", instead=ASKED
+        False,
+        "--dry-run",
+        "Print what would be removed, remove nothing.",
+        instead=ASKED,
+        redeclares="it is about files, not about prompts",
     )
 
 
@@ -38,7 +42,9 @@ class Extent(Options):
 
     panel = "Model"
 
-    all: bool = option(False, "--all", "Every model on the machine.", instead=ASKED)
+    all: bool = option(
+        False, "--all", "Every model on the machine.", instead=ASKED, redeclares="all models"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +60,6 @@ class Target(Options):
         metavar="FOLDER",
         names="folder",
         instead="It is another folder each time.",
+        redeclares="it is a folder",
     )
-    force: bool = option(False, "--force", "Overwrite what is there.", instead=ASKED)
+    force: bool = OVERWRITE

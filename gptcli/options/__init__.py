@@ -1,16 +1,31 @@
 """Every option, declared once: its name, default, range and help.
 
-The same frozen dataclasses are filled from flags (`gptcli.cli.flags`), from the environment, from
-`config.toml` and from Python. A bad value fails in the constructor, before any model is looked for.
+What several groups share is in `shared`; which options a set of groups has is computed in
+`registry`, which command has which group in `gptcli.cli.groups`. The same frozen dataclasses are
+filled from flags (`gptcli.cli.flags`), from the environment, from `config.toml` and from Python. A
+bad value fails in the constructor, before any model is looked for.
 """
 
 from gptcli.options.loading import Device, Dtype, Load, Network, Source
 from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
-from gptcli.options.terminal import Format, Input, Many, Output, Overflow, Record, Talk
+from gptcli.options.shared import Overflow
+from gptcli.options.terminal import (
+    Agreement,
+    AsJson,
+    Format,
+    Input,
+    Many,
+    Output,
+    Overwrite,
+    Record,
+    Talk,
+)
 
 __all__ = [
     "COLDEST",
     "DEFAULT_NEW_TOKENS",
+    "Agreement",
+    "AsJson",
     "Device",
     "Dtype",
     "Filters",
@@ -21,6 +36,7 @@ __all__ = [
     "Network",
     "Output",
     "Overflow",
+    "Overwrite",
     "Record",
     "Sampling",
     "Source",

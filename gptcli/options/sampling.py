@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gptcli.errors import UsageError
@@ -9,6 +10,16 @@ from gptcli.specs import LARGEST_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
 COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
+
+
+def _no_empty(flag: str) -> Callable[[tuple[str, ...]], None]:
+    """A rule for the texts of a flag: none is empty."""
+
+    def check(texts: tuple[str, ...]) -> None:
+        if "" in texts:
+            raise UsageError(flag, "the text is empty", "Give at least one character.")
+
+    return check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +41,7 @@ class Filters(Options):
     greedy: bool = option(
         False,
         "--greedy",
-        "Always take the likeliest token: --temperature 0.",
+        "Always take the likeliest token, as -t 0.",
         instead="Write temperature = 0.",
     )
     top_k: int = option(
@@ -49,6 +60,7 @@ class Filters(Options):
         "Drop tokens less likely than this share of the likeliest; 0 is off.",
         low=0,
         high=1,
+        rare=True,
     )
     typical_p: float = option(
         1.0,
@@ -56,6 +68,7 @@ class Filters(Options):
         "Locally typical sampling: keep this probability; 1 is off.",
         above=0,
         high=1,
+        rare=True,
     )
 
     @property
@@ -76,32 +89,41 @@ class Sampling(Filters):
         1.0,
         "--repetition-penalty",
         "Make tokens of the prompt and the text less likely; 1 is off.",
+        rare=True,
         above=0,
         high=10,
     )
     no_repeat_ngram_size: int = option(
         0,
         "--no-repeat-ngram-size",
-        "Never write the same N tokens in a row twice; 0 is off.",
+        "Never generate the same N tokens in a row twice; 0 is off.",
+        rare=True,
         low=0,
         high=10**9,
     )
     presence_penalty: float = option(
         0.0,
         "--presence-penalty",
-        "Subtract this from the logits of tokens already written.",
+        "Subtract this from the logits of tokens already generated.",
+        rare=True,
         low=-2,
         high=2,
     )
     frequency_penalty: float = option(
         0.0,
         "--frequency-penalty",
-        "Subtract this for each time a token was already written.",
+        "Subtract this for each time a token was already generated.",
+        rare=True,
         low=-2,
         high=2,
     )
     bad_words: tuple[str, ...] = option(
-        (), "--bad-words", "Never write this text; repeatable.", metavar="TEXT"
+        (),
+        "--bad-words",
+        "Never generate this text; repeatable.",
+        metavar="TEXT",
+        check=_no_empty("--bad-words"),
+        rare=True,
     )
     logit_bias: tuple[tuple[str, float], ...] = option(
         (),
@@ -109,26 +131,34 @@ class Sampling(Filters):
         "Add VALUE (-100 to 100) to a token's logit; TOKEN is an id or a text; repeatable.",
         metavar="TOKEN=VALUE",
         parse=parse_bias,
+        rare=True,
     )
     max_new_tokens: int | None = option(
         None,
         "--max-new-tokens --max-tokens",
-        f"Longest continuation, in tokens.  [default: {DEFAULT_NEW_TOKENS}]",
+        "Longest continuation, in tokens.",
         low=1,
         high=10**9,
+        shown_default=str(DEFAULT_NEW_TOKENS),
     )
     max_length: int | None = option(
         None,
         "--max-length",
         "Longest prompt and continuation together, in tokens.",
+        rare=True,
         low=1,
         high=10**9,
     )
     min_new_tokens: int = option(
-        0, "--min-new-tokens", "Do not end the text before this many new tokens.", low=0, high=10**9
+        0,
+        "--min-new-tokens",
+        "Do not end the text before this many new tokens.",
+        low=0,
+        high=10**9,
+        rare=True,
     )
     num_return_sequences: int = option(
-        1, "-n --num-return-sequences", "How many continuations to write.", low=1, high=1000
+        1, "-n --num-return-sequences", "How many continuations to generate.", low=1, high=1000
     )
     num_beams: int = option(
         1,
@@ -136,13 +166,15 @@ class Sampling(Filters):
         "Beam search of this width (deterministic, not streamed); 1 is off.",
         low=1,
         high=64,
+        rare=True,
     )
     seed: int | None = option(
         None,
         "--seed",
-        "Repeat a run: the same seed gives the same text. Without it one is drawn.",
+        "The same seed gives the same text.",
         low=0,
         high=2**63 - 1,
+        shown_default="random",
     )
     stop: tuple[str, ...] = option(
         (),
@@ -150,12 +182,16 @@ class Sampling(Filters):
         r"End before this text; \n is a line break; repeatable.",
         metavar="TEXT",
         parse=unescape,
+        check=_no_empty("--stop"),
     )
-    stop_on_loop: bool = option(False, "--stop-on-loop", "End when the text repeats itself.")
+    stop_on_loop: bool = option(
+        False, "--stop-on-loop", "End when the text repeats itself.", rare=True
+    )
     logprobs: int | None = option(
         None,
         "--logprobs",
-        "Give each token's log-probability and the N likeliest others (JSON only).",
+        "Add each token's log-probability and the N likeliest others (JSON only).",
+        rare=True,
         low=0,
         high=100,
         metavar="N",
@@ -164,9 +200,6 @@ class Sampling(Filters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for flag, texts in (("--stop", self.stop), ("--bad-words", self.bad_words)):
-            if "" in texts:
-                raise UsageError(flag, "the text is empty", "Give at least one character.")
         for token, value in self.logit_bias:
             if not abs(value) <= LARGEST_BIAS:
                 hint = f"Give a value from -{LARGEST_BIAS} to {LARGEST_BIAS}."

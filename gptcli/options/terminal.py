@@ -5,9 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gptcli.options.shared import (
+    ALLOW_EMPTY,
+    BATCH_SIZE,
+    ERRORS,
+    FORCE,
+    JSON,
+    LINES,
+    ON_OVERFLOW,
+    ONLY_JSON,
+    OUTPUT,
+    OVERWRITE,
+    YES,
+    Errors,
+    Overflow,
+)
 from gptcli.specs import Options, option
 
-Overflow = Literal["error", "truncate-left", "truncate-right"]
 Format = Literal["text", "json", "jsonl", "csv"]
 
 
@@ -18,17 +32,11 @@ class Input(Options):
     panel = "Input"
 
     file: str | None = option(
-        None, "-f --file", "Read the prompt from a file; - is standard input.", names="file"
+        None, "-f --file", "Read the input from a file; - is stdin.", names="file"
     )
-    on_overflow: Overflow = option(
-        "error", "--on-overflow", "What to do with a prompt longer than the model's context."
-    )
-    allow_empty: bool = option(
-        False, "--allow-empty", "Take an empty prompt: start a text from nothing."
-    )
-    errors: Literal["strict", "replace"] = option(
-        "strict", "--errors", "What to do with bytes that are not UTF-8."
-    )
+    on_overflow: Overflow = ON_OVERFLOW
+    allow_empty: bool = ALLOW_EMPTY
+    errors: Errors = ERRORS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +45,9 @@ class Many(Options):
 
     panel = "Input"
 
-    lines: bool = option(
-        False, "--lines", "Take every line as an input of its own; one answer a line."
-    )
-    batch_size: int = option(
-        16, "-b --batch-size", "How many are computed at a time.", low=1, high=1024
-    )
-    dry_run: bool = option(
-        False, "--dry-run", "Print the prompt instead of running it.", panel="General"
-    )
+    lines: bool = LINES
+    batch_size: int = BATCH_SIZE
+    dry_run: bool = option(False, "--dry-run", "Print the prompt, run nothing.", panel="General")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +56,54 @@ class Output(Options):
 
     panel = "Output"
 
-    output: str | None = option(
-        None, "-o --output", "Write to a file instead of standard output.", names="file"
-    )
-    force: bool = option(False, "--force", "Overwrite the output file.")
-    format: Format = option("text", "--format", "Shape of the answer.")
-    json: bool = option(
-        False, "--json", "The same as --format json.", instead='Write format = "json".'
-    )
+    output: str | None = OUTPUT
+    force: bool = FORCE
+    format: Format = option("text", "--format", "Format of the answer.")
+    json: bool = JSON
     echo: bool | None = option(
         None,
         "--echo/--no-echo",
-        "Print the prompt before the continuation.  [default: echo, in text]",
+        "Print the prompt before the continuation.",
+        shown_default="echo, in text",
     )
     stream: bool | None = option(
         None,
         "--stream/--no-stream",
-        "Print text as it is made.  [default: stream, for one sequence of text]",
+        "Print text as it is generated.",
+        shown_default="stream, for one sequence of text",
     )
 
     @property
     def shape(self) -> Format:
         """The format asked for, by either flag."""
         return "json" if self.json else self.format
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsJson(Options):
+    """JSON from a command that has no other format beside text."""
+
+    panel = "Output"
+
+    json: bool = ONLY_JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overwrite(Options):
+    """Whether a file is overwritten that the user may have written."""
+
+    panel = "Output"
+
+    force: bool = OVERWRITE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement(Options):
+    """Whether it is asked before something is removed."""
+
+    panel = "General"
+
+    yes: bool = YES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +115,16 @@ class Record(Options):
     record: str | None = option(
         None,
         "--record",
-        "Write down what was asked and answered, for gptcli replay.",
+        "Record requests and answers in a file, for gptcli replay.",
         metavar="FILE",
         names="file",
+        rare=True,
     )
     record_prompt: Literal["text", "hash"] = option(
         "text",
         "--record-prompt",
-        "What the record holds of prompts and answers: their text, or its SHA-256 alone.",
+        "What the record holds of prompts and answers: their text, or only its SHA-256.",
+        rare=True,
     )
 
 
@@ -105,15 +134,16 @@ class Talk(Options):
 
     panel = "General"
 
-    quiet: bool = option(False, "-q --quiet", "Say nothing on stderr but errors.")
-    verbose: bool = option(False, "-v --verbose", "Say what ran, how fast, and with which seed.")
-    debug: bool = option(False, "--debug", "Show a traceback when it fails.")
+    quiet: bool = option(False, "-q --quiet", "Print nothing on stderr but errors.")
+    verbose: bool = option(False, "-v --verbose", "Report model, speed and seed on stderr.")
+    debug: bool = option(False, "--debug", "Show a traceback if it fails.", rare=True)
     profile_startup: bool = option(
         False,
         "--profile-startup",
-        "Show at the end where the time to the first token went.",
+        "Report where the time to the first token went.",
         instead="Set GPTCLI_PROFILE_STARTUP=1.",
+        rare=True,
     )
     config: str | None = option(
-        None, "--config", "Read defaults from this file.", metavar="FILE", names="file"
+        None, "--config", "Read defaults from this file.", metavar="FILE", names="file", rare=True
     )

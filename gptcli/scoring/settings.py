@@ -1,7 +1,6 @@
 """What is scored given what: the options of `gptcli score` that change a number.
 
-A group of its own, so that the library takes the same ones. Left out: where texts come from and how
-rows are written, which is the command's business.
+A group of its own, so that the library takes the same ones.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field
@@ -11,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gptcli.options.shared import BOS, STRIDE
 from gptcli.specs import Options, option
 
 WordMethod = Literal["leading", "trailing"]
@@ -22,31 +22,20 @@ class Scoring(Options):
 
     panel = "Scoring"
 
-    bos: bool = option(
-        True,
-        "--bos/--no-bos",
-        "Put <|endoftext|> before the text, so that its first token is scored as the first of a"
-        " document; without it and without --context the first token has no score.",
-    )
+    bos: bool = BOS
     context: str = option(
         "",
         "--context",
-        "Score the text as what follows this one, which is not scored itself.",
+        "Score the text as the continuation of this one, which is not scored itself.",
         metavar="TEXT",
         parse=str,  # so that its bytes are read as UTF-8 in every locale
     )
-    stride: int | None = option(
-        None,
-        "--stride",
-        "How far the window moves over a text longer than the model's context; smaller gives every"
-        " token more to go by, and takes longer.  [default: half the context]",
-        low=1,
-        high=10**9,
-    )
+    stride: int | None = STRIDE
     word_method: WordMethod = option(
         "leading",
         "--word-method",
-        "Which word the white space between two counts for: leading, the one behind it, as the"
-        " tokens have it; trailing, the one before it, which it ends (Pimentel and Meister 2024;"
-        " Oh and Schuler 2024).",
+        "Which word the white space between two words counts for: leading, the word after it, as"
+        " the tokens have it; trailing, the word before it (Pimentel and Meister 2024; Oh and"
+        " Schuler 2024).",
+        rare=True,
     )

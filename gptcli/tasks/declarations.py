@@ -1,20 +1,19 @@
 """A task's own options and the parameters of its answer, as its file declares them.
 
 Both are values of a declared kind and range, so one rule checks an option's default, a parameter
-written out, and what an option that a parameter refers to may be set to. Left out: the rest of the
-file, see `gptcli.tasks.schema`; options as flags, see `gptcli.tasks.options`.
+written out, and what an option that a parameter refers to may be set to. Not here: the rest of the
+file is in `gptcli.tasks.schema`, options as flags are in `gptcli.tasks.options`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import cast, get_args
 
 from gptcli.errors import UsageError
-from gptcli.options import Input, Load, Many, Output, Sampling, Talk
-from gptcli.specs import spec_of
+from gptcli.options.registry import taken
 from gptcli.tasks.labels import check_labels
 from gptcli.tasks.tables import Table, is_line, near
 from gptcli.tasks.task import OptionKind, Reading, ReadingKind, TaskOption, Value
@@ -22,15 +21,10 @@ from gptcli.tasks.task import OptionKind, Reading, ReadingKind, TaskOption, Valu
 # No underscore at the end: `from_` is how the field of an option `from` is called.
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_NAME = 40
+ANOTHER = "Choose another name for the option."
 LARGEST = 2**63  # TOML's integers end here, but Python reads longer ones
 REFERENCE = re.compile(r"\{(.*)\}", re.DOTALL)
 STRATEGIES = ("each", "reduce", "window", "truncate", "whole")
-# Template fields, arguments of the commands, and flags that are declared elsewhere.
-_OTHER_NAMES = {
-    *("input", "output", "examples", "example"),
-    *("text", "prompt", "name", "task", "panel"),
-    *("help", "version", "dry_run", "yes"),
-}
 _OPTION_KEYS = ("type", "help", "default", "choices", "low", "high", "differs_from")
 _NUMBERS = ("integer", "number")
 _TYPES: dict[OptionKind, tuple[type, ...]] = {
@@ -168,6 +162,8 @@ def _option(parent: Table, name: str) -> TaskOption:
     table = parent.table(name)
     table.expect(_OPTION_KEYS)
     kind = cast(OptionKind, table.word("type", get_args(OptionKind)))
+    if kind == "flag" and f"no_{name}" in taken():
+        raise table.error(name, f"its flag --no-{name.replace('_', '-')} is taken", ANOTHER)
     option = TaskOption(
         name=name,
         kind=kind,
@@ -186,19 +182,8 @@ def _check_name(table: Table, name: str) -> None:
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         rule = "an option's name is small letters, digits and single underscores"
         raise table.error(name, rule, f"At most {LONGEST_NAME} characters, a letter first.")
-    if name in _taken():
-        raise table.error(name, "the name is taken", "Choose another name for the option.")
-
-
-def _taken() -> set[str]:
-    """The names that an option cannot have: those of every other option, and of their flags."""
-    taken = set(_OTHER_NAMES)
-    for group in (Load, Sampling, Input, Many, Output, Talk):
-        for item in fields(group):
-            flags = "/".join(spec_of(item).flags).split("/")
-            longs = {flag.lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")}
-            taken |= {item.name, *longs}
-    return taken
+    if name in taken():
+        raise table.error(name, "the name is taken", ANOTHER)
 
 
 def _choices(table: Table, kind: OptionKind) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A task's own options as a dataclass, so that they become flags like all others.
 
 The class is made when its task is read; what its fields say is what `gptcli.cli.flags` and the
-configuration file need. Left out: reading the files that options name, see `gptcli.cli.task`.
+configuration file need. The files that options name are read by `gptcli.cli.task`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import make_dataclass
 from typing import Any, Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.shared import EXAMPLE
 from gptcli.specs import Options, option
 from gptcli.tasks.task import OptionKind, Task, TaskOption, Value
 
@@ -24,7 +25,6 @@ _TYPES: dict[OptionKind, Any] = {
     "list": str,
 }
 _METAVARS: dict[OptionKind, str] = {"text": "TEXT", "file": "FILE", "list": "A,B,..."}
-_EXAMPLE = "An example, its input and output set apart by a spaced =; repeatable."
 
 
 def options_class(task: Task) -> type[Options]:
@@ -36,8 +36,7 @@ def options_class(task: Task) -> type[Options]:
     """
     declared = [_declared(item) for item in task.options]
     if task.takes_examples:
-        more = option((), "--example", _EXAMPLE, metavar="INPUT = OUTPUT")
-        declared.append(("example", tuple[str, ...], more))
+        declared.append(("example", tuple[str, ...], EXAMPLE))
     return make_dataclass(
         "TaskOptions",
         declared,

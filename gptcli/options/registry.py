@@ -1,0 +1,89 @@
+"""Which options a set of groups has, and which names are taken by a task's command.
+
+Everything that asks "which options are there" asks here: flags, config.toml, variables, completion,
+names that a task's file may use. Which groups a command has is read from its signature, by
+`gptcli.cli.groups`; only those of a task's command are declared here, because a task's file is
+checked where no command line is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, fields
+from functools import cache
+from typing import Any, TypedDict, get_type_hints
+
+from gptcli.options.loading import Load
+from gptcli.options.sampling import Sampling
+from gptcli.options.terminal import Input, Many, Output, Record, Talk
+from gptcli.specs import Options, Spec, key_of, longs_of, spec_of
+
+
+class TaskGroups(TypedDict):
+    """The groups of options that every task's command has, beside the task's own."""
+
+    input: Input
+    many: Many
+    load: Load
+    sampling: Sampling
+    output: Output
+    record: Record
+    talk: Talk
+
+
+TASK_GROUPS: Mapping[str, type[Options]] = get_type_hints(TaskGroups)
+# Arguments of a task's command, options that every command has, and fields of its templates.
+_NO_OPTIONS = (
+    *("text", "help", "help_all", "version", "yes", "panel"),
+    *("input", "output", "examples", "example", "prompt", "name", "task"),
+)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An option as one group declares it."""
+
+    item: Field[Any]
+    hint: Any  # its type
+
+    @property
+    def spec(self) -> Spec:
+        """How it is declared."""
+        return spec_of(self.item)
+
+
+Known = Mapping[str, Sequence[Declared]]
+"""Options by name, as config.toml has it; several where commands declare one differently."""
+
+
+def options_of(groups: Iterable[type[Options]]) -> dict[str, tuple[Declared, ...]]:
+    """Every option of some groups; of one that several declare, the first declaration is first."""
+    found: dict[str, tuple[Declared, ...]] = {}
+    for group in dict.fromkeys(groups):
+        for option in declared(group):
+            name = key_of(option.item.name)
+            same = found.get(name, ())
+            if all(option.item is not other.item for other in same):
+                found[name] = (*same, option)
+    return found
+
+
+_declared: dict[type, tuple[Declared, ...]] = {}
+
+
+def declared(group: type[Options]) -> tuple[Declared, ...]:
+    """The options of one group, in its order."""
+    if group not in _declared:
+        hints, items = get_type_hints(group), fields(group)  # type: ignore[arg-type]
+        _declared[group] = tuple(Declared(item, hints[item.name]) for item in items)
+    return _declared[group]
+
+
+@cache
+def taken() -> frozenset[str]:
+    """The names that no option of a task can have, nor its flag: those of its command."""
+    found = set(_NO_OPTIONS)
+    for group in TASK_GROUPS.values():
+        for item in fields(group):  # type: ignore[arg-type]
+            found |= {item.name, *(flag[2:].replace("-", "_") for flag in longs_of(item))}
+    return frozenset(found)

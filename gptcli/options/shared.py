@@ -1,0 +1,89 @@
+"""Options that several groups have, each declared once.
+
+A group takes one by assigning it to the field of its own name: `force: bool = FORCE`. So a flag has
+one help, one range and one default in all commands, and every group keeps its own order. Where a
+group needs another help, default or type it declares the flag anew and says why, by `redeclares`;
+a test lists those that do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from gptcli.specs import option
+
+Overflow = Literal["error", "truncate-left", "truncate-right"]
+Errors = Literal["strict", "replace"]
+
+ASKED = "It is asked for each time."
+
+# Input
+LINES: Any = option(False, "--lines", "Take every line as an input of its own.")
+BATCH_SIZE: Any = option(
+    16, "-b --batch-size", "How many inputs are computed at a time.", low=1, high=1024, rare=True
+)
+ON_OVERFLOW: Any = option(
+    "error",
+    "--on-overflow",
+    "What to do with a prompt longer than the model's context.",
+    rare=True,
+)
+ALLOW_EMPTY: Any = option(
+    False, "--allow-empty", "Accept an empty prompt: start a text from nothing.", rare=True
+)
+ERRORS: Any = option("strict", "--errors", "What to do with bytes that are not UTF-8.", rare=True)
+EXAMPLE: Any = option(
+    (),
+    "--example",
+    "An example: its input and output, separated by a spaced =; repeatable.",
+    metavar="INPUT = OUTPUT",
+    needs="task",  # of commands that have it; a task's own command needs none
+    rare=True,
+)
+
+# Model
+OFFLINE: Any = option(False, "--offline", "Never use the network.")
+REVISION: Any = option(None, "--revision", "Branch, tag or commit of a Hub model.", rare=True)
+
+# Scoring
+BOS: Any = option(
+    True,
+    "--bos/--no-bos",
+    "Put <|endoftext|> before the text, so that its first token has a probability, too.",
+    rare=True,
+)
+STRIDE: Any = option(
+    None,
+    "--stride",
+    "How many tokens the window moves on in a text longer than the context. Smaller steps give"
+    " every token more context, and take longer.",
+    low=1,
+    high=10**9,
+    shown_default="half the context",
+    rare=True,
+)
+
+# Output
+OUTPUT: Any = option(
+    None, "-o --output", "Write to a file instead of standard output.", names="file"
+)
+FORCE: Any = option(False, "--force", "Overwrite existing files.")
+JSON: Any = option(False, "--json", "The same as --format json.", instead='Write format = "json".')
+ONLY_JSON: Any = option(
+    False,
+    "--json",
+    "Write JSON.",
+    panel="Output",
+    instead=ASKED,
+    redeclares="of commands that have no --format",
+)
+OVERWRITE: Any = option(
+    False,
+    "--force",
+    "Overwrite what is there.",
+    instead=ASKED,
+    redeclares="what it overwrites was made by hand or downloaded: no file may ask for it",
+)
+
+# General
+YES: Any = option(False, "-y --yes", "Do not ask.", panel="General", instead=ASKED)
