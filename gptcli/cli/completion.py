@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from gptcli.cli.candidates import FILES, FOLDERS, Candidate, Typed, brief
-from gptcli.cli.root import Group
 from gptcli.errors import GptcliError
 from gptcli.sanitizer import one_line
 
@@ -96,7 +96,7 @@ def _reached(root: Any, words: Sequence[str], current: str) -> tuple[Any, list[s
     command = root
     ctx = _context(command, None, "gptcli")
     given = list(words)
-    while isinstance(command, Group):
+    while hasattr(command, "expanded"):  # a group of ours
         if given or current.startswith("-"):
             given = command.expanded([*given, current])[:-1]
         bare = _Walk(ctx, given).bare
@@ -162,7 +162,7 @@ def _offer(ctx: Any, walk: _Walk, current: str) -> Offer:
         if option is not None:
             return _values(ctx, walk, option, current, before)
         return Offer(tuple(_options(walk)))
-    if isinstance(ctx.command, Group):
+    if isinstance(ctx.command, TyperGroup):
         return Offer(tuple(_commands(ctx)))
     arguments = [param for param in walk.params if param.param_type_name == "argument"]
     many = bool(arguments) and arguments[-1].nargs == -1
