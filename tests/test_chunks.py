@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engines import completions
+from prefixes import mixture, results
 from safetensors.torch import load_file, save_file
-from test_engine import completions
-from test_prefixes import mixture, results
 
 from gptcli.engines import gpt2, open_engine
 from gptcli.options import Load, Sampling

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engines import completions, requests
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engine import completions, requests
 
 from gptcli.engines import open_engine
 from gptcli.engines.drafts import Lookup, Speculation, best_size

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engines import built_in, completions, requests, through_transformers
 from transformers import GPT2LMHeadModel
 
 from gptcli.engines import open_engine
@@ -21,26 +22,9 @@ PROMPTS = ["Once upon a time", "The", "a b c d e f g h", "Data: corpus and books
 GREEDY = Sampling(greedy=True, max_new_tokens=12)
 
 
-def built_in(folder: Path, batch_size: int = 4) -> Engine:
-    return open_engine(Load(model=str(folder)), batch_size)
-
-
-def through_transformers(folder: Path, batch_size: int = 4) -> Engine:
-    return open_engine(Load(model=str(folder)), batch_size, beams=True)
-
-
 @pytest.fixture(scope="module", params=[built_in, through_transformers], ids=["gpt2", "auto"])
 def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
     return request.param(tiny)
-
-
-def requests(prompts: list[str], sampling: Sampling) -> list[Request]:
-    return [GenerateRequest(id=str(n), prompt=p, sampling=sampling) for n, p in enumerate(prompts)]
-
-
-def completions(engine: Engine, asked: list[Request]) -> list[Completion]:
-    done = [event for event in engine.run(asked) if isinstance(event, Completion)]
-    return sorted(done, key=lambda c: (int(c.id), c.index))
 
 
 def one(engine: Engine, prompt: str, sampling: Sampling, on_overflow="error") -> Completion:

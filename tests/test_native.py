@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from test_weights import BOUNDS, at_once, inputs, matrix, one_by_one, perplexity, tale, weights_of
+from weights import BOUNDS, at_once, inputs, matrix, one_by_one, perplexity, tale, weights_of
 
 from gptcli import native
 from gptcli.engines import blocks, fused, open_engine, placement

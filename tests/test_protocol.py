@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engines import built_in, through_transformers
 from fake_engine import INFO, failing
-from test_engine import built_in, through_transformers
 
 import gptcli
 from gptcli.errors import BadInput

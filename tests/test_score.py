@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from engines import built_in, through_transformers
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engine import built_in, through_transformers
 from transformers import GPT2LMHeadModel
 
 from gptcli.errors import BadInput, UsageError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from engines import built_in
 from fake_engine import FakeEngine
-from test_engine import built_in
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine import built_in, completions, through_transformers
+from engines import built_in, completions, through_transformers
 from transformers import GPT2LMHeadModel
 
 from gptcli.options import Sampling

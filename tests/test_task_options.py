@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from test_task_files import FULL, SHOTS, TOP, task
+from task_files import FULL, SHOTS, TOP, task
 
 from gptcli.cli import registry, root
 from gptcli.cli.app import main

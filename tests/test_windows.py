@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine import built_in, through_transformers
+from engines import built_in, through_transformers
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
