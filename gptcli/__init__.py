@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptcli.api import Model, load
     from gptcli.batch.api import run_batch
-    from gptcli.batch.settings import Batch
-    from gptcli.batch.tally import BatchResult
+    from gptcli.batch.options import Batch
+    from gptcli.batch.run.tally import BatchResult
     from gptcli.errors import GptcliError
-    from gptcli.model import Model, load
     from gptcli.options import Load, Sampling
     from gptcli.protocol import (
         ChoiceLogprobs,
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         WindowLogprobs,
     )
     from gptcli.protocol import ChoiceLogprobs as Score
+    from gptcli.scoring.options import Scoring
     from gptcli.scoring.scores import TextScore
-    from gptcli.scoring.settings import Scoring
     from gptcli.tasks.answers import Answer
 
 __version__ = "0.1.0"
@@ -59,8 +59,8 @@ __all__ = [
 
 _HOMES = {
     "Answer": "gptcli.tasks.answers",
-    "Batch": "gptcli.batch.settings",
-    "BatchResult": "gptcli.batch.tally",
+    "Batch": "gptcli.batch.options",
+    "BatchResult": "gptcli.batch.run.tally",
     "ChoiceLogprobs": "gptcli.protocol",
     "Chunk": "gptcli.protocol",
     "Completion": "gptcli.protocol",
@@ -69,15 +69,15 @@ _HOMES = {
     "GptcliError": "gptcli.errors",
     "Load": "gptcli.options",
     "LoglikelihoodRequest": "gptcli.protocol",
-    "Model": "gptcli.model",
+    "Model": "gptcli.api",
     "Request": "gptcli.protocol",
     "RollingRequest": "gptcli.protocol",
     "Sampling": "gptcli.options",
-    "Scoring": "gptcli.scoring.settings",
+    "Scoring": "gptcli.scoring.options",
     "TextScore": "gptcli.scoring.scores",
     "Window": "gptcli.protocol",
     "WindowLogprobs": "gptcli.protocol",
-    "load": "gptcli.model",
+    "load": "gptcli.api",
     "run_batch": "gptcli.batch.api",
 }
 _FORMER = {"Score": "ChoiceLogprobs"}  # names that scripts may still have

@@ -1,6 +1,6 @@
 """What can go wrong, each failure class with its own exit code.
 
-Core code raises one of these and never exits; `gptcli.cli.app.main` turns it into one line on
+Core code raises one of these and never exits; `gptcli.cli.main.main` turns it into one line on
 stderr and the exit code. A message has three parts: what failed, why, and what to do about it.
 
     GptcliError

@@ -47,7 +47,7 @@ def main_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
     `engine` takes the place of a model.
     """
-    from gptcli.cli.app import main
+    from gptcli.cli.main import main
 
     def main_in(*args: str, stdin: bytes = b"", engine: object = None) -> tuple[int, str, str]:
         if engine is not None:
@@ -136,7 +136,7 @@ def tiny(make_tiny) -> Path:
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny GPT-2 that knows the answers in `taught.py` by heart; it takes a while to learn."""
-    from taught import make
+    from support.taught import make
 
     folder = tmp_path_factory.mktemp("taught")
     make(folder)
@@ -146,7 +146,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each step of the built-in engine runs."""
-    from gptcli.engines import gpt2
+    from gptcli.engines.gpt2 import engine as gpt2
 
     sizes: list[int] = []
     real = gpt2.forward_step

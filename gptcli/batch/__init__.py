@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptcli.batch.api import Frame, forecast_batch, run_batch
-    from gptcli.batch.inputs import Prompts
-    from gptcli.batch.settings import Batch, Reading
-    from gptcli.batch.tally import BatchResult
+    from gptcli.batch.input.inputs import Prompts
+    from gptcli.batch.options import Batch, BatchInput
+    from gptcli.batch.run.tally import BatchResult
 
-__all__ = ["Batch", "BatchResult", "Frame", "Prompts", "Reading", "forecast_batch", "run_batch"]
+__all__ = ["Batch", "BatchInput", "BatchResult", "Frame", "Prompts", "forecast_batch", "run_batch"]
 
 _HOMES = {
-    "Batch": "gptcli.batch.settings",
-    "BatchResult": "gptcli.batch.tally",
+    "Batch": "gptcli.batch.options",
+    "BatchResult": "gptcli.batch.run.tally",
     "Frame": "gptcli.batch.api",
-    "Prompts": "gptcli.batch.inputs",
-    "Reading": "gptcli.batch.settings",
+    "Prompts": "gptcli.batch.input.inputs",
+    "BatchInput": "gptcli.batch.options",
     "forecast_batch": "gptcli.batch.api",
     "run_batch": "gptcli.batch.api",
 }

@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gptcli import engines
-from gptcli.batch.identity import Identity, identify
-from gptcli.batch.inputs import Files, Name, Prompts, Rows, taken
-from gptcli.batch.journal import Journal
-from gptcli.batch.manifest import RunManifest
-from gptcli.batch.opening import open_output
-from gptcli.batch.rehearsal import Forecast, rehearse
-from gptcli.batch.run import Runner, former, here, manifest_of, run, seeded, width_of
-from gptcli.batch.settings import Batch, Reading
-from gptcli.batch.stream import Stream, is_stream
-from gptcli.batch.tally import BatchResult, Tally
-from gptcli.batch.work import Work
-from gptcli.checkpoints import Progress
+from gptcli.batch.input.inputs import Files, Name, Prompts, Rows, taken
+from gptcli.batch.options import Batch, BatchInput
+from gptcli.batch.output.journal import Journal
+from gptcli.batch.output.manifest import RunManifest
+from gptcli.batch.output.opening import open_output
+from gptcli.batch.output.stream import Stream, is_stream
+from gptcli.batch.run.identity import Identity, identify
+from gptcli.batch.run.rehearsal import Forecast, rehearse
+from gptcli.batch.run.runner import Runner, former, here, manifest_of, run, seeded, width_of
+from gptcli.batch.run.tally import BatchResult, Tally
+from gptcli.batch.run.work import Work
+from gptcli.checkpoints.resolve import Progress
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
-from gptcli.tasks import catalog
-from gptcli.tasks.options import chosen, parsed
+from gptcli.tasks.definition import catalog
+from gptcli.tasks.definition.options import chosen, parsed
 from gptcli.tasks.prompts import Wording, worded
 
 Inputs = Name | Iterable[Name] | Prompts
@@ -66,7 +66,7 @@ def run_batch(
     output: Name | Send,
     *,
     batch: Batch | None = None,
-    reading: Reading | None = None,
+    reading: BatchInput | None = None,
     load: Load | None = None,
     sampling: Sampling | None = None,
     watch: Watch | None = None,
@@ -118,7 +118,7 @@ def forecast_batch(
     output: Name | Send | None = None,
     *,
     batch: Batch | None = None,
-    reading: Reading | None = None,
+    reading: BatchInput | None = None,
     load: Load | None = None,
     sampling: Sampling | None = None,
     note: Note | None = None,
@@ -142,7 +142,7 @@ class _Plan:
     """What is known before the output is opened."""
 
     source: Files | Prompts
-    reading: Reading
+    reading: BatchInput
     rows: Rows
     work: Work
     identity: Identity
@@ -152,13 +152,13 @@ def _planned(
     source: Files | Prompts,
     output: Name | Send | None,
     settings: Batch,
-    reading: Reading | None,
+    reading: BatchInput | None,
     load: Load | None,
     sampling: Sampling | None,
     around: Frame,
 ) -> _Plan:
     """Check the task, then the inputs, then the model: in the order of what that costs."""
-    reading, load = reading or Reading(), load or Load()
+    reading, load = reading or BatchInput(), load or Load()
     wording = _wording(settings)
     if sampling is None:
         sampling = Sampling(**wording.task.sampling) if wording else Sampling()  # type: ignore[arg-type]
@@ -219,11 +219,11 @@ def _runner(plan: _Plan, settings: Batch, opened: Opener, verbose: bool) -> Runn
     """Where rows are computed."""
     work, most = plan.work, plan.identity.most
     if settings.runner == "ray":
-        from gptcli.batch import cluster
+        from gptcli.batch.run import cluster
 
         return cluster.runner(work, settings.address, most, verbose)
     if settings.workers > 1:
-        from gptcli.batch import workers
+        from gptcli.batch.run import workers
 
         return workers.runner(work, settings.workers, most)
     width = width_of(settings, work.load, plan.identity)

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from gptcli.bench.figures import Figure, Runs
-from gptcli.sanitizer import one_line
+from gptcli.bench.figures import EngineRuns, Figure
+from gptcli.system.sanitizer import one_line
 from gptcli.system.units import three_digits
 
 WIDTH, LEFT, BAR = 760, 170, 340  # of the drawing, of the names, of the longest bar
@@ -48,7 +48,7 @@ def drawn(figures: Sequence[Figure]) -> str:
     return "\n".join([head, title, f"<style>{STYLE}</style>", *parts, "</svg>"]) + "\n"
 
 
-def _group(figure: Figure, bars: Sequence[Runs], y: int) -> Iterator[str]:
+def _group(figure: Figure, bars: Sequence[EngineRuns], y: int) -> Iterator[str]:
     """The title and the bars of one figure, from `y` downwards."""
     yield _text(0, y + 15, figure.title, "title")
     scale = BAR / (max(max(map(abs, runs.values)) for runs in bars) or 1)
@@ -66,7 +66,7 @@ def _group(figure: Figure, bars: Sequence[Runs], y: int) -> Iterator[str]:
         yield _text(max(LEFT + length, high) + 8, top + 14, _label(figure, runs))
 
 
-def _label(figure: Figure, runs: Runs) -> str:
+def _label(figure: Figure, runs: EngineRuns) -> str:
     """The number, and for a peer how ours stands to it."""
     shown = three_digits(runs.median)
     ratios = [] if runs is figure.ours else figure.ratios(runs)

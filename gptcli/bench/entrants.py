@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from gptcli.bench.peers.peer import PeerSetting, PeerWork
+from gptcli.bench.peers.roster import Contender, open_peer
 from gptcli.bench.rounds import FAILURES, Say, left_out
 from gptcli.bench.workloads import SLOTS
 from gptcli.engines import open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Load, Sampling
-from gptcli.peers.peer import Setting, Work
-from gptcli.peers.roster import Contender, open_peer
 from gptcli.protocol import Completion, Engine, GenerateRequest
 
 
@@ -26,7 +26,7 @@ class Rival:
     """A peer that is ready to be loaded: its model is converted."""
 
     contender: Contender
-    setting: Setting
+    setting: PeerSetting
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Entrant:
 
     label: str
     dtype: str
-    write: Callable[[Sequence[Work]], list[int]]
+    write: Callable[[Sequence[PeerWork]], list[int]]
 
 
 def plain(load: Load) -> Load:
@@ -75,7 +75,7 @@ def open_rivals(rivals: Sequence[Rival], say: Say) -> list[Entrant]:
     return found
 
 
-def written(engine: Engine, work: Sequence[Work]) -> list[int]:
+def written(engine: Engine, work: Sequence[PeerWork]) -> list[int]:
     """Let our engine write. Raises the error of a request that failed."""
     requests = (
         GenerateRequest(
@@ -96,7 +96,7 @@ def written(engine: Engine, work: Sequence[Work]) -> list[int]:
     return found
 
 
-def seconds(entrant: Entrant, work: Sequence[Work]) -> float:
+def seconds(entrant: Entrant, work: Sequence[PeerWork]) -> float:
     """How long the entrant takes. Raises Unavailable where it writes other numbers of tokens."""
     begin = time.perf_counter()
     found = entrant.write(work)

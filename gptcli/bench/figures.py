@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Runs:
+class EngineRuns:
     """What one engine reached, run by run; nothing where it cannot do this.
 
     `limit` is the most that the memory's bandwidth allows, where that is known.
@@ -47,8 +47,8 @@ class Figure:
 
     name: str
     unit: str
-    ours: Runs
-    theirs: tuple[Runs, ...] = ()
+    ours: EngineRuns
+    theirs: tuple[EngineRuns, ...] = ()
     more_is_better: bool = True
 
     @property
@@ -57,7 +57,7 @@ class Figure:
         named = f"{self.name}, {self.unit}" if self.unit else self.name
         return named if self.more_is_better else f"{named} (less is better)"
 
-    def ratios(self, peer: Runs) -> list[float]:
+    def ratios(self, peer: EngineRuns) -> list[float]:
         """Ours over the peer's, pair by pair; nothing where one of them has no runs."""
         pairs = zip(self.ours.values, peer.values, strict=False)
         return [ours / theirs for ours, theirs in pairs]
@@ -72,7 +72,7 @@ class Figure:
             "theirs": [self._against(peer) for peer in self.theirs],
         }
 
-    def _against(self, peer: Runs) -> dict[str, object]:
+    def _against(self, peer: EngineRuns) -> dict[str, object]:
         shown, ratios = peer.to_dict(), self.ratios(peer)
         if ratios:
             shown |= {"ratio": statistics.median(ratios), "ratios": ratios}

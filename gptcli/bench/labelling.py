@@ -11,14 +11,14 @@ from dataclasses import replace
 from random import Random
 
 from gptcli.bench.entrants import label, plain
-from gptcli.bench.figures import Figure, Runs
-from gptcli.bench.rounds import Say, Turn, in_turn
+from gptcli.bench.figures import EngineRuns, Figure
+from gptcli.bench.rounds import EngineTurn, Say, in_turn
 from gptcli.bench.workloads import SENTENCE, SLOTS
 from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 from gptcli.tasks.answers import Answer, Question
-from gptcli.tasks.catalog import find
+from gptcli.tasks.definition.catalog import find
 from gptcli.tasks.prompts import worded
 from gptcli.tasks.solver import solve
 
@@ -36,7 +36,7 @@ def labelling(load: Load, runs: int, say: Say) -> Iterator[Figure]:
     yield Figure(f"classify {LINES} lines", "lines/s", once)
     yield Figure("the same, --no-prefix-cache", "lines/s", each)
     gains = tuple(one / other for one, other in zip(once.values, each.values, strict=True))
-    yield Figure("gain of the prefix cache", "times", Runs(label(load.dtype), gains))
+    yield Figure("gain of the prefix cache", "times", EngineRuns(label(load.dtype), gains))
 
 
 def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:
@@ -48,10 +48,10 @@ def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:
     return [answer.text for answer in found if isinstance(answer, Answer)]
 
 
-def _turn(engine: Engine, texts: Sequence[str], name: str) -> Turn:
+def _turn(engine: Engine, texts: Sequence[str], name: str) -> EngineTurn:
     def measure(run: int) -> tuple[float]:
         begin = time.perf_counter()
         labelled(engine, texts)
         return (len(texts) / (time.perf_counter() - begin),)
 
-    return Turn(name, measure)
+    return EngineTurn(name, measure)

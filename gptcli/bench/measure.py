@@ -13,21 +13,21 @@ from pathlib import Path
 
 from gptcli.bench import speeds
 from gptcli.bench.entrants import Entrant, Rival, open_ours, open_rivals
-from gptcli.bench.figures import Figure, Runs
+from gptcli.bench.figures import EngineRuns, Figure
 from gptcli.bench.labelling import labelling
+from gptcli.bench.options import Bench
+from gptcli.bench.peers.peer import PeerSetting
+from gptcli.bench.peers.roster import Contender
 from gptcli.bench.processes import child, cold, machine_of, measured
 from gptcli.bench.quality import quality
 from gptcli.bench.rounds import Say, left_out
 from gptcli.bench.scoring import FLOAT32, scoring
-from gptcli.bench.settings import Bench
 from gptcli.bench.workloads import SLOTS
-from gptcli.engines.machine import Machine, bandwidth, machine
+from gptcli.checkpoints.preflight import inspect
+from gptcli.engines.bandwidth import Machine, bandwidth, machine
 from gptcli.errors import GptcliError, Unavailable, UsageError
-from gptcli.files import read_prompt
+from gptcli.inputs.prompt import read_prompt
 from gptcli.options import Input, Load
-from gptcli.peers.peer import Setting
-from gptcli.peers.roster import Contender
-from gptcli.preflight import inspect
 
 INSTALL = "Run: pip install 'gptcli[bench]'"
 
@@ -56,7 +56,7 @@ def measure(load: Load, bench: Bench, folder: Path, say: Say) -> Iterator[Figure
         yield from speeds.many_rows(load, entrants, bench.rows, bench.runs, say)
     if bench.wants("score"):
         place = machine_of(load)
-        setting = Setting(
+        setting = PeerSetting(
             folder=Path(str(load.model)),
             dtype=FLOAT32,
             device=place.device,
@@ -78,7 +78,7 @@ def _loaded(load: Load, bench: Bench, rivals: Sequence[Rival], say: Say) -> Iter
     entrants = [ours, *open_rivals(rivals, say)]
     if bench.wants("decode"):
         name = f"memory bandwidth, {place.threads} threads"
-        yield Figure(name, "GB/s", Runs("this machine", (speed,)))
+        yield Figure(name, "GB/s", EngineRuns("this machine", (speed,)))
         weights = _weights(Path(str(load.model)), engine.info.parameters)
 
         def limit(entrant: Entrant) -> float | None:
@@ -133,7 +133,7 @@ def _rival(load: Load, contender: Contender, folder: Path, place: Machine) -> Ri
     folder.mkdir()
     measured(child(f"prepare({contender!r}, {checkpoint!r}, {folder!r})"))
     made = any(folder.iterdir())
-    setting = Setting(
+    setting = PeerSetting(
         folder=folder if made else checkpoint,
         dtype=contender.dtype,
         device=place.device,

@@ -17,21 +17,21 @@ from collections.abc import Iterator, Sequence
 
 from gptcli.bench.entrants import Rival, label, open_ours, written
 from gptcli.bench.figures import Figure
-from gptcli.bench.rounds import Say, Turn, figure, in_turn
+from gptcli.bench.peers.peer import PeerSetting
+from gptcli.bench.peers.roster import Contender, open_peer
+from gptcli.bench.rounds import EngineTurn, Say, figure, in_turn
 from gptcli.bench.workloads import SENTENCE, SLOTS, mixed
-from gptcli.engines.machine import Machine
+from gptcli.engines.bandwidth import Machine
 from gptcli.errors import Unavailable
 from gptcli.options import Load
-from gptcli.peers.peer import Setting
-from gptcli.peers.roster import Contender, open_peer
 
 IMPORTS = """
 from pathlib import Path, PosixPath
 from gptcli.bench import processes
-from gptcli.engines.machine import machine
+from gptcli.engines.bandwidth import machine
 from gptcli.options import Load
-from gptcli.peers.peer import Setting
-from gptcli.peers.roster import Contender, prepare
+from gptcli.bench.peers.peer import PeerSetting as Setting
+from gptcli.bench.peers.roster import Contender, prepare
 """
 
 
@@ -83,7 +83,7 @@ def rehearse(load: Load) -> None:
     written(engine, mixed(SLOTS))
 
 
-def rehearse_peer(contender: Contender, setting: Setting) -> None:
+def rehearse_peer(contender: Contender, setting: PeerSetting) -> None:
     """The same in a peer."""
     open_peer(contender, setting).write(mixed(SLOTS))
 
@@ -108,8 +108,8 @@ def measured(command: Sequence[str]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / scale
 
 
-def _turn(name: str, command: Sequence[str]) -> Turn:
-    return Turn(name, lambda run: measured(command))
+def _turn(name: str, command: Sequence[str]) -> EngineTurn:
+    return EngineTurn(name, lambda run: measured(command))
 
 
 def _ours(load: Load) -> list[str]:

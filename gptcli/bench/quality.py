@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import get_args
 
 from gptcli.bench.entrants import label, plain
-from gptcli.bench.figures import Figure, Runs
+from gptcli.bench.figures import EngineRuns, Figure
 from gptcli.bench.rounds import Say, left_out
 from gptcli.bench.workloads import SLOTS
 from gptcli.engines import open_engine
@@ -44,12 +44,12 @@ def quality(load: Load, text: str, say: Say) -> Iterator[Figure]:
             say(left_out(dtype, error))
             continue
         tokens, found = perplexity(engine, text)
-        runs = Runs(label(dtype), (found,))
+        runs = EngineRuns(label(dtype), (found,))
         yield Figure(f"perplexity of {tokens} tokens, {dtype}", "", runs, (), False)
         if dtype == EXACT:
             exact = found
         else:
-            change = Runs(runs.engine, (100 * (found / exact - 1),))
+            change = EngineRuns(runs.engine, (100 * (found / exact - 1),))
             yield Figure(f"change by {dtype}", "%", change, (), False)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gptcli.bench.figures import Figure, Runs
+from gptcli.bench.figures import EngineRuns, Figure
 from gptcli.errors import GptcliError
 
 # Threads of an engine that has just finished may spin for a fifth of a second before they sleep.
@@ -22,14 +22,16 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Turn:
+class EngineTurn:
     """One engine's part of a round: `measure(run)` gives one number for each figure."""
 
     label: str
     measure: Callable[[int], tuple[float, ...]]
 
 
-def in_turn(turns: Sequence[Turn], runs: int, say: Say, warm: int = 1) -> list[tuple[Runs, ...]]:
+def in_turn(
+    turns: Sequence[EngineTurn], runs: int, say: Say, warm: int = 1
+) -> list[tuple[EngineRuns, ...]]:
     """Measure each in turn, `runs` times after `warm` rounds that are dropped.
 
     Returns for each figure the runs of all, in their order. The first turn is ours: its errors are
@@ -52,7 +54,7 @@ def in_turn(turns: Sequence[Turn], runs: int, say: Say, warm: int = 1) -> list[t
                 found[place].clear()
     return [
         tuple(
-            Runs(turn.label, tuple(numbers[column] for numbers in found[place][warm:]))
+            EngineRuns(turn.label, tuple(numbers[column] for numbers in found[place][warm:]))
             for place, turn in enumerate(turns)
         )
         for column in range(len(found[0][0]))
@@ -65,6 +67,6 @@ def left_out(label: str, error: Exception) -> str:
     return f"{label} is left out: {why}"
 
 
-def figure(name: str, unit: str, runs: Sequence[Runs], more_is_better: bool = True) -> Figure:
+def figure(name: str, unit: str, runs: Sequence[EngineRuns], more_is_better: bool = True) -> Figure:
     """The figure of runs, ours first."""
     return Figure(name, unit, runs[0], tuple(runs[1:]), more_is_better)

@@ -15,23 +15,25 @@ from random import Random
 
 from gptcli.bench.entrants import label, plain
 from gptcli.bench.figures import Figure
-from gptcli.bench.rounds import Say, Turn, figure, in_turn
+from gptcli.bench.peers.peer import PeerSetting
+from gptcli.bench.peers.transformers import Transformers
+from gptcli.bench.rounds import EngineTurn, Say, figure, in_turn
 from gptcli.bench.workloads import SLOTS, WORDS
 from gptcli.engines import open_engine
 from gptcli.errors import Unavailable
 from gptcli.options import Dtype, Load
-from gptcli.peers.peer import Setting
-from gptcli.peers.transformers import Transformers
 from gptcli.protocol import Engine
-from gptcli.scoring.scorer import Text, score
-from gptcli.scoring.settings import Scoring
+from gptcli.scoring.options import Scoring
+from gptcli.scoring.scorer import TextToScore, score
 
 FLOAT32: Dtype = "float32"
 TYPICAL, SPREAD = 2.9, 0.5  # of the logarithm of a sentence's words: 18 of them, half from 13 to 25
 CLOSE = 1e-3  # by how much two log-probabilities of a sentence may differ, as a share
 
 
-def scoring(load: Load, place: Setting, sentences: int, runs: int, say: Say) -> Iterator[Figure]:
+def scoring(
+    load: Load, place: PeerSetting, sentences: int, runs: int, say: Say
+) -> Iterator[Figure]:
     """Sentences a second, ours and the loop's. `place`: the checkpoint, its device and threads."""
     texts = prose(sentences)
     engine = open_engine(replace(plain(load), dtype=FLOAT32), SLOTS)
@@ -54,7 +56,7 @@ def prose(count: int) -> list[str]:
 
 def ours(engine: Engine, texts: Sequence[str]) -> list[float]:
     """Each text's log-probability by our engine. Raises the error of one that failed."""
-    given = (Text(str(number), text) for number, text in enumerate(texts))
+    given = (TextToScore(str(number), text) for number, text in enumerate(texts))
     found = []
     for item in score(engine, given, Scoring(), batch_size=SLOTS):
         if item.error:
@@ -71,10 +73,12 @@ def checked(found: Sequence[float], theirs: Sequence[float]) -> None:
             raise Unavailable("transformers", why, "Measure with another model")
 
 
-def _turn(name: str, texts: Sequence[str], scores: Callable[[Sequence[str]], list[float]]) -> Turn:
+def _turn(
+    name: str, texts: Sequence[str], scores: Callable[[Sequence[str]], list[float]]
+) -> EngineTurn:
     def measure(run: int) -> tuple[float]:
         begin = time.perf_counter()
         scores(texts)
         return (len(texts) / (time.perf_counter() - begin),)
 
-    return Turn(name, measure)
+    return EngineTurn(name, measure)

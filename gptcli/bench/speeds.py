@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gptcli.batch import work as batch
-from gptcli.batch.row import Row, digest
-from gptcli.batch.width import width
+from gptcli.batch.input.row import Row, digest
+from gptcli.batch.run import work as batch
+from gptcli.batch.run.width import width
 from gptcli.bench import workloads
 from gptcli.bench.entrants import Entrant, label, open_ours, seconds
-from gptcli.bench.figures import Figure, Runs
-from gptcli.bench.rounds import Say, Turn, figure, in_turn
+from gptcli.bench.figures import EngineRuns, Figure
+from gptcli.bench.peers.peer import PeerWork
+from gptcli.bench.rounds import EngineTurn, Say, figure, in_turn
 from gptcli.bench.workloads import SLOTS
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Sampling
-from gptcli.peers.peer import Work
 from gptcli.protocol import Engine
 
 PREFILLS = 128, 512  # tokens
@@ -70,7 +70,7 @@ def prompts(engine: Engine, entrants: Sequence[Entrant], runs: int, say: Say) ->
     Lengths that the model's context does not hold are left out.
     """
     for entrant in entrants:  # engines may still be packing weights while they write the first
-        entrant.write([Work(workloads.SENTENCE, workloads.NEW_TOKENS)] * 2)
+        entrant.write([PeerWork(workloads.SENTENCE, workloads.NEW_TOKENS)] * 2)
     for length in PREFILLS:
         if length >= engine.info.context:
             say(f"prefill of {length} tokens is left out: the context is {engine.info.context}")
@@ -78,14 +78,14 @@ def prompts(engine: Engine, entrants: Sequence[Entrant], runs: int, say: Say) ->
 
         def prefilled(entrant: Entrant, run: int, length: int = length) -> float:
             prompt = workloads.prompt(engine.count, length, run)
-            return engine.count(prompt) / seconds(entrant, [Work(prompt, 1)])
+            return engine.count(prompt) / seconds(entrant, [PeerWork(prompt, 1)])
 
         found = _in_turn(entrants, prefilled, runs, say)
         yield figure(f"prefill, {length} tokens", "tokens/s", found)
     short = engine.count(workloads.SENTENCE)
 
     def first(entrant: Entrant, run: int) -> float:
-        return seconds(entrant, [Work(workloads.prompt(engine.count, short, run), 1)])
+        return seconds(entrant, [PeerWork(workloads.prompt(engine.count, short, run), 1)])
 
     found = _in_turn(entrants, first, runs, say)
     yield figure("first token, warm", "s", found, more_is_better=False)
@@ -121,21 +121,21 @@ def _in_turn(
     runs: int,
     say: Say,
     warm: int = 1,
-) -> tuple[Runs, ...]:
+) -> tuple[EngineRuns, ...]:
     """`value(entrant, run)` of each in turn."""
     [found] = in_turn([_turn(entrant, value) for entrant in entrants], runs, say, warm)
     return found
 
 
-def _turn(entrant: Entrant, value: Callable[[Entrant, int], float]) -> Turn:
-    return Turn(entrant.label, lambda run: (value(entrant, run),))
+def _turn(entrant: Entrant, value: Callable[[Entrant, int], float]) -> EngineTurn:
+    return EngineTurn(entrant.label, lambda run: (value(entrant, run),))
 
 
-def _decoded(work: Sequence[Work], entrant: Entrant, run: int) -> float:
+def _decoded(work: Sequence[PeerWork], entrant: Entrant, run: int) -> float:
     return sum(item.new_tokens for item in work) / seconds(entrant, work)
 
 
-def _batched(engine: Engine, work: Sequence[Work]) -> list[int]:
+def _batched(engine: Engine, work: Sequence[PeerWork]) -> list[int]:
     """How many tokens `gptcli batch` writes to each row."""
     rows = (
         Row(

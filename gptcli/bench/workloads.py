@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from gptcli.peers.peer import Work
+from gptcli.bench.peers.peer import PeerWork
 
 SLOTS = 16
 NEW_TOKENS = 64
@@ -18,16 +18,16 @@ SENTENCE = "It was a dark night and the old king sat by the fire with his three 
 WORDS = SENTENCE.replace(".", "").split()
 
 
-def decoding() -> dict[str, list[Work]]:
+def decoding() -> dict[str, list[PeerWork]]:
     """One row, and 16 equal rows."""
-    same = Work(SENTENCE, NEW_TOKENS)
+    same = PeerWork(SENTENCE, NEW_TOKENS)
     return {"1 row": [same], f"{SLOTS} rows": [same] * SLOTS}
 
 
-def mixed(rows: int, prompts: int = 13) -> list[Work]:
+def mixed(rows: int, prompts: int = 13) -> list[PeerWork]:
     """Rows whose prompts are 1 to `prompts` sentences, and whose texts 8 to 128 tokens."""
     return [
-        Work(SENTENCE * (1 + number * 7 % prompts), 8 + number * number * 37 % 121)
+        PeerWork(SENTENCE * (1 + number * 7 % prompts), 8 + number * number * 37 % 121)
         for number in range(rows)
     ]
 

@@ -1,11 +1,11 @@
 """A conversation with a model: turns, one request a reply, and what can be taken back.
 
-A reply is one `Engine.run` like any other; the prompt of each goes on where the last prompt and
-its reply ended, so that an engine which still holds those tokens computes only the new ones. A turn
+A reply is one `Engine.run` like any other; the prompt of each goes on where the last prompt and its
+reply ended, so that an engine which still holds those tokens computes only the new ones. A turn
 that fails leaves the conversation as it was; one that is cancelled keeps the text so far. When the
 context is full, whole exchanges are left out of the prompt, oldest first, and some more than need
-be, because each cut costs the engine its memory. Not here: the terminal is in `gptcli.cli.chat`,
-files are in `gptcli.chat.saved`.
+be, because each cut costs the engine its memory. Not here: the terminal is in
+`gptcli.cli.commands.chat`, files are in `gptcli.chat.saved`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gptcli.chattemplates import Template, Turn
+from gptcli.chat_templates import Template, Turn
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
+from gptcli.options.spec import Options, option
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
-from gptcli.specs import Options, option
 
 SEEDS = 2**63  # a seed lies below
 KEPT = 3, 4  # of the room for the prompt, this share is filled again after a cut
@@ -121,7 +121,7 @@ class Conversation:
         """
         if not self.turns:
             raise UsageError("/retry", "nothing was said yet", "Say something first.")
-        if self.sampling.heat == 0:
+        if self.sampling.effective_temperature == 0:
             self._notice("the temperature is 0, so the reply is the same: /set temperature 0.8")
         self._tries += 1
         yield from self._exchange(self.turns[:-2], self.turns[-2].content)

@@ -15,12 +15,12 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from gptcli import disk
 from gptcli.chat.conversation import Conversation
-from gptcli.chattemplates import Role, Turn
+from gptcli.chat_templates import Role, Turn
 from gptcli.errors import BadInput, BadModel, CannotCreate, MissingInput, WriteFailed
-from gptcli.modelfiles import Object, parse_object, read_bytes
+from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
+from gptcli.system.strict_json import Object, parse_object, read_bytes
 
 VERSION = 1
 LARGEST = 4 << 20  # bytes: a thousand times the longest context
@@ -48,7 +48,7 @@ def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> P
         if path.exists() and not (path in own and path.is_file()):
             why = THERE if path.is_file() else "it is no regular file"
             raise CannotCreate(name, why, OTHER)
-        with disk.new_file(path) as file:
+        with durable.new_file(path) as file:
             _fill(file, data, name)
             if path in own:
                 file.put()
@@ -95,7 +95,7 @@ def _path(name: str, error: type[CannotCreate] | type[MissingInput]) -> Path:
         raise error(name or "no name", str(fault).rstrip(".").lower(), OTHER) from None
 
 
-def _fill(file: disk.NewFile, data: bytes, name: str) -> None:
+def _fill(file: durable.NewFile, data: bytes, name: str) -> None:
     try:
         file.write(data)
         file.flush()

@@ -3,7 +3,7 @@
 A command is a plain function; `command` writes down what its signature cannot say. All of it is one
 frozen `Declaration`, which `gptcli.cli.flags` completes with the groups of the signature, and which
 Click's command carries (see `gptcli.cli.root`). Nothing here knows Typer, so that what only asks
-which options there are (see `gptcli.cli.groups`) needs no command line.
+which options there are (see `gptcli.cli.option_groups`) needs no command line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, Unpack, cast, get_args, get_origin, get_type_hints
 
-from gptcli.specs import Options
+from gptcli.options.spec import Options
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Presets = Callable[[Mapping[str, Any]], Mapping[str, Any]]

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcli import config
-from gptcli.cli import groups
+from gptcli.cli import option_groups
 from gptcli.cli.declaration import Declaration
 from gptcli.cli.registry import table_names
 from gptcli.config.checks import taker
 from gptcli.config.keys import of_variable
 from gptcli.options.registry import Declared, options_of
-from gptcli.specs import environment_name
+from gptcli.options.spec import environment_name
 
 
 def scope_of(
@@ -34,8 +34,8 @@ def scope_of(
         tables=table_names,
         presets=declared.presets(given or {}),
         model=model,
-        others=groups.every,
-        family=lambda: groups.groups_of(table),
+        others=option_groups.every,
+        family=lambda: option_groups.groups_of(table),
     )
 
 
@@ -52,7 +52,7 @@ def foreign_variables(declared: Declaration) -> set[str]:
 def _taken_elsewhere(unfit: Mapping[str, str]) -> set[str]:
     """Those of the fields, by option, whose variable another command takes."""
     found = set()
-    for group in groups.every():
+    for group in option_groups.every():
         for name, [option] in options_of([group]).items():
             if name in unfit and _takes(name, option):
                 found.add(unfit[name])

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Unpack, get_origin, get_type_hints
 
 import typer
 
-from gptcli.cli.candidates import NAMED
+from gptcli.cli.completion.candidates import NAMED
 from gptcli.cli.declaration import attach, declaration_of
 from gptcli.errors import UsageError
 from gptcli.options.registry import declared
-from gptcli.specs import Options, Spec, environment_name, flag_of, spec_of
+from gptcli.options.spec import Options, Spec, environment_name, flag_of, spec_of
 
 Parse = Callable[[str], Any]
 

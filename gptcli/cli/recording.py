@@ -10,14 +10,14 @@ from gptcli.errors import UsageError
 from gptcli.options import Load, Record
 from gptcli.protocol import Engine
 
-Watch = Callable[[Engine, int, bool], Engine]
+WrapEngine = Callable[[Engine, int, bool], Engine]
 """(engine, its slots, whether it is for beams) -> what is to be used in its place."""
 
 
 @contextmanager
 def recording(
     record: Record, command: str, load: Load, force: bool = False, output: str | None = None
-) -> Iterator[Watch]:
+) -> Iterator[WrapEngine]:
     """Give what makes an engine write its answers down; the file is made at once.
 
     Raises UsageError where it is the output as well, CannotCreate.
@@ -27,9 +27,9 @@ def recording(
         return
     if output is not None and os.path.realpath(output) == os.path.realpath(record.record):
         raise UsageError("--record", "it is the output's file", "Name another file.")
-    from gptcli.records.recorder import Journal, Recorder, run_of
+    from gptcli.replay.recorder import Recorder, RecordFile, run_of
 
-    journal = Journal(record.record, force)
+    journal = RecordFile(record.record, force)
     try:
         yield lambda engine, slots, beams: Recorder(
             engine, run_of(engine, command, load, slots, beams), journal, record.record_prompt

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import Any
 
 TASKS = "Tasks"  # the panel of commands that are made from a task's file
-_TASK = "gptcli.cli.task"
+_TASK = "gptcli.cli.commands.task"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """A command in the list: `module` holds a function or a Typer app of the same `name`.
 
     `opens` says whether it runs a model, so that torch is loaded before anything is parsed; those
@@ -32,7 +32,7 @@ class Entry:
     attribute: str | None = None  # its name in the module, where that differs
     opens: bool = False
     light: tuple[str, ...] = ()
-    parts: tuple[Entry, ...] = ()
+    parts: tuple[CommandEntry, ...] = ()
 
     def target(self) -> Any:
         """Import the function or the Typer app; a task's function is made from its file."""
@@ -42,68 +42,102 @@ class Entry:
         return getattr(module, self.attribute or self.name.replace("-", "_"))
 
 
-def _task(name: str, summary: str) -> Entry:
-    return Entry(name, _TASK, summary, TASKS, opens=True)
+def _task(name: str, summary: str) -> CommandEntry:
+    return CommandEntry(name, _TASK, summary, TASKS, opens=True)
 
 
 MODELS = (
-    Entry(
-        "list", "gptcli.cli.modellist", "List the models on this machine.", attribute="list_models"
+    CommandEntry(
+        "list",
+        "gptcli.cli.commands.models.list",
+        "List the models on this machine.",
+        attribute="list_models",
     ),
-    Entry("info", "gptcli.cli.modelinfo", "Show what is known of a model, without loading it."),
-    Entry("path", "gptcli.cli.modelinfo", "Print the folder of a model."),
-    Entry("verify", "gptcli.cli.verification", "Compare a model's files with their checksums."),
-    Entry("pull", "gptcli.cli.pull", "Download or update a model, and check its files."),
-    Entry("rm", "gptcli.cli.removal", "Remove a model from the cache."),
-    Entry("alias", "gptcli.cli.aliases", "Give models short names of your own."),
-    Entry("convert", "gptcli.cli.conversion", "Convert pickled weights to safetensors."),
+    CommandEntry(
+        "info",
+        "gptcli.cli.commands.models.info",
+        "Show what is known of a model, without loading it.",
+    ),
+    CommandEntry("path", "gptcli.cli.commands.models.info", "Print the folder of a model."),
+    CommandEntry(
+        "verify",
+        "gptcli.cli.commands.models.verify",
+        "Compare a model's files with their checksums.",
+    ),
+    CommandEntry(
+        "pull",
+        "gptcli.cli.commands.models.pull",
+        "Download or update a model, and check its files.",
+    ),
+    CommandEntry("rm", "gptcli.cli.commands.models.rm", "Remove a model from the cache."),
+    CommandEntry(
+        "alias", "gptcli.cli.commands.models.alias", "Give models short names of your own."
+    ),
+    CommandEntry(
+        "convert", "gptcli.cli.commands.models.convert", "Convert pickled weights to safetensors."
+    ),
 )
 
 COMMANDS = (
-    Entry("generate", "gptcli.cli.generate", "Continue a prompt.", opens=True),
-    Entry("chat", "gptcli.cli.chat", "Talk with a model.", opens=True),
+    CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt.", opens=True),
+    CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model.", opens=True),
     _task("summarize", "Summarize a text."),
     _task("translate", "Translate a text, sentence by sentence."),
     _task("answer", "Answer a question, from a text or from memory."),
     _task("classify", "Classify a text by the likelihood of labels."),
     _task("extract", "Extract names from a text, with their places."),
     _task("code", "Complete code."),
-    Entry("run", _TASK, "Run a task by its name.", opens=True),
-    Entry("tasks", "gptcli.cli.tasks", "List, show and make tasks."),
-    Entry("batch", "gptcli.cli.batch", "Answer many prompts from files, durably.", opens=True),
-    Entry("replay", "gptcli.cli.replay", "Run a record again.", opens=True),
-    Entry(
+    CommandEntry("run", _TASK, "Run a task by its name.", opens=True),
+    CommandEntry("tasks", "gptcli.cli.commands.tasks", "List, show and make tasks."),
+    CommandEntry(
+        "batch", "gptcli.cli.commands.batch", "Answer many prompts from files, durably.", opens=True
+    ),
+    CommandEntry("replay", "gptcli.cli.commands.replay", "Run a record again.", opens=True),
+    CommandEntry(
         "score",
-        "gptcli.cli.score",
+        "gptcli.cli.commands.score",
         "Score texts: perplexity, surprisal, minimal pairs.",
         opens=True,
     ),
-    Entry(
+    CommandEntry(
         "inspect",
-        "gptcli.cli.inspect",
+        "gptcli.cli.commands.inspect",
         "Show how a model reads a text.",
         opens=True,
         light=("tokens",),
     ),
-    Entry("models", "gptcli.cli.models", "Manage the models on this machine.", parts=MODELS),
-    Entry("config", "gptcli.cli.config", "Show and change the defaults in config.toml."),
-    Entry("doctor", "gptcli.cli.doctor", "Check this installation and suggest fixes."),
-    Entry("cache", "gptcli.cli.cache", "Show and remove the int8 weights kept on disk."),
-    Entry("bench", "gptcli.cli.bench", "Measure start-up, memory and decoding speed."),
-    Entry("docs", "gptcli.cli.docs", "Show a guide, or list them all."),
+    CommandEntry(
+        "models",
+        "gptcli.cli.commands.models.group",
+        "Manage the models on this machine.",
+        parts=MODELS,
+    ),
+    CommandEntry(
+        "config", "gptcli.cli.commands.config", "Show and change the defaults in config.toml."
+    ),
+    CommandEntry(
+        "doctor", "gptcli.cli.commands.doctor", "Check this installation and suggest fixes."
+    ),
+    CommandEntry(
+        "cache", "gptcli.cli.commands.cache", "Show and remove the int8 weights kept on disk."
+    ),
+    CommandEntry(
+        "bench", "gptcli.cli.commands.bench", "Measure start-up, memory and decoding speed."
+    ),
+    CommandEntry("docs", "gptcli.cli.commands.docs", "Show a guide, or list them all."),
 )
 
 
 def table_names() -> list[str]:
     """The names that a table of the configuration may have: of commands and of tasks."""
-    from gptcli.tasks import catalog
+    from gptcli.tasks.definition import catalog
 
     return [entry.name for entry in COMMANDS] + catalog.names()
 
 
-def entry_of(name: str) -> Entry:
+def entry_of(name: str) -> CommandEntry:
     """The command of a name, else what the task of that name would be."""
-    tasks = Entry(name, _TASK, "", TASKS)
+    tasks = CommandEntry(name, _TASK, "", TASKS)
     return next((entry for entry in COMMANDS if entry.name == name), tasks)
 
 

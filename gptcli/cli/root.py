@@ -2,7 +2,7 @@
 
 Classes derive from Typer's, because loading on demand and defaults from a file are decided while
 Click resolves a command. Which commands there are is in `gptcli.cli.registry`, the page of --help
-in `gptcli.cli.helppage`, errors and exit codes in `gptcli.cli.app`.
+in `gptcli.cli.help_page`, errors and exit codes in `gptcli.cli.main`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from gptcli import __version__, config, stages
-from gptcli.cli import helppage, registry, shells, signals, streams
+from gptcli import __version__, config
+from gptcli.cli import help_page, registry, signals
+from gptcli.cli.completion import shells
 from gptcli.cli.declaration import declaration_of
 from gptcli.cli.defaults import foreign_variables, scope_of
 from gptcli.cli.flags import with_options
-from gptcli.cli.registry import Entry
+from gptcli.cli.output import stderr
+from gptcli.cli.registry import CommandEntry
 from gptcli.errors import GptcliError
 from gptcli.options.registry import declared as options
+from gptcli.system import stages
 
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
@@ -51,11 +54,11 @@ class Command(TyperCommand):
         """The parameters; where some are rare, --help-all shows them."""
         rare = any(spec.rare for spec in self.specs.values())
         found: list[Any] = super().get_params(ctx)
-        return [*found, helppage.everything()] if rare else found
+        return [*found, help_page.everything()] if rare else found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page of --help."""
-        formatter.write(helppage.page(self, ctx, everything=False))
+        formatter.write(help_page.page(self, ctx, everything=False))
 
     def configure(self, ctx: Any, name: str, args: Sequence[str]) -> None:
         """Put the file's values where Click looks for defaults, and pass over foreign variables.
@@ -110,12 +113,12 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page of --help."""
-        formatter.write(helppage.overview(self, ctx))
+        formatter.write(help_page.overview(self, ctx))
 
     def real(self, ctx: Any, name: str) -> Any:
         """A command, imported if it was only listed."""
         found = self.get_command(ctx, name)
-        return found.load() if isinstance(found, Listed) else found
+        return found.load() if isinstance(found, LazyCommand) else found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without arguments, ask for help."""
@@ -128,7 +131,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As Click does it, with the real command in place of a listed one."""
         name, command, rest = super().resolve_command(ctx, args)
-        if isinstance(command, Listed):
+        if isinstance(command, LazyCommand):
             command = command.load()
         if isinstance(command, Command) and not ctx.resilient_parsing:  # completion
             command.configure(ctx, str(name), rest)
@@ -141,7 +144,7 @@ class Root(Group):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for entry in registry.COMMANDS:
-            self.add_command(Listed(entry))
+            self.add_command(LazyCommand(entry))
 
     def expanded(self, args: list[str]) -> list[str]:
         """An option that takes the name of a shell may stand alone."""
@@ -150,10 +153,10 @@ class Root(Group):
         return args
 
 
-class Listed(TyperCommand):
+class LazyCommand(TyperCommand):
     """A command as `--help` and completion list it, not imported yet."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: CommandEntry) -> None:
         super().__init__(entry.name, help=entry.summary, rich_help_panel=entry.panel)
         self.entry = entry
 
@@ -178,7 +181,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=SETTINGS,
     pretty_exceptions_enable=False,
-    add_completion=False,  # Typer's; see gptcli.cli.completion
+    add_completion=False,  # Typer's; see gptcli.cli.completion.complete
 )
 
 
@@ -201,7 +204,7 @@ def _install_completion(asked: str | None) -> None:
     path, start = shells.install(shell)
     typer.echo(path)
     by = f", by a line added to {start}" if start else ""
-    streams.note(f"{shell} completes gptcli from its next start{by}")
+    stderr.note(f"{shell} completes gptcli from its next start{by}")
     raise typer.Exit
 
 

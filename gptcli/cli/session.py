@@ -2,7 +2,7 @@
 
 The streams and whether they are terminals are values, so that a test needs no terminal. What runs
 is the same for all commands: a spinner while the model loads, then its notices, then what writes
-the answers down where that was asked for. Not here: standard output, see `gptcli.cli.sink`.
+the answers down where that was asked for. Not here: standard output, see `gptcli.cli.output.sink`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from gptcli.cli import render, streams
+from gptcli.cli.output import render, stderr
 from gptcli.errors import GptcliError, UsageError
 from gptcli.options import Load, Talk
 
 if TYPE_CHECKING:
-    from gptcli.cli.recording import Watch
+    from gptcli.cli.recording import WrapEngine
     from gptcli.protocol import Engine
 
 Stop = Callable[[], None]
@@ -32,13 +32,13 @@ class Session:
     stdin: BinaryIO | None = None  # None when it is closed
     stdin_is_terminal: bool = False
     stderr_is_terminal: bool = False
-    say: Callable[[str], None] = streams.say  # one line on stderr, also with --quiet
+    say: Callable[[str], None] = stderr.say  # one line on stderr, also with --quiet
 
     @classmethod
     def of(cls, talk: Talk) -> Session:
         """The session of this process."""
-        stdin = streams.stdin_bytes()
-        return cls(talk, stdin, _is_terminal(stdin), streams.stderr_is_terminal())
+        stdin = stderr.stdin_bytes()
+        return cls(talk, stdin, _is_terminal(stdin), stderr.stderr_is_terminal())
 
     @property
     def interactive(self) -> bool:
@@ -48,7 +48,7 @@ class Session:
     def note(self, *texts: str) -> None:
         """Say notices, but not with --quiet."""
         for text in () if self.talk.quiet else texts:
-            self.say(streams.NOTE + text)
+            self.say(stderr.NOTE + text)
 
     def detail(self, *texts: str) -> None:
         """Say what only --verbose asks for."""
@@ -57,7 +57,7 @@ class Session:
 
     def error(self, error: GptcliError | str) -> None:
         """Say what went wrong where the command goes on, or has others to come."""
-        self.say(f"{streams.ERROR}{error}")
+        self.say(f"{stderr.ERROR}{error}")
 
     def waiting(self, message: str, shown: bool = True) -> AbstractContextManager[Stop | None]:
         """Show a spinner on a terminal inside the block; gives None where none is shown."""
@@ -77,7 +77,7 @@ class Session:
         *,
         exact: bool = False,
         notices: bool = True,
-        watch: Watch | None = None,
+        watch: WrapEngine | None = None,
     ) -> Engine:
         """Open the engine under a spinner, and say its notices.
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gptcli.checkpoints.names import ALIASES, BUNDLED
 from gptcli.config.lines import line_of
 from gptcli.config.reading import ALIAS_TABLE, at_line, find, read, text_of
 from gptcli.errors import BadConfig, UsageError
-from gptcli.names import ALIASES, BUNDLED
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 

@@ -11,7 +11,7 @@ from typing import Any, get_origin
 
 from gptcli.errors import UsageError
 from gptcli.options.registry import Declared, Known, declared
-from gptcli.specs import Options, key_of, mismatch
+from gptcli.options.spec import Options, key_of, mismatch
 
 MODELS = "models"  # the table that holds a table for each model
 CORRECT = "Correct the file: gptcli config edit"

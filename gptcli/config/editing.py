@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptcli import disk
 from gptcli.config.checks import CORRECT
 from gptcli.config.lines import line_of
 from gptcli.config.reading import at_line, parse, text_of
 from gptcli.errors import BadConfig, CannotCreate, UsageError
+from gptcli.system import durable
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -84,7 +84,7 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
         yield document, new
         text = document.as_string().rstrip("\n")
         data = f"{text}\n".encode() if text else b""
-        disk.rewrite(place, data, new=PRIVATE)
+        durable.rewrite(place, data, new=PRIVATE)
 
 
 @contextmanager

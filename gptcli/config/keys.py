@@ -14,7 +14,7 @@ from gptcli.config.checks import CORRECT, MODELS, check, check_name, near
 from gptcli.config.reading import ALIAS_TABLE
 from gptcli.errors import UsageError
 from gptcli.options.registry import Known
-from gptcli.specs import mismatch
+from gptcli.options.spec import mismatch
 
 # What Click takes for a switch in a variable.
 SWITCHES = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gptcli.checkpoints.names import ALIASES
 from gptcli.config.checks import CORRECT, MODELS, check, near, not_taken, taker
 from gptcli.config.lines import line_of
 from gptcli.errors import BadConfig, MissingInput, UsageError
-from gptcli.names import ALIASES
 from gptcli.options.registry import Known, options_of
-from gptcli.specs import Options
+from gptcli.options.spec import Options
 from gptcli.system.os_errors import reason
 
 LIMIT = 1 << 20  # bytes
@@ -55,7 +55,7 @@ Groups = Callable[[], Iterable[type[Options]]]
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConfigLayer:
     """Values of one place, by field; `keys` is the path of its table in the file, None for presets.
 
     `names` gives for each field the key as the file spells it.
@@ -98,12 +98,12 @@ def defaults(named: str | None, scope: Scope) -> dict[str, Any]:
     return found
 
 
-def layers(named: str | None, scope: Scope) -> list[Layer]:
+def layers(named: str | None, scope: Scope) -> list[ConfigLayer]:
     """What holds for a command, from the weakest: top level, its model's table, presets, its own.
 
     Raises MissingInput, or BadConfig naming file, line and key.
     """
-    path, spared, command = find(named), Layer(None, scope.presets, {}), scope.command
+    path, spared, command = find(named), ConfigLayer(None, scope.presets, {}), scope.command
     if path is None:
         return [spared]
     everything = read(path)
@@ -126,7 +126,7 @@ def layers(named: str | None, scope: Scope) -> list[Layer]:
     return [*found, spared, _layer((command,), table, own)]
 
 
-def _layer(keys: tuple[str, ...], values: Mapping[str, Any], own: Known) -> Layer:
+def _layer(keys: tuple[str, ...], values: Mapping[str, Any], own: Known) -> ConfigLayer:
     """Those of the values that the command takes."""
     mine, names = {}, {}
     for name, value in values.items():
@@ -135,7 +135,7 @@ def _layer(keys: tuple[str, ...], values: Mapping[str, Any], own: Known) -> Laye
             digits = option.spec.digits and isinstance(value, int)
             mine[option.item.name] = str(value) if digits else value
             names[option.item.name] = name
-    return Layer(keys, mine, names)
+    return ConfigLayer(keys, mine, names)
 
 
 def _check_tables(path: Path, others: set[str], tables: Callable[[], Iterable[str]]) -> None:

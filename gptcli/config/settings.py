@@ -16,24 +16,16 @@ from gptcli.config.aliases import aliases
 from gptcli.config.checks import check, taker
 from gptcli.config.keys import Tables, known_at, of_variable
 from gptcli.config.lines import lines_of
-from gptcli.config.reading import (
-    ALIAS_TABLE,
-    Scope,
-    at_line,
-    find,
-    layers,
-    parse,
-    text_of,
-)
+from gptcli.config.reading import ALIAS_TABLE, Scope, at_line, find, layers, parse, text_of
 from gptcli.errors import BadConfig, UsageError
 from gptcli.options.registry import Declared, Known, options_of
-from gptcli.specs import Options, environment_name, key_of
+from gptcli.options.spec import Options, environment_name, key_of
 
 BUILT_IN, TASK = "built-in", "task"
 
 
 @dataclass(frozen=True)
-class Setting:
+class ConfiguredValue:
     """A value by its key, and where it comes from: `FILE:LINE`, a variable, `task`, `built-in`."""
 
     key: str
@@ -45,7 +37,7 @@ class Setting:
         return {"key": self.key, "value": self.value, "origin": self.origin}
 
 
-def written(named: str | None) -> list[Setting]:
+def written(named: str | None) -> list[ConfiguredValue]:
     """All that the file says, in its order. Raises MissingInput, BadConfig."""
     path = find(named)
     if path is None:
@@ -54,11 +46,12 @@ def written(named: str | None) -> list[Setting]:
     leaves = dict(_leaves(parse(path, text)))
     lines = lines_of(text, list(leaves))
     return [
-        Setting(_shown(keys), value, at_line(path, lines[keys])) for keys, value in leaves.items()
+        ConfiguredValue(_shown(keys), value, at_line(path, lines[keys]))
+        for keys, value in leaves.items()
     ]
 
 
-def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
+def of_environment(groups: Iterable[type[Options]]) -> list[ConfiguredValue]:
     """The options that variables set, by the options' names."""
     found = []
     for name, options in options_of(groups).items():
@@ -66,7 +59,9 @@ def of_environment(groups: Iterable[type[Options]]) -> list[Setting]:
         text = os.environ.get(variable)
         settable = [option for option in options if not option.spec.instead]
         if text and settable:
-            found.append(Setting(name, of_variable(text, _for(name, text, settable)), variable))
+            found.append(
+                ConfiguredValue(name, of_variable(text, _for(name, text, settable)), variable)
+            )
     return found
 
 
@@ -80,11 +75,11 @@ def _for(name: str, text: str, options: list[Declared]) -> Any:
     return next(fitting, options[0].hint)
 
 
-def holding(named: str | None, scope: Scope) -> list[Setting]:
+def holding(named: str | None, scope: Scope) -> list[ConfiguredValue]:
     """For every option of a command the value that holds, but for flags. Raises as `layers`."""
     own = options_of(scope.groups)
     found = {
-        name: Setting(name, _plain(options[0].item.default), BUILT_IN)
+        name: ConfiguredValue(name, _plain(options[0].item.default), BUILT_IN)
         for name, options in own.items()
         if not all(option.spec.instead for option in options) and name != "config"
     }
@@ -100,7 +95,7 @@ def holding(named: str | None, scope: Scope) -> list[Setting]:
             if path is not None and layer.keys is not None:
                 origin = at_line(path, places[(*layer.keys, layer.names[field])])
             if key in found:
-                found[key] = Setting(key, _plain(value), origin)
+                found[key] = ConfiguredValue(key, _plain(value), origin)
     return list((found | {item.key: item for item in of_environment(scope.groups)}).values())
 
 

@@ -14,7 +14,7 @@ from gptcli.config.keys import Tables, of_variable
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.errors import GptcliError, UsageError
 from gptcli.options.registry import Declared, Known
-from gptcli.tasks import catalog
+from gptcli.tasks.definition import catalog
 
 PREFIX = "GPTCLI_"
 OTHERS = {"API_KEY", "CONFIG", "DEBUG", "PROFILE_STARTUP", "COMPLETE"}  # no options

@@ -42,7 +42,7 @@ def hardware() -> Findings:
 def torch_and_devices() -> Findings:
     """What torch can use here; imports it."""
     try:
-        from gptcli.engines.facts import facts
+        from gptcli.engines.capabilities import facts
     except (ImportError, OSError) as error:  # a library of its own that does not load is an OSError
         why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         fix = "Install it again: pip install --force-reinstall torch"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from gptcli.checkpoints import is_offline
+from gptcli.checkpoints.resolve import is_offline
 from gptcli.doctor.findings import Finding, Findings
 from gptcli.errors import Unavailable
 from gptcli.options import Load
@@ -18,7 +18,7 @@ def network(offline: bool) -> Findings:
         return
     from huggingface_hub import constants, get_token
 
-    from gptcli.hub import reach
+    from gptcli.checkpoints.hub import reach
 
     named = urlsplit(constants.ENDPOINT)
     host = named.hostname or constants.ENDPOINT  # never a password that stands before it

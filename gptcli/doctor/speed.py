@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from time import monotonic
 
+from gptcli.checkpoints.names import BUNDLED
 from gptcli.doctor.findings import Finding, Findings
-from gptcli.names import BUNDLED
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Chunk, GenerateRequest
 
@@ -20,7 +20,7 @@ LARGE = 124e6 * 2  # bytes of gpt2's weights in 16 bits
 def speed() -> Findings:
     """Measure; torch must load, see `gptcli.doctor.hardware`."""
     from gptcli.engines import open_engine
-    from gptcli.engines.machine import bandwidth, machine
+    from gptcli.engines.bandwidth import bandwidth, machine
 
     load = Load(model=BUNDLED, device="cpu", offline=True)
     rate = bandwidth(machine(load), megabytes=256, times=3)

@@ -7,11 +7,11 @@ import shlex
 import shutil
 from pathlib import Path
 
-from gptcli import reduced
+from gptcli.checkpoints import int8_store
+from gptcli.checkpoints.hf_cache import cache_folder
+from gptcli.checkpoints.preflight import inspect
 from gptcli.doctor.findings import Finding, Findings
-from gptcli.hubcache import cache_folder
-from gptcli.inventory.entries import Entry, inventory
-from gptcli.preflight import inspect
+from gptcli.models.entries import ListedModel, inventory
 from gptcli.system.units import model_size
 
 SCARCE = 2e9  # bytes: gpt2-medium in float32 would not fit
@@ -19,7 +19,7 @@ SCARCE = 2e9  # bytes: gpt2-medium in float32 would not fit
 
 def storage() -> Findings:
     """Look at the Hugging Face cache, the int8 weights, and the model that comes along."""
-    from gptcli.checkpoints import BUNDLE
+    from gptcli.checkpoints.resolve import BUNDLE
 
     inspect(BUNDLE)
     folder = cache_folder()
@@ -40,12 +40,12 @@ def storage() -> Findings:
         if model.fault:
             fix = f"Remove it: gptcli models rm {shlex.quote(model.id)}"
             yield Finding(area="models", what=model.id, value=model.fault, level="problem", fix=fix)
-    kept = reduced.entries()
+    kept = int8_store.entries()
     total = model_size(sum(entry.size for entry in kept)) if kept else "none"
-    yield Finding(area="models", what="int8 weights", value=f"{total} in {reduced.folder()}")
+    yield Finding(area="models", what="int8 weights", value=f"{total} in {int8_store.folder()}")
 
 
-def _faulty(entry: Entry) -> Finding:
+def _faulty(entry: ListedModel) -> Finding:
     name = shlex.quote(entry.name)
     why = entry.fault or f"without {', '.join(entry.missing)}"
     value = f"{entry.state}: {why}"

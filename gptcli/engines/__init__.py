@@ -11,14 +11,13 @@ from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
 
-from gptcli import libtorch, stages
-from gptcli.checkpoints import Checkpoint, Progress, resolve
-from gptcli.engines import pages
+from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
+from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
+from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
-from gptcli.preflight import Manifest, inspect
 from gptcli.protocol import Engine, ModelInfo
-from gptcli.tokenization import Tokenizer, check_vocabulary, load_tokenizer
+from gptcli.system import file_pages, stages, torch_import
 
 
 def open_engine(
@@ -27,7 +26,7 @@ def open_engine(
     """Resolve, check and load the model, with `batch_size` slots.
 
     `beams` asks for an engine that can do beam search; with `progress` a download shows bars, see
-    `gptcli.hub.download`. Raises UsageError for a name that cannot be
+    `gptcli.checkpoints.hub.download`. Raises UsageError for a name that cannot be
     one, MissingInput, Unavailable (model or device) and BadModel.
     """
     if batch_size < 1:
@@ -47,16 +46,16 @@ def open_engine(
 
     device = chosen_device(load)
     if manifest.gpt2 is None or beams:
-        from gptcli.engines.auto import AutoEngine
+        from gptcli.engines.hf import HFEngine
 
         _refuse_draft_model(load)
         dtype = chosen_dtype(load, device)
-        engine = AutoEngine(checkpoint, manifest, tokenizer.result(), device, dtype)
+        engine = HFEngine(checkpoint, manifest, tokenizer.result(), device, dtype)
         stages.mark("transformers and weights")
         return engine
 
-    from gptcli.engines.draftmodel import open_drafter
-    from gptcli.engines.gpt2 import GPT2Engine
+    from gptcli.engines.gpt2.draft_model import open_drafter
+    from gptcli.engines.gpt2.engine import GPT2Engine
 
     weights, kind, notices = open_weights(load, checkpoint.name, manifest, device, batch_size)
     stages.mark("weights")
@@ -102,7 +101,7 @@ def _refuse_draft_model(load: Load) -> None:
 
 
 def _in_background(
-    checkpoint: Checkpoint, manifest: Manifest, as_stored: bool
+    checkpoint: Checkpoint, manifest: CheckedCheckpoint, as_stored: bool
 ) -> Future[Tokenizer]:
     """Load the tokenizer in a thread, and read the weights ahead.
 
@@ -110,11 +109,11 @@ def _in_background(
     the mapping of torch's libraries. Weights that are used `as_stored` are needed in memory all at
     once; others are converted one by one, and would only take up room before.
     """
-    libtorch.preload()
+    torch_import.preload()
     files = {entry.file for entry in manifest.tensors.values()}
-    pages.fetch(files)
+    file_pages.fetch(files)
     if as_stored:
-        pages.enter(files)
+        file_pages.enter(files)
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
@@ -130,6 +129,6 @@ def _in_background(
 
 
 def _import_torch() -> None:
-    with libtorch.importing():
+    with torch_import.importing():
         import torch  # noqa: F401
     stages.mark("torch")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 
 from gptcli import native
-from gptcli.engines.kept import Integers, integers
-from gptcli.engines.products import has_fbgemm
-from gptcli.engines.weights import Halves, Weights
+from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.engines.gpt2.int8_weights import Integers, integers
+from gptcli.engines.gpt2.linear import has_fbgemm
+from gptcli.engines.gpt2.weights import Halves, Weights
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
-from gptcli.preflight import Manifest
 
 # Parameters: 64 MB in float32. Smaller models are as fast in it, and nothing need be prepared.
 LARGE = 16_000_000
@@ -52,7 +52,7 @@ def chosen_dtype(load: Load, device: torch.device) -> torch.dtype:
 
 
 def open_weights(
-    load: Load, model: str, manifest: Manifest, device: torch.device, slots: int
+    load: Load, model: str, manifest: CheckedCheckpoint, device: torch.device, slots: int
 ) -> tuple[Weights, str, tuple[str, ...]]:
     """A GPT-2's weights as asked for, the name of their dtype, and what to tell the user.
 
@@ -72,7 +72,9 @@ def open_weights(
     return weights, "int8", reduced.notices
 
 
-def _reduced(load: Load, model: str, manifest: Manifest, slots: int) -> Halves | Integers | None:
+def _reduced(
+    load: Load, model: str, manifest: CheckedCheckpoint, slots: int
+) -> Halves | Integers | None:
     """The kind of reduced weights asked for on a CPU, or chosen by `auto`; None for neither."""
     assert manifest.gpt2 is not None
     if load.dtype == "int8":

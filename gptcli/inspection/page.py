@@ -31,7 +31,7 @@ from gptcli.inspection.views import (
     View,
 )
 from gptcli.protocol import Alternative
-from gptcli.sanitizer import one_line
+from gptcli.system.sanitizer import one_line
 
 HELD = 16 * 2**20  # the most bytes of attention weights in a page: 340 tokens of GPT-2
 _SCALE = 10_000  # attention weights are embedded as ten-thousandths

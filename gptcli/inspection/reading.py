@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.inspection.tokens import token_at, tokenized
 from gptcli.inspection.views import (
@@ -32,10 +33,9 @@ from gptcli.protocol import (
     WindowLogprobs,
 )
 from gptcli.scoring.windows import checked_stride, stretches
-from gptcli.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from gptcli.engines.tracing import Tracer
+    from gptcli.engines.gpt2.tracing import Tracer
 
 Method = Literal["gradient-x-input", "integrated-gradients"]
 MOST_WEIGHTS = 2**28  # attention weights that are kept at a time: 1 GiB
@@ -44,7 +44,7 @@ STEPS = 32  # points of the integral
 
 def inside(engine: Engine) -> Tracer:
     """The inside of an opened model, in float32. Raises UsageError for any but a GPT-2 here."""
-    from gptcli.engines.tracing import tracer
+    from gptcli.engines.gpt2.tracing import tracer
 
     return tracer(engine)
 
@@ -89,7 +89,7 @@ def next_view(
 
     Raises BadInput for a text beyond the context, unless `on_overflow` says to cut it.
     """
-    from gptcli.engines import tracing
+    from gptcli.engines.gpt2 import tracing
 
     text, tokens = _placed(tracer, text, on_overflow)
     found = tracing.following(tracer, [token.id for token in tokens], filters, count)
@@ -118,7 +118,7 @@ def attention_view(
     Raises UsageError for a layer or head that there is not, BadInput for a text beyond the context
     or for more than 1 GiB of weights.
     """
-    from gptcli.engines import tracing
+    from gptcli.engines.gpt2 import tracing
 
     chosen_layers = _chosen("--layer", layers, tracer.layers, tracer.info.name)
     chosen_heads = _chosen("--head", heads, tracer.heads, tracer.info.name)
@@ -141,7 +141,7 @@ def attention_view(
 
 def lens_view(tracer: Tracer, text: str, top: int = 5, on_overflow: Overflow = "error") -> LensView:
     """What each layer would say next after each token. Raises BadInput as `next_view`."""
-    from gptcli.engines import tracing
+    from gptcli.engines.gpt2 import tracing
 
     text, tokens = _placed(tracer, text, on_overflow)
     found = tracing.lens(tracer, [token.id for token in tokens], top)
@@ -168,10 +168,10 @@ def attribution_view(
     """How much each token speaks for the next one being `target`: the likeliest by default.
 
     `target` is a token's id, in digits, or its text. What is explained are the target's log-odds;
-    the methods are those of `gptcli.engines.attribution`. Raises UsageError for a target that is no
-    single token, BadInput as `next_view`.
+    the methods are those of `gptcli.engines.gpt2.attribution`. Raises UsageError for a target that
+    is no single token, BadInput as `next_view`.
     """
-    from gptcli.engines import attribution, tracing
+    from gptcli.engines.gpt2 import attribution, tracing
 
     text, tokens = _placed(tracer, text, on_overflow)
     ids = [token.id for token in tokens]
@@ -276,10 +276,10 @@ def _target(tracer: Tracer, text: str) -> int:
 
 def _in_force(filters: Filters) -> tuple[tuple[str, float], ...]:
     """The settings that change something, by name."""
-    if filters.heat == 0:
+    if filters.effective_temperature == 0:
         return (("temperature", 0.0),)
     found = {
-        "temperature": (filters.heat, 1.0),
+        "temperature": (filters.effective_temperature, 1.0),
         "top_k": (filters.top_k, 0),
         "top_p": (filters.top_p, 1.0),
         "min_p": (filters.min_p, 0.0),

@@ -16,7 +16,7 @@ from gptcli.inspection import png
 from gptcli.inspection.colours import AGAINST, FOR, STOPS, code
 from gptcli.inspection.labels import width
 from gptcli.inspection.plots import Bars, Maps, Plot
-from gptcli.sanitizer import one_line
+from gptcli.system.sanitizer import one_line
 
 TOP, MARGIN = 34, 10  # the title's height; what is left free around
 LETTER, NUMBER = 8, 70  # widths of a letter and of a number

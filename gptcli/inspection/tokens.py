@@ -5,8 +5,8 @@ Nothing here needs torch. Left out: what the model expects, see `gptcli.inspecti
 
 from __future__ import annotations
 
+from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.inspection.views import TokenView
-from gptcli.tokenization import Tokenizer
 
 
 def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:

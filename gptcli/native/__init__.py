@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gptcli import libtorch
+from gptcli.system import torch_import
 
 ABI = 4  # of the functions' arguments; model.h has the same
 BLOCK = 32  # outputs that lie side by side
@@ -26,7 +26,7 @@ Foreign = Callable[..., Any]
 RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
-class Team(Structure):
+class TeamStruct(Structure):
     """The threads to run on: functions of torch's OpenMP runtime, and how many to ask for."""
 
     _fields_ = (
@@ -35,7 +35,7 @@ class Team(Structure):
     )
 
 
-class Matrix(Structure):
+class MatrixStruct(Structure):
     """A matrix (out, in) in blocks of 8, 16 or 32 `bits`; `scale` (out,) for 8; `bias` or None."""
 
     _fields_ = (
@@ -44,33 +44,44 @@ class Matrix(Structure):
     )
 
 
-class Norm(Structure):
+class NormStruct(Structure):
     """A layer norm's gain and shift, (C,) floats each."""
 
     _fields_ = (("weight", c_void_p), ("bias", c_void_p))
 
 
-class Layer(Structure):
+class LayerStruct(Structure):
     """One transformer layer; `kv`: (slots, 2, H, length, D) floats; `scale`: of scores."""
 
     _fields_ = (
-        *(("ln_1", Norm), ("ln_2", Norm)),
-        *(("attn", Matrix), ("attn_out", Matrix), ("fc", Matrix), ("proj", Matrix)),
+        *(("ln_1", NormStruct), ("ln_2", NormStruct)),
+        *(
+            ("attn", MatrixStruct),
+            ("attn_out", MatrixStruct),
+            ("fc", MatrixStruct),
+            ("proj", MatrixStruct),
+        ),
         *(("kv", c_void_p), ("scale", c_float)),
     )
 
 
-class Model(Structure):
+class ModelStruct(Structure):
     """A GPT-2 whose MLP is a tanh GELU, and the cache that it fills."""
 
     _fields_ = (
-        *(("layers", POINTER(Layer)), ("ln_f", Norm), ("head", Matrix)),
+        *(("layers", POINTER(LayerStruct)), ("ln_f", NormStruct), ("head", MatrixStruct)),
         *((name, c_int64) for name in ("count", "width", "inner", "heads", "length")),
         ("epsilon", c_float),
     )
 
 
-STRUCTURES: tuple[type[Structure], ...] = (Team, Matrix, Norm, Layer, Model)
+STRUCTURES: tuple[type[Structure], ...] = (
+    TeamStruct,
+    MatrixStruct,
+    NormStruct,
+    LayerStruct,
+    ModelStruct,
+)
 """All that the library reads; it tells how it lays them out, and they are compared."""
 
 
@@ -92,9 +103,9 @@ class Library:
     pack_int8: Foreign
     runtime: tuple[int, ...]  # the addresses of `RUNTIME`
 
-    def team(self, threads: int) -> Team:
+    def team(self, threads: int) -> TeamStruct:
         """`threads` threads of torch's."""
-        return Team(*self.runtime, threads)
+        return TeamStruct(*self.runtime, threads)
 
 
 @cache
@@ -178,7 +189,7 @@ def _kind() -> str:
 def _runtime() -> tuple[int, ...] | None:
     """The addresses of torch's own OpenMP functions: it brings its runtime under a name of its own,
     and a second one would fight with it for the processors."""
-    folder = libtorch.folder()
+    folder = torch_import.folder()
     try:
         torch = ctypes.CDLL(str(folder / "lib" / "libtorch_cpu.so")) if folder else None
         found = [ctypes.cast(torch[name], c_void_p).value for name in RUNTIME] if torch else []

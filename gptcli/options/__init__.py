@@ -1,15 +1,12 @@
 """Every option, declared once: its name, default, range and help.
 
 What several groups share is in `shared`; which options a set of groups has is computed in
-`registry`, which command has which group in `gptcli.cli.groups`. The same frozen dataclasses are
-filled from flags (`gptcli.cli.flags`), from the environment, from `config.toml` and from Python. A
-bad value fails in the constructor, before any model is looked for.
+`registry`, which command has which group in `gptcli.cli.option_groups`. The same frozen dataclasses
+are filled from flags (`gptcli.cli.flags`), from the environment, from `config.toml` and from
+Python. A bad value fails in the constructor, before any model is looked for.
 """
 
-from gptcli.options.loading import Device, Dtype, Load, Network, Source
-from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
-from gptcli.options.shared import Overflow
-from gptcli.options.terminal import (
+from gptcli.options.common import (
     Agreement,
     AsJson,
     Format,
@@ -20,6 +17,9 @@ from gptcli.options.terminal import (
     Record,
     Talk,
 )
+from gptcli.options.model import Device, Dtype, HubSource, Load, Network
+from gptcli.options.sampling import COLDEST, DEFAULT_NEW_TOKENS, Filters, Sampling
+from gptcli.options.shared import Overflow
 
 __all__ = [
     "COLDEST",
@@ -30,6 +30,7 @@ __all__ = [
     "Dtype",
     "Filters",
     "Format",
+    "HubSource",
     "Input",
     "Load",
     "Many",
@@ -39,6 +40,5 @@ __all__ = [
     "Overwrite",
     "Record",
     "Sampling",
-    "Source",
     "Talk",
 ]

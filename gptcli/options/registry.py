@@ -2,8 +2,8 @@
 
 Everything that asks "which options are there" asks here: flags, config.toml, variables, completion,
 names that a task's file may use. Which groups a command has is read from its signature, by
-`gptcli.cli.groups`; only those of a task's command are declared here, because a task's file is
-checked where no command line is known.
+`gptcli.cli.option_groups`; only those of a task's command are declared here, because a task's file
+is checked where no command line is known.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import Field, dataclass, fields
 from functools import cache
 from typing import Any, TypedDict, get_type_hints
 
-from gptcli.options.loading import Load
+from gptcli.options.common import Input, Many, Output, Record, Talk
+from gptcli.options.model import Load
 from gptcli.options.sampling import Sampling
-from gptcli.options.terminal import Input, Many, Output, Record, Talk
-from gptcli.specs import Options, Spec, key_of, longs_of, spec_of
+from gptcli.options.spec import Options, Spec, key_of, longs_of, spec_of
 
 
 class TaskGroups(TypedDict):

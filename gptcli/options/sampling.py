@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gptcli.errors import UsageError
-from gptcli.specs import LARGEST_BIAS, Options, option, parse_bias, unescape
+from gptcli.options.spec import LARGEST_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
 COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
@@ -72,7 +72,7 @@ class Filters(Options):
     )
 
     @property
-    def heat(self) -> float:
+    def effective_temperature(self) -> float:
         """The temperature that is used: 0 for greedy, else at least `COLDEST`."""
         return 0.0 if self.greedy or self.temperature == 0 else max(self.temperature, COLDEST)
 
@@ -224,9 +224,9 @@ class Sampling(Filters):
                 raise UsageError(flag, "does not go with --num-beams", "Leave one of them out.")
 
     @property
-    def heat(self) -> float:
+    def effective_temperature(self) -> float:
         """As `Filters.heat`; 0 for beam search too."""
-        return 0.0 if self.num_beams > 1 else super().heat
+        return 0.0 if self.num_beams > 1 else super().effective_temperature
 
     @property
     def notices(self) -> tuple[str, ...]:

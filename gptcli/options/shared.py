@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from gptcli.specs import option
+from gptcli.options.spec import option
 
 Overflow = Literal["error", "truncate-left", "truncate-right"]
 Errors = Literal["strict", "replace"]

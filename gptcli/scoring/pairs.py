@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.errors import BadInput, GptcliError
-from gptcli.modelfiles import parse_value
 from gptcli.protocol import Engine
-from gptcli.scoring.scorer import Text, score
-from gptcli.scoring.scores import NAT, Row
-from gptcli.scoring.settings import Scoring
+from gptcli.scoring.options import Scoring
+from gptcli.scoring.scorer import TextToScore, score
+from gptcli.scoring.scores import NAT, JsonRow
+from gptcli.system.strict_json import parse_value
 
 NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
 TIE = 1e-4  # nats: as exact as a score is
@@ -68,7 +68,7 @@ class PairScore:
             return 0.5
         return float(self.difference > 0)
 
-    def to_dict(self) -> Row:
+    def to_dict(self) -> JsonRow:
         """As a row."""
         return {
             "id": self.id,
@@ -107,7 +107,7 @@ class Accuracy:
         """Its 95 % interval, for one pair or more."""
         return wilson(self.correct, self.pairs)
 
-    def to_dict(self) -> Row:
+    def to_dict(self) -> JsonRow:
         """The share with its interval; null where there is no pair."""
         low, high = self.interval if self.pairs else (None, None)
         return {
@@ -138,11 +138,11 @@ def score_pairs(
     """A PairScore for each pair, in order. Raises as `gptcli.scoring.scorer.score`."""
     waiting: deque[Pair] = deque()
 
-    def texts() -> Iterator[Text]:
+    def texts() -> Iterator[TextToScore]:
         for pair in pairs:
             waiting.append(pair)
-            yield Text(pair.id, pair.good, pair.error)
-            yield Text(pair.id, pair.bad, pair.error)
+            yield TextToScore(pair.id, pair.good, pair.error)
+            yield TextToScore(pair.id, pair.bad, pair.error)
 
     scores = score(engine, texts(), scoring, batch_size=batch_size)
     for good in scores:

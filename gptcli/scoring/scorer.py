@@ -18,17 +18,17 @@ from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.multiplex import Exchange, Plan, run_plans
 from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
 from gptcli.scoring import words
+from gptcli.scoring.options import Scoring
 from gptcli.scoring.scores import NAT, TextScore, TokenScore, WordScore, spread
-from gptcli.scoring.settings import Scoring
 from gptcli.scoring.windows import Stretch, checked_stride, stretches
-from gptcli.scoring.words import Edge, Place
+from gptcli.scoring.words import CharRange, Edge
 
 AHEAD = 4  # texts that wait for an earlier one, as a multiple of the batch size
 Detail = Literal["texts", "tokens", "words"]
 
 
 @dataclass(frozen=True)
-class Text:
+class TextToScore:
     """A text to be scored, or why there is none."""
 
     id: str
@@ -38,7 +38,7 @@ class Text:
 
 def score(
     engine: Engine,
-    texts: Iterable[Text | None],
+    texts: Iterable[TextToScore | None],
     scoring: Scoring,
     detail: Detail = "texts",
     batch_size: int = 1,
@@ -79,10 +79,10 @@ class _Shared:
 class _Scored:
     """A text while it is scored."""
 
-    text: Text
+    text: TextToScore
     shared: _Shared
     ids: list[int] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    places: list[CharRange] = field(default_factory=list)
     error: GptcliError | None = None
     logprobs: array[float] = field(default_factory=lambda: array("d"))  # NaN: no score
     details: dict[int, RankedLogprob] = field(default_factory=dict)  # by the token's index
@@ -197,7 +197,9 @@ class _Scored:
         return words.trailing(text, found, logprobs, edges, [id in shared.begun for id in self.ids])
 
 
-def _plans(shared: _Shared, texts: Iterable[Text | None]) -> Iterator[Plan[TextScore] | None]:
+def _plans(
+    shared: _Shared, texts: Iterable[TextToScore | None]
+) -> Iterator[Plan[TextScore] | None]:
     ids = count(1)
     for text in texts:
         yield None if text is None else Plan(_Scored(text, shared).exchange(ids))

@@ -15,7 +15,7 @@ from gptcli.errors import GptcliError
 
 NAT = 1 / math.log(2)  # bits
 LARGEST = 1024  # 2 to this is more than a float holds
-Row = dict[str, object]
+JsonRow = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class TokenScore:
         """-log2 of its probability."""
         return bits(self.logprob)
 
-    def to_dict(self) -> Row:
+    def to_dict(self) -> JsonRow:
         """As a row."""
         return {
             "index": self.index,
@@ -71,7 +71,7 @@ class WordScore:
         """-log2 of its probability."""
         return bits(self.logprob)
 
-    def to_dict(self) -> Row:
+    def to_dict(self) -> JsonRow:
         """As a row."""
         return {
             "index": self.index,
@@ -157,7 +157,7 @@ class TextScore:
     def _per(self, count: int) -> float | None:
         return self.surprisal / count if count and self.surprisal is not None else None
 
-    def to_dict(self) -> Row:
+    def to_dict(self) -> JsonRow:
         """As a row."""
         return {
             "id": self.id,

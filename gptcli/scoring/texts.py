@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.files import decode, encode_argument, errors_of_file
-from gptcli.lines import read_lines
+from gptcli.inputs.lines import read_lines
+from gptcli.inputs.prompt import decode, encode_argument, errors_of_file
 from gptcli.options import Input
-from gptcli.scoring.scorer import Text
+from gptcli.scoring.scorer import TextToScore
 from gptcli.system.os_errors import reason
 
 LIMIT = 8 << 20  # bytes of one text: some two million tokens, and all of them are in memory
@@ -26,7 +26,7 @@ HOW = 'Give it as an argument, gptcli score "Once upon a time.", or by -f FILE, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TextSource:
     """Where texts come from: the `argument`, else the `files`, else standard input."""
 
     argument: str | None = None
@@ -40,7 +40,7 @@ class Source:
         return Input(errors=self.errors, allow_empty=True)
 
 
-def read_texts(source: Source, stdin: BinaryIO | None) -> Iterator[Text | None]:
+def read_texts(source: TextSource, stdin: BinaryIO | None) -> Iterator[TextToScore | None]:
     """The texts; None for "none right now".
 
     A text's id is its file's name, "-" for standard input and "0" for the argument; with `lines` it
@@ -75,7 +75,7 @@ def _check(names: Sequence[str], argument: str | None, stdin: BinaryIO | None) -
         raise UsageError("no text", "standard input is a terminal", HOW)
 
 
-def _lines(source: Source, stdin: BinaryIO | None) -> Iterator[Text | None]:
+def _lines(source: TextSource, stdin: BinaryIO | None) -> Iterator[TextToScore | None]:
     argument = None if source.files else source.argument or "-"
     for name in source.files or (None,):
         prefix = f"{name}:" if len(source.files) > 1 else ""
@@ -83,14 +83,14 @@ def _lines(source: Source, stdin: BinaryIO | None) -> Iterator[Text | None]:
             if line is None:
                 yield None
             else:
-                yield Text(f"{prefix}{line.number}", line.text or "", line.error)
+                yield TextToScore(f"{prefix}{line.number}", line.text or "", line.error)
 
 
-def _argument(argument: str, input: Input) -> Text:
-    return Text("0", decode(encode_argument(argument), input, "argument"))
+def _argument(argument: str, input: Input) -> TextToScore:
+    return TextToScore("0", decode(encode_argument(argument), input, "argument"))
 
 
-def _whole(name: str, input: Input, stdin: BinaryIO | None) -> Text:
+def _whole(name: str, input: Input, stdin: BinaryIO | None) -> TextToScore:
     """A file or standard input as one text."""
     where = "standard input" if name == "-" else f"file {name}"
     try:
@@ -98,8 +98,8 @@ def _whole(name: str, input: Input, stdin: BinaryIO | None) -> Text:
         start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
         text = decode(data, input, where, start)
     except GptcliError as error:
-        return Text(name, "", error)
-    return Text(name, text[:-2] if text.endswith("\r\n") else text.removesuffix("\n"))
+        return TextToScore(name, "", error)
+    return TextToScore(name, text[:-2] if text.endswith("\r\n") else text.removesuffix("\n"))
 
 
 def read_bytes(name: str, stdin: BinaryIO | None) -> bytes:

@@ -32,13 +32,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.errors import UsageError
 from gptcli.scoring.scores import WordScore
-from gptcli.tokenization import Tokenizer
 
 BLANK = b" \t\n\v\f\r"
 _WORD = re.compile(r"[^ \t\n\v\f\r]+")
-Place = tuple[int, int]
+CharRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Span:
+class WordSpan:
     """The tokens from `first` to `last`, inclusive, of the word at `start` to `end` of a text."""
 
     start: int
@@ -78,7 +78,7 @@ def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tup
     return tuple(sorted(begun | ends)), tuple(id for id in ids if id not in begun or id in ends)
 
 
-def spans(text: str, places: Sequence[Place]) -> Iterator[Span]:
+def spans(text: str, places: Sequence[CharRange]) -> Iterator[WordSpan]:
     """Each word's tokens, given where each token stands: a token is its last character's.
 
     Tokens of white space are the word's that they stand before. A word inside a token that ends in
@@ -90,10 +90,12 @@ def spans(text: str, places: Sequence[Place]) -> Iterator[Span]:
         while token < len(places) and places[token][1] <= found.end():
             token += 1
         if token > first:
-            yield Span(found.start(), found.end(), first, token - 1)
+            yield WordSpan(found.start(), found.end(), first, token - 1)
 
 
-def leading(text: str, words: Sequence[Span], logprobs: Sequence[float | None]) -> list[WordScore]:
+def leading(
+    text: str, words: Sequence[WordSpan], logprobs: Sequence[float | None]
+) -> list[WordScore]:
     """Words scored with the white space before them; see the module."""
     return [
         _score(index, text, span, _sum(logprobs[span.first : span.last + 1]))
@@ -103,7 +105,7 @@ def leading(text: str, words: Sequence[Span], logprobs: Sequence[float | None]) 
 
 def trailing(
     text: str,
-    words: Sequence[Span],
+    words: Sequence[WordSpan],
     logprobs: Sequence[float | None],
     edges: Sequence[Edge | None],
     blank: Sequence[bool],
@@ -129,6 +131,6 @@ def _sum(logprobs: Sequence[float | None]) -> float | None:
     return sum(found) if len(found) == len(logprobs) else None
 
 
-def _score(index: int, text: str, span: Span, logprob: float | None) -> WordScore:
+def _score(index: int, text: str, span: WordSpan, logprob: float | None) -> WordScore:
     word = text[span.start : span.end]
     return WordScore(index, word, span.start, span.end, span.last - span.first + 1, logprob)

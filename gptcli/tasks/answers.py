@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gptcli.errors import GptcliError
 from gptcli.options import Sampling
 from gptcli.protocol import ChoiceLogprobs, Completion, FinishReason, TokenLogprob, Usage
-from gptcli.tasks.spans import Entity
+from gptcli.tasks.text.spans import Entity
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerChunk:
     """A part of an answer's text that is certain, while more is written."""
 
     text: str

@@ -15,20 +15,20 @@ from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Overflow
 from gptcli.protocol import ChoiceLogprobs, Completion
 from gptcli.tasks.answers import Answer, Question
-from gptcli.tasks.passages import best_window, passages
+from gptcli.tasks.outcome import answers, failed, results_of
 from gptcli.tasks.prompts import resolved
-from gptcli.tasks.sentences import sentences
-from gptcli.tasks.setting import (
+from gptcli.tasks.run_context import (
     Ask,
     Reply,
-    Setting,
+    RunContext,
     ask_of,
     check_sampling,
     cut_to_fit,
     field_of,
     fitting,
 )
-from gptcli.tasks.verdicts import answers, failed, results_of
+from gptcli.tasks.text.passages import best_window, passages
+from gptcli.tasks.text.sentences import sentences
 
 CUT = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
 SHRINKS = 0.9  # each round of answers to answers must be so much shorter, or there is no end
@@ -36,7 +36,7 @@ SHRINKS = 0.9  # each round of answers to answers must be so much shorter, or th
 Steps = Generator[tuple[Ask, ...], tuple[Reply, ...], tuple[Answer, ...]]
 
 
-def plan(setting: Setting, question: Question) -> Steps:
+def plan(setting: RunContext, question: Question) -> Steps:
     """The way to the answers of one input."""
     if question.error:
         return (failed(setting, question, question.error),)
@@ -55,7 +55,7 @@ def plan(setting: Setting, question: Question) -> Steps:
         return (failed(setting, question, error),)
 
 
-def _whole(setting: Setting, question: Question, side: Overflow | None = None) -> Steps:
+def _whole(setting: RunContext, question: Question, side: Overflow | None = None) -> Steps:
     """One prompt; what does not fit is cut at `side`, or as --on-overflow says."""
     text, side = field_of(setting, question), side or setting.on_overflow
     kept = text if side == "error" else cut_to_fit(text, side, fitting(setting, question))
@@ -69,12 +69,12 @@ def _whole(setting: Setting, question: Question, side: Overflow | None = None) -
     return answers(setting, question, replies, blank, starts=(start,))
 
 
-def _truncated(setting: Setting, question: Question) -> Steps:
+def _truncated(setting: RunContext, question: Question) -> Steps:
     side = setting.on_overflow if setting.on_overflow != "error" else "truncate-right"
     return (yield from _whole(setting, question, side))
 
 
-def _window(setting: Setting, question: Question) -> Steps:
+def _window(setting: RunContext, question: Question) -> Steps:
     """The passage that has most in common with the question."""
     text, fits = field_of(setting, question), fitting(setting, question)
     if fits(text):
@@ -87,7 +87,7 @@ def _window(setting: Setting, question: Question) -> Steps:
     return answers(setting, question, replies, blank, starts=(start,))
 
 
-def _each(setting: Setting, question: Question) -> Steps:
+def _each(setting: RunContext, question: Question) -> Steps:
     """Part by part; what stands between the parts stays."""
     text = field_of(setting, question)
     parts = _parts(setting, question, text)
@@ -105,7 +105,7 @@ def _each(setting: Setting, question: Question) -> Steps:
     return answers(setting, question, replies, starts=[start for start, _ in parts])
 
 
-def _reduce(setting: Setting, question: Question) -> Steps:
+def _reduce(setting: RunContext, question: Question) -> Steps:
     """Part by part, then the answers together, until one prompt holds all."""
     whole, fits = field_of(setting, question), fitting(setting, question)
     text = whole
@@ -131,7 +131,7 @@ def _reduce(setting: Setting, question: Question) -> Steps:
     return answers(setting, question, replies, taken=taken)
 
 
-STRATEGIES: dict[str, Callable[[Setting, Question], Steps]] = {
+STRATEGIES: dict[str, Callable[[RunContext, Question], Steps]] = {
     "whole": _whole,
     "truncate": _truncated,
     "window": _window,
@@ -140,7 +140,7 @@ STRATEGIES: dict[str, Callable[[Setting, Question], Steps]] = {
 }
 
 
-def _parts(setting: Setting, question: Question, text: str) -> list[tuple[int, int]]:
+def _parts(setting: RunContext, question: Question, text: str) -> list[tuple[int, int]]:
     """The parts that `each` answers, as places in the text."""
     fits = fitting(setting, question)
     if setting.wording.task.long.unit == "passage":

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gptcli.errors import UsageError
-from gptcli.tasks.labels import check_labels
-from gptcli.tasks.task import Task, Value, Variant
-from gptcli.tasks.templates import fill
+from gptcli.tasks.calibration import check_labels
+from gptcli.tasks.definition.task import Task, Value, Variant
+from gptcli.tasks.definition.templates import fill
 
 BETWEEN = " = "  # in --example
 

@@ -23,14 +23,14 @@ from gptcli.protocol import (
     LoglikelihoodRequest,
     Request,
 )
-from gptcli.tasks.answers import Answer, Piece, Question
+from gptcli.tasks.answers import Answer, AnswerChunk, Question
 from gptcli.tasks.plans import plan
 from gptcli.tasks.prompts import Wording
-from gptcli.tasks.setting import (
+from gptcli.tasks.run_context import (
     Ask,
     AskText,
     Reply,
-    Setting,
+    RunContext,
     check_sampling,
     continuing,
     most_tokens,
@@ -47,7 +47,7 @@ def solve(
     on_overflow: Overflow = "error",
     batch_size: int = 1,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[Piece | Answer]:
+) -> Iterator[AnswerChunk | Answer]:
     """Answer every question; the answers come in order, each as soon as those before are there.
 
     The pieces of an answer's text come before it, as they are written, where there is one sequence.
@@ -64,7 +64,7 @@ def solve(
             f"{len(wording.shots) - len(fewer.shots)} of {len(wording.shots)} examples left out:"
             f" there is room for {limit} tokens in all",
         )
-    setting = Setting(
+    setting = RunContext(
         wording=fewer,
         sampling=sampling,
         info=engine.info,
@@ -79,8 +79,8 @@ def solve(
 
 
 def _plans(
-    engine: Engine, setting: Setting, questions: Iterable[Question | None]
-) -> Iterator[Plan[Piece | Answer] | None]:
+    engine: Engine, setting: RunContext, questions: Iterable[Question | None]
+) -> Iterator[Plan[AnswerChunk | Answer] | None]:
     ids = count(1)
     for question in questions:
         if question is None:
@@ -102,7 +102,7 @@ def trimmed(wording: Wording, engine: Engine, limit: int) -> Wording:
     return wording
 
 
-def _prior(engine: Engine, setting: Setting) -> tuple[tuple[float, ...], ...]:
+def _prior(engine: Engine, setting: RunContext) -> tuple[tuple[float, ...], ...]:
     """The labels' log-probabilities without an input, as the calibration asks for them."""
     wording = setting.wording
     way = wording.parameter("calibration") or "none"
@@ -179,7 +179,7 @@ class _Question:
     """A question on its way to its answers: what is asked for it now, and what was given out."""
 
     def __init__(
-        self, engine: Engine, setting: Setting, question: Question, ids: Iterator[int]
+        self, engine: Engine, setting: RunContext, question: Question, ids: Iterator[int]
     ) -> None:
         self._engine, self._setting, self._question = engine, setting, question
         self._ids = ids  # of the run's requests
@@ -212,7 +212,7 @@ class _Question:
             if isinstance(event, Chunk) and asked.settled:
                 self._engine.cancel(event.id)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[AnswerChunk]:
         """What is new of the answer's text, up to the first request that is not finished."""
         for asked in self._asked:
             ask = asked.ask
@@ -223,7 +223,7 @@ class _Question:
             if text or asked.finished:
                 text = ask.before + text
                 if len(text) > asked.given:
-                    yield Piece(text[asked.given :])
+                    yield AnswerChunk(text[asked.given :])
                     asked.given = len(text)
             if not asked.finished:
                 return

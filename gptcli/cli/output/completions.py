@@ -1,7 +1,8 @@
 """Completions and answers as text, JSON, JSON lines and CSV.
 
-The command says in a `Style` what it asks for; a text that can be streamed is written piece by
-piece, all else when a sequence is finished. What failed is no text, but a line with --lines.
+The command says in a `CompletionStyle` what it asks for; a text that can be streamed is written
+piece by piece, all else when a sequence is finished. What failed is no text, but a line with
+--lines.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gptcli.cli.output.records import document, written
-from gptcli.cli.sink import Sink
+from gptcli.cli.output.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.options import Output, Sampling
-from gptcli.options.terminal import Format
+from gptcli.options.common import Format
 from gptcli.protocol import Chunk, Completion, Event
-from gptcli.tasks.answers import Answer, Piece
+from gptcli.tasks.answers import Answer, AnswerChunk
 
 COLUMNS = (
     "id",
@@ -43,7 +44,7 @@ OF_ANSWERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
+class CompletionStyle:
     """How completions or answers are to be written."""
 
     shape: Format
@@ -70,7 +71,9 @@ def streamed(sampling: Sampling, output: Output, obstacles: Iterable[tuple[str, 
     return output.stream is not False
 
 
-def write(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -> None:
+def write(
+    out: Sink, events: Iterable[Event | AnswerChunk | Answer], style: CompletionStyle
+) -> None:
     """Write completions or answers, which must come in order, in the shape asked for."""
     if style.streamed:
         _stream(out, events, style)
@@ -90,7 +93,9 @@ def write(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -> 
             out.write(piece)
 
 
-def _stream(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -> None:
+def _stream(
+    out: Sink, events: Iterable[Event | AnswerChunk | Answer], style: CompletionStyle
+) -> None:
     """The text of one sequence as it is made, and a line break at the end."""
     begun = False
     for event in events:
@@ -99,12 +104,12 @@ def _stream(out: Sink, events: Iterable[Event | Piece | Answer], style: Style) -
         if not begun:
             out.dim(style.echo)
             begun = True
-        if isinstance(event, Chunk | Piece):
+        if isinstance(event, Chunk | AnswerChunk):
             out.write(event.text)
     out.write("\n")
 
 
-def _texts(out: Sink, found: Iterator[Completion | Answer], style: Style) -> None:
+def _texts(out: Sink, found: Iterator[Completion | Answer], style: CompletionStyle) -> None:
     """Each sequence with a line break at the end; several are set apart."""
     if style.lines:
         for item in found:

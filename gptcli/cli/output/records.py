@@ -19,7 +19,7 @@ from gptcli.cli.output import table
 from gptcli.errors import UsageError
 
 Record = Mapping[str, object]
-Shape = Literal["text", "json", "jsonl", "csv", "tsv"]
+RecordFormat = Literal["text", "json", "jsonl", "csv", "tsv"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Column:
 
 def written(
     records: Iterable[Record],
-    shape: Shape,
+    shape: RecordFormat,
     keys: Sequence[str] = (),
     columns: Sequence[Column] = (),
 ) -> Iterator[str]:

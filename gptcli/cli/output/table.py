@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from gptcli.sanitizer import one_line
+from gptcli.system.sanitizer import one_line
 
 GAP = "  "  # between two columns
 Measure = Callable[[str], int]

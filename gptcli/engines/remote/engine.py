@@ -13,18 +13,19 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from gptcli.engines.remote import wire
-from gptcli.engines.remote.failures import FAILURES, failure, of_all, patiently
-from gptcli.engines.remote.flights import Flight, Scoring, Writing, estimate
-from gptcli.engines.remote.line import (
+from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.engines.remote import schema
+from gptcli.engines.remote.client import (
     AT_START,
+    Client,
     Endpoint,
-    Line,
     Patience,
     answers,
     endpoint,
     models,
 )
+from gptcli.engines.remote.inflight import Flight, ScoringFlight, WritingFlight, estimate
+from gptcli.engines.remote.retry import FAILURES, failure, of_all, patiently
 from gptcli.errors import GptcliError, Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import (
@@ -35,7 +36,6 @@ from gptcli.protocol import (
     Request,
     RollingRequest,
 )
-from gptcli.tokenization import Tokenizer
 
 IDLE = 0.002  # seconds between two looks for a request
 UNKNOWN_CONTEXT = 10**9  # tokens; where the server does not say, nothing is cut to fit
@@ -56,7 +56,7 @@ class RemoteEngine:
         self.info = info
         self._to, self._names, self._places = to, names, places
         self._patience = patience or Patience()
-        self._open: list[Run] = []
+        self._open: list[RemoteRun] = []
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -77,8 +77,8 @@ class RemoteEngine:
 
         Raises Unavailable where the server refuses the key, or knows no such model.
         """
-        with Line(self._to, self._patience, self._places) as line:
-            run = Run(line, self._to, self.info, self._names, self._patience)
+        with Client(self._to, self._patience, self._places) as line:
+            run = RemoteRun(line, self._to, self.info, self._names, self._patience)
             self._open.append(run)
             try:
                 yield from run.events(iter(requests), self._places)
@@ -86,12 +86,12 @@ class RemoteEngine:
                 self._open.remove(run)
 
 
-class Run:
+class RemoteRun:
     """One run under way. Its flights live on the line's loop, its events in a queue."""
 
     def __init__(
         self,
-        line: Line,
+        line: Client,
         to: Endpoint,
         info: ModelInfo,
         names: tuple[str, ...],
@@ -135,16 +135,16 @@ class Run:
                 yield request.refused(_no_tokens(), self._info)
                 return
             case LoglikelihoodRequest():
-                flight = Scoring(request, self._info)
+                flight = ScoringFlight(request, self._info)
             case GenerateRequest():
                 seed = request.sampling.seed
                 seed = secrets.randbits(SEED_BITS) if seed is None else seed
-                flight = Writing(request, self._info, seed, self._inbox.put)
+                flight = WritingFlight(request, self._info, seed, self._inbox.put)
         if request.id in self._cancelled:
             yield from flight.landed(cancelled=True)
             return
         try:
-            wire.refuse(request)
+            schema.refuse(request)
         except UsageError as error:
             yield from flight.landed(error)
             return
@@ -252,7 +252,7 @@ def connect(load: Load, places: int = 1, patience: Patience | None = None) -> Re
 def _listed(to: Endpoint, named: bool) -> dict[str, int | None]:
     """The server's models; none where it has no list, if one was `named` and so none is needed."""
     try:
-        with Line(to, AT_START) as line:
+        with Client(to, AT_START) as line:
             return line.wait_for(patiently(lambda: models(line.client), AT_START))
     except FAILURES as error:
         if named and getattr(error, "status_code", None) in (404, 405, 501):

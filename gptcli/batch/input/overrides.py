@@ -1,0 +1,125 @@
+"""A row's own sampling settings: which there can be, and what their values may be.
+
+Names, types and ranges are those of `Sampling`, which is built from them once to check them; here
+is only what other ways of writing them there are: OpenAI's `max_tokens`, one stop text without a
+list, a bias as an object, a number in a cell of a table. Left out: joining them with the settings
+of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from gptcli.batch.input.entries import bad, whole
+from gptcli.batch.options import BatchInput
+from gptcli.errors import UsageError
+from gptcli.options import Sampling
+from gptcli.system.strict_json import parse_value
+
+ALIASES = {"max_tokens": "max_new_tokens"}
+NESTED = "sampling"  # a key under which settings can stand, too
+REFUSED = {
+    "greedy": "Write temperature = 0.",
+    "num_return_sequences": "One row gives one answer: repeat the row.",
+    "num_beams": "Give --num-beams, for all rows.",
+}
+_TEXTS = ("stop", "bad_words")
+
+
+def _plain(hint: Any) -> Any:
+    """The type beside None: int of `int | None`."""
+    if get_origin(hint) in (Union, UnionType):
+        return next(kind for kind in get_args(hint) if kind is not NoneType)
+    return hint
+
+
+_HINTS = get_type_hints(Sampling)
+_KINDS = {item.name: _plain(_HINTS[item.name]) for item in fields(Sampling)}
+KNOWN = frozenset(_KINDS.keys() | ALIASES.keys())
+
+
+def settings_of(row: Mapping[str, object], where: str, reading: BatchInput) -> dict[str, object]:
+    """The settings among a row's keys, and those nested under `sampling`, as they are written.
+
+    None are looked for without `reading.row_settings`. Raises BadInput: `sampling` holds a key that
+    is no setting, or one that stands outside, too.
+    """
+    if not reading.row_settings:
+        return {}
+    settings = KNOWN - {reading.column, reading.id_column}
+    found = {name: value for name, value in row.items() if name in settings and value is not None}
+    nested = row.get(NESTED) if NESTED not in (reading.column, reading.id_column) else None
+    if not isinstance(nested, Mapping):  # a column of another meaning
+        return found
+    for name, value in nested.items():
+        if name not in KNOWN:
+            known = ", ".join(sorted(KNOWN - REFUSED.keys()))
+            raise bad(where, f"{NESTED}: no setting {name!r}", f"Known: {known}.")
+        if value is None:
+            continue
+        if name in found:
+            raise bad(where, f"{name} stands in the row and in {NESTED}", "Drop one of them.")
+        found[name] = value
+    return found
+
+
+def overrides(settings: Mapping[str, object], where: str) -> dict[str, object]:
+    """Settings as fields of Sampling, checked. Raises BadInput, naming the setting."""
+    found: dict[str, Any] = {}
+    if not settings:  # as of most rows, and the check takes a tenth of a millisecond
+        return found
+    for written, value in settings.items():
+        name = ALIASES.get(written, written)
+        if name in REFUSED:
+            raise bad(where, f"{name} cannot be set by a row", REFUSED[name])
+        if name in found:
+            raise bad(where, f"{name} is given twice", "Drop one of them.")
+        found[name] = _value(name, value, where)
+    try:
+        Sampling(**found)
+    except UsageError as error:
+        name = error.what.removeprefix("--").replace("-", "_")
+        hint = error.hint if error.why.endswith("range") else "Correct it."
+        raise bad(where, f"{name}: {error.why}", hint) from None
+    return found
+
+
+def from_cell(name: str, cell: str) -> object:
+    """A setting's value in a cell of a table of text: as in JSON, but texts without quotes."""
+    if cell == "" or name in _TEXTS:
+        return cell or None
+    try:
+        return parse_value(cell.lower() if _KINDS.get(name) is bool else cell)
+    except ValueError:  # left as it is, to be refused by its type
+        return cell
+
+
+def _value(name: str, value: object, where: str) -> object:
+    """The value in the type of the field, where the two are only written differently."""
+    if name in _TEXTS:
+        return _texts(name, value, where)
+    if name == "logit_bias":
+        return _bias(value, where)
+    if _KINDS[name] is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of number, and a data frame may know only this one
+    return value
+
+
+def _texts(name: str, value: object, where: str) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise bad(where, f"{name}: {value!r} is no list of texts", 'Write ["one", "two"].')
+    return tuple(whole(text, where, name) for text in texts)
+
+
+def _bias(value: object, where: str) -> tuple[tuple[str, float], ...]:
+    pairs: Iterable[Any] = value.items() if isinstance(value, Mapping) else ()
+    found = tuple((whole(str(token), where, "logit_bias"), bias) for token, bias in pairs)
+    numbers = all(isinstance(bias, int | float) and not isinstance(bias, bool) for _, bias in found)
+    if not isinstance(value, Mapping) or not numbers:
+        hint = 'Write {"50256": -100}.'
+        raise bad(where, f"logit_bias: {value!r} is no object of numbers", hint)
+    return found

@@ -1,0 +1,65 @@
+"""Which model a batch runs on, and how many sequences of it fit the memory: before torch is loaded.
+
+A model of the Hub is known by its revision. A folder has none, so it is known by a hash of its
+configuration and of samples of its weights: training changes all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.resolve import Progress, resolve
+from gptcli.options import Load
+from gptcli.system.memory import available
+
+SAMPLES, SAMPLE = 64, 4096  # blocks of a weights file that are hashed, and their bytes
+MOST = 64  # sequences computed at a time: beyond it a CPU gains nothing
+OF_OTHERS = 8  # for models whose memory is not known here
+OF_SERVERS = 32  # requests at the same time, which is all that a server needs to fill its own batch
+SHARE = 0.5  # of the free memory, that the KV cache may take
+WIDE = 4  # bytes of a number in it, at most
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A model's name and revision, and how many sequences of it may be computed at a time."""
+
+    name: str
+    revision: str | None
+    most: int
+
+
+def identify(load: Load, progress: Progress = None) -> Identity:
+    """Find the model and check it; `progress` is for a download, see
+    `gptcli.checkpoints.hub.download`.
+
+    Raises as `gptcli.engines.open_engine`, but for the device.
+    """
+    if load.server is not None:
+        return Identity(f"{load.model or ''}@{load.server}", None, OF_SERVERS)
+    checkpoint = resolve(load, progress)
+    manifest = inspect(checkpoint.folder)
+    revision = checkpoint.revision or sampled(checkpoint.folder)
+    if manifest.gpt2 is None:
+        return Identity(checkpoint.name, revision, OF_OTHERS)
+    config = manifest.gpt2
+    slot = config.n_layer * config.n_positions * 2 * config.n_embd * WIDE
+    return Identity(checkpoint.name, revision, max(1, min(MOST, int(available() * SHARE) // slot)))
+
+
+def sampled(folder: Path) -> str:
+    """A hash of what decides what the model in a folder writes."""
+    hashed = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        size = path.stat().st_size
+        hashed.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if path.suffix == ".json":
+                hashed.update(file.read())
+            for number in range(SAMPLES if path.suffix != ".json" else 0):
+                file.seek(size * number // SAMPLES)
+                hashed.update(file.read(SAMPLE))
+    return f"folder-{hashed.hexdigest()[:40]}"

@@ -1,0 +1,170 @@
+"""The Ray cluster: connected to or started, and how its nodes are shared out.
+
+Left out: what is computed on it, see `gptcli.batch.run.actors` and `gptcli.batch.run.cluster`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gptcli.errors import Unavailable, UsageError
+from gptcli.options import Load
+from gptcli.system.processors import allowed_cores
+
+MEMORY = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The actors: how many, what each asks of its node, and how many threads it uses."""
+
+    count: int
+    cpus: float
+    gpus: int
+    threads: int | None
+
+
+def arranged(nodes: list[dict[str, float]], load: Load, actors: int | None) -> Pool:
+    """The actors for nodes with these resources, as Ray names them."""
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if gpus and load.device in ("auto", "cuda"):
+        return Pool(actors or gpus, 1, 1, load.threads)
+    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
+    threads = load.threads or min(cpus)
+    if actors and not load.threads:
+        threads = max(1, min(sum(cpus) // actors, max(cpus)))
+    count = actors or max(1, sum(number // threads for number in cpus))
+    return Pool(count, threads // 2 or 0.5, 0, threads)
+
+
+def alive(ray: Any) -> list[dict[str, Any]]:
+    """Ray's own description of each node that is there."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def connected(address: str | None, verbose: bool) -> Iterator[Any]:
+    """Ray, connected; quiet unless `verbose`. Raises Unavailable, UsageError.
+
+    What was connected already stays so afterwards.
+    """
+    if address is not None and address.startswith("ray://"):
+        how = "Run this on a machine of the cluster: --address auto."
+        raise UsageError("--address", "Ray's client cannot run a dataset", how)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not verbose:  # else each run is told as an error that actors have arguments
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change
+    try:
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.data")
+    except ImportError as error:
+        missing = f"{error.name} is not installed"
+        raise Unavailable("Ray", missing, "Install it: pip install 'gptcli[ray]'") from None
+    with _off_stdout(verbose):
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(ray, address, verbose)
+        level = logging.INFO if verbose else logging.CRITICAL
+        logging.getLogger("ray").setLevel(level)
+        logging.getLogger("ray.data").setLevel(level)
+        try:
+            yield ray
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None, verbose: bool) -> None:
+    """Connect to a cluster, or start one here. Raises Unavailable."""
+    alone = {
+        "num_cpus": allowed_cores(),
+        "object_store_memory": MEMORY,
+        "include_dashboard": False,
+    }
+    try:
+        _knock(address or "")
+        with _own_sigterm(), _silent(not verbose):
+            ray.init(
+                address or "local",
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                log_to_driver=verbose,
+                **({} if address else alone),
+            )
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise Unavailable(
+            f"Ray cluster {address or 'of our own'}",
+            first_line(error),
+            "Check --address: ray status. Without it a cluster is started here.",
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+@contextmanager
+def _off_stdout(verbose: bool) -> Iterator[None]:
+    """Keep Ray from standard output, where answers go: it tells of lost nodes there, unasked.
+
+    There is no setting for that. Were the function called otherwise one day, a test would say so.
+    """
+    ray: Any = importlib.import_module("ray._private.worker")
+    before = ray.print_to_stdstream
+
+    def print_to_stdstream(data: dict[str, object], ignore_prefix: bool) -> None:
+        if verbose:
+            before({**data, "is_err": True}, ignore_prefix=ignore_prefix)
+
+    ray.print_to_stdstream = print_to_stdstream
+    try:
+        yield
+    finally:
+        ray.print_to_stdstream = before
+
+
+@contextmanager
+def _silent(wanted: bool) -> Iterator[None]:
+    """Let nothing reach stderr: Ray's core says there that it is told to be quiet."""
+    if not wanted or sys.__stderr__ is None:  # or there is none
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray, when it is connected, puts its own handler in place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def first_line(error: BaseException) -> str:
+    """What Ray says, without the pages that follow."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,40 @@
+"""Chat templates: how a conversation becomes the prompt of a model that continues text.
+
+`choose` takes the checkpoint's own template where there is one, because the model was trained on
+it; base GPT-2 has none and gets a transcript. Jinja is imported only for a template that needs it.
+Left out: the conversation, see `gptcli.chat`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gptcli.chat_templates.own import find, special_text
+from gptcli.chat_templates.plain import EndOfText, Role, Template, Transcript, Turn
+from gptcli.checkpoints.vocabulary import END_OF_TEXT
+from gptcli.errors import UsageError
+
+__all__ = ["Choice", "EndOfText", "Role", "Template", "Transcript", "Turn", "choose"]
+
+Choice = Literal["auto", "own", "transcript", "eos"]
+
+
+def choose(
+    asked: Choice, folder: Path | None, model: str, user: str = "Human", bot: str = "AI"
+) -> Template:
+    """The template to talk with; `folder` is the checkpoint's, `user` and `bot` name the speakers.
+
+    `auto`: the checkpoint's own, else `eos` for a model named DialoGPT, else `transcript`. Raises
+    UsageError (no own template, a bad name) and BadModel (an own template that does not work).
+    """
+    transcript = Transcript(user, bot)
+    own = find(folder) if folder is not None and asked in ("auto", "own") else None
+    if own is not None:
+        return own
+    if asked == "own":
+        hint = "Use --template transcript, or eos for a DialoGPT."
+        raise UsageError("--template own", f"{model} brings no chat template", hint)
+    if asked == "eos" or (asked == "auto" and "dialogpt" in model.lower()):
+        return EndOfText(special_text(folder, "eos_token") if folder else END_OF_TEXT)
+    return transcript

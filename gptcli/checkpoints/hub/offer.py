@@ -1,0 +1,120 @@
+"""What the Hub has of a model: one question, bounded in time, before anything else happens.
+
+The answer names the commit and, for every file, size and checksum, so that room on the disk is
+known beforehand and each file can be checked when it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gptcli.checkpoints.hub.blobs import HubFile
+from gptcli.checkpoints.hub.failures import explain
+from gptcli.checkpoints.hub.watch import within
+from gptcli.checkpoints.names import COMMIT, did_you_mean
+from gptcli.checkpoints.safetensors_headers import CONVERT, INDEX, SINGLE
+from gptcli.checkpoints.vocabulary import SUFFICIENT
+from gptcli.errors import BadModel, Unavailable
+from gptcli.system.checksums import CHECKSUM
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+REACH_SECONDS = 3.0  # for the first answer of the Hub, name resolution included
+SMALL_FILES = {
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+}
+SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")  # as save_pretrained names them
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubListing:
+    """A model as the Hub has it now: the commit, and the files that are needed, weights last."""
+
+    commit: str
+    files: tuple[HubFile, ...]
+
+
+def ask(repo_id: str, revision: str) -> HubListing:
+    """Ask the Hub for a model's commit and files.
+
+    Raises Unavailable (Hub not reachable within 3 s, no such model or revision, no access),
+    BadModel (no safetensors, tokenizer or config.json).
+    """
+    from huggingface_hub import HfApi, constants
+
+    endpoint = constants.ENDPOINT
+    api = HfApi(endpoint=endpoint)
+    try:
+        info = within(
+            REACH_SECONDS,
+            lambda: api.model_info(
+                repo_id, revision=revision, timeout=REACH_SECONDS, files_metadata=True
+            ),
+        )
+        listed = {item.rfilename: item for item in info.siblings or ()}
+    except Exception as error:
+        raise explain(error, repo_id, revision) from error
+    strange = Unavailable(repo_id, f"{endpoint} does not answer as a Hub", "Check HF_ENDPOINT")
+    if not COMMIT.fullmatch(info.sha or ""):
+        raise strange
+    files = [_file(listed[name]) for name in choose_files(listed, repo_id)]
+    if None in files:
+        raise strange
+    return HubListing(commit=info.sha or "", files=tuple(file for file in files if file))
+
+
+def choose_files(listed: Iterable[str], repo_id: str) -> list[str]:
+    """Of a repository's files, those that are needed and safe; config.json first, weights last.
+
+    Raises BadModel where there is no configuration, no tokenizer, or no safetensors: the weights
+    are then a pickle, which can run code when it is read.
+    """
+    names = set(listed)
+    if "config.json" not in names:
+        raise BadModel(repo_id, "no config.json: not a transformers model", _other(repo_id))
+    if SINGLE in names:
+        weights = {SINGLE}
+    elif INDEX in names:
+        weights = {INDEX, *filter(SHARD.fullmatch, names)}
+    else:
+        raise BadModel(
+            repo_id, f"no {SINGLE} in the repository, so nothing was downloaded", CONVERT
+        )
+    if not any(files <= names for files in SUFFICIENT):
+        raise BadModel(repo_id, "no tokenizer.json, nor vocab.json and merges.txt", _other(repo_id))
+    return [*sorted(names & SMALL_FILES, key=_config_first), *sorted(weights, key=_index_first)]
+
+
+def _config_first(name: str) -> tuple[bool, str]:
+    return name != "config.json", name
+
+
+def _index_first(name: str) -> tuple[bool, str]:
+    return name != INDEX, name
+
+
+def _file(item: RepoSibling) -> HubFile | None:
+    """A file with what is known of it; None if that is not what a Hub says."""
+    size, checksum = item.size, item.blob_id
+    if item.lfs is not None:
+        size, checksum = item.lfs.size, item.lfs.sha256
+    if not isinstance(size, int) or size < 0 or not CHECKSUM.fullmatch(str(checksum)):
+        return None  # the checksum becomes a file's name
+    return HubFile(name=item.rfilename, size=size, checksum=str(checksum))
+
+
+def _other(repo_id: str) -> str:
+    return did_you_mean(repo_id) or "Choose another model with -m, for example -m gpt2"

@@ -1,0 +1,166 @@
+"""`gptcli chat`: talk with a model, at a terminal or through a pipe.
+
+At a terminal lines are edited, replies are streamed, and Ctrl-C stops only the reply; prompts and
+notices go to stderr. From a pipe each message is a line and so is each reply, so that the two can
+be put side by side: a message that fails has an empty one. Not here: what lines mean, see
+`gptcli.cli.interactive.typed` and `gptcli.cli.interactive.slash`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from time import perf_counter
+
+from gptcli.chat import Chat, Conversation, check_sampling
+from gptcli.chat_templates import Transcript, choose
+from gptcli.cli import signals
+from gptcli.cli.interactive.slash import Commands
+from gptcli.cli.interactive.typed import ReadLine, TypedLine, messages, piped
+from gptcli.cli.output.records import json_line
+from gptcli.cli.output.report import RunReport
+from gptcli.cli.output.sink import Sink, opened
+from gptcli.cli.recording import recording
+from gptcli.cli.session import Session
+from gptcli.errors import ExitCode, GptcliError, WriteFailed
+from gptcli.options import Load, Output, Record, Sampling, Talk
+from gptcli.protocol import Completion
+
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk: Talk) -> int:
+    """Talk with a model.
+
+    Ctrl-C stops a reply, Ctrl-D leaves, /help lists the commands.
+    From a pipe each line is a message and gets a line of reply, its line breaks turned to spaces.
+    A message of several lines stands between triple quotes.
+    """
+    check_sampling(sampling)
+    Transcript(options.user_name, options.bot_name)  # bad names fail before a model is loaded
+    with recording(record, "chat", load) as watch, opened(Output()) as out:
+        session = Session.of(talk)
+        engine = session.open_engine(load, notices=False, watch=watch)
+        info = engine.info
+        template = choose(
+            options.template, info.folder, info.name, options.user_name, options.bot_name
+        )
+        conversation = Conversation(engine, template, sampling, options.system)
+        session.note(*info.notices)
+        return _Dialogue(conversation, out, options.json, session).run(options.history)
+
+
+class _Dialogue:
+    """A conversation and where it is shown."""
+
+    def __init__(
+        self, conversation: Conversation, out: Sink, jsonl: bool, session: Session
+    ) -> None:
+        self._conversation, self._out, self._jsonl = conversation, out, jsonl
+        self._session = session
+        self._commands = Commands(conversation)
+        self._typing = session.interactive
+        self._left = False
+
+    def run(self, remember: bool) -> int:
+        """Take messages until the end; the exit code is that of the first failure in a pipe."""
+        with ExitStack() as stack:
+            if self._typing:
+                stack.enter_context(signals.interruptible(self._conversation.cancel))
+                self._greet()
+            code = 0
+            for message in messages(self._reader(stack, remember)):
+                failure = self._take(message)
+                code = code or failure
+                if self._left:
+                    break
+            return 0 if self._typing else code
+
+    def _reader(self, stack: ExitStack, remember: bool) -> ReadLine:
+        if not self._typing or os.environ.get("TERM") in (None, "", "dumb"):
+            return piped(self._session.stdin, prompting=self._typing)
+        from gptcli.cli.interactive import line_editor
+
+        return stack.enter_context(line_editor.reading(remember, self._session.note))
+
+    def _greet(self) -> None:
+        if not self._session.talk.quiet:
+            name, template = self._conversation.engine.info.name, self._conversation.template.name
+            self._session.say(f"{name} ({template}). /help lists the commands, Ctrl-D leaves.")
+
+    def _take(self, message: TypedLine) -> int:
+        """Do what a message asks for; returns an exit code after saying what went wrong."""
+        text, conversation = message.text, self._conversation
+        if message.error is not None:
+            self._end(text, "", message.error)
+            return self._fail(message.error)
+        if not message.command:
+            return self._show(text, conversation.reply(text))
+        try:
+            outcome = self._commands.run(text)
+        except GptcliError as error:
+            return self._fail(error)
+        for line in outcome.said:
+            self._session.say(line)
+        self._left = outcome.leave
+        if not outcome.retry:
+            return ExitCode.OK
+        said = conversation.turns[-2].content if conversation.turns else ""
+        return self._show(said, conversation.retry())
+
+    def _show(self, message: str, pieces: Iterator[str]) -> int:
+        """Write a reply: as it comes for a reader, whole for a pipe."""
+        report, error = RunReport(), None
+        written: list[str] = []
+        try:
+            for piece in pieces:
+                if report.first is None:
+                    report.first = perf_counter() - report.started
+                written.append(piece)
+                if self._typing and not self._jsonl:
+                    self._out.write(piece)
+        except WriteFailed:  # standard output, as nothing else is written here
+            raise
+        except GptcliError as failure:
+            error = failure
+        self._end(message, "".join(written), error)
+        self._session.note(*self._conversation.take_notices())
+        if error is not None:
+            return self._fail(error)
+        done = self._conversation.completion
+        if self._session.talk.verbose and done is not None:
+            known = f"{done.usage.cached_tokens} of {done.usage.prompt_tokens} prompt tokens known"
+            report.add(done)
+            self._session.note(f"{report.closing(self._conversation.engine.info)}; {known}")
+        return ExitCode.OK
+
+    def _end(self, message: str, reply: str, error: GptcliError | None) -> None:
+        """What remains to be written when a reply is there."""
+        if self._jsonl:
+            self._out.write(_row(message, reply, self._conversation.completion, error))
+        elif not self._typing:
+            self._out.write((LINE_BREAK.sub(" ", reply) if error is None else "") + "\n")
+        elif reply or error is None:
+            self._out.write("\n")
+
+    def _fail(self, error: GptcliError) -> int:
+        self._session.error(error)
+        return int(error.exit_code)
+
+
+def _row(message: str, reply: str, done: Completion | None, error: GptcliError | None) -> str:
+    """A message and its reply as a line of JSON; a failed one has an error in place of a reply."""
+    shown: dict[str, object] = {"message": message, "reply": None, "finish_reason": "error"}
+    if error is None and done is not None:
+        shown |= {
+            "reply": reply,
+            "finish_reason": done.finish_reason,
+            "usage": done.usage.to_dict(),
+            "seed": done.seed,
+            "model": done.model,
+            "revision": done.revision,
+        }
+    shown["error"] = error.to_dict() if error else None
+    return json_line(shown)

@@ -1,0 +1,100 @@
+"""`gptcli generate`: continue a prompt.
+
+Cheap refusals come first, the output is opened next, and only then is a model loaded. Text of one
+sequence is written as it is made; other shapes when each sequence is finished. Not here: many
+prompts, see `gptcli.cli.commands.batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from gptcli.cli.declaration import command
+from gptcli.cli.output import sink
+from gptcli.cli.output.completions import CompletionStyle, streamed, write
+from gptcli.cli.output.report import RunReport
+from gptcli.cli.recording import recording
+from gptcli.cli.session import Session
+from gptcli.inputs.prompt import read_prompt
+from gptcli.multiplex import InOrder
+from gptcli.options import Input, Load, Output, Record, Sampling, Talk
+from gptcli.protocol import Completion, Event, GenerateRequest
+
+MOST_SLOTS = 16  # sequences computed at a time
+
+
+@command(
+    examples=(
+        'gptcli generate "Once upon a time" --max-new-tokens 40',
+        "echo 'The capital of France is' | gptcli generate --greedy -m gpt2",
+    )
+)
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="Text to continue; - is stdin. Piped text comes first.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    input: Input,
+    load: Load,
+    sampling: Sampling,
+    output: Output,
+    record: Record,
+    talk: Talk,
+) -> None:
+    """Continue a prompt.
+
+    Prints prompt and continuation. The prompt is an argument, a pipe or a file.
+    """
+    session = Session.of(talk)
+    style = _style(sampling, output)
+    asked = read_prompt(prompt, input, session.stdin)
+    session.note(*asked.notices)
+    if output.echo is not False:
+        style = replace(style, echo=asked.text)
+    slots, beams = min(sampling.num_return_sequences, MOST_SLOTS), sampling.num_beams > 1
+    with (
+        recording(record, "generate", load, output.force, output.output) as watch,
+        sink.opened(output) as out,
+    ):
+        engine = session.open_engine(load, slots, beams, watch=watch)
+        request = GenerateRequest(
+            id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
+        )
+        report = RunReport()
+        events = report.watched(engine.run([request]))
+        write(out, events if style.streamed else _in_order(events), style)
+    session.note(*report.notices)
+    if report.error:
+        raise report.error
+    session.detail(report.closing(engine.info))
+
+
+def _style(sampling: Sampling, output: Output) -> CompletionStyle:
+    """How the text is written. Raises UsageError for flags that do not go together."""
+    obstacles = [
+        (sampling.num_return_sequences > 1, "several sequences", "Drop --stream or -n."),
+        (sampling.num_beams > 1, "beam search", "Drop --stream or --num-beams."),
+        (output.shape != "text", output.shape, "Drop --stream, or write text."),
+    ]
+    return CompletionStyle(
+        shape=output.shape,
+        streamed=streamed(sampling, output, [(what, hint) for is_, what, hint in obstacles if is_]),
+        count=sampling.num_return_sequences,
+    )
+
+
+def _in_order(events: Iterable[Event]) -> Iterator[Completion]:
+    """The completions by index, each as soon as those before it are there."""
+    order = InOrder[Completion]()
+    for event in events:
+        if isinstance(event, Completion):
+            yield from order.put(event.index, event)
+    yield from order.rest()

@@ -1,0 +1,1 @@
+"""The commands of `gptcli models`, a file each."""

@@ -1,0 +1,266 @@
+"""`gptcli score`: what the model thinks of texts, in numbers.
+
+Input and options are checked first, then the output is opened, and only then is a model loaded;
+rows are written in the order of the input, each as soon as it is there. Weights are float32 unless
+others are asked for, because the numbers are meant to be exact.
+"""
+
+# ruff: noqa: RUF009 - option() returns a dataclass field
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from gptcli.cli.declaration import command
+from gptcli.cli.output import sink
+from gptcli.cli.output.records import RecordFormat, order
+from gptcli.cli.output.scorings import (
+    KINDS,
+    ScoreStyle,
+    ScoreTally,
+    write_compared,
+    write_pairs,
+    write_texts,
+)
+from gptcli.cli.output.sink import Sink
+from gptcli.cli.session import Session
+from gptcli.errors import ExitCode, UsageError
+from gptcli.inputs.prompt import decode, encode_argument
+from gptcli.options import Load, Output, Talk
+from gptcli.options.shared import BATCH_SIZE, ERRORS, FORCE, JSON, LINES, OUTPUT, Errors
+from gptcli.options.spec import Options, option
+from gptcli.protocol import Engine
+from gptcli.scoring.options import Scoring
+from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
+from gptcli.scoring.scorer import Detail, TextToScore
+from gptcli.scoring.scorer import score as scored
+from gptcli.scoring.texts import TextSource, read_bytes, read_texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Options):
+    """Which texts are scored."""
+
+    panel = "Input"
+
+    file: tuple[str, ...] = option(
+        (),
+        "-f --file",
+        "Score a file; repeatable; - is standard input.",
+        metavar="FILE",
+        names="file",
+        redeclares="several files can be scored",
+    )
+    lines: bool = LINES
+    compare: bool = option(
+        False, "--compare", "Say which of the texts given is the likeliest, after --context."
+    )
+    pairs: str | None = option(
+        None,
+        "--pairs",
+        "Minimal pairs: CSV, TSV or JSON lines with sentence_good and sentence_bad; - is standard"
+        " input. Prints the share of pairs whose good sentence is likelier.",
+        metavar="FILE",
+        names="file",
+    )
+    errors: Errors = ERRORS
+    batch_size: int = BATCH_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable(Options):
+    """Which rows are written, in which order and shape, and where."""
+
+    panel = "Output"
+
+    tokens: bool = option(False, "--tokens", "One row per token.")
+    words: bool = option(False, "--words", "One row per word: the sum over its tokens.")
+    sort: str | None = option(
+        None, "--sort", "Sort rows by this column, greatest first.", metavar="COLUMN"
+    )
+    top: int | None = option(
+        None,
+        "--top",
+        "Only the N rows with the greatest surprisal of a token or word, perplexity of a text,"
+        " difference of a pair, or value of --sort.",
+        low=1,
+        high=10**9,
+        metavar="N",
+    )
+    bottom: int | None = option(
+        None, "--bottom", "Only the N rows with the least.", low=1, high=10**9, metavar="N"
+    )
+    output: str | None = OUTPUT
+    force: bool = FORCE
+    format: RecordFormat = option(
+        "text", "--format", "Format of the rows.", redeclares="rows can be written as TSV, too"
+    )
+    json: bool = JSON
+
+    @property
+    def shape(self) -> RecordFormat:
+        """The format asked for, by either flag."""
+        return "json" if self.json else self.format
+
+    @property
+    def detail(self) -> Detail:
+        """What a row is about."""
+        return "tokens" if self.tokens else "words" if self.words else "texts"
+
+
+# Whatever config.toml says for all commands: these numbers are meant to be exact.
+@command(presets=lambda given: {"dtype": "float32"})
+def score(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="The text to score, or with -f more files; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    asked: Asked,
+    scoring: Scoring,
+    load: Load,
+    table: ScoreTable,
+    talk: Talk,
+) -> int:
+    """Score texts: perplexity, surprisal, minimal pairs.
+
+    How likely the model finds a text, its tokens or its words; which of several texts is likelier;
+    how many of a file's minimal pairs it gets right.
+    """
+    session = Session.of(talk)
+    given = list(texts or ())
+    _check(given, asked, table)
+    style = _style(given, asked, table)
+    pairs = _pairs(asked, session) if asked.pairs is not None else ()
+    found = () if pairs else _texts(given, asked, style.single, session)
+    begun = scoring.context[-1:].isalnum()
+    if asked.compare and begun and any(text[:1].isalnum() for text in given):
+        session.note(
+            "a text goes on inside the context's last word: begin it with a space to begin one"
+        )
+    with sink.opened(Output(output=table.output, force=table.force)) as out:
+        engine = session.open_engine(load, asked.batch_size, exact=True)
+        if load.server is None and engine.info.dtype != "float32":
+            dtype = engine.info.dtype
+            session.note(f"weights in {dtype}: the numbers differ a little from float32's")
+        alone = style.single or asked.compare  # its error is the command's
+        tally = ScoreTally(session.error, alone)
+        if pairs:
+            said = _write_pairs(out, engine, pairs, scoring, asked, style, tally)
+        else:
+            scores = tally.watched(scored(engine, found, scoring, style.detail, asked.batch_size))
+            if asked.compare:
+                write_compared(out, list(scores), style.shape)
+            else:
+                write_texts(out, scores, style)
+            said = "" if alone else tally.summary()
+    if said:
+        session.note(said)
+    session.detail(tally.closing(engine.info))
+    if tally.error and alone:
+        raise tally.error
+    return ExitCode.PARTIAL if tally.error else ExitCode.OK
+
+
+def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
+    """Raises UsageError for what does not go together."""
+    ordered = table.sort is not None or table.top is not None or table.bottom is not None
+    rows = [
+        ("--file", bool(asked.file)),
+        ("--lines", asked.lines),
+        ("--tokens", table.tokens),
+        ("--words", table.words),
+    ]
+    pairs = ("--pairs", asked.pairs is not None)
+    clashes = [(("--words", table.words), ("--tokens", table.tokens))]
+    clashes += [(("--compare", asked.compare), other) for other in (*rows, pairs)]
+    clashes += [(("--compare", asked.compare), ("--sort, --top or --bottom", ordered))]
+    clashes += [(pairs, other) for other in (*rows, ("a text", bool(texts)))]
+    for (flag, given), (other, too) in clashes:
+        if given and too:
+            raise UsageError(flag, f"does not go with {other}", "Leave one of them out.")
+    if asked.compare and len(texts) < 2:
+        hint = 'Give two texts or more: --compare " cat" " dog".'
+        raise UsageError("--compare", f"{len(texts)} given", hint)
+    if len(texts) > 1 and not asked.compare and not asked.file:
+        hint = "Put the text in quotes, or name files by -f."
+        raise UsageError("TEXT", f"{len(texts)} texts are given", hint)
+
+
+def _style(texts: Sequence[str], asked: Asked, table: ScoreTable) -> ScoreStyle:
+    """How the rows are written. Raises UsageError for a column that is none."""
+    kind = KINDS["pairs" if asked.pairs is not None else table.detail]
+    files = len(asked.file) + (len(texts) if asked.file else 0)
+    return ScoreStyle(
+        shape=table.shape,
+        detail=table.detail,
+        order=order(table.sort, table.top, table.bottom, kind.default, kind.numbers),
+        single=not asked.lines and not asked.compare and asked.pairs is None and files < 2,
+        titled=not asked.lines and (files > 0 or list(texts) in ([], ["-"])),
+    )
+
+
+def _texts(
+    texts: Sequence[str], asked: Asked, single: bool, session: Session
+) -> Iterable[TextToScore | None]:
+    """The texts; one alone is read now, and its error raised."""
+    if asked.compare:
+        return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
+    source = TextSource(
+        argument=texts[0] if texts and not asked.file else None,
+        files=(*asked.file, *(texts if asked.file else ())),
+        lines=asked.lines,
+        errors=asked.errors,
+    )
+    found = read_texts(source, session.stdin)
+    if not single:
+        return found
+    [text] = found
+    assert text is not None
+    if text.error is not None:
+        raise text.error
+    if not text.text:
+        raise _nothing(asked)
+    return [text]
+
+
+def _nothing(asked: Asked) -> UsageError:
+    """The error of an empty text, wrong usage as everywhere; a file is named."""
+    what = f"empty text in {asked.file[0]}" if asked.file else "empty text"
+    return UsageError(what, "there is nothing to score", "Give at least one character.")
+
+
+def _candidate(number: int, text: str, asked: Asked) -> TextToScore:
+    source = TextSource(errors=asked.errors)
+    return TextToScore(str(number), decode(encode_argument(text), source.input, f"text {number}"))
+
+
+def _pairs(asked: Asked, session: Session) -> list[Pair]:
+    """The pairs of the file. Raises UsageError where there are none, and as `read_pairs`."""
+    name = str(asked.pairs)
+    pairs = list(read_pairs(read_bytes(name, session.stdin), name))
+    if not pairs:
+        raise UsageError("--pairs", f"{name} has no pairs", "Write one pair a row.")
+    return pairs
+
+
+def _write_pairs(
+    out: Sink,
+    engine: Engine,
+    pairs: Sequence[Pair],
+    scoring: Scoring,
+    asked: Asked,
+    style: ScoreStyle,
+    tally: ScoreTally,
+) -> str:
+    """Score and write minimal pairs; returns what is left to say."""
+    found = score_pairs(engine, pairs, scoring, asked.batch_size)
+    return write_pairs(out, tally.pairs(found), style, Accuracy())

@@ -1,0 +1,256 @@
+"""The commands that are tasks: `summarize`, `translate`, ..., and `run NAME` for any.
+
+A command is made from the task's file: its options are flags, its sampling is the command's
+default, and the rest is what every command has. There is no code here for any one task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from time import sleep
+from typing import Annotated, Any, BinaryIO, Unpack
+
+import typer
+
+from gptcli.cli.declaration import command as declare
+from gptcli.cli.output import sink
+from gptcli.cli.output.completions import OF_ANSWERS, CompletionStyle, streamed, write
+from gptcli.cli.output.report import RunReport
+from gptcli.cli.recording import recording
+from gptcli.cli.registry import TASKS, CommandEntry
+from gptcli.cli.root import Group, LazyCommand
+from gptcli.cli.session import Session
+from gptcli.errors import ExitCode, GptcliError, UsageError
+from gptcli.inputs.lines import read_lines
+from gptcli.inputs.prompt import empty, read_piped, read_prompt, read_text
+from gptcli.options import Input, Load, Many, Output, Record, Sampling, Talk
+from gptcli.options.registry import TaskGroups
+from gptcli.options.spec import Options
+from gptcli.tasks.answers import Answer, AnswerChunk, Question
+from gptcli.tasks.definition import catalog
+from gptcli.tasks.definition.options import options_class, values
+from gptcli.tasks.definition.task import Task, Value
+from gptcli.tasks.prompts import Wording, resolved, worded
+from gptcli.tasks.run_context import check_sampling
+from gptcli.tasks.solver import solve
+
+Questions = Iterator[Question | None]
+FREE = ("code", "text")  # kinds of answer that go with an input of white space
+PAUSE = 0.01  # seconds between two looks for a line
+Text = Annotated[
+    str | None,
+    typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
+]
+
+
+def command(name: str) -> Callable[..., Any]:
+    """The function of a task's command, for `gptcli.cli.root`. Raises UsageError, BadTask."""
+    return run if name == "run" else made(catalog.find(name))
+
+
+def made(task: Task) -> Callable[..., Any]:
+    """A plain function whose parameters are the groups of options that a task has."""
+
+    def asked(text: Text = None, *, own: Any, **groups: Unpack[TaskGroups]) -> int:
+        return ask(task, own, text, **groups)
+
+    asked.__annotations__["own"] = options_class(task)
+    asked.__name__ = task.name
+    asked.__doc__ = f"{task.description}\n\n{task.help.strip()}"
+    return declare(presets=lambda given: task.sampling, table=task.name)(asked)
+
+
+class RunGroup(Group):
+    """The group `run`, whose commands are all tasks there are."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The tasks' names."""
+        return catalog.names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A task as it is listed. Raises UsageError if there is none, but not for completion."""
+        try:
+            summary = catalog.find(cmd_name).description
+        except UsageError:
+            if ctx.resilient_parsing:
+                return None
+            raise
+        except GptcliError:  # its file cannot be used
+            summary = "Broken: see gptcli tasks list."
+        return LazyCommand(CommandEntry(cmd_name, __name__, summary, TASKS))
+
+
+run = typer.Typer(cls=RunGroup, add_completion=False, rich_markup_mode=None)
+
+
+@run.callback()
+def _run() -> None:
+    """Run a task by its name."""
+
+
+def ask(
+    task: Task,
+    own: Options,
+    text: str | None,
+    input: Input,
+    many: Many,
+    load: Load,
+    sampling: Sampling,
+    output: Output,
+    record: Record,
+    talk: Talk,
+) -> int:
+    """Answer the inputs of a command line; returns the exit code."""
+    session = Session.of(talk)
+    chosen = values(task, own)
+    style = _style(task, chosen, sampling, output, many.lines)
+    check_sampling(task, chosen, sampling)
+    examples = getattr(own, "example", ())
+    wording, questions = _prepared(task, chosen, examples, text, input, many, session)
+    if many.dry_run:
+        return _rehearse(wording, questions)
+    if output.echo and not many.lines:
+        first = next(questions)
+        assert first
+        style = replace(style, echo=first.text + ("" if task.answer.kind == "code" else "\n"))
+        questions = iter([first])
+    slots, beams = many.batch_size, sampling.num_beams > 1
+    with (
+        recording(record, task.name, load, output.force, output.output) as watch,
+        sink.opened(output) as out,
+    ):
+        engine = session.open_engine(load, slots, beams, watch=watch)
+        report = RunReport()
+        settings = sampling, input.on_overflow, many.batch_size
+        solved = report.watched(solve(engine, wording, questions, *settings, session.detail))
+        write(out, _told(solved, many.lines, session), style)
+    session.note(*report.notices)
+    session.detail(report.closing(engine.info))
+    if report.error and not many.lines:
+        raise report.error
+    return ExitCode.PARTIAL if report.error else ExitCode.OK
+
+
+def _style(
+    task: Task, chosen: Mapping[str, Value], sampling: Sampling, output: Output, lines: bool
+) -> CompletionStyle:
+    """How answers are written. Raises UsageError for flags that do not go together."""
+    obstacles = [
+        "the answers to several lines" if lines else "",
+        "several sequences" if sampling.num_return_sequences > 1 else "",
+        "beam search" if sampling.num_beams > 1 else "",
+        _withheld(task, chosen) if output.shape == "text" else output.shape,
+    ]
+    return CompletionStyle(
+        shape=output.shape,
+        columns=OF_ANSWERS,
+        streamed=streamed(
+            sampling, output, [(what, "Drop --stream.") for what in obstacles if what]
+        ),
+        count=sampling.num_return_sequences,
+        lines=lines,
+        failures=lines,
+    )
+
+
+def _told(
+    events: Iterator[AnswerChunk | Answer], lines: bool, session: Session
+) -> Iterator[AnswerChunk | Answer]:
+    """Pass answers on, and tell of each what it does not say by itself."""
+    for event in events:
+        if isinstance(event, Answer):
+            where = f"line {event.id}: " if lines else ""
+            if event.error and lines:
+                own = str(event.error).startswith(f"line {event.id}")
+                session.error(f"{'' if own else where}{event.error}")
+            elif _details(event):
+                session.detail(where + _details(event))
+        yield event
+
+
+def _details(answer: Answer) -> str:
+    """What -v tells of an answer besides its text; empty where there is nothing."""
+    if answer.labels is not None:
+        return ", ".join(f"{label} {share:.3f}" for label, share in answer.labels)
+    if answer.mean_logprob is not None:
+        return f"mean log-probability {answer.mean_logprob:.3f}"
+    return ""
+
+
+def _prepared(
+    task: Task,
+    chosen: dict[str, Value],
+    examples: tuple[str, ...],
+    text: str | None,
+    input: Input,
+    many: Many,
+    session: Session,
+) -> tuple[Wording, Questions]:
+    """The wording and the inputs; all that can be refused without a model is refused here."""
+    stdin = session.stdin
+    for option in task.options:
+        value = chosen[option.name]
+        if option.kind == "file" and isinstance(value, str):
+            chosen[option.name] = read_text(value, input)
+            if not chosen[option.name]:
+                raise UsageError(f"--{option.name}", "it is empty", "Give a text, or leave it out.")
+    if task.piped and text not in (None, "-"):
+        input, stdin = _beside(task.piped, chosen, input, session), None
+    wording = worded(task, chosen, examples)
+    if many.lines:
+        return wording, _lines(text, input, stdin)
+    prompt = read_prompt(text, input, stdin)
+    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in FREE:
+        raise empty("empty input")
+    if task.prompt.endswith("{input}"):
+        session.note(*prompt.notices)
+    return wording, iter([Question("0", prompt.text)])
+
+
+def _beside(name: str, chosen: dict[str, Value], input: Input, session: Session) -> Input:
+    """Let the option `name` have the file, or else what is piped in beside the argument."""
+    if input.file is not None:
+        if chosen[name] is not None:
+            hint = f"The file is for --{name}: give one of them."
+            raise UsageError("--file", f"--{name} is given as well", hint)
+        chosen[name] = read_prompt(None, input, session.stdin).text
+    elif chosen[name] is None:
+        piped = read_piped(input, session.stdin)
+        session.note(*(piped.notices if piped else ()))
+        chosen[name] = piped.text or None if piped else None
+    return replace(input, file=None)
+
+
+def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
+    """Every line as an input; its id is its number, from 1."""
+    lines = read_lines(text, input, stdin)  # raises now, before a model is loaded
+    return (
+        None if line is None else Question(str(line.number), line.text or "", line.error)
+        for line in lines
+    )
+
+
+def _withheld(task: Task, chosen: Mapping[str, Value]) -> str:
+    """Why the answers' text cannot be written as it is made; empty if it can."""
+    if task.answer.kind in ("labels", "spans"):
+        return f"the answer of {task.name}"
+    least = task.answer.parameters.get("abstain_below")
+    if resolved(least, chosen) is not None:
+        return "an answer that may be withheld"
+    return ""
+
+
+def _rehearse(wording: Wording, questions: Questions) -> int:
+    """Write the prompts that would be run, set apart by an empty line; nothing is split."""
+    with sink.opened(Output()) as out:
+        between = ""
+        for question in questions:
+            if question is None:  # there is none right now
+                sleep(PAUSE)
+                continue
+            if question.error:
+                raise question.error
+            out.write(between + wording.text(question.text) + "\n")
+            between = "\n"
+    return ExitCode.OK

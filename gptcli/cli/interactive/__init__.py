@@ -1,0 +1,1 @@
+"""Input at a terminal: the line editor and the commands of `gptcli chat`."""

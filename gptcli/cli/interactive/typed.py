@@ -1,0 +1,121 @@
+"""Lines become messages: one each, or several lines between two \"\"\".
+
+The same for a terminal and for a pipe; only how a line is read differs. Left out: editing a line,
+see `gptcli.cli.interactive.line_editor`, and what a command does, see
+`gptcli.cli.interactive.slash`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from gptcli.cli.output import stderr
+from gptcli.errors import BadInput, MissingInput
+from gptcli.inputs.prompt import LIMIT
+from gptcli.system.os_errors import reason
+
+PROMPT, MORE = ">>> ", "... "
+QUOTES = '"""'
+LEAVE = "Ctrl-D or /exit leaves"
+
+ReadLine = Callable[[str], str | None]  # shows a prompt, gives a line without its end, or None
+
+
+@dataclass(frozen=True)
+class TypedLine:
+    """What was typed: a command, which begins with one slash, or something to say.
+
+    `error` where it cannot be read; those after it can.
+    """
+
+    text: str
+    command: bool = False
+    error: BadInput | None = None
+
+
+def messages(read: ReadLine) -> Iterator[TypedLine]:
+    """Messages until the end of input; blank ones are none.
+
+    Ctrl-C (a KeyboardInterrupt of `read`) drops what was typed so far. A message has an error where
+    the input ends inside of it, and where `read` raises BadInput.
+    """
+    interrupts = 0
+    while True:
+        try:
+            line = read(PROMPT)
+            if line is None:
+                return
+            message = _message(line, read)
+        except BadInput as error:
+            yield TypedLine("", error=error)
+            continue
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts == 2:
+                stderr.note(LEAVE)
+            continue
+        interrupts = 0
+        if message.text.strip():
+            yield message
+
+
+def piped(stdin: BinaryIO | None, prompting: bool = False) -> ReadLine:
+    """Lines of standard input, as UTF-8 and without their ends; `prompting` shows the prompts.
+
+    Reading raises BadInput for bytes that are no UTF-8 or a line above 4 MiB, and MissingInput.
+    """
+    count = 0
+
+    def read(prompt: str) -> str | None:
+        nonlocal count
+        if stdin is None:
+            raise MissingInput("standard input", "it is closed", "Type messages, or pipe them in.")
+        if prompting:
+            stderr.emit(prompt)
+        try:
+            data = rest = stdin.readline(LIMIT + 1)
+            while len(data) > LIMIT and rest and not rest.endswith(b"\n"):
+                rest = stdin.readline(LIMIT + 1)  # of a line that is refused
+        except OSError as error:
+            why = reason(error)
+            raise MissingInput("standard input", why, "Pipe messages in.") from None
+        count += 1
+        return _decoded(data, count) if data else None
+
+    return read
+
+
+def _decoded(data: bytes, number: int) -> str:
+    if len(data) > LIMIT:
+        raise BadInput(f"line {number}", "more than 4 MiB", "A message is a few pages at most.")
+    skipped = len(codecs.BOM_UTF8) if number == 1 and data.startswith(codecs.BOM_UTF8) else 0
+    try:
+        text = data[skipped:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        why = f"invalid UTF-8 at byte {skipped + error.start}"
+        raise BadInput(f"line {number}", why, "Convert it with iconv.") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _message(line: str, read: ReadLine) -> TypedLine:
+    if line.startswith(QUOTES):
+        return TypedLine(_between_quotes(line[len(QUOTES) :], read))
+    if line.startswith("//"):
+        return TypedLine(line[1:])
+    return TypedLine(line, command=line.startswith("/"))
+
+
+def _between_quotes(text: str, read: ReadLine) -> str:
+    """What follows the opening quotes, up to the line that ends with the closing ones."""
+    lines = [text]
+    while not lines[-1].rstrip().endswith(QUOTES):
+        line = read(MORE)
+        if line is None:
+            hint = f"End the message with {QUOTES} before the input ends."
+            raise BadInput("unfinished message", f"it began with {QUOTES}", hint)
+        lines.append(line)
+    lines[-1] = lines[-1].rstrip().removesuffix(QUOTES)
+    return "\n".join(lines).strip("\n")

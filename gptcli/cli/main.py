@@ -1,0 +1,240 @@
+"""`main`: run the command line and turn every failure into one line and an exit code.
+
+Typer is imported inside, after the signal handlers are in place, so that Ctrl-C during an import
+is no traceback either. Typer's own error boxes and exit codes are not used: they do not know ours.
+Which commands there are is in `gptcli.cli.registry`, how they run in `gptcli.cli.root`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NoReturn
+
+from gptcli.cli import signals
+from gptcli.cli.output import stderr
+from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
+from gptcli.system import stages, torch_import
+from gptcli.system.os_errors import said
+
+LONGEST_QUOTE = 40  # characters of what was mistyped
+# What makes a command that opens a model do without torch after all.
+NOT_OPENING = ("-h", "--help", "--help-all", "--dry-run", "--server", "--workers", "--runner")
+PROFILE = "GPTCLI_PROFILE_STARTUP"
+COMPLETE = "_GPTCLI_COMPLETE"  # set by a shell that asks what may come next: its name
+_DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run gptcli on `argv` (without the program's name) and exit with its code.
+
+    Given an `argv`, as a test or a program does, it leaves by SystemExit. As the program itself it
+    ends at once, all streams flushed: tearing down torch's modules takes half a second.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    stderr.keep_descriptors()
+    stderr.reconfigure()
+    if COMPLETE in os.environ:
+        _complete(args, own=argv is None)
+    _hurry(args, own=argv is None)
+    debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
+    with signals.caught(), warnings.catch_warnings():
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")  # libraries warn their developers
+        try:
+            code = _run(args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a Rust panic is no Exception
+            code = _report(error, args, debug)
+        _show_profile(args)
+        failure = stderr.settle()
+        if failure is not None and code == ExitCode.OK:
+            code = _report(failure, args, debug)
+    if argv is None:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _complete(args: Sequence[str], own: bool) -> NoReturn:
+    """Answer a shell and exit. No failure is told, as it would stand in the line being typed."""
+    code = ExitCode.OK
+    try:
+        with signals.dying_of_closed_pipes():
+            import typer
+
+            from gptcli.cli import root
+            from gptcli.cli.completion import complete
+
+            answer = complete.answer(typer.main.get_command(root.app), os.environ[COMPLETE], args)
+            sys.stdout.write(answer)
+            sys.stdout.flush()
+    except Exception as error:
+        code = ExitCode.BUG
+        if _switched_on("GPTCLI_DEBUG"):
+            _trace(error)
+    if own:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(args: Sequence[str]) -> int:
+    from gptcli.cli.root import run
+
+    with signals.dying_of_closed_pipes():
+        return run(args)
+
+
+def _hurry(args: Sequence[str], own: bool) -> None:
+    """Begin with what takes long, before anything is parsed; `own`: the process is ours alone."""
+    stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
+    if own and _opens_a_model(args):
+        torch_import.abridge()
+        torch_import.preload()
+        stages.mark("early imports")
+
+
+def _opens_a_model(args: Sequence[str]) -> bool:
+    """Whether torch will be needed, unless something is wrong; a guess that costs little."""
+    from gptcli.cli.registry import opens_a_model
+
+    remote = bool(os.environ.get("GPTCLI_SERVER"))
+    return (
+        opens_a_model(args) and not remote and not any(_given(args, flag) for flag in NOT_OPENING)
+    )
+
+
+def _show_profile(args: Sequence[str]) -> None:
+    if not stages.recording():
+        return
+    from gptcli.cli.output import profile
+
+    shown = profile.as_json() if _wants_json(args) else profile.as_table()
+    stderr.say_lines(shown)
+
+
+def _report(error: BaseException, args: Sequence[str], debug: bool) -> int:
+    """Say what went wrong on stderr; returns the exit code."""
+    known = explain(error)
+    if debug:
+        _trace(error)
+    stderr.say(f"{stderr.ERROR}{known}")
+    if _wants_json(args):
+        from gptcli.cli.output.records import quoted
+
+        stderr.say(quoted({"error": known.to_dict()}))
+    return int(known.exit_code)
+
+
+def _trace(error: BaseException) -> None:
+    import traceback
+
+    stderr.say_lines("".join(traceback.format_exception(error)))
+
+
+def explain(error: BaseException) -> GptcliError:
+    """The failure in our words: unchanged if it is ours, else a usage error, a full disk, a bug."""
+    if isinstance(error, GptcliError):
+        return error
+    if _out_of_memory(error):
+        return Unavailable(
+            "memory", "there is not enough", "Choose a smaller model, or close other programs."
+        )
+    if isinstance(error, OSError) and error.errno in _DISK and error.filename is None:
+        return WriteFailed("standard output", said(error), "Make room.")
+    import typer
+
+    if isinstance(error, typer.Abort):
+        return UsageError("aborted")
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    return GptcliError(
+        f"internal error: {type(error).__name__}",
+        str(error).rstrip(".") or "no message",
+        "Run again with --debug and report it.",
+    )
+
+
+def _usage(error: Exception) -> UsageError:
+    """A complaint of Click's: what is wrong and, where it is an option's name, what is near it."""
+    message = str(getattr(error, "message", "") or error).rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = f"See {context.command_path if context else 'gptcli'} --help."
+    option, param = getattr(error, "option_name", None), getattr(error, "param", None)
+    if option is not None:
+        return _bad_option(option, message, getattr(error, "possibilities", None) or (), hint)
+    if param is not None:
+        return UsageError(_name(param), message or "it is missing", hint)
+    what, _, near = message.partition(". Did you mean ")
+    if near:
+        hint = f"Did you mean {near}"
+    elif message.startswith("No such command") and context and context.parent is None:
+        hint = 'To continue a text: gptcli generate "Once upon a time".'
+    elif message.startswith("Got unexpected extra argument"):
+        hint = "Put the prompt in quotes."
+    return UsageError(_lower(what), "", hint)
+
+
+def _bad_option(option: str, message: str, near: Sequence[str], hint: str) -> UsageError:
+    """An option that does not exist, lacks its value, or was given one it does not take."""
+    if "requires" in message:
+        return UsageError(option, "it needs a value", hint)
+    if "does not take" in message:
+        return UsageError(option, "it takes no value", hint)
+    if near:
+        hint = f"Did you mean {' or '.join(sorted(near))}?"
+    elif not option.replace("-", "").isalnum():
+        hint = "Put -- before a prompt that begins with a dash."
+    shown = option if len(option) <= LONGEST_QUOTE else option[:LONGEST_QUOTE] + "..."
+    return UsageError(shown, "no such option", hint)
+
+
+def _name(param: object) -> str:
+    """The name by which the user knows a parameter: an option's long form."""
+    from gptcli.cli.flags import known_as
+
+    names = [name for name in getattr(param, "opts", []) if name.startswith("--")]
+    return known_as(names[0]) if names else str(getattr(param, "name", "argument")).upper()
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Python's, CUDA's and torch's CPU allocator's, which has no class of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
+    )
+
+
+def _asked(args: Sequence[str], flag: str) -> bool:
+    """Whether `flag` stands among the options: before a `--`."""
+    end = args.index("--") if "--" in args else len(args)
+    return flag in args[:end]
+
+
+def _given(args: Sequence[str], flag: str) -> bool:
+    """As `_asked`, also with a value behind an equals sign."""
+    return _asked(args, flag) or any(arg.startswith(flag + "=") for arg in args)
+
+
+def _switched_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in {"1", "true", "t", "yes", "y", "on"}
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    """Whether the answer was to be JSON; asked of the raw arguments, as parsing may have failed."""
+    shapes = {"json", "jsonl"}
+    return (
+        _asked(args, "--json")
+        or any(_asked(args, f"--format={shape}") for shape in shapes)
+        or any(pair[0] == "--format" and pair[1] in shapes for pair in pairwise(args))
+        or os.environ.get("GPTCLI_FORMAT") in shapes
+    )

@@ -1,0 +1,89 @@
+"""Where one view goes: the terminal or a pipe, and up to four files besides.
+
+All are opened before anything is computed, so that a file which cannot be made costs nothing, and
+each appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from shutil import get_terminal_size
+
+from gptcli.cli.output import render, sink
+from gptcli.cli.output.drawing import Canvas, StyledLine, cropped, plain
+from gptcli.cli.output.records import document, json_line
+from gptcli.cli.output.sink import Sink
+from gptcli.errors import UsageError
+from gptcli.inspection.options import ViewOutput
+from gptcli.inspection.page import notes, page
+from gptcli.inspection.plots import plot
+from gptcli.inspection.png import image
+from gptcli.inspection.records import npz, record
+from gptcli.inspection.svg import drawn
+from gptcli.inspection.views import View
+from gptcli.options import Output
+
+
+class Outlets:
+    """The open outputs of one command; `notices` tell what a page left out."""
+
+    def __init__(self, report: ViewOutput, main: Sink, files: dict[str, Sink]) -> None:
+        self._report, self._main, self._files = report, main, files
+        self.notices: tuple[str, ...] = ()
+
+    def write(
+        self,
+        view: View,
+        draw: Callable[[Canvas], list[StyledLine]],
+        paged: Sequence[View],
+        wrapped: bool = False,
+    ) -> None:
+        """Write the view in all shapes asked for; `paged` are those of the page.
+
+        `draw` gives the lines for a terminal or a pipe, cut to it unless `wrapped`.
+        """
+        if self._report.shape == "text":
+            self._draw(draw, wrapped)
+        else:
+            shown = document if self._report.shape == "json" else json_line
+            self._main.write(shown(record(view)))
+        files = self._files
+        if "html" in files:
+            files["html"].write(page(f"gptcli inspect: {view.model}", paged))
+            self.notices += notes(paged)
+        if "svg" in files:
+            files["svg"].write(drawn(plot(view)))
+        if "png" in files:
+            files["png"].write_bytes(image(plot(view)))
+        if "npz" in files:
+            files["npz"].write_bytes(npz(view))
+
+    def _draw(self, draw: Callable[[Canvas], list[StyledLine]], wrapped: bool) -> None:
+        out = self._main
+        canvas = Canvas(get_terminal_size().columns if out.terminal else None, out.styled)
+        lines = draw(canvas)
+        if not (wrapped and out.styled):
+            lines = cropped(lines, canvas)
+        if out.styled:
+            out.paint(render.painted(lines))
+        else:
+            out.write(plain(lines))
+
+
+@contextmanager
+def opened(report: ViewOutput) -> Iterator[Outlets]:
+    """Open what a report asks for. Raises CannotCreate, and UsageError for a file named twice."""
+    wanted = {"html": report.html, "svg": report.svg, "png": report.png, "npz": report.npz}
+    named = {kind: path for kind, path in wanted.items() if path is not None}
+    paths = [path for path in (report.output, *named.values()) if path is not None]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(path, "it is to hold two things", "Name a file for each.")
+    with ExitStack() as stack:
+        main = stack.enter_context(sink.opened(Output(output=report.output, force=report.force)))
+        files = {
+            kind: stack.enter_context(sink.opened(Output(output=path, force=report.force)))
+            for kind, path in named.items()
+        }
+        yield Outlets(report, main, files)

@@ -1,0 +1,194 @@
+"""Where the answer goes: standard output or a file.
+
+Bytes go straight to the descriptor, so each piece of a stream is seen at once and an error belongs
+to the write that made it. A file is written beside its place and moved there at the end: it appears
+whole, or as far as the text got when a signal came. On a terminal text is sanitised; a pipe or a
+file gets it byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gptcli.cli import signals
+from gptcli.cli.output import stderr
+from gptcli.cli.output.records import document
+from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
+from gptcli.options import Output
+from gptcli.system import durable
+from gptcli.system.os_errors import reason, said
+from gptcli.system.sanitizer import sanitize
+
+STDOUT = (None, "-", "/dev/stdout", "/dev/fd/1")
+
+
+class Sink:
+    """An open output; `name` is what error messages call it."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        file: durable.NewFile | None = None,
+        force: bool = False,
+    ) -> None:
+        self.name = name
+        self.terminal = os.isatty(descriptor)
+        self.styled = self.terminal and stderr.styled()
+        self.wrote = False
+        self._descriptor = descriptor
+        self._file = file  # what the text goes into until it has its place
+        self._force = force  # whether there may be another file by then
+        self._line_open = False
+
+    def write(self, text: str) -> None:
+        """Write all of `text` now. Raises WriteFailed; a reader that left ends the process."""
+        if text:
+            self._send(sanitize(text) if self.terminal else text)
+            self.wrote, self._line_open = True, not text.endswith("\n")
+
+    def dim(self, text: str) -> None:
+        """Write `text`, faint where the terminal may be styled."""
+        if self.styled:
+            self._send(stderr.DIM)
+        self.write(text)
+        if self.styled:
+            self._send(stderr.PLAIN)
+
+    def paint(self, text: str) -> None:
+        """Write `text` as it is, styles and all: what is not ours in it was sanitised before."""
+        if text:
+            self._send(text)
+            self.wrote, self._line_open = True, not text.endswith("\n")
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write what is no text: a picture, an archive. Raises as `write`."""
+        self._send_bytes(data)
+        self.wrote = True
+
+    def interrupt(self) -> None:
+        """A signal came: end the line (not on a pipe, whose text stays exact) and keep the text."""
+        if self.styled:
+            self._send(stderr.PLAIN)
+        if self._line_open and (self.terminal or self._file):
+            self._send("\n")
+        self.close()
+
+    def close(self) -> None:
+        """Put a file in its place, or remove it when nothing was written. Raises WriteFailed."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            if not self.wrote:
+                file.discard()
+            elif self._force:
+                file.put()
+            else:
+                file.put_new()
+        except FileExistsError:
+            hint = f"The answer is in {file.path}. Overwrite the other with --force next time."
+            raise CannotCreate(self.name, "it was made meanwhile", hint) from None
+        except OSError as error:
+            with suppress(OSError):
+                file.discard()
+            raise _failed(self.name, error) from None
+
+    def discard(self) -> None:
+        """Remove a partial file."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.discard()
+            self._file = None
+
+    def _send(self, text: str) -> None:
+        # A lone surrogate becomes an escape: legible in text, and in JSON the proper one.
+        self._send_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def _send_bytes(self, rest: bytes) -> None:
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # someone made the pipe non-blocking: wait until it has room
+                select.select([], [self._descriptor], [])
+            except BrokenPipeError as error:
+                if self._descriptor == 1:
+                    signals.die(signal.SIGPIPE)
+                raise _failed(self.name, error) from None
+            except OSError as error:
+                raise _failed(self.name, error) from None
+
+
+@contextmanager
+def opened(output: Output) -> Iterator[Sink]:
+    """Open the output before anything costly is done.
+
+    Raises CannotCreate when the file exists (without --force) or cannot be made, WriteFailed when
+    standard output is closed. If the block fails, what was written stays, unless writing failed.
+    """
+    sink = _stdout() if output.output in STDOUT else _file(str(output.output), output.force)
+    with signals.cleaning(sink.interrupt):
+        try:
+            yield sink
+        except WriteFailed:
+            sink.discard()
+            raise
+        except BaseException:
+            with suppress(GptcliError):  # the first failure is the one to report
+                sink.close()
+            raise
+        sink.close()
+
+
+def write(text: str) -> None:
+    """Write to standard output."""
+    with opened(Output()) as out:
+        out.write(text)
+
+
+def write_json(value: object) -> None:
+    """Write a value to standard output as indented JSON."""
+    write(document(value))
+
+
+def _stdout() -> Sink:
+    if sys.stdout is None:
+        raise WriteFailed("standard output", "it is closed", "Write to a file with -o FILE.")
+    try:
+        sys.stdout.flush()
+        return Sink(sys.stdout.fileno(), "standard output")
+    except OSError as error:
+        raise _failed("standard output", error) from None
+
+
+def _file(name: str, force: bool) -> Sink:
+    if "\0" in name:
+        raise UsageError("--output", "the name holds a NUL character", "Give another name.")
+    if not name:
+        raise UsageError("--output", "the name is empty", "Name a file.")
+    try:
+        found = Path(name).stat() if Path(name).exists() else None
+        if found and stat.S_ISDIR(found.st_mode):
+            raise CannotCreate(name, "it is a folder", "Name a file in it.")
+        if found and not stat.S_ISREG(found.st_mode):  # a device or a named pipe
+            return Sink(os.open(name, os.O_WRONLY), name)
+        if found and not force:
+            raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
+        place = Path(os.path.realpath(name))  # through a link, so that the link stays
+        file = durable.NewFile(place, stat.S_IMODE(found.st_mode) if found else None)
+        return Sink(file.descriptor, name, file, force)
+    except OSError as error:
+        why = reason(error)
+        raise CannotCreate(name, why, "Choose another file.") from None
+
+
+def _failed(name: str, error: OSError) -> WriteFailed:
+    why = said(error)
+    return WriteFailed(name, why, "Make room, or write elsewhere.")

@@ -1,0 +1,1 @@
+"""What all engines share: requests, sequences, the sampler, detokenizing, speculative decoding."""

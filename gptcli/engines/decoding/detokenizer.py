@@ -1,0 +1,148 @@
+"""From tokens to text while they arrive, and the end of it at a stop string.
+
+What has been shown cannot be taken back, so text is given out only when nothing to come can change
+it: bytes wait until their character is whole, and the end of the text waits while it could be the
+beginning of a stop string. All pieces together are what decoding all tokens at once would give, up
+to the stop string. A byte-level token is bytes, so there a standard UTF-8 decoder does the work;
+with other tokenizers a token's text depends on the tokens around it, and a window is decoded.
+
+Stop strings are looked for in the new text alone (a search through the prompt is not wanted), and
+where one was found says only `stopped`: the reason for the end is the engine's to give.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gptcli.checkpoints.tokenizer import Tokenizer
+
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
+
+
+class StopStrings:
+    """Gives out text as it arrives, up to the first stop string.
+
+    The first is the one that is complete first as characters arrive, and of several that end at
+    the same character the longest: the answer does not depend on how the text was cut.
+    """
+
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self.stopped = False
+        self._stop = stop
+        self._longest = max(map(len, stop), default=0)
+        self._held = ""  # what could be the beginning of a stop string
+        self._given: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All text returned so far."""
+        return "".join(self._given)
+
+    def give(self, new: str, last: bool) -> str:
+        """Take new text; return what became certain, which is all of it if it is the `last`.
+
+        Once `stopped`, everything further is ignored.
+        """
+        if self.stopped:
+            return ""
+        # What is held back holds the start of every match that could end in the new text.
+        text = self._held + new
+        end = self._first_stop(text)
+        if end is not None:
+            self.stopped, certain = True, end
+        else:
+            certain = len(text) if last else self._open_from(text)
+        self._held = "" if self.stopped else text[certain:]
+        if certain:
+            self._given.append(text[:certain])
+        return text[:certain]
+
+    def _first_stop(self, text: str) -> int | None:
+        """Where the first stop string begins."""
+        found = ((text.find(stop), len(stop)) for stop in self._stop)
+        ends = [(start + length, start) for start, length in found if start >= 0]
+        return min(ends)[1] if ends else None
+
+    def _open_from(self, text: str) -> int:
+        """Where the longest end of the text begins that a stop string could begin with."""
+        for start in range(max(0, len(text) - self._longest + 1), len(text)):
+            if any(stop.startswith(text[start:]) for stop in self._stop):
+                return start
+        return len(text)
+
+
+class Detokenizer(StopStrings):
+    """Turns one sequence's tokens into text, up to the first stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
+        super().__init__(stop)
+        self._decoder = _Bytes(tokenizer) if tokenizer.byte_level else _Pieces(tokenizer)
+
+    def push(self, token: int) -> str:
+        """Take the next token; return the text that became certain, which may be none."""
+        return "" if self.stopped else self.give(self._decoder.push(token), last=False)
+
+    def flush(self) -> str:
+        """End the text and return what was held back; an incomplete character becomes U+FFFD."""
+        return "" if self.stopped else self.give(self._decoder.flush(), last=True)
+
+
+class _Bytes:
+    """Decodes the tokens of a byte-level tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._bytes_of = tokenizer.token_bytes
+        # Python and Rust replace the same bytes: Unicode's "maximal subpart" practice.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        return self._utf8.decode(self._bytes_of(token) or b"")
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _Pieces:
+    """Decodes the tokens of any other tokenizer, whose text depends on the tokens around it.
+
+    A new piece is what a window of tokens decodes to beyond what it did without the new ones; the
+    window begins one piece early, for the space that only a token with one before it gets. The
+    library's own DecodeStream works alike, but gives out bytes that a later one turns into U+FFFD.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []
+        self._sent: list[str] = []
+        self._window = self._done = 0  # where the window begins, and what of it was given out
+        self._among_bytes = False
+
+    def push(self, token: int) -> str:
+        self._tokens.append(token)
+        if self._is_byte(token):
+            self._among_bytes = True
+        elif self._tokenizer.decode([token]):
+            self._among_bytes = False
+        if self._among_bytes:
+            return ""
+        before = self._tokenizer.decode(self._tokens[self._window : self._done])
+        now = self._tokenizer.decode(self._tokens[self._window :])
+        if now == before or not now.startswith(before) or now.endswith("\ufffd"):
+            return ""
+        self._window, self._done = self._done, len(self._tokens)
+        self._sent.append(now[len(before) :])
+        return self._sent[-1]
+
+    def flush(self) -> str:
+        whole, sent = self._tokenizer.decode(self._tokens), "".join(self._sent)
+        # Where the tokenizer rewrote what was already given, there is no honest rest.
+        rest = whole[len(sent) :] if whole.startswith(sent) else ""
+        self._sent.append(rest)
+        return rest
+
+    def _is_byte(self, token: int) -> bool:
+        # Byte fallback decodes a run of bytes as a whole: all of it, or a U+FFFD for each.
+        return BYTE.fullmatch(self._tokenizer.raw.id_to_token(token) or "") is not None

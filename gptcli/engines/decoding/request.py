@@ -1,0 +1,246 @@
+"""A request made ready for an engine: tokens, limits, seed, compiled rules. No tensors here.
+
+`accept` checks a request, encodes it and fits it into the context. Each kind of request has its
+kind of EncodedRequest, so an engine chooses once, by class, how it is computed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.engines.decoding.sampler_state import TokenRules, compile_rules
+from gptcli.errors import BadInput, GptcliError, UsageError
+from gptcli.options import DEFAULT_NEW_TOKENS, Overflow
+from gptcli.protocol import (
+    GenerateRequest,
+    LoglikelihoodRequest,
+    ModelInfo,
+    Request,
+    Result,
+    RollingRequest,
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedRequest:
+    """What the engines need of a request of any kind.
+
+    `logits_from` is the position in `prompt_ids` from which on logits are needed; the tokens before
+    it are only stored in the KV cache, so a cached prefix that ends there saves their computation.
+    """
+
+    request: Request
+    info: ModelInfo
+    tokenizer: Tokenizer
+    prompt_ids: tuple[int, ...]
+    logits_from: int
+    truncated: int = 0  # tokens of the prompt that were cut
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedGenerate(EncodedRequest):
+    """A prompt to be continued: what all its sequences share."""
+
+    request: GenerateRequest
+    room: int  # new tokens that the limits and the context allow, at least 1
+    seed: int
+    rules: TokenRules
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedLoglikelihood(EncodedRequest):
+    """A prompt, and the tokens of each choice after it."""
+
+    request: LoglikelihoodRequest
+    choices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedRolling(EncodedRequest):
+    """A window; its last token is predicted, not read, and so not in `prompt_ids`."""
+
+    request: RollingRequest
+
+
+def accept(
+    request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
+) -> EncodedGenerate | EncodedLoglikelihood | EncodedRolling | Result:
+    """The request made ready, or the result that says why it cannot be.
+
+    `beams`: whether the engine can do beam search.
+    """
+    try:
+        match request:
+            case GenerateRequest():
+                return encode_generate(request, tokenizer, info, eos, beams)
+            case LoglikelihoodRequest():
+                return encode_loglikelihood(request, tokenizer, info, eos)
+            case RollingRequest():
+                return encode_rolling(request, tokenizer, info)
+    except GptcliError as error:
+        return request.refused(error, info)
+
+
+def encode_generate(
+    request: GenerateRequest,
+    tokenizer: Tokenizer,
+    info: ModelInfo,
+    eos: tuple[int, ...],
+    beams: bool,
+) -> EncodedGenerate:
+    """Encode the prompt, fit it into the context and fix the seed.
+
+    Raises BadInput for a prompt that does not fit, UsageError for a bias on what is no token and
+    for beam search where there is none.
+    """
+    sampling = request.sampling
+    if sampling.num_beams > 1 and not beams:
+        raise UsageError(
+            "--num-beams", "the model was opened without beam search", "Say load(beams=True)"
+        )
+    limit = min(info.context, sampling.max_length or info.context)
+    allowed = f"the context of {info.name} is {info.context}"
+    room = _Room(
+        limit=limit,
+        wanted=sampling.max_new_tokens or DEFAULT_NEW_TOKENS,
+        allowed=f"--max-length allows {limit}" if limit < info.context else allowed,
+        included="new ones",
+    )
+    tokens, truncated, notices = _fitted(request.prompt, request.on_overflow, tokenizer, eos, room)
+    return EncodedGenerate(
+        request=request,
+        info=info,
+        tokenizer=tokenizer,
+        prompt_ids=tokens,
+        logits_from=len(tokens) - 1,
+        truncated=truncated,
+        notices=sampling.notices + notices,
+        room=sampling.room(len(tokens), info.context),
+        seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+        rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
+    )
+
+
+def encode_loglikelihood(
+    request: LoglikelihoodRequest, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]
+) -> EncodedLoglikelihood:
+    """Encode the prompt and each choice by itself.
+
+    Raises BadInput for a choice that is empty or too long, or a prompt that does not fit.
+    """
+    choices = _encoded(request.choices, tokenizer, info)
+    room = _Room(
+        # The last token of a choice is predicted, not read; of one token, nothing is.
+        limit=info.context + 2 - max(map(len, choices)),
+        wanted=1,
+        allowed=f"the context of {info.name} is {info.context}",
+        included="the longest choice",
+    )
+    tokens, truncated, notices = _fitted(request.prompt, request.on_overflow, tokenizer, eos, room)
+    return EncodedLoglikelihood(
+        request=request,
+        info=info,
+        tokenizer=tokenizer,
+        prompt_ids=tokens,
+        logits_from=len(tokens) - 1,
+        truncated=truncated,
+        notices=notices,
+        choices=choices,
+    )
+
+
+def encode_rolling(
+    request: RollingRequest, tokenizer: Tokenizer, info: ModelInfo
+) -> EncodedRolling:
+    """Check a window. Raises BadInput for one that cannot be scored."""
+    window = request.window
+    if not 1 <= window.first < len(window.ids):
+        why = f"of {len(window.ids)} tokens those from {window.first} on are to be measured"
+        raise BadInput("window", why, "Give at least one token, and one before it")
+    if len(window.ids) > info.context + 1:
+        why = f"it has {len(window.ids)} tokens, but the context of {info.name} is {info.context}"
+        raise BadInput("window too long", why, "Cut the text into several")
+    named = [ids for ids in (window.ids, *window.among) if ids]
+    if min(map(min, named)) < 0 or max(map(max, named)) >= info.vocabulary:
+        why = f"the ids of {info.name} are 0 to {info.vocabulary - 1}"
+        raise BadInput("window", why, "Encode the text with this model's tokenizer")
+    return EncodedRolling(
+        request=request,
+        info=info,
+        tokenizer=tokenizer,
+        prompt_ids=window.ids[:-1],
+        logits_from=window.first - 1,
+    )
+
+
+def _encoded(
+    choices: Sequence[str], tokenizer: Tokenizer, info: ModelInfo
+) -> tuple[tuple[int, ...], ...]:
+    """The tokens of each choice. Raises BadInput for one that is empty or too long, or for none."""
+    if not choices:
+        raise BadInput("choices", "there are none", "Give at least one")
+    encoded = tuple(tuple(tokenizer.encode(text, bare=True)) for text in choices)
+    for text, ids in zip(choices, encoded, strict=True):
+        if not ids:
+            raise BadInput("choice", "it is empty", "Give at least one character")
+        if len(ids) > info.context:
+            shown = text[:30] + "..." if len(text) > 30 else text
+            raise BadInput(
+                f"choice {shown!r}",
+                f"it has {len(ids)} tokens, but the context of {info.name} is {info.context}",
+                "Shorten it",
+            )
+    return encoded
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How long a prompt may be: shorter than `limit`; `wanted` tokens stay free where it is cut."""
+
+    limit: int
+    wanted: int
+    allowed: str  # what sets the limit, in words
+    included: str  # what counts towards it beside the prompt, in words
+
+    def too_long(self, size: str) -> BadInput:
+        """The error of a prompt of that size."""
+        return BadInput(
+            "prompt too long",
+            f"it has {size}, but {self.allowed}, {self.included} included",
+            "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
+        )
+
+
+def _fitted(
+    prompt: str, on_overflow: Overflow, tokenizer: Tokenizer, eos: tuple[int, ...], room: _Room
+) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+    """The prompt's tokens, how many of them were cut, and what is to be said of that.
+
+    An empty prompt is one end-of-text token, as GPT-2's training documents began. Raises BadInput
+    for a prompt that does not fit.
+    """
+    if on_overflow == "error":
+        _refuse_by_size(prompt, tokenizer, room)
+    tokens = tuple(tokenizer.encode(prompt)) or (eos[0] if eos else 0,)
+    length = len(tokens)
+    if length < room.limit:
+        return tokens, 0, ()
+    keep = room.limit - min(room.wanted, room.limit // 2)
+    if on_overflow == "error" or keep == room.limit:
+        raise room.too_long(f"{length} tokens")
+    left = on_overflow == "truncate-left"
+    tokens = tokens[-keep:] if left else tokens[:keep]
+    side = "beginning" if left else "end"
+    notice = f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {room.allowed}"
+    return tokens, length - len(tokens), (notice,)
+
+
+def _refuse_by_size(prompt: str, tokenizer: Tokenizer, room: _Room) -> None:
+    """Refuse what cannot fit, however it is tokenised, without tokenising megabytes."""
+    characters = len(prompt)  # a character is at least a byte
+    if characters > 64 * room.limit and characters > room.limit * tokenizer.longest:
+        raise room.too_long(f"more than {characters // tokenizer.longest} tokens")

@@ -1,0 +1,208 @@
+"""From logits to the next token, for a batch whose rows have settings of their own.
+
+Rows with equal settings are filtered together, on the few candidates that top-k leaves: sorting a
+vocabulary of 50,257 for every token would cost as much as a large part of the forward pass.
+
+The draw is a race (the Gumbel-max trick in another dress): each candidate's time to arrive is
+exponential with its probability as rate, and the first to arrive is taken. A candidate's luck is
+hashed from its id and a key of the row's own stream, so a text does not depend on its neighbours in
+the batch; and what they change in the last bits of the logits matters only where two candidates
+arrive at the same instant, while against cumulated probabilities it would move every border.
+
+Filters have the meaning and the order of transformers' `generation.logits_process`. What depends on
+a row's past is in `gptcli.engines.decoding.sampler_state`; when to end a text is left to the
+engine, beam search to transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gptcli.engines.decoding.sampler_state import SamplerState, TokenRules, compile_rules
+from gptcli.options import Filters
+
+__all__ = [
+    "SamplerState",
+    "Scored",
+    "TokenRules",
+    "compile_rules",
+    "filtered",
+    "finite",
+    "foreseen",
+    "logprobs_of",
+    "sample",
+]
+
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
+HEAD = 4096  # where top-p looks first; to sort a whole vocabulary takes five times as long
+SPARE = 16  # how many tokens that tie with the k-th stay in top-k
+
+
+class Scored(NamedTuple):
+    """A token's natural log-probability, and the likeliest tokens at its place, best first."""
+
+    logprob: float
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+def sample(logits: Tensor, rows: Sequence[SamplerState]) -> list[int]:
+    """Choose the next token of each row; `logits` (B, V), float32, are changed in place.
+
+    Rows at temperature 0 take the likeliest token and draw nothing; every other row draws one key.
+    A token of probability 0 is never taken, unless the row has no other (all are banned, or the
+    logits are not finite; ask `finite` first): then the answer is some id below V.
+    """
+    if not rows:
+        return []
+    with torch.inference_mode():
+        for place, row in enumerate(rows):
+            if row.shaped:
+                row.shape(logits[place])
+        return _picked(logits, rows, SamplerState.key)
+
+
+def foreseen(logits: Tensor, rows: Sequence[SamplerState], steps: Sequence[int]) -> list[int]:
+    """The token row i would choose by `logits` (B, V) steps[i] tokens later; nothing is drawn.
+
+    What depends on a row's past is left out: it is only known when it has come.
+    """
+    ahead = dict(zip(rows, steps, strict=True))
+    with torch.inference_mode():
+        return _picked(logits, rows, lambda row: row.key_ahead(ahead[row]))
+
+
+def _picked(
+    logits: Tensor, rows: Sequence[SamplerState], key: Callable[[SamplerState], int]
+) -> list[int]:
+    """The choice of each row by its own filters and key."""
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.settings, []).append(place)
+    picks = [
+        _pick(logits if len(groups) == 1 else logits[places], [rows[i] for i in places], key)
+        for places in groups.values()
+    ]
+    # The only wait for a device, but for top-p without top-k.
+    tokens = torch.cat(picks).tolist()
+    order = [place for places in groups.values() for place in places]
+    return [token for _, token in sorted(zip(order, tokens, strict=True))]
+
+
+def _pick(
+    logits: Tensor, rows: Sequence[SamplerState], key: Callable[[SamplerState], int]
+) -> Tensor:
+    """One id per row (B,), for rows with the same settings."""
+    probabilities, ids = filtered(logits, rows[0].sampling)
+    if ids.device.type == "mps":  # has no float64
+        probabilities, ids = probabilities.cpu(), ids.cpu()
+    if rows[0].sampling.effective_temperature == 0:
+        return ids[:, 0]
+    keys = torch.tensor([[key(row)] for row in rows], device=ids.device)
+    # log1p keeps small numbers exact, and it is the small ones that win.
+    times = -torch.log1p(-_uniform(keys, ids)) / probabilities
+    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
+
+
+def _uniform(keys: Tensor, ids: Tensor) -> Tensor:
+    """A number in (0, 1), float64 (B, K), for each key (B, 1) and id (B, K), both int64.
+
+    The id-th output of the SplitMix64 generator whose state is the key (Steele, Lea and Flood,
+    OOPSLA 2014), its upper 52 bits.
+    """
+    z = keys + (ids + 1) * _signed(GOLDEN)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return (_shifted(z ^ _shifted(z, 31), 12).double() + 0.5) * 2.0**-52
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """z >> bits as unsigned numbers."""
+    return (z >> bits) & ((1 << 64 - bits) - 1)
+
+
+def _signed(word: int) -> int:
+    """The 64-bit word as torch's int64 holds it; products wrap as they should."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
+    """What `sample` draws from: probabilities (B, K) and token ids (B, K), `logits` (B, V) kept.
+
+    K is 1 at temperature 0, little more than top_k where that is on, else V. A candidate that was
+    filtered out has probability 0; a token that is no candidate has none. Candidates are in the
+    order of their probability with top_k, else of their ids. The filters are temperature, top-k,
+    top-p, min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the
+    one before left. Tokens that tie with the k-th stay, as in transformers, up to `SPARE` of them.
+    """
+    if sampling.effective_temperature == 0:
+        best = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
+        return torch.ones_like(best, dtype=logits.dtype), best
+    size, top_k = logits.shape[-1], sampling.top_k
+    if 0 < top_k < size:
+        scores, ids = logits.topk(min(top_k + SPARE, size))
+        scores = scores.masked_fill(scores < scores[:, top_k - 1 : top_k], -math.inf)
+    else:
+        scores, ids = logits, torch.arange(size, device=logits.device).expand_as(logits)
+    # With the best at 0 a low temperature cannot overflow.
+    scores = (scores - scores.amax(-1, keepdim=True)) / sampling.effective_temperature
+    if sampling.top_p < 1:
+        scores = scores.masked_fill(_unlikely(scores, sampling.top_p), -math.inf)
+    if sampling.min_p > 0:
+        scores = scores.masked_fill(scores < math.log(sampling.min_p), -math.inf)
+    if sampling.typical_p < 1:
+        scores = scores.masked_fill(_untypical(scores, sampling.typical_p), -math.inf)
+    return scores.softmax(-1), ids
+
+
+def _unlikely(scores: Tensor, mass: float) -> Tensor:
+    """Which of the candidates (B, K) lie outside the likeliest few that hold `mass`."""
+    probabilities = scores.softmax(-1)
+    size = scores.shape[-1]
+    for count in (min(HEAD, size), size):
+        likeliest, order = probabilities.topk(count)
+        keep = likeliest.cumsum(-1) - likeliest < mass  # what all likelier ones hold
+        if count == size or not keep[:, -1].any():
+            break
+    return torch.ones_like(scores, dtype=torch.bool).scatter_(-1, order, ~keep)
+
+
+def _untypical(scores: Tensor, mass: float) -> Tensor:
+    """Which of the candidates (B, K) lie outside the `mass` whose surprise is nearest the mean."""
+    logprobs = scores.log_softmax(-1)
+    probabilities = logprobs.exp()
+    entropy = -(logprobs * probabilities).nansum(-1, keepdim=True)
+    distance = (-logprobs - entropy).abs()
+    nearest, order = distance.sort(-1)
+    covered = probabilities.gather(-1, order).cumsum(-1)
+    last = (covered < mass).sum(-1, keepdim=True).clamp_(max=scores.shape[-1] - 1)
+    return distance > nearest.gather(-1, last)
+
+
+def logprobs_of(logits: Tensor, tokens: Sequence[int], top: int) -> list[Scored]:
+    """Each row's log-probability of its token, with the `top` likeliest tokens.
+
+    `logits` (B, V) are the model's own: since `sample` changes them in place, keep a copy of them
+    for this. Under the model means before temperature, penalties and filters.
+    """
+    with torch.inference_mode():
+        logprobs = logits.float().log_softmax(-1)
+        chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])
+        values, ids = logprobs.topk(min(top, logprobs.shape[-1]))
+        columns = chosen[:, 0].tolist(), ids.tolist(), values.tolist()
+    return [Scored(*row) for row in zip(*columns, strict=True)]
+
+
+def finite(logits: Tensor) -> list[bool]:
+    """For each row of `logits` (B, V): whether it is free of NaN and infinities."""
+    # A NaN or an infinity always shows in the sum, and adding is ten times as fast as looking;
+    # so can finite numbers that are huge, hence the second look.
+    sums = logits.sum(-1).tolist()
+    return [
+        math.isfinite(total) or bool(logits[row].isfinite().all()) for row, total in enumerate(sums)
+    ]

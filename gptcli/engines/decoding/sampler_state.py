@@ -1,0 +1,250 @@
+"""One sequence as sampling sees it: its past, what its settings forbid or favour, its own chance.
+
+A row's text must not depend on which rows it is batched with, so all that remembers and all that is
+random belongs to a `SamplerState`. What is remembered is only what the settings ask for, in a form
+that makes a step cheap: n-grams in a table, counts in arrays that a tensor can be laid over.
+
+The processors have the meaning and the order of transformers' `generation.logits_process`; presence
+and frequency penalties are OpenAI's. Filters and the draw itself are
+`gptcli.engines.decoding.sampler`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from gptcli.errors import UsageError
+from gptcli.options import Sampling
+
+LONGEST_PERIOD = 64  # tokens; a loop that is longer than this is not noticed
+LEAST_REPEATS = 3  # a refrain sung twice is no loop
+SHORTEST_LOOP = 24  # tokens; "ha ha ha", a dotted line and a row of zeros are ordinary text
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """What forbids or favours tokens, as ids of one model; see `compile_rules`."""
+
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    bias: tuple[tuple[int, float], ...] = ()
+    eos: tuple[int, ...] = ()
+
+
+def compile_rules(
+    sampling: Sampling,
+    encode: Callable[[str], list[int]],
+    vocab_size: int,
+    eos: tuple[int, ...],
+) -> TokenRules:
+    """Turn the texts of `bad_words` and `logit_bias` into token ids, once per request.
+
+    A bad word is forbidden as given and with a space before it, as it stands inside a sentence. A
+    bias is for an id where its token is all digits, else for a text of exactly one token; the last
+    one given for a token counts. Raises UsageError for any other text and for an unknown id.
+    """
+    spellings: dict[tuple[int, ...], None] = {}
+    for word in sampling.bad_words:
+        for text in (word, word if word[0].isspace() else f" {word}"):
+            spellings[tuple(encode(text))] = None
+    bad_words = tuple(
+        # As in transformers a bad word never forbids the end of the text.
+        ids
+        for ids in spellings
+        if ids and max(ids) < vocab_size and not (len(ids) == 1 and ids[0] in eos)
+    )
+    bias = {_bias_id(token, encode, vocab_size): value for token, value in sampling.logit_bias}
+    return TokenRules(bad_words, tuple(bias.items()), tuple(id for id in eos if id < vocab_size))
+
+
+def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) -> int:
+    if token.isascii() and token.isdigit():
+        # Python refuses to read a number of thousands of digits.
+        ids = [int(token)] if len(token) <= 18 else [vocab_size]
+    else:
+        ids = encode(token)
+    if len(ids) != 1:
+        raise UsageError(
+            "--logit-bias",
+            f"{token!r} is {len(ids)} tokens in this model",
+            "Give a text that is one token (most words need a space before them), or an id.",
+        )
+    if ids[0] >= vocab_size:
+        raise UsageError(
+            "--logit-bias",
+            f"{token[:20]!r} is not a token of this model",
+            f"Give an id from 0 to {vocab_size - 1}, or a text.",
+        )
+    return ids[0]
+
+
+class _Tally:
+    """Tokens in the order they first came, and how often each did.
+
+    Arrays, because a tensor can be laid over them without a copy.
+    """
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self._places: dict[int, int] = {}
+        self._ids, self._counts = array("q"), array("f")
+        for token in tokens:
+            self.add(token)
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def add(self, token: int) -> None:
+        place = self._places.setdefault(token, len(self._ids))
+        if place < len(self._ids):
+            self._counts[place] += 1
+        else:
+            self._ids.append(token)
+            self._counts.append(1)
+
+    def ids(self, device: torch.device) -> Tensor:  # valid until the next add()
+        return torch.frombuffer(self._ids, dtype=torch.int64).to(device)
+
+    def counts(self, device: torch.device) -> Tensor:  # valid until the next add()
+        return torch.frombuffer(self._counts, dtype=torch.float32).to(device)
+
+
+class _Repeats:
+    """Finds out whether a sequence ends in a loop, in `LONGEST_PERIOD` small steps a token."""
+
+    def __init__(self) -> None:
+        self.looping = False
+        self._recent: deque[int] = deque([-1] * LONGEST_PERIOD, maxlen=LONGEST_PERIOD)
+        # For each period: how many tokens up to now equal the one a period before them.
+        self._runs = [0] * LONGEST_PERIOD
+
+    def add(self, token: int) -> None:
+        self._runs = [
+            run + 1 if old == token else 0
+            for run, old in zip(self._runs, self._recent, strict=True)
+        ]
+        self._recent.appendleft(token)
+        self.looping = any(
+            run and run + period >= max(LEAST_REPEATS * period, SHORTEST_LOOP)
+            for period, run in enumerate(self._runs, start=1)
+        )
+
+
+class SamplerState:
+    """What sampling must remember of one sequence: its past, its settings, its random stream.
+
+    `prompt` is the sequence's tokens before the first one written; `index` tells the sequences of
+    one prompt apart.
+    """
+
+    def __init__(
+        self, sampling: Sampling, seed: int, index: int, prompt: Sequence[int], rules: TokenRules
+    ) -> None:
+        self.sampling, self.rules = sampling, rules
+        self.written = 0
+        self._random = Random(1 << 96 | seed << 32 | index)
+        self._keys: deque[int] = deque()  # drawn ahead of their time
+        self._history = list(prompt)
+        self._followers: dict[tuple[int, ...], list[int]] = {}  # n-1 tokens -> what came after
+        size = sampling.no_repeat_ngram_size
+        for end in range(size, len(prompt) + 1) if size else ():
+            self._note(self._history[end - size : end])
+        self._seen = _Tally(prompt) if sampling.repetition_penalty != 1 else None
+        penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        self._used = _Tally() if penalised else None
+        self._repeats = _Repeats() if sampling.stop_on_loop else None
+        self._always_shaped = bool(
+            rules.bias
+            or rules.bad_words
+            or sampling.no_repeat_ngram_size
+            or self._seen is not None
+            or penalised
+        )
+        filters = (sampling.top_k, sampling.top_p, sampling.min_p, sampling.typical_p)
+        # Rows for which these are equal can be filtered as one batch.
+        self.settings = (
+            (sampling.effective_temperature, *filters) if sampling.effective_temperature else (0.0,)
+        )
+
+    def key(self) -> int:
+        """The next key of the row's stream, a signed 64-bit number.
+
+        The k-th call gives the k-th 64 bits of Python's Mersenne Twister, seeded with the integer
+        `2**96 + seed * 2**32 + index`: a function of seed, index and k alone, the same on every
+        machine. (The 2**96 makes all seeds equally long: the Twister mixes short ones so that
+        seed 0, index 2 and seed 1, index 2 would give one stream.)
+        """
+        return self._keys.popleft() if self._keys else self._draw()
+
+    def key_ahead(self, steps: int) -> int:
+        """The key that `key` will give after so many more calls."""
+        while len(self._keys) <= steps:
+            self._keys.append(self._draw())
+        return self._keys[steps]
+
+    def _draw(self) -> int:
+        return self._random.getrandbits(64) - 2**63
+
+    def accept(self, token: int) -> None:
+        """Record that `token` was written."""
+        self.written += 1
+        self._history.append(token)
+        size = self.sampling.no_repeat_ngram_size
+        if 0 < size <= len(self._history):
+            self._note(self._history[-size:])
+        for tally in (self._seen, self._used):
+            if tally is not None:
+                tally.add(token)
+        if self._repeats is not None:
+            self._repeats.add(token)
+
+    @property
+    def looping(self) -> bool:
+        """Whether the text written (not the prompt) ends in a loop; False without `stop_on_loop`.
+
+        A loop is a stretch of 1 to `LONGEST_PERIOD` tokens that stands at least `LEAST_REPEATS`
+        times in a row, `SHORTEST_LOOP` tokens in all.
+        """
+        return self._repeats is not None and self._repeats.looping
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the logits of the next token depend on more than the model."""
+        return self._always_shaped or self.written < self.sampling.min_new_tokens
+
+    def shape(self, logits: Tensor) -> None:
+        """Apply bias, penalties and bans to the row's own `logits` (V,), in place."""
+        device, sampling = logits.device, self.sampling
+        if self.rules.bias:
+            ids, values = zip(*self.rules.bias, strict=True)
+            logits[list(ids)] += torch.tensor(values, device=device)
+        if self._seen:
+            where, penalty = self._seen.ids(device), sampling.repetition_penalty
+            scores = logits[where]
+            logits[where] = torch.where(scores < 0, scores * penalty, scores / penalty)
+        banned = list(self._banned())
+        if banned:
+            logits[banned] = -math.inf
+        if self._used:
+            counts = self._used.counts(device)
+            paid = sampling.presence_penalty + sampling.frequency_penalty * counts
+            logits[self._used.ids(device)] -= paid
+
+    def _banned(self) -> Iterator[int]:
+        history, size = self._history, self.sampling.no_repeat_ngram_size
+        if 0 < size <= len(history):
+            yield from self._followers.get(tuple(history[len(history) - size + 1 :]), ())
+        for *start, last in self.rules.bad_words:
+            if len(start) <= len(history) and history[len(history) - len(start) :] == start:
+                yield last
+        if self.written < self.sampling.min_new_tokens:
+            yield from self.rules.eos
+
+    def _note(self, gram: list[int]) -> None:
+        self._followers.setdefault(tuple(gram[:-1]), []).append(gram[-1])

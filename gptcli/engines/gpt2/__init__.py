@@ -1,0 +1,1 @@
+"""The built-in engine for GPT-2: scheduler, KV cache, network, weights."""

@@ -1,0 +1,51 @@
+"""A safetensors file in memory, read page by page as its tensors are touched.
+
+Nothing is copied, so that opening a model costs no time, and pages whose numbers now live elsewhere
+can be given back one tensor at a time. Left out: the header, see
+`gptcli.checkpoints.safetensors_headers`.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gptcli.checkpoints.safetensors_headers import Tensor as Entry
+from gptcli.system.file_pages import mapped
+
+STORED = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I8": torch.int8,
+}
+
+
+class MappedFile:
+    """The pages of one file; its tensors are views of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._pages = mapped(path)
+
+    def tensor(self, entry: Entry) -> Tensor:
+        """A view of one tensor, in its stored dtype and shape."""
+        dtype = STORED[entry.dtype]
+        source: mmap.mmap | bytearray = self._pages
+        offset = entry.offset
+        if offset % dtype.itemsize:  # legal, but torch reads aligned numbers only
+            source, offset = bytearray(self._pages[offset : offset + entry.nbytes]), 0
+        count = entry.nbytes // dtype.itemsize
+        return torch.frombuffer(source, dtype=dtype, count=count, offset=offset).view(entry.shape)
+
+    def drop(self, entry: Entry) -> None:
+        """Give the tensor's pages back to the system; they are read again if touched."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        start = -(-entry.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (entry.offset + entry.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > start:
+            self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)

@@ -1,0 +1,201 @@
+"""GPT-2's forward pass over a preallocated KV cache.
+
+Tokens of all sequences stand in one row dimension N without padding: the matrix products see only
+real tokens, whether a step is one token of each of 16 sequences, a part of a long prompt, a draft
+to be checked, or all of them at once. Attention alone knows which token belongs to which sequence;
+it is passed in as a function, so the network is written once. Radford et al. 2019; tensor names are
+those of Hugging Face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptcli.engines.decoding.segment import Segment
+from gptcli.engines.gpt2.kernels import native_forward
+from gptcli.engines.gpt2.kv_cache import KVCache, split_heads
+from gptcli.engines.gpt2.weights import Norm, Weights
+
+Attend = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, q (N, C), kv (N, 2C)) -> (N, C)"""
+
+# What it costs to call attention once more, in keys that could be read in that time.
+CALL = 64
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu": F.gelu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def embedded(weights: Weights, tokens: Tensor, positions: Tensor) -> Tensor:
+    """What goes into the first layer, (N, C), for tokens (N,) at positions (N,)."""
+    wte, wpe = F.embedding(tokens, weights.wte), F.embedding(positions, weights.wpe)
+    return wte.to(weights.dtype) + wpe
+
+
+def forward(
+    weights: Weights, x: Tensor, attend: Attend, states: list[Tensor] | None = None
+) -> Tensor:
+    """The final hidden states, (N, C), for embeddings x (N, C).
+
+    `states` takes up what goes into each layer and what comes out of the last, as transformers'
+    `output_hidden_states`. Nothing is changed in place, so that gradients can be taken.
+    """
+    epsilon = weights.config.layer_norm_epsilon
+    activation = ACTIVATIONS[weights.config.activation_function]
+    width = weights.config.n_embd
+
+    def normed(x: Tensor, norm: Norm) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, epsilon)
+
+    for number, layer in enumerate(weights.layers):
+        if states is not None:
+            states.append(x)
+        qkv = layer.attn(normed(x, layer.ln_1))
+        x = x + layer.attn_out(attend(number, qkv[:, :width], qkv[:, width:]))
+        x = x + layer.proj(activation(layer.fc(normed(x, layer.ln_2))))
+    x = normed(x, weights.ln_f)
+    if states is not None:
+        states.append(x)
+    return x
+
+
+@torch.inference_mode()
+def forward_step(
+    weights: Weights,
+    cache: KVCache,
+    segments: Sequence[Segment],
+    tokens: Sequence[int],
+    wanted: Sequence[int] | None = None,
+) -> Tensor:
+    """The forward pass of one step: the segments' tokens, (N,) in order, to logits (W, vocab).
+
+    Float32, of the tokens at the places `wanted` (W,) of N; without it, of all. Each
+    segment attends to its own slot alone: what the cache holds before `start`, and itself. Segments
+    may share a slot and a start: each sees only what is before, and the last stays in the cache.
+    """
+    device = weights.device
+    if not tokens:
+        return torch.empty((0, weights.config.vocab_size), device=device)
+    places = chain.from_iterable(range(segment.start, segment.end) for segment in segments)
+    positions = torch.tensor(list(places), device=device)
+    x = embedded(weights, torch.tensor(tokens, device=device), positions)
+    native = native_forward(weights, cache, len(tokens))
+    if native is not None:
+        return native.forward_step(segments, x, range(len(tokens)) if wanted is None else wanted)
+    groups = [_Group(cache, weights, few, first) for first, few in _grouped(segments)]
+
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        if len(groups) == 1:
+            return groups[0].attend(layer, q, kv)
+        return torch.cat([group.attend(layer, q[group.own], kv[group.own]) for group in groups])
+
+    x = forward(weights, x, attend)
+    if wanted is not None and len(wanted) < len(tokens):
+        x = x[torch.tensor(wanted, dtype=torch.int64, device=device)]
+    if len(x) == 0:
+        return x.new_empty((0, weights.config.vocab_size), dtype=torch.float32)
+    return weights.head(x).float()
+
+
+class _Group:
+    """Segments whose attention is one call: one of any length, or several of one token.
+
+    These are in adjacent slots. What does not depend on the layer is made once.
+    """
+
+    def __init__(
+        self, cache: KVCache, weights: Weights, segments: Sequence[Segment], first: int
+    ) -> None:
+        head, count = segments[0], len(segments)
+        self._cache, self._count = cache, count
+        length = max(segment.end for segment in segments)
+        self._keys, self._values = cache.read(head.slot, head.slot + count, length)
+        self.own = slice(first, first + sum(segment.length for segment in segments))
+        self._causal = count == 1 and head.start == 0
+        self._mask = None if self._causal else _mask(segments, weights.dtype, weights.device)
+        if count == 1:
+            self._places = cache.places(head.slot, head.start, head.end)
+        else:
+            tokens = [(segment.slot, segment.start) for segment in segments]
+            self._flat = cache.places_of_each(tokens)
+
+    def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        """Causal attention of the group's queries, (N, C) -> (N, C); kv (N, 2C) is stored."""
+        cache = self._cache
+        if self._count == 1:
+            cache.put(self._places[layer], kv)
+        else:
+            cache.put_one_each(layer, self._flat, kv)
+        out = F.scaled_dot_product_attention(
+            split_heads(q.view(self._count, -1, q.shape[-1]), cache.heads),
+            self._keys[layer],
+            self._values[layer],
+            attn_mask=self._mask,
+            is_causal=self._causal,
+            scale=cache.scales[layer],
+        )
+        return out.transpose(1, 2).reshape(q.shape)
+
+
+def _grouped(segments: Sequence[Segment]) -> Iterator[tuple[int, list[Segment]]]:
+    """The groups of a step, each with the place of its first token."""
+    place = 0
+    for stretch in _stretches(segments):
+        for few in _split(stretch):
+            yield place, few
+            place += sum(segment.length for segment in few)
+
+
+def _stretches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Runs of segments of one token in adjacent slots; every other segment alone."""
+    stretch: list[Segment] = []
+    for segment in segments:
+        last = stretch[-1] if stretch else segment
+        adjacent = segment.length == last.length == 1 and segment.slot == last.slot + 1
+        if stretch and not adjacent:
+            yield stretch
+            stretch = []
+        stretch.append(segment)
+    if stretch:
+        yield stretch
+
+
+def _split(stretch: list[Segment]) -> list[list[Segment]]:
+    """One call of attention for a stretch, or one a segment, whichever is cheaper.
+
+    One call for all reads every slot as far as the longest; a call for each costs its dispatch.
+    """
+    ends = [segment.end for segment in stretch]
+    if len(ends) * max(ends) <= sum(ends) + CALL * len(ends):
+        return [stretch]
+    return [[segment] for segment in stretch]
+
+
+def _mask(segments: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """What is added to the scores: 0 where a token may look, else -inf; None where it may always.
+
+    (T, start + T) for one segment, (B, 1, 1, longest end) for B of one token.
+    """
+    ends = torch.tensor([s.start + 1 + place for s in segments for place in range(s.length)])
+    longest = int(ends[-1]) if len(segments) == 1 else int(ends.max())
+    if bool((ends == longest).all()):
+        return None
+    mask = torch.zeros(len(ends), longest, dtype=dtype)
+    mask.masked_fill_(torch.arange(longest) >= ends[:, None], -torch.inf)
+    if len(segments) > 1:
+        mask = mask[:, None, None]
+    return mask.to(device)

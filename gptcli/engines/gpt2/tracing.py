@@ -1,0 +1,229 @@
+"""What happens inside a GPT-2 while it reads one text: attention, states, what comes next.
+
+The network is the one that generates (`gptcli.engines.gpt2.network.forward`); only attention is
+another function, which keeps its weights. A tracer has weights of its own, in float32 and as they
+are stored: those of an engine may be in fewer bits, or in a layout that has no gradients, and to
+map a file once more costs nothing. Left out: gradients, see `gptcli.engines.gpt2.attribution`, and
+what is shown of it all, see `gptcli.inspection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.engines.decoding.sampler import filtered
+from gptcli.engines.gpt2.engine import GPT2Engine
+from gptcli.engines.gpt2.kv_cache import split_heads
+from gptcli.engines.gpt2.network import Attend, embedded, forward
+from gptcli.engines.gpt2.weights import Weights
+from gptcli.errors import BadModel, UsageError
+from gptcli.options import Filters
+from gptcli.protocol import Engine, ModelInfo
+
+ROWS = 64  # positions whose logits are computed at a time: 13 MB for GPT-2's vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Tracer:
+    """A model to be looked into: float32 weights, nothing packed, and its tokenizer."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    weights: Weights
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return self.weights.config.n_layer
+
+    @property
+    def heads(self) -> int:
+        """How many heads a layer has."""
+        return self.weights.config.n_head
+
+    @property
+    def filler(self) -> int:
+        """The end-of-text token, which also begins a text; 0 where the model has none."""
+        ends = self.weights.config.eos_token_ids
+        return ends[0] if ends else 0
+
+
+@dataclass(frozen=True)
+class LensReadout:
+    """What each layer reads, as numpy arrays: `ids` and natural `logprobs` (L + 1, T, top) of the
+    likeliest, `ranks` (L + 1, T) of what the last layer finds likeliest, `states` (L + 1, T, C).
+
+    Layer 0 are the embeddings. States are those of transformers' `output_hidden_states`.
+    """
+
+    ids: Any
+    logprobs: Any
+    ranks: Any
+    states: Any
+
+
+@dataclass(frozen=True)
+class Following:
+    """The likeliest next tokens as (id, probability, probability after the filters), best first.
+
+    remaining: how many of the vocabulary the filters leave; entropies in nats, before and after.
+    """
+
+    rows: tuple[tuple[int, float, float], ...]
+    remaining: int
+    entropy: float
+    kept_entropy: float
+
+
+def tracer(engine: Engine) -> Tracer:
+    """The inside of an engine's model. Raises UsageError for any but the built-in engine."""
+    if not isinstance(engine, GPT2Engine):
+        raise UsageError(
+            engine.info.name,
+            f"only the inside of a GPT-2 that runs here can be shown, not of {_kind(engine.info)}",
+            "Choose a GPT-2, such as -m gpt2; gptcli inspect TEXT works with any model.",
+        )
+    return Tracer(engine.info, engine.tokenizer, engine.weights.as_stored())
+
+
+@torch.no_grad()
+def attention(
+    tracer: Tracer, ids: Sequence[int], layers: Sequence[int], heads: Sequence[int]
+) -> Any:
+    """Attention weights of the layers and heads asked for: numpy float32 (layers, heads, T, T).
+
+    Row i holds how much token i looks at each token, as transformers' `attentions`. Raises BadModel
+    where the numbers are not finite.
+    """
+    chosen = torch.tensor(list(heads), device=tracer.weights.device)
+    kept: dict[int, Tensor] = {}
+
+    def keep(layer: int, weights: Tensor) -> None:
+        if layer in layers:
+            kept[layer] = weights[chosen].cpu()
+
+    forward(tracer.weights, embeddings(tracer, ids), _recording(tracer, keep))
+    return sound(tracer, torch.stack([kept[layer] for layer in layers])).numpy()
+
+
+@torch.no_grad()
+def lens(tracer: Tracer, ids: Sequence[int], top: int) -> LensReadout:
+    """What the head would read from the states between the layers, had each been the last.
+
+    Every state but the last, which has passed it already, goes through the final layer norm first.
+    Raises BadModel where the numbers are not finite.
+    """
+    kept: list[Tensor] = []
+    forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)), kept)
+    states = sound(tracer, torch.stack(kept))
+    final = torch.cat([part.argmax(-1) for part in _readings(tracer, kept[-1], len(kept) - 1)])
+    tops, ranks = [], []
+    for layer, state in enumerate(kept):
+        parts = zip(_readings(tracer, state, layer), torch.split(final, ROWS), strict=True)
+        for logprobs, best in parts:
+            tops.append(logprobs.topk(min(top, logprobs.shape[-1])))
+            ranks.append((logprobs > logprobs.gather(1, best[:, None])).sum(-1) + 1)
+    shape = (len(kept), len(ids))
+    values, found = (torch.cat(part).view(*shape, -1) for part in zip(*tops, strict=True))
+    ranked = torch.cat(ranks).view(shape)
+    return LensReadout(*(part.cpu().numpy() for part in (found, values, ranked, states)))
+
+
+@torch.no_grad()
+def following(tracer: Tracer, ids: Sequence[int], filters: Filters, count: int) -> Following:
+    """The distribution of the token after `ids`, and what the filters leave of it.
+
+    Raises BadModel where the logits are not finite.
+    """
+    x = forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)))
+    logits = sound(tracer, tracer.weights.head(x[-1:]).float())
+    probabilities = logits[0].softmax(-1)
+    values, likeliest = probabilities.topk(min(count, len(probabilities)))
+    filtered_values, filtered_ids = (part[0] for part in filtered(logits, filters))
+    kept = torch.zeros_like(probabilities).scatter_(0, filtered_ids, filtered_values)
+    rows = zip(likeliest.tolist(), values.tolist(), kept[likeliest].tolist(), strict=True)
+    return Following(tuple(rows), int((kept > 0).sum()), _entropy(probabilities), _entropy(kept))
+
+
+@torch.no_grad()
+def outcome(tracer: Tracer, ids: Sequence[int], target: int | None) -> tuple[int, float]:
+    """The token that may follow, the likeliest without a `target`, and its log-probability."""
+    x = forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)))
+    logprobs = sound(tracer, tracer.weights.head(x[-1:]).float())[0].log_softmax(-1)
+    id = int(logprobs.argmax()) if target is None else target
+    return id, float(logprobs[id])
+
+
+def _readings(tracer: Tracer, state: Tensor, layer: int) -> Iterator[Tensor]:
+    """Log-probabilities (N, vocab) by a layer's states (T, C), up to `ROWS` positions at a time."""
+    norm, epsilon = tracer.weights.ln_f, tracer.weights.config.layer_norm_epsilon
+    for part in torch.split(state, ROWS):
+        if layer < tracer.layers:
+            part = F.layer_norm(part, part.shape[-1:], norm.weight, norm.bias, epsilon)
+        yield tracer.weights.head(part).float().log_softmax(-1)
+
+
+def _entropy(probabilities: Tensor) -> float:
+    """In nats; what has probability 0 adds nothing."""
+    return float(torch.special.entr(probabilities).sum())
+
+
+def embeddings(tracer: Tracer, ids: Sequence[int]) -> Tensor:
+    """What goes into the first layer, (T, C)."""
+    device = tracer.weights.device
+    places = torch.arange(len(ids), device=device)
+    return embedded(tracer.weights, torch.tensor(list(ids), device=device), places)
+
+
+def attending(tracer: Tracer, length: int) -> Attend:
+    """Causal attention of texts of `length` tokens, one after the other, each to itself.
+
+    Without a cache, so that gradients can be taken.
+    """
+    config = tracer.weights.config
+
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        q, k, v = (
+            split_heads(part.reshape(-1, length, q.shape[-1]), config.n_head)
+            for part in (q, *kv.chunk(2, -1))
+        )
+        scale = config.attention_scale(layer)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        return out.transpose(1, 2).flatten(2).flatten(0, 1)
+
+    return attend
+
+
+def _recording(tracer: Tracer, keep: Callable[[int, Tensor], None]) -> Attend:
+    """As `attending` of one text, step by step; `keep` gets each layer's weights, (H, T, T)."""
+    config = tracer.weights.config
+
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        keys, values = kv.chunk(2, -1)
+        q, k, v = (split_heads(part[None], config.n_head)[0] for part in (q, keys, values))
+        scores = q @ k.transpose(-1, -2) * config.attention_scale(layer)
+        future = torch.ones(len(kv), len(kv), dtype=torch.bool, device=kv.device).triu(1)
+        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        keep(layer, weights)
+        return (weights @ v).transpose(0, 1).flatten(1)
+
+    return attend
+
+
+def sound(tracer: Tracer, numbers: Tensor) -> Tensor:
+    """The numbers as they are. Raises BadModel where one is NaN or infinite."""
+    if not bool(numbers.isfinite().all()):
+        why = "the model gave numbers that are not finite"
+        raise BadModel(tracer.info.name, why, "Download or convert the checkpoint again")
+    return numbers
+
+
+def _kind(info: ModelInfo) -> str:
+    return f"a {info.architecture}" if info.architecture != "gpt2" else "one that runs elsewhere"

@@ -1,0 +1,299 @@
+"""Any other causal language model, and beam search, through transformers' own `generate`.
+
+transformers runs the model and its cache; which token comes next is still decided by our sampling,
+as a logits processor that leaves one choice. So seeds, filters, stop strings and log-probabilities
+mean the same as in the built-in engine. `generate` blocks: it works in a thread and hands its
+events over a queue. Requests run one after the other, the n sequences of one together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging
+
+from gptcli.checkpoints.config_json import context_of
+from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.checkpoints.resolve import Checkpoint
+from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary
+from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
+from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
+from gptcli.engines.decoding.request import (
+    EncodedGenerate,
+    EncodedLoglikelihood,
+    EncodedRolling,
+    accept,
+)
+from gptcli.engines.decoding.sequence import Sequence, sequences
+from gptcli.engines.decoding.step import IDLE, advance, not_finite
+from gptcli.errors import BadModel
+from gptcli.protocol import Event, ModelInfo, Request
+
+UNKNOWN_CONTEXT = 2048
+
+
+class HFEngine:
+    """A transformers model; see `gptcli.protocol.Engine`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        manifest: CheckedCheckpoint,
+        tokenizer: Tokenizer,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._model = _loaded(checkpoint, dtype).to(device).eval()
+        eos = self._model.generation_config.eos_token_id
+        self._eos = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+        # A checkpoint's own sampling settings must not mix with those that were asked for.
+        self._model.generation_config = GenerationConfig()
+        self.tokenizer = tokenizer
+        self._open: list[set[str]] = []  # for each run under way, what is cancelled
+        vocabulary = self._model.get_input_embeddings().num_embeddings
+        check_vocabulary(tokenizer, vocabulary)
+        context, assumed = _context(checkpoint.name, manifest)
+        self.info = ModelInfo(
+            name=checkpoint.name,
+            revision=checkpoint.revision,
+            architecture=manifest.model_type,
+            context=context,
+            vocabulary=vocabulary,
+            parameters=self._model.num_parameters(),
+            dtype=str(dtype).removeprefix("torch."),
+            device=str(device),
+            notices=checkpoint.notices + manifest.notices + assumed,
+            folder=checkpoint.folder,
+        )
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self.tokenizer.encode(text))
+
+    def cancel(self, id: str) -> None:
+        """End the request `id`; a beam search is not interrupted. See `gptcli.protocol.Engine`."""
+        for cancelled in self._open:
+            cancelled.add(id)
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """Continue every request, one after the other; see `gptcli.protocol.Engine.run`."""
+        cancelled: set[str] = set()
+        self._open.append(cancelled)
+        try:
+            for request in requests:
+                if request is None:
+                    sleep(IDLE)
+                    continue
+                match accept(request, self.tokenizer, self.info, self._eos, beams=True):
+                    case EncodedGenerate() as encoded if encoded.request.sampling.num_beams > 1:
+                        yield from self._search(encoded)
+                    case EncodedGenerate() as encoded:
+                        yield from self._stream(encoded, cancelled)
+                    case EncodedLoglikelihood() as encoded:
+                        yield from self._score(encoded)
+                    case EncodedRolling() as encoded:
+                        yield self._score_window(encoded)
+                    case refusal:
+                        yield refusal
+        finally:
+            # Not remove(), which would take any equal set.
+            self._open = [other for other in self._open if other is not cancelled]
+
+    def _stream(self, encoded: EncodedGenerate, cancelled: set[str]) -> Iterator[Event]:
+        """Write the sequences of a request step by step."""
+        steps = Steps(list(sequences(encoded)), cancelled)
+
+        def work() -> None:
+            try:
+                self._generate(
+                    [encoded.prompt_ids] * len(steps.rows),
+                    GenerationConfig(do_sample=False, max_new_tokens=encoded.room, pad_token_id=0),
+                    logits_processor=[steps.choose],
+                    stopping_criteria=[steps.ended],
+                )
+            except BaseException as error:  # raised again where the events are read
+                steps.events.put(error)
+            finally:
+                steps.events.put(None)
+
+        worker = Thread(target=work, name="generate", daemon=True)
+        worker.start()
+        try:
+            while (event := steps.events.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+            for row in steps.rows:
+                if row.finish_reason is None:
+                    yield from row.cancel()
+        finally:
+            steps.abandoned = True
+            worker.join()
+
+    def _score(self, encoded: EncodedLoglikelihood) -> Iterator[Event]:
+        """Score the choices, each after the whole prompt: no cache is shared here."""
+        scored, prompt = Loglikelihood(encoded), encoded.prompt_ids
+        for ids in encoded.choices:
+            tokens = torch.tensor([[*prompt, *ids[:-1]]], device=self._model.device)
+            with torch.inference_mode(), quiet():
+                logits = self._model(tokens, use_cache=False).logits[0, len(prompt) - 1 :]
+            scored.logprobs.append(likelihoods(logits.float(), list(ids)))
+        yield from scored.finished()
+
+    def _score_window(self, encoded: EncodedRolling) -> Event:
+        """Score a window; all its logits are in memory at once."""
+        scored = LoglikelihoodRolling(encoded)
+        tokens = torch.tensor([encoded.prompt_ids], device=self._model.device)
+        with torch.inference_mode(), quiet():
+            logits = self._model(tokens, use_cache=False).logits[0, encoded.logits_from :]
+        scored.take(logits.float())
+        return scored.finished()
+
+    def _search(self, encoded: EncodedGenerate) -> Iterator[Event]:
+        """Beam search: the best sequences at once, each as if written in one step."""
+        sampling, rules = encoded.request.sampling, encoded.rules
+        eos = list(rules.eos) or None
+        settings = GenerationConfig(
+            do_sample=False,
+            num_beams=sampling.num_beams,
+            num_return_sequences=sampling.num_return_sequences,
+            max_new_tokens=encoded.room,
+            min_new_tokens=sampling.min_new_tokens or None,
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
+            bad_words_ids=[list(word) for word in rules.bad_words] or None,
+            sequence_bias=[[[token], value] for token, value in rules.bias] or None,
+            eos_token_id=eos,
+            pad_token_id=eos[0] if eos else 0,
+        )
+        rows = list(sequences(encoded))
+
+        def check(input_ids: Tensor, scores: Tensor) -> Tensor:
+            """A logits processor that changes nothing."""
+            if scores.isnan().any():
+                raise not_finite(self.info.name, 1)
+            return scores
+
+        try:
+            found = self._generate([encoded.prompt_ids], settings, logits_processor=[check])
+        except BadModel as error:
+            for row in rows:
+                yield from row.fail(error)
+            return
+        for row, tokens in zip(rows, found[:, len(encoded.prompt_ids) :].tolist(), strict=True):
+            for token in tokens:
+                yield row.push(token)
+                if row.finish_reason:
+                    break
+            yield row.completion()
+
+    def _generate(
+        self,
+        prompts: list[tuple[int, ...]],
+        settings: GenerationConfig,
+        logits_processor: list[Any] | None = None,
+        stopping_criteria: list[Any] | None = None,
+    ) -> Tensor:
+        """transformers' `generate` on equal prompts: tokens (rows, prompt + new)."""
+        tokens = torch.tensor(prompts, device=self._model.device)
+        with quiet():
+            return self._model.generate(  # type: ignore[no-any-return]
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                generation_config=settings,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+            )
+
+
+class Steps:
+    """What `generate` calls at every step: our sampling, and our word on when to end."""
+
+    def __init__(self, rows: list[Sequence], cancelled: set[str]) -> None:
+        self.rows = rows
+        self.events: SimpleQueue[Event | BaseException | None] = SimpleQueue()
+        self.abandoned = False
+        self._cancelled = cancelled
+
+    def choose(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """A logits processor: leaves each row, (B, vocab), only the token that we chose."""
+        live = [place for place, row in enumerate(self.rows) if row.finish_reason is None]
+        rows = [self.rows[place] for place in live]
+        for event in advance(rows, scores[live].float()):
+            self.events.put(event)
+        chosen = torch.full_like(scores, -torch.inf)
+        for place, row in enumerate(self.rows):
+            chosen[place, row.tokens[-1] if row.tokens else 0] = 0
+        return chosen
+
+    def ended(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """A stopping criterion: which rows are done, (B,)."""
+        gone = self.abandoned or self.rows[0].encoded.request.id in self._cancelled
+        done = [gone or row.finish_reason is not None for row in self.rows]
+        return torch.tensor(done, device=input_ids.device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars, and all that is less than an error, off stderr."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The model, from safetensors alone and without code of the checkpoint's own.
+
+    Raises BadModel for an architecture unknown to transformers and for tensors that do not fit.
+    """
+    factory: Any = AutoModelForCausalLM
+    try:
+        with quiet():
+            model, report = factory.from_pretrained(
+                checkpoint.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                weights_only=True,
+                attn_implementation="eager",  # config.json could name a kernel from elsewhere
+                output_loading_info=True,
+            )
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise BadModel(
+            checkpoint.name,
+            f"transformers cannot load it ({why})",
+            "Choose a causal language model that transformers knows",
+        ) from error
+    wrong = sorted({*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])})
+    if wrong:
+        named = ", ".join(wrong[:5])
+        raise BadModel(
+            checkpoint.name,
+            f"tensors are missing or have another shape: {named}",
+            "Get the model again, or choose another",
+        )
+    return model
+
+
+def _context(name: str, manifest: CheckedCheckpoint) -> tuple[int, tuple[str, ...]]:
+    """The longest sequence of a model, with a notice where its configuration does not say."""
+    context = context_of(manifest.config)
+    if context is not None:
+        return context, ()
+    return UNKNOWN_CONTEXT, (f"{name} names no context length: {UNKNOWN_CONTEXT} tokens assumed",)

@@ -1,0 +1,187 @@
+"""Reaching an OpenAI-compatible server: its address and key, and a line to it.
+
+A `Client` is an event loop in a thread of its own with an HTTP client on it: many requests are
+under way at once, a cancelled one lets go of its connection at once, and callers stay ordinary
+functions, also inside a notebook's event loop. The openai package does the talking. A proxy of the
+environment is used, but never for this machine itself; redirects are not followed, so that prompt
+and key go nowhere else. Left out: trying again, see `failures`; what the messages mean, see `wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from threading import Thread
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from gptcli.errors import Unavailable, UsageError
+
+T = TypeVar("T")
+KEYS = "GPTCLI_API_KEY", "OPENAI_API_KEY"
+NO_KEY = "none"  # the client wants one; servers without keys do not look
+HANGING_UP = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the server is, and the key that it may want."""
+
+    url: str
+    key: str = field(repr=False)
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine."""
+        host = urlsplit(self.url).hostname or ""
+        with suppress(ValueError):
+            address = ip_address(host)
+            return address.is_loopback or address.is_unspecified
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def endpoint(url: str) -> Endpoint:
+    """The endpoint, with a key of the environment. Raises UsageError for a key that cannot be."""
+    for name in KEYS:
+        key = os.environ.get(name, "").strip()
+        if key and not (key.isascii() and key.isprintable()):
+            raise UsageError(name, "a key has no such characters", "Copy it again.")
+        if key:
+            return Endpoint(url, key)
+    return Endpoint(url, NO_KEY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a server is waited for, in seconds, and how often it is tried."""
+
+    tries: int = 5
+    connect: float = 5.0
+    read: float = 120.0  # until the answer begins, and between any two parts of it
+    total: float = 300.0  # after that no new try is begun
+    first: float = 0.5  # the pause before the second try; doubled each time
+    longest: float = 30.0  # the longest pause, also where the server asks for more
+
+
+AT_START = Patience(tries=3, connect=3.0, read=10.0, total=4.0)
+
+
+class Client:
+    """A client on an event loop that runs in a thread; a context manager.
+
+    At its end, everything still under way is cancelled and every connection closed. Raises
+    Unavailable where the environment names a proxy that cannot be used.
+    """
+
+    def __init__(self, to: Endpoint, patience: Patience, connections: int = 1) -> None:
+        self.client = _client(to, patience, connections)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="server", daemon=True)
+
+    def __enter__(self) -> Client:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(HANGING_UP)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(HANGING_UP)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _hang_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.close()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Run `work` on the loop, soon; it must not wait. After the end nothing happens."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(work)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the loop and wait for what comes out."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _client(to: Endpoint, patience: Patience, connections: int) -> openai.AsyncOpenAI:
+    timeout = openai.Timeout(patience.read, connect=patience.connect, pool=None)
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    plain = to.here and to.url.startswith("http:")
+    try:
+        http = openai.DefaultAsyncHttpxClient(
+            timeout=timeout,
+            limits=limits,
+            trust_env=not to.here,
+            follow_redirects=False,
+            # Reading the certificates takes 40 ms; without any, TLS would be refused.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
+        )
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        hint = "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or unset them"
+        raise Unavailable("proxy of the environment", str(error).rstrip("."), hint) from error
+    return openai.AsyncOpenAI(
+        api_key=to.key, base_url=to.url, timeout=timeout, max_retries=0, http_client=http
+    )
+
+
+async def answers(
+    client: openai.AsyncOpenAI, body: dict[str, object]
+) -> AsyncGenerator[object, None]:
+    """Post a completion request; gives the messages of the stream, or the one answer, as JSON.
+
+    Servers that do not stream answer with one whole. Raises one of `failures.FAILURES`.
+    """
+    stream = await client.post(
+        "/completions",
+        cast_to=object,
+        body=body,
+        stream=True,
+        stream_cls=openai.AsyncStream[object],
+    )
+    async with stream:
+        kind = stream.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            yield json.loads(await stream.response.aread())
+        elif kind == "text/event-stream":
+            async for message in stream:
+                yield message
+        else:
+            raise ValueError(f"{kind or 'no content type'} instead of JSON")
+
+
+async def models(client: openai.AsyncOpenAI) -> dict[str, int | None]:
+    """The models that the server lists, with their contexts in tokens where it says so (vLLM).
+
+    Raises one of `failures.FAILURES`.
+    """
+    answer = await client.get("/models", cast_to=object)
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError("a list of models without data")
+    found: dict[str, int | None] = {}
+    for item in listed:
+        if isinstance(item, dict) and isinstance(item.get("id"), str):
+            length = item.get("max_model_len")
+            found[item["id"]] = length if isinstance(length, int) and length > 0 else None
+    return found

@@ -1,0 +1,149 @@
+"""Where input comes from, where the answer goes, and how much is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptcli.options.shared import (
+    ALLOW_EMPTY,
+    BATCH_SIZE,
+    ERRORS,
+    FORCE,
+    JSON,
+    LINES,
+    ON_OVERFLOW,
+    ONLY_JSON,
+    OUTPUT,
+    OVERWRITE,
+    YES,
+    Errors,
+    Overflow,
+)
+from gptcli.options.spec import Options, option
+
+Format = Literal["text", "json", "jsonl", "csv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Options):
+    """Where the prompt comes from, and what is done when it does not fit."""
+
+    panel = "Input"
+
+    file: str | None = option(
+        None, "-f --file", "Read the input from a file; - is stdin.", names="file"
+    )
+    on_overflow: Overflow = ON_OVERFLOW
+    allow_empty: bool = ALLOW_EMPTY
+    errors: Errors = ERRORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Many(Options):
+    """Many inputs in one run, or none."""
+
+    panel = "Input"
+
+    lines: bool = LINES
+    batch_size: int = BATCH_SIZE
+    dry_run: bool = option(False, "--dry-run", "Print the prompt, run nothing.", panel="General")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Options):
+    """Where the answer goes, and in which shape."""
+
+    panel = "Output"
+
+    output: str | None = OUTPUT
+    force: bool = FORCE
+    format: Format = option("text", "--format", "Format of the answer.")
+    json: bool = JSON
+    echo: bool | None = option(
+        None,
+        "--echo/--no-echo",
+        "Print the prompt before the continuation.",
+        shown_default="echo, in text",
+    )
+    stream: bool | None = option(
+        None,
+        "--stream/--no-stream",
+        "Print text as it is generated.",
+        shown_default="stream, for one sequence of text",
+    )
+
+    @property
+    def shape(self) -> Format:
+        """The format asked for, by either flag."""
+        return "json" if self.json else self.format
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsJson(Options):
+    """JSON from a command that has no other format beside text."""
+
+    panel = "Output"
+
+    json: bool = ONLY_JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overwrite(Options):
+    """Whether a file is overwritten that the user may have written."""
+
+    panel = "Output"
+
+    force: bool = OVERWRITE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement(Options):
+    """Whether it is asked before something is removed."""
+
+    panel = "General"
+
+    yes: bool = YES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Options):
+    """What of a run is kept, for it to be run again."""
+
+    panel = "Output"
+
+    record: str | None = option(
+        None,
+        "--record",
+        "Record requests and answers in a file, for gptcli replay.",
+        metavar="FILE",
+        names="file",
+        rare=True,
+    )
+    record_prompt: Literal["text", "hash"] = option(
+        "text",
+        "--record-prompt",
+        "What the record holds of prompts and answers: their text, or only its SHA-256.",
+        rare=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk(Options):
+    """How much is said on stderr."""
+
+    panel = "General"
+
+    quiet: bool = option(False, "-q --quiet", "Print nothing on stderr but errors.")
+    verbose: bool = option(False, "-v --verbose", "Report model, speed and seed on stderr.")
+    debug: bool = option(False, "--debug", "Show a traceback if it fails.", rare=True)
+    profile_startup: bool = option(
+        False,
+        "--profile-startup",
+        "Report where the time to the first token went.",
+        instead="Set GPTCLI_PROFILE_STARTUP=1.",
+        rare=True,
+    )
+    config: str | None = option(
+        None, "--config", "Read defaults from this file.", metavar="FILE", names="file", rare=True
+    )

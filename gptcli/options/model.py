@@ -1,0 +1,110 @@
+"""Which model runs, and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptcli.errors import UsageError
+from gptcli.options.shared import OFFLINE, REVISION
+from gptcli.options.spec import Options, option
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+
+def _check_url(url: str) -> None:
+    """Raises UsageError for what is no address of an endpoint; never shows a password."""
+    from urllib.parse import urlsplit
+
+    hint = "Give an address such as http://localhost:8000/v1."
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # the port is parsed only when it is asked for
+    except ValueError as error:
+        raise UsageError("--server", f"it is no URL ({error})", hint) from None
+    if "@" in parts.netloc:
+        hint = "Take the name and the password out; a key goes into GPTCLI_API_KEY."
+        raise UsageError("--server", "the URL holds credentials", hint)
+    if parts.scheme not in ("http", "https"):
+        raise UsageError("--server", f"{url!r} does not begin with http:// or https://", hint)
+    if not host or not url.isprintable() or " " in url:
+        raise UsageError("--server", f"{url!r} names no host", hint)
+    if parts.query or parts.fragment:
+        raise UsageError("--server", f"{url!r} goes on after the path", hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(Options):
+    """Which model runs, and on what."""
+
+    panel = "Model"
+
+    model: str | None = option(
+        None,
+        "-m --model",
+        "Folder, Hub id or gpt2, medium, large, xl, distil, tiny-tales.",
+        names="model",
+        shown_default="gpt2 or tiny-tales",
+    )
+    revision: str | None = REVISION
+    device: Device = option("auto", "--device", "Device to run on.")
+    dtype: Dtype = option(
+        "auto",
+        "--dtype",
+        "Data type of the weights. auto is 16-bit, for small models on a CPU float32. int8 needs a"
+        " CPU.",
+    )
+    threads: int | None = option(
+        None,
+        "--threads",
+        "Number of CPU threads.",
+        low=1,
+        high=1024,
+        shown_default="all cores",
+        rare=True,
+    )
+    offline: bool = OFFLINE
+    prefix_cache: bool = option(
+        True,
+        "--prefix-cache/--no-prefix-cache",
+        "Compute once what several prompts begin with.",
+        rare=True,
+    )
+    draft: Literal["ngram", "off"] = option(
+        "ngram",
+        "--draft",
+        "Speculative decoding: draft tokens from the text so far, verify them in one step. The"
+        " output is unchanged. It switches itself off where it does not pay.",
+        rare=True,
+    )
+    draft_model: str | None = option(
+        None,
+        "--draft-model",
+        "Draft with a smaller model that has the same tokens.",
+        names="model",
+        rare=True,
+    )
+    server: str | None = option(
+        None,
+        "--server",
+        "OpenAI-compatible endpoint to use, such as http://localhost:8000/v1.",
+        metavar="URL",
+        check=_check_url,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Options):
+    """Whether the network may be used."""
+
+    panel = "Model"
+
+    offline: bool = OFFLINE
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSource(Network):
+    """Which version of a model of the Hub, and whether the Hub may be asked."""
+
+    revision: str | None = REVISION

@@ -1,0 +1,210 @@
+"""How an option is declared: a dataclass field that knows its flags, help and range.
+
+A group of options is a frozen dataclass deriving from `Options`; constructing one checks every
+range. Which options there are stands in `gptcli.options`; how they become flags stands in
+`gptcli.cli.flags`.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from gptcli.errors import UsageError
+
+Kind = TypeVar("Kind", bound="Options")
+LARGEST_BIAS = 100  # OpenAI's limit: nothing beyond it would change a choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a command line needs to know of one option."""
+
+    flags: tuple[str, ...]  # as Click takes them: "-t", "--temperature", "--echo/--no-echo"
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None  # like low, but excluded
+    metavar: str | None = None
+    parse: Callable[[str], Any] | None = None  # applied to each text that a flag was given
+    check: Callable[[Any], object] | None = None  # raises UsageError for a value that cannot be
+    instead: str | None = None  # of a flag that only repeats an option: how to set that for good
+    panel: str | None = None  # where --help lists it; by default the group's own panel
+    names: str | None = None  # what a value names, as "model": see gptcli.cli.completion.candidates
+    shown_default: str | None = None  # what holds without the option, where no value says it
+    rare: bool = False  # --help leaves it out, --help-all does not
+    digits: bool = False  # a text that may be a number: config.toml may have it without quotes
+    needs: str | None = None  # the option without which this one means nothing
+    redeclares: str | None = None  # why the flag of another group is declared anew here
+
+    @property
+    def range(self) -> str:
+        """The allowed range in words, empty when there is none."""
+        low, high = _shown(self.low), _shown(self.high)
+        if self.above is not None:
+            return f"above {_shown(self.above)}" + (f" and at most {high}" if high else "")
+        if low and high:
+            return f"from {low} to {high}"
+        return f"{low} or more" if low else f"at most {high}" if high else ""
+
+    def allows(self, value: float) -> bool:
+        """Whether a number lies in the range; NaN and infinities never do."""
+        return (
+            (isinstance(value, int) or math.isfinite(value))  # isfinite fails on large integers
+            and (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+        )
+
+
+def _shown(bound: float | None) -> str:
+    return "" if bound is None else str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def option(default: Any, flags: str, help: str, **limits: Any) -> Any:
+    """A dataclass field that is also a command-line option; see `Spec` for `limits`."""
+    return field(
+        default=default, metadata={"spec": Spec(flags=tuple(flags.split()), help=help, **limits)}
+    )
+
+
+def spec_of(item: Field[Any]) -> Spec:
+    """The `Spec` of a field made by `option()`."""
+    return cast(Spec, item.metadata["spec"])
+
+
+def flag_of(item: Field[Any]) -> str:
+    """The option's long name, as an error message quotes it: `--top-p`."""
+    return longs_of(item)[0]
+
+
+def longs_of(item: Field[Any]) -> tuple[str, ...]:
+    """All long names of the option: `--echo` and `--no-echo`, `--temperature` and `--temp`."""
+    flags = "/".join(spec_of(item).flags).split("/")
+    return tuple(flag for flag in flags if flag.startswith("--"))
+
+
+def key_of(field_name: str) -> str:
+    """An option's name in configuration and environment: `from` for a field `from_`."""
+    return field_name.removesuffix("_")
+
+
+def environment_name(field_name: str) -> str:
+    """The environment variable of an option: `GPTCLI_TOP_P` for `top_p`."""
+    return f"GPTCLI_{key_of(field_name).upper()}"
+
+
+def mismatch(value: object, hint: Any) -> str:
+    """What is wrong with the type of an option's value, in words; empty when it fits `hint`."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return ""
+        return mismatch(value, next(kind for kind in inner if kind is not types.NoneType))
+    if origin is Literal:
+        return "" if value in inner else f"{value!r} is not one of {', '.join(inner)}"
+    if origin is tuple:
+        kind = get_origin(inner[0]) or inner[0]
+        fits = isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+        return "" if fits else f"{value!r} is not a tuple of {kind.__name__}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    allowed = (int, float) if hint is float else hint
+    fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
+    return "" if fits else f"{value!r} is not {names[hint]}"
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(group: type) -> dict[str, Any]:
+    if group not in _HINTS:
+        _HINTS[group] = get_type_hints(group)
+    return _HINTS[group]
+
+
+class Options:
+    """A group of options: checks type and range of every value when constructed."""
+
+    panel: ClassVar[str]  # where `--help` lists the group
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value, spec = getattr(self, item.name), spec_of(item)
+            wrong = mismatch(value, _hints(type(self))[item.name])
+            if wrong:
+                raise UsageError(flag_of(item), wrong, "See its type in gptcli.options.")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and not spec.allows(value):
+                expected = spec.range or "a finite number"
+                raise UsageError(flag_of(item), f"{value} is out of range", f"Give {expected}.")
+            if spec.check is not None and value is not None:
+                spec.check(value)
+
+
+def changed(options: Options) -> dict[str, Any]:
+    """The values that differ from their defaults, by field, as JSON has them: tuples are lists."""
+    return {
+        item.name: _as_lists(getattr(options, item.name))
+        for item in fields(options)  # type: ignore[arg-type]
+        if getattr(options, item.name) != item.default
+    }
+
+
+def rebuilt(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """The options of which `changed` gave these values. Raises UsageError for all others."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UsageError(name[:60], "there is no such option", "Was a newer gptcli used?")
+    return kind(**{name: _as_tuples(value) for name, value in values.items()})
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def unescape(text: str) -> str:
+    r"""Turn the escapes \n \t \r \0 \\ of a flag's text into the characters they name."""
+    named = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
+    out, rest = [], iter(text)
+    for char in rest:
+        if char != "\\":
+            out.append(char)
+            continue
+        after = next(rest, "")
+        out.append(named.get(after, "\\" + after))
+    return "".join(out)
+
+
+def parse_bias(text: str) -> tuple[str, float]:
+    """Split `TOKEN=VALUE`: TOKEN is an id (`50256`) or a text that is one token (` the`).
+
+    Raises UsageError for a value that is missing or outside -100 to 100 (OpenAI's range).
+    """
+    token, equals, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not equals or not token or not abs(number) <= LARGEST_BIAS:
+        raise UsageError(
+            "--logit-bias", f"{text!r} is not TOKEN=VALUE", "Give a VALUE from -100 to 100."
+        )
+    return token, number

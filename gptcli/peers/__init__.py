@@ -1,1 +1,0 @@
-"""Other ways to run GPT-2, for `gptcli bench --against`; see `gptcli.peers.roster`."""

@@ -1,0 +1,201 @@
+"""An engine that writes down what goes through it.
+
+It wraps any other and passes everything on unchanged; a request becomes a line of the file once
+its last result is there. A RollingRequest (`gptcli score`, `gptcli inspect`) is no run to repeat
+and gets no line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from stat import S_ISREG
+from typing import Literal
+
+from gptcli import __version__
+from gptcli.batch.run.identity import sampled
+from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.errors import CannotCreate, WriteFailed
+from gptcli.multiplex import Unanswered
+from gptcli.options import Load, Sampling
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    ModelInfo,
+    Request,
+    Result,
+    RollingRequest,
+)
+from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
+from gptcli.system import durable
+from gptcli.system.os_errors import reason
+
+Kept = Literal["text", "hash"]
+LIBRARIES = "torch", "transformers", "tokenizers", "safetensors"
+MADE_ANEW = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+
+
+class RecordFile:
+    """The file of a record, open to be written line by line."""
+
+    def __init__(self, path: str, force: bool) -> None:
+        """Make it. Raises CannotCreate, also where there is one and `force` is not given."""
+        self._path = path
+        there = Path(path)
+        special = there.exists() and not S_ISREG(there.stat().st_mode)
+        flags = os.O_TRUNC if force else 0 if special else os.O_EXCL
+        try:
+            self._descriptor = os.open(path, MADE_ANEW | flags, 0o666)
+        except FileExistsError:
+            raise CannotCreate(path, "it exists", "Overwrite it with --force.") from None
+        except (OSError, ValueError) as error:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise CannotCreate(path, why, "Choose another file with --record.") from None
+
+    def write(self, line: dict[str, object]) -> None:
+        """Add a line. Raises WriteFailed."""
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        try:
+            durable.write_all(self._descriptor, text.encode("utf-8", "surrogatepass"))
+        except OSError as error:
+            raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
+
+    def close(self) -> None:
+        """Close it; what was written stays, for good. Raises WriteFailed."""
+        try:
+            durable.flush(self._descriptor)
+        except OSError as error:
+            raise WriteFailed(f"record {self._path}", reason(error), "Make room.") from None
+        finally:
+            os.close(self._descriptor)
+
+
+class Recorder:
+    """The same engine, with a record of its answers; see `gptcli.protocol.Engine`."""
+
+    def __init__(self, engine: Engine, run: RecordedRun, journal: RecordFile, kept: Kept) -> None:
+        self._engine, self._journal, self._kept = engine, journal, kept
+        journal.write(run.to_dict())
+
+    @property
+    def info(self) -> ModelInfo:
+        """The wrapped engine's."""
+        return self._engine.info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The wrapped engine's."""
+        return self._engine.tokenizer
+
+    def count(self, text: str) -> int:
+        """As the wrapped engine does."""
+        return self._engine.count(text)
+
+    def cancel(self, id: str) -> None:
+        """As the wrapped engine does."""
+        self._engine.cancel(id)
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """As the wrapped engine does; a line is written before the last event of a request."""
+        asked: dict[str, GenerateRequest | LoglikelihoodRequest] = {}
+        waiting = Unanswered()
+
+        def watched() -> Iterator[Request | None]:
+            for request in requests:
+                if request is not None and not isinstance(request, RollingRequest):
+                    asked[request.id] = request
+                    waiting.add(request)
+                yield request
+
+        for event in self._engine.run(watched()):
+            if not isinstance(event, Chunk) and (results := waiting.take(event)):
+                self._journal.write(self._entry(asked.pop(event.id), results).to_dict())
+            yield event
+
+    def _entry(
+        self, request: GenerateRequest | LoglikelihoodRequest, results: list[Result]
+    ) -> RecordedRequest:
+        hashed = self._kept == "hash"
+        sampling, choices = Sampling(), tuple[str, ...]()
+        match request:
+            case GenerateRequest():
+                seeds = [result.seed for result in results if isinstance(result, Completion)]
+                sampling = replace(request.sampling, seed=seeds[0])
+            case LoglikelihoodRequest():
+                choices = request.choices
+        answers = [answer for result in results for answer in _answers(result)]
+        return RecordedRequest(
+            id=request.id,
+            prompt=None if hashed else request.prompt,
+            sha256=digest(request.prompt),
+            sampling=sampling,
+            on_overflow=request.on_overflow,
+            choices=None if hashed else choices,
+            answers=tuple(replace(item, text=None) if hashed else item for item in answers),
+        )
+
+
+def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) -> RecordedRun:
+    """What is to be written of a run before its requests."""
+    info = engine.info
+    revision = info.revision
+    if revision is None and info.folder is not None:
+        revision = sampled(info.folder)
+    return RecordedRun(
+        command=command,
+        model=info.name,
+        revision=revision,
+        dtype=info.dtype,
+        device=info.device,
+        threads=load.threads,
+        slots=slots,
+        beams=beams,
+        options=load,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a text may depend on beside the model and the options."""
+    found = {"gptcli": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found | {"machine": f"{platform.system()} {platform.machine()}"}
+
+
+def _answers(result: Result) -> list[Answered]:
+    """A text, or the likelihood of each choice; one that says so where there was an error."""
+    if isinstance(result, Completion):
+        return [
+            Answered(
+                text=result.text,
+                sha256=digest(result.text),
+                finish_reason=result.finish_reason,
+                tokens=result.usage.completion_tokens,
+            )
+        ]
+    if not isinstance(result, ChoiceLogprobs) or result.error is not None:
+        return [Answered(text="", sha256=digest(""), finish_reason="error", tokens=0)]
+    return [
+        Answered(
+            text=choice.text,
+            sha256=digest(choice.text),
+            finish_reason="scored",
+            tokens=len(choice.tokens),
+            logprob=choice.total,
+        )
+        for choice in result.choices
+    ]

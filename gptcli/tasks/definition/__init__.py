@@ -1,0 +1,1 @@
+"""A task's file: its layout, options and templates, and where files are found."""

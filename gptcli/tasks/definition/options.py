@@ -1,0 +1,158 @@
+"""A task's own options as a dataclass, so that they become flags like all others.
+
+The class is made when its task is read; what its fields say is what `gptcli.cli.flags` and the
+configuration file need. The files that options name are read by `gptcli.cli.commands.task`.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping, Sequence
+from dataclasses import make_dataclass
+from typing import Any, Literal
+
+from gptcli.errors import UsageError
+from gptcli.options.shared import EXAMPLE
+from gptcli.options.spec import Options, option
+from gptcli.tasks.definition.task import OptionKind, Task, TaskOption, Value
+
+_TYPES: dict[OptionKind, Any] = {
+    "text": str,
+    "file": str,
+    "integer": int,
+    "number": float,
+    "flag": bool,
+    "list": str,
+}
+_METAVARS: dict[OptionKind, str] = {"text": "TEXT", "file": "FILE", "list": "A,B,..."}
+
+
+def options_class(task: Task) -> type[Options]:
+    """A group of options with one field for each option of the task, for `with_options`.
+
+    A name that is a keyword of Python's has a field with an underscore, `from_`; its flag,
+    environment variable and key in the configuration have none. A task with an example template has
+    `example`, a tuple of texts, too. Constructing the class checks types and ranges (UsageError).
+    """
+    declared = [_declared(item) for item in task.options]
+    if task.takes_examples:
+        declared.append(("example", tuple[str, ...], EXAMPLE))
+    return make_dataclass(
+        "TaskOptions",
+        declared,
+        bases=(Options,),
+        namespace={"panel": "Task"},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def values(task: Task, options: Options) -> dict[str, Value]:
+    """The values of the task's options by their names; None is what was neither given nor declared.
+
+    A list is split at its commas, a file is its name still. Raises UsageError for a list that is
+    empty or names something twice, and for two options that must differ and do not.
+    """
+    found: dict[str, Value] = {}
+    for item in task.options:
+        value = getattr(options, _field(item.name))
+        split = item.kind == "list" and value is not None
+        found[item.name] = _split(item, value) if split else value
+    for item in task.options:
+        other, value = item.differs_from, found[item.name]
+        if other is not None and value is not None and value == found[other]:
+            one, two = _flag(item.name), _flag(other)
+            raise UsageError(one, f"{value!r}, the same as {two}", f"Change {one} or {two}.")
+    return found
+
+
+def chosen(task: Task, given: Mapping[str, object]) -> dict[str, Value]:
+    """The values of a task's options where some are given by name, from Python.
+
+    A list may be a text with commas or a sequence of texts. Raises UsageError for an option that
+    the task does not have, and for what the command line would refuse.
+    """
+    kinds = {option.name: option.kind for option in task.options}
+    for name in given:
+        if name not in kinds:
+            raise UsageError(name, f"no option of {task.name}", f"It has: {', '.join(kinds)}.")
+    plain = {
+        _field(name): _joined(name, value) if kinds[name] == "list" else value
+        for name, value in given.items()
+    }
+    return values(task, options_class(task)(**plain))
+
+
+def _joined(name: str, value: object) -> object:
+    """A sequence of texts as the text with commas that the flag would have."""
+    if not isinstance(value, tuple | list):
+        return value
+    for text in value:
+        if not isinstance(text, str) or "," in text:
+            raise UsageError(name, f"{text!r} is no text without a comma", "Give other texts.")
+    return ",".join(value)
+
+
+def parsed(task: Task, texts: Sequence[str]) -> dict[str, object]:
+    """Options given as `NAME=VALUE`, for `chosen`. Raises UsageError."""
+    kinds = {option.name: option.kind for option in task.options}
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or name not in kinds:
+            known = ", ".join(kinds) or "none"
+            raise UsageError("--set", f"{text[:60]!r}", f"Write NAME=VALUE; names: {known}.")
+        found[name] = _converted(kinds[name], name, value.strip())
+    return found
+
+
+def _converted(kind: OptionKind, name: str, text: str) -> object:
+    try:
+        if kind == "integer":
+            return int(text)
+        if kind == "number":
+            return float(text)
+        if kind == "flag":
+            return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        hint = "Give true or false." if kind == "flag" else "Give a number."
+        raise UsageError("--set", f"{name}={text[:40]!r} is no {kind}", hint) from None
+    return text
+
+
+def _declared(item: TaskOption) -> tuple[str, Any, Any]:
+    """Field name, type and field of an option."""
+    kind = Literal[item.choices] if item.kind == "choice" else _TYPES[item.kind]
+    default = ", ".join(item.default) if isinstance(item.default, tuple) else item.default
+    flag = _flag(item.name)
+    field = option(
+        default,
+        f"{flag}/--no-{flag[2:]}" if item.kind == "flag" else flag,
+        item.help,
+        low=item.low,
+        high=item.high,
+        metavar=_METAVARS.get(item.kind),
+        names="file" if item.kind == "file" else None,
+        # Text is decoded by our rules; a file's name stays as the system has it.
+        parse=str if item.kind in ("text", "list") else None,
+    )
+    return _field(item.name), kind if default is not None else kind | None, field
+
+
+def _split(item: TaskOption, text: str) -> tuple[str, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    found = tuple(dict.fromkeys(filter(None, parts)))
+    if not found:
+        raise UsageError(_flag(item.name), "the list is empty", "Set its parts apart by commas.")
+    if len(found) < len([part for part in parts if part]):
+        raise UsageError(_flag(item.name), f"{text!r} names something twice", "Name it once.")
+    return found
+
+
+def _field(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,164 @@
+"""From what a model wrote, or how it scored labels, to the answers of one input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from gptcli.errors import GptcliError
+from gptcli.protocol import ChoiceLogprobs, Completion, FinishReason, TokenLogprob
+from gptcli.tasks.answers import Answer, Question, total
+from gptcli.tasks.calibration import contextual, pmi, probabilities
+from gptcli.tasks.definition.task import Value
+from gptcli.tasks.run_context import Reply, RunContext
+from gptcli.tasks.text.spans import entities, shifted
+
+
+def failed(setting: RunContext, question: Question, error: GptcliError | None) -> Answer:
+    """The answer that says why there is none."""
+    return Answer(
+        task=setting.wording.task.name,
+        id=question.id,
+        index=0,
+        input=question.text,
+        text="",
+        finish_reason="error" if error else "stop",
+        usage=total(()),
+        seed=setting.sampling.seed,
+        model=setting.info.name,
+        revision=setting.info.revision,
+        error=error,
+    )
+
+
+def results_of(replies: Sequence[Reply]) -> list[Completion | ChoiceLogprobs]:
+    """What all replies were read from. Raises the error of one that failed."""
+    results = [result for reply in replies for result in reply.results]
+    for result in results:
+        if result.error:
+            raise result.error
+    return results
+
+
+def answers(
+    setting: RunContext,
+    question: Question,
+    replies: Sequence[Reply],
+    blank: Answer | None = None,
+    taken: Sequence[Completion | ChoiceLogprobs] = (),
+    starts: Sequence[int] = (0,),
+) -> tuple[Answer, ...]:
+    """The answers that the final replies make, filled into `blank`.
+
+    `taken` are the results that led there; `starts`, where in the input each reply's part begins.
+    Raises the error of a reply that failed.
+    """
+    blank = blank or failed(setting, question, None)
+    results = results_of(replies)
+    # Labels are scored without sampling, so their results do not say what was changed in it.
+    said = setting.sampling.notices if setting.kind == "labels" else ()
+    notices = dict.fromkeys([*said, *(text for result in results for text in result.notices)])
+    blank = replace(
+        blank,
+        usage=total((*taken, *results)),
+        notices=(*setting.notices, *blank.notices, *notices),
+    )
+    if setting.kind == "labels":
+        return (_labelled(setting, blank, cast(ChoiceLogprobs, results[0])),)
+    count = setting.sampling.num_return_sequences
+    return tuple(
+        _written(setting, replace(blank, index=index), replies, starts) for index in range(count)
+    )
+
+
+def _labelled(setting: RunContext, blank: Answer, score: ChoiceLogprobs) -> Answer:
+    """The likeliest label, and the probability of each."""
+    logprobs = [choice.total for choice in score.choices]
+    way = setting.wording.parameter("calibration")
+    if way == "contextual":
+        shares = contextual(logprobs, setting.prior)
+    elif way == "pmi":
+        shares = pmi(logprobs, setting.prior[0])
+    else:
+        shares = probabilities(logprobs)
+    best = max(range(len(shares)), key=shares.__getitem__)
+    found = replace(
+        blank,
+        text=setting.labels[best],
+        labels=tuple(zip(setting.labels, shares, strict=True)),
+        seed=None,
+    )
+    return _abstaining(setting, found, shares[best])
+
+
+def _written(
+    setting: RunContext, blank: Answer, replies: Sequence[Reply], starts: Sequence[int]
+) -> Answer:
+    """The parts' answers put together: as a text, or as entities with places in the input."""
+    index = blank.index
+    completions = [cast(Completion, reply.results[index]) for reply in replies]
+    found = replace(
+        blank,
+        text="".join(reply.before + reply.texts[index] for reply in replies),
+        finish_reason=_reason(replies, completions, index),
+    )
+    if setting.kind == "spans":
+        types = cast(tuple[str, ...], setting.wording.parameter("types"))
+        named = [
+            entity
+            for reply, start in zip(replies, starts, strict=True)
+            for entity in shifted(entities(reply.texts[index], reply.part, types), start)
+        ]
+        shown = json.dumps([entity.to_dict() for entity in named], ensure_ascii=False)
+        return replace(found, text=shown, entities=tuple(named))
+    pairs = zip(replies, completions, strict=True)
+    tokens = [token for reply, done in pairs for token in _covering(done, reply.texts[index])]
+    if setting.sampling.logprobs is not None:
+        found = replace(found, logprobs=tuple(tokens))
+    if "abstain_below" not in setting.wording.task.answer.parameters:
+        return found
+    mean = sum(token.logprob for token in tokens) / len(tokens) if tokens else None
+    return _abstaining(setting, replace(found, mean_logprob=mean), mean)
+
+
+def _reason(
+    replies: Sequence[Reply], completions: Sequence[Completion], index: int
+) -> FinishReason:
+    """Why the text ended: by length or a loop if any part did."""
+    for reply, done in zip(replies, completions, strict=True):
+        if not reply.done[index] and done.finish_reason not in ("stop", "cancelled"):
+            return done.finish_reason
+    return "stop"
+
+
+def _covering(done: Completion, answer: str) -> list[TokenLogprob]:
+    """The tokens that make up the answer, which is a part of the text written."""
+    end = done.text.find(answer) + len(answer) if answer else 0
+    found, place, torn = [], 0, False
+    for token in done.logprobs or ():
+        if place >= end:
+            break
+        if "\ufffd" in token.token:  # bytes of a character: how long it is shows in what follows
+            torn = True
+        else:
+            at = done.text.find(token.token, place) if torn else place
+            if not 0 <= at < end:
+                break
+            place, torn = at + len(token.token), False
+        found.append(token)
+    return found
+
+
+def _abstaining(setting: RunContext, found: Answer, confidence: float | None) -> Answer:
+    """The answer, or what is said instead where the confidence is too low."""
+    parameters = setting.wording.task.answer.parameters
+    if "abstain_below" not in parameters:
+        return found
+    least: Value = setting.wording.parameter("abstain_below")
+    if not isinstance(least, int | float):
+        return replace(found, abstained=False)
+    unsure = confidence is None or confidence < least
+    instead = setting.wording.parameter("abstain")
+    return replace(found, abstained=unsure, text=str(instead or "") if unsure else found.text)

@@ -1,0 +1,1 @@
+"""Where code, sentences, passages and entities begin and end in a text."""

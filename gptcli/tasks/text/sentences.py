@@ -1,0 +1,204 @@
+"""Where sentences and paragraphs begin and end in a text.
+
+A border between two sentences is a matter of what stands on both sides of a gap, so while a text
+is still being written its last border is uncertain: `borders` says so, which lets an answer be
+streamed and cut at the first moment that is safe. Rules and short word lists serve English,
+French, German, Spanish, Italian, Portuguese and Dutch, and CJK punctuation. Left out: learning
+abbreviations from the text, and sentences that begin with a small letter.
+"""
+
+# ruff: noqa: RUF001 - quotes and marks of other scripts are what this is about
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+CharSpan = tuple[int, int]
+"""Where a piece begins and ends: `text[start:end]` is the piece."""
+
+_CLOSING = "\"'”’“‘»«›‹)]}」』）】》〉"
+_STRONG = "!?。！？｡"
+_ENDING = ".…" + _STRONG
+_AFTER = set(_CLOSING + _ENDING + ",;:")  # a word of these alone belongs to the sentence before
+
+# A gap between words, or the end of a sentence in a script that has none.
+_PLACE = re.compile(r"\s+|[。！？｡]+…*[」』）】》〉”’]*")
+_SYMBOLS = re.compile(r"[^\w\s]*")  # what a sentence can begin with before its first word
+_WORD = re.compile(r"\w+")
+_LAST_WORD = re.compile(r"[^\s(\[{\"'“„«‘’¿¡—–/-]*$")
+# The J of J., the U.S of U.S.
+_DOTTED = re.compile(r"[^\W\d_]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")
+_LONGEST = 24  # characters that are looked back for an abbreviation
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Always followed by something.
+_OPEN = _words(
+    """mr mrs ms messrs dr dra drs prof profa rev hon gen col capt cpt lt sgt cmdr adm gov sen rep
+    pres supt mt ft mme mmes mlle mgr ste hr hrn fr frl dhr mevr mw ing dipl sra srta dott avv sig
+    vs e.g i.e z.b d.h u.a o.ä cf ca approx viz bzw vgl sog evtl ggf inkl bijv dwz o.a d.w.z p.ej
+    env univ"""
+)
+# Followed by a number, or else the end.
+_BEFORE_NUMBER = _words(
+    """no nos nr nrs núm num p pp s vol fig figs art abb sec ch chap cap par kap bd v vv jan feb mar
+    apr jun jul aug sep sept oct okt nov dec dez"""
+)
+# In the middle or at the end: the next word tells.
+_EITHER = _words("etc usw ecc enz inc ltd co corp bros jr sr st ex dept av ave")
+_STARTERS = _words(
+    """the he she it they we you i a an this that these those there but and so if when while after
+    before then however his her its their our my what who where why how as for in on at not yes
+    er sie es wir ihr ich ein eine dies diese dieser dieses der im am und aber doch wenn dann
+    il elle nous vous ils elles je un une ce cet cette ces mais et dans les
+    él ella ellos ellas nosotros yo este esta pero los las
+    gli lui lei noi questo questa ma ele ela eles nós eu um uma mas os
+    het een hij zij ze wij ik dit dat deze maar"""
+)
+# German ordinals: am 3. Oktober, der 2. Weltkrieg.
+_BEFORE_ORDINAL = _words("am im vom zum beim der die das den dem des ab bis seit")
+_AFTER_ORDINAL = _words(
+    """januar jänner februar märz april mai juni juli august september oktober november dezember
+    jahrhundert jahrhunderts"""
+)
+
+
+class Border(NamedTuple):
+    """Between two sentences: the end of one, the start of the next, and whether it is one."""
+
+    end: int
+    start: int
+    certain: bool = True
+
+
+def sentences(text: str, *, lines: bool = False) -> list[CharSpan]:
+    """The text's sentences, in order; between them, and around, there is only whitespace.
+
+    A sentence ends at . ! ? … or their CJK forms, with the quotes and brackets that close after
+    it, and always at a blank line; with `lines` at every line break.
+    """
+    return _pieces(text, borders(text, lines=lines))
+
+
+def paragraphs(text: str) -> list[CharSpan]:
+    """The text's paragraphs, set apart by blank lines; between them there is only whitespace."""
+    gaps = (match for match in re.finditer(r"\s+", text) if match.group().count("\n") > 1)
+    return _pieces(text, (Border(gap.start(), gap.end()) for gap in gaps if gap.start()))
+
+
+def _pieces(text: str, found: Iterator[Border]) -> list[CharSpan]:
+    spans, start = [], len(text) - len(text.lstrip())
+    for border in found:
+        spans.append((start, border.end))
+        start = border.start
+    if start < len(text):
+        spans.append((start, len(text.rstrip())))
+    return spans
+
+
+def borders(text: str, *, lines: bool = False, finished: bool = True) -> Iterator[Border]:
+    """Where one sentence ends and, maybe, the next begins, from left to right.
+
+    Unless the text is `finished`, the last one can be uncertain: more text could show that it is
+    none. Certain ones stay, whatever is added.
+    """
+    start = len(text) - len(text.lstrip())
+    for match in _PLACE.finditer(text, start):
+        gap = match.group()
+        verdict: bool | None
+        if not gap[0].isspace():
+            end = match.end()
+            verdict = _ends_wide(text, end, gap)
+        else:
+            end = match.start()
+            if gap.count("\n") > (0 if lines else 1):
+                verdict = True
+            elif match.end() == len(text):
+                verdict = False if finished else None
+            else:
+                verdict = _ends(text, start, end, match.end(), finished)
+        if verdict is None:
+            yield Border(end, match.end(), certain=False)
+            return
+        if verdict:
+            yield Border(end, match.end())
+            start = match.end()
+
+
+def _ends_wide(text: str, end: int, mark: str) -> bool:
+    """Whether a sentence ends after a mark that no space need follow; a space is judged itself."""
+    after = text[end : end + 1]
+    quoted = mark[-1] in _CLOSING and after in ("、", "，", "と")  # 「…。」と言った
+    return bool(after) and not after.isspace() and not quoted
+
+
+def _ends(text: str, start: int, end: int, after: int, finished: bool) -> bool | None:
+    """Whether the sentence from `start` ends at `end`, before the gap up to `after`.
+
+    None: more text is needed to tell.
+    """
+    mark = _back(text, start, end, _CLOSING)
+    closed = mark < end
+    if closed:
+        mark = _back(text, start, mark, " \u00a0\u202f")  # Ça va ? »
+    stop = _back(text, start, mark, _ENDING)
+    if stop == mark:
+        return False
+    symbols = _SYMBOLS.match(text, after)
+    word = symbols.end() if symbols else after
+    if word == len(text):
+        return False if finished else None  # only signs are left, or the next word is to come
+    if text[word].isspace():
+        return not _AFTER.issuperset(text[after:word])
+    marks, small = text[stop:mark], text[word].islower()
+    if not set(_STRONG).isdisjoint(marks):
+        return not (small and closed)  # “Really?” he said
+    if small:
+        return False
+    return marks != "." or _ends_at_period(text, start, stop, word, finished)
+
+
+def _back(text: str, start: int, end: int, signs: str) -> int:
+    """Where the run of `signs` begins that stops at `end`, not before `start`."""
+    while end > start and text[end - 1] in signs:
+        end -= 1
+    return end
+
+
+def _ends_at_period(text: str, start: int, stop: int, word: int, finished: bool) -> bool | None:
+    """Whether the period at `stop` ends the sentence, where the next word begins at `word`."""
+    found = _LAST_WORD.search(text[max(start, stop - _LONGEST) : stop])
+    before = found.group().casefold() if found else ""
+    if before in _OPEN:
+        return False
+    if before in _BEFORE_NUMBER and text[word].isdigit():
+        return False
+    if before.isdecimal() and len(before) < 3:
+        return _ends_at_number(text, start, stop - len(before), word, finished)
+    if before in _EITHER or _DOTTED.fullmatch(before):
+        following = _whole_word(text, word, finished)
+        return None if following is None else following in _STARTERS
+    return True
+
+
+def _ends_at_number(text: str, start: int, number: int, word: int, finished: bool) -> bool | None:
+    """Whether a period after a short number ends the sentence: not in a list, nor of an ordinal."""
+    words = text[max(start, number - _LONGEST) : number].split()
+    if not words or words[-1].casefold() in _BEFORE_ORDINAL:
+        return False
+    following = _whole_word(text, word, finished)
+    return None if following is None else following not in _AFTER_ORDINAL
+
+
+def _whole_word(text: str, start: int, finished: bool) -> str | None:
+    """The word at `start` in small letters, "" if an initial or none; None if not yet complete."""
+    match = _WORD.match(text, start)
+    end = match.end() if match else start
+    if end == len(text) and not finished:
+        return None
+    return "" if text[end : end + 1] == "." and end - start == 1 else text[start:end].casefold()

@@ -1,0 +1,201 @@
+"""The forward pass: its logits against transformers' GPT-2, for every kind of checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2LMHeadModel
+
+from gptcli.checkpoints.architecture import Activation
+from gptcli.checkpoints.preflight import inspect
+from gptcli.engines.decoding.segment import Segment
+from gptcli.engines.gpt2.kv_cache import KVCache
+from gptcli.engines.gpt2.network import forward_step
+from gptcli.engines.gpt2.weights import Weights
+
+TOLERANCE = 1e-4
+CPU = torch.device("cpu")
+
+
+def weights_of(folder: Path, dtype: torch.dtype = torch.float32) -> Weights:
+    manifest = inspect(folder)
+    assert manifest.gpt2 is not None
+    return Weights(manifest.gpt2, manifest, CPU, dtype)
+
+
+def reference(folder: Path, tokens: list[int]) -> torch.Tensor:
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0]
+
+
+def prompts(count: int, vocabulary: int, lengths: tuple[int, ...]) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(count)
+    return [torch.randint(vocabulary, (n,), generator=generator).tolist() for n in lengths]
+
+
+def run_prompts(weights: Weights, cache: KVCache, sequences: list[list[int]]) -> torch.Tensor:
+    """The last logits of each."""
+    segments = [Segment(slot, 0, len(tokens)) for slot, tokens in enumerate(sequences)]
+    ends = [end - 1 for end in accumulate(map(len, sequences))]
+    return forward_step(weights, cache, segments, list(chain(*sequences)), ends)
+
+
+def decode(weights: Weights, cache: KVCache, tokens: list[int], lengths: list[int]) -> torch.Tensor:
+    """One more token of each of the first slots."""
+    segments = [Segment(slot, length, 1) for slot, length in enumerate(lengths)]
+    return forward_step(weights, cache, segments, tokens)
+
+
+def assert_like_transformers(folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Prefill three prompts at once, decode four tokens, packing as the engine does."""
+    weights = weights_of(folder, dtype)
+    cache = KVCache(weights.config, 4, CPU, dtype)
+    sequences = prompts(3, weights.config.vocab_size, (5, 1, 19))
+    expected = [reference(folder, tokens)[-1] for tokens in sequences]
+    logits = run_prompts(weights, cache, sequences)
+    tolerance = TOLERANCE if dtype == torch.float32 else 0.1 * float(expected[0].std())
+    for _ in range(4):
+        for row, want in enumerate(expected):
+            assert (logits[row] - want).abs().max() < tolerance
+        following = [tokens[0] for tokens in sequences]
+        logits = decode(weights, cache, following, [len(tokens) for tokens in sequences])
+        weights.pack_next()
+        sequences = [[*tokens, new] for tokens, new in zip(sequences, following, strict=True)]
+        expected = [reference(folder, tokens)[-1] for tokens in sequences]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"n_layer": 3, "n_head": 2},
+        {"n_inner": 48},
+        {"layer_norm_epsilon": 1e-2},
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"reorder_and_upcast_attn": True},
+        {"tie_word_embeddings": False},
+        *({"activation_function": name} for name in get_args(Activation)),
+    ],
+    ids=lambda changes: "-".join(f"{key}={value}" for key, value in changes.items()) or "plain",
+)
+def test_logits_equal_those_of_transformers(make_tiny, changes: dict[str, object]) -> None:
+    assert_like_transformers(make_tiny(**changes))
+
+
+def test_logits_of_the_bundled_model_equal_those_of_transformers(tales: Path) -> None:
+    assert_like_transformers(tales)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bit_logits_are_near_those_in_float32(tales: Path, dtype: torch.dtype) -> None:
+    assert_like_transformers(tales, dtype)
+
+
+def rewritten(folder: Path, target: Path, change) -> Path:
+    shutil.copytree(folder, target)
+    tensors = change(load_file(target / "model.safetensors"))
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_names_without_prefix_and_old_buffers_are_read(tiny: Path, tmp_path: Path) -> None:
+    def as_on_the_hub(tensors):
+        plain = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+        for layer in range(2):
+            plain[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
+            plain[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+        return plain
+
+    assert_like_transformers(rewritten(tiny, tmp_path / "model", as_on_the_hub))
+
+
+def test_a_tied_checkpoint_that_repeats_its_head_is_read(tiny: Path, tmp_path: Path) -> None:
+    def with_head(tensors):
+        return {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].clone()}
+
+    assert_like_transformers(rewritten(tiny, tmp_path / "model", with_head))
+
+
+def test_tensors_that_are_not_aligned_in_the_file_are_read(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    # The header may be padded with spaces to any length: make the tensors begin at an odd byte.
+    odd = (size + 1).to_bytes(8, "little") + data[8 : 8 + size] + b" " + data[8 + size :]
+    file.write_bytes(odd)
+    assert_like_transformers(folder)
+
+
+def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
+    weights = weights_of(tiny)
+    tokens = prompts(1, 512, (40,))[0]
+    cache = KVCache(weights.config, 2, CPU, torch.float32)
+    forward_step(weights, cache, [Segment(1, 0, 25)], tokens[:25])
+    logits = forward_step(weights, cache, [Segment(1, 25, 15)], tokens[25:])
+    assert (logits - reference(tiny, tokens)[25:]).abs().max() < TOLERANCE
+
+
+def test_a_copied_prompt_continues_like_its_original(tiny: Path) -> None:
+    weights = weights_of(tiny)
+    tokens = prompts(1, 512, (12,))[0]
+    cache = KVCache(weights.config, 3, CPU, torch.float32)
+    run_prompts(weights, cache, [tokens])
+    cache.copy(0, 1, 12)
+    cache.copy(1, 2, 12)
+    logits = decode(weights, cache, [7, 8, 9], [12, 12, 12])
+    for row, token in enumerate([7, 8, 9]):
+        assert (logits[row] - reference(tiny, [*tokens, token])[-1]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("lengths", [(2, 2, 2), (1, 60, 3), (60, 59, 58)])
+def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple[int, ...]) -> None:
+    folder = make_tiny(n_positions=600)
+    lengths = tuple(9 * length for length in lengths)  # far apart: each row its own attention call
+    weights = weights_of(folder)
+    cache = KVCache(weights.config, 3, CPU, torch.float32)
+    sequences = prompts(2, 512, lengths)
+    run_prompts(weights, cache, sequences)
+    logits = decode(weights, cache, [1, 2, 3], lengths)
+    for row, tokens in enumerate(sequences):
+        want = reference(folder, [*tokens, row + 1])[-1]
+        assert (logits[row] - want).abs().max() < TOLERANCE
+
+
+def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
+    """Two rows that write, a draft that is checked, a part of a prompt, and a new prompt."""
+    weights = weights_of(tiny)
+    cache = KVCache(weights.config, 5, CPU, torch.float32)
+    held = prompts(4, 512, (7, 12, 9, 20, 0))
+    new = prompts(5, 512, (1, 1, 4, 10, 6))
+    run_prompts(weights, cache, held[:4])
+    segments = [
+        Segment(slot, len(before), len(more))
+        for slot, (before, more) in enumerate(zip(held, new, strict=True))
+    ]
+    logits = forward_step(weights, cache, segments, list(chain(*new)))
+    want = [
+        reference(tiny, before + more)[len(before) :]
+        for before, more in zip(held, new, strict=True)
+    ]
+    assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+
+
+def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path) -> None:
+    weights = weights_of(tiny)
+    cache = KVCache(weights.config, 2, CPU, torch.float32)
+    [prompt] = prompts(6, 512, (11,))
+    run_prompts(weights, cache, [prompt])
+    branches = prompts(7, 512, (3, 1, 1, 5))
+    segments = [Segment(0, 11, len(branch)) for branch in branches]
+    logits = forward_step(weights, cache, segments, list(chain(*branches)))
+    want = [reference(tiny, prompt + branch)[11:] for branch in branches]
+    assert (logits - torch.cat(want)).abs().max() < TOLERANCE

@@ -1,0 +1,455 @@
+"""Views: what they say of a text, as data, as arrays and as plots."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import xml.etree.ElementTree as ElementTree
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.fake_engine import FakeEngine
+from transformers import GPT2LMHeadModel
+
+from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.engines import open_engine
+from gptcli.engines.gpt2.tracing import Tracer, tracer
+from gptcli.errors import BadInput, UsageError
+from gptcli.inspection import colours, labels, page, reading
+from gptcli.inspection.plots import Bars, Maps, plot
+from gptcli.inspection.png import coloured, encoded, image
+from gptcli.inspection.records import arrays, npz, record
+from gptcli.inspection.svg import drawn
+from gptcli.inspection.tokens import tokenized
+from gptcli.inspection.views import (
+    AttentionView,
+    AttributionView,
+    LensView,
+    NextView,
+    TextView,
+    TokenView,
+    View,
+)
+from gptcli.options import Filters, Load
+from gptcli.protocol import Alternative
+
+TEXT = "Once upon a time there was a king"
+LONG = TEXT + ", and he had a golden bird"
+HOSTILE = [
+    *("\x1b]0;owned\x07", "\x00\x08\r\x9b", "\u202e\u2066\u200f", "<script>&amp;]]>", '"><b>'),
+    *("[red]x[/red]", "\u0301\u0301", "\ufffe\uffff", "👩\u200d🚀", "שלום", "\U000e0041"),
+]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def engine(tales: Path) -> object:
+    return open_engine(Load(model=str(tales)))
+
+
+@pytest.fixture(scope="module")
+def inside(engine) -> Tracer:
+    return tracer(engine)
+
+
+@pytest.fixture(scope="module")
+def views(engine, inside: Tracer) -> dict[str, View]:
+    """One view of each kind, by its name."""
+    return {
+        "text": reading.text_view(engine, TEXT),
+        "next": reading.next_view(inside, TEXT, Filters(), 5),
+        "attention": reading.attention_view(inside, TEXT, [1, 2]),
+        "lens": reading.lens_view(inside, TEXT, 2),
+        "attribution": reading.attribution_view(inside, TEXT),
+    }
+
+
+def reference(folder: Path, ids: list[int]) -> torch.Tensor:
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].log_softmax(-1)
+
+
+# Tokens
+
+
+def test_tokens_have_their_places_and_bytes(tales: Path) -> None:
+    tokens = tokenized(load_tokenizer(tales), "a tíme")
+    assert b"".join(token.raw for token in tokens).decode() == "a tíme"
+    assert [(token.start, token.end) for token in tokens] == [
+        (0, 1),
+        (1, 3),
+        (3, 4),
+        (3, 4),
+        (4, 6),
+    ]
+
+
+def test_tokens_of_one_emoji_share_its_place(tales: Path) -> None:
+    tokens = tokenized(load_tokenizer(tales), "👩")
+    assert len(tokens) == 4
+    assert {(token.start, token.end) for token in tokens} == {(0, 1)}
+
+
+def test_a_special_token_has_the_bytes_of_its_text(tales: Path) -> None:
+    [token] = tokenized(load_tokenizer(tales), "<|endoftext|>")
+    assert (token.raw, token.start, token.end) == (b"<|endoftext|>", 0, 13)
+
+
+# Token by token
+
+
+def test_each_token_is_measured_as_transformers_does(engine, tales: Path) -> None:
+    view = reading.text_view(engine, TEXT, top=3)
+    ids = [token.id for token in view.tokens]
+    logprobs = reference(tales, [engine.tokenizer.eos_id, *ids])
+    for place, token in enumerate(view.tokens):
+        row = logprobs[place]
+        assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-4)
+        assert token.rank == int((row > row[token.id]).sum()) + 1
+        assert token.entropy == pytest.approx(-float((row.exp() * row).sum()), abs=1e-4)
+        assert [one.id for one in token.top] == row.topk(3).indices.tolist()
+
+
+def test_without_bos_the_first_token_is_not_measured(engine) -> None:
+    first, *others = reading.text_view(engine, TEXT, bos=False).tokens
+    assert (first.logprob, first.rank, first.entropy, first.top) == (None, None, None, ())
+    assert all(token.logprob is not None for token in others)
+
+
+def test_one_token_without_bos_is_shown_unmeasured(engine) -> None:
+    [token] = reading.text_view(engine, "Once", bos=False).tokens
+    assert token.logprob is None
+
+
+def test_an_empty_text_has_no_tokens(engine) -> None:
+    assert reading.text_view(engine, "").tokens == ()
+
+
+def test_a_text_beyond_the_context_is_read_in_windows(make_tiny) -> None:
+    folder = make_tiny(n_positions=16)
+    engine = open_engine(Load(model=str(folder)))
+    view = reading.text_view(engine, TEXT * 3, bos=False, stride=8)
+    ids = [token.id for token in view.tokens]
+    assert 20 < len(ids) <= 24
+    place = 20  # measured by the window 8 to 24, which reads what stands from 8 on
+    logprobs = reference(folder, ids[8:place])
+    assert view.tokens[place].logprob == pytest.approx(float(logprobs[-1][ids[place]]), abs=1e-4)
+    assert all(token.logprob is not None for token in view.tokens[1:])
+
+
+def test_a_failing_engine_gives_its_error(tales: Path) -> None:
+    engine = FakeEngine(error=BadInput("too long"), tokenizer=load_tokenizer(tales))
+    with pytest.raises(BadInput, match="too long"):
+        reading.text_view(engine, "Once upon")
+
+
+# What needs the text to fit
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda inside, text, overflow: reading.next_view(inside, text, Filters(), 1, overflow),
+        lambda inside, text, overflow: reading.attention_view(inside, text, [0], [0], overflow),
+        lambda inside, text, overflow: reading.lens_view(inside, text, 1, overflow),
+        lambda inside, text, overflow: reading.attribution_view(inside, text, on_overflow=overflow),
+    ],
+    ids=["next", "attention", "lens", "attribution"],
+)
+def test_a_text_beyond_the_context_is_refused_or_cut(
+    make_tiny, look: Callable[[Tracer, str, str], NextView]
+) -> None:
+    inside = tracer(open_engine(Load(model=str(make_tiny(n_positions=8)))))
+    with pytest.raises(BadInput, match=r"it has \d+ tokens, but the context of .* is 8"):
+        look(inside, LONG, "error")
+    begin, end = (look(inside, LONG, f"truncate-{side}").text for side in ("right", "left"))
+    assert LONG.startswith(begin)
+    assert LONG.endswith(end)
+    assert max(len(begin), len(end)) < len(LONG)
+
+
+def test_a_cut_text_has_tokens_counted_from_its_beginning(make_tiny) -> None:
+    inside = tracer(open_engine(Load(model=str(make_tiny(n_positions=8)))))
+    view = reading.lens_view(inside, LONG, 1, "truncate-left")
+    assert len(view.tokens) == 8
+    assert [token.index for token in view.tokens] == list(range(8))
+    assert "".join(view.text[token.start : token.end] for token in view.tokens) == view.text
+
+
+def test_one_token_looks_at_itself(inside: Tracer) -> None:
+    assert reading.attention_view(inside, "Once").weights.tolist() == [[[[1.0]]] * 6] * 6
+
+
+def test_an_empty_text_is_looked_into_as_the_end_of_one(inside: Tracer) -> None:
+    [token] = reading.attention_view(inside, "").tokens
+    assert (token.text, token.start, token.end) == ("<|endoftext|>", 0, 0)
+
+
+@pytest.mark.parametrize(("layers", "heads", "flag"), [([6], None, "layer"), ([0], [6], "head")])
+def test_a_layer_or_head_there_is_not(inside: Tracer, layers, heads, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"--{flag}: there is no 6: .* has 6, counted from 0"):
+        reading.attention_view(inside, TEXT, layers, heads)
+
+
+def test_too_many_weights_are_refused(inside: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_WEIGHTS", 100)
+    with pytest.raises(BadInput, match="Choose one with --layer and --head"):
+        reading.attention_view(inside, TEXT)
+    assert reading.attention_view(inside, TEXT, [0], [0]).weights.shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("target", "text"), [(" queen", " queen"), ("529", " time")])
+def test_a_target_is_a_text_or_an_id(inside: Tracer, target: str, text: str) -> None:
+    assert reading.attribution_view(inside, TEXT, target).target.token == text
+
+
+@pytest.mark.parametrize("target", ["", " king queen", "4096", "9" * 5000])
+def test_a_target_that_is_no_token_is_refused(inside: Tracer, target: str) -> None:
+    with pytest.raises(UsageError, match="--target"):
+        reading.attribution_view(inside, TEXT, target)
+
+
+def test_only_settings_that_change_something_are_named(inside: Tracer) -> None:
+    off = Filters(temperature=1.0, top_k=0, top_p=1.0, min_p=0.1)
+    assert reading.next_view(inside, TEXT, off).settings == (("min_p", 0.1),)
+    greedy = reading.next_view(inside, TEXT, Filters(greedy=True))
+    assert greedy.settings == (("temperature", 0.0),)
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" king", "␣king"),
+        ("\n\n\t", "↵↵⇥"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\u202e\u200d\u2028", "\\u202e\\u200d\\u2028"),
+        ("\u00a0", "\\xa0"),
+        ("e\u0301", "e\u0301"),
+        ("\u0301", "\\u0301"),
+        ("\U000e0041", "\\ue0041"),
+        ("漢字", "漢字"),
+        ("\ufffd", "\ufffd"),
+    ],
+)
+def test_every_character_of_a_label_is_visible(text: str, shown: str) -> None:
+    assert labels.visible(text) == shown
+
+
+def test_a_part_of_a_character_is_labelled_by_its_bytes() -> None:
+    assert labels.label(TokenView(0, 1, "\ufffd", b"\xe2\x80", 0, 1)) == "\\xe2\\x80"
+    whole = TokenView(0, 1, "\ufffd", "\ufffd".encode(), 0, 1)
+    assert labels.label(whole) == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "fitted"),
+    [("ab", 4, "ab  "), ("abcd", 3, "ab…"), ("漢字", 3, "漢…"), ("漢字", 2, "… "), ("a", 0, "")],
+)
+def test_a_label_is_fitted_to_columns(text: str, columns: int, fitted: str) -> None:
+    assert labels.fitted(text, columns) == fitted
+
+
+# Colours
+
+
+def test_the_ramp_rises_in_lightness() -> None:
+    shades = [colours.luminance(colours.ramp(step / 20)) for step in range(21)]
+    assert shades == sorted(shades)
+    assert (colours.ramp(-1), colours.ramp(2)) == (colours.STOPS[0], colours.STOPS[-1])
+
+
+@pytest.mark.parametrize("colour", [*colours.OF_BANDS, *(colours.ramp(n / 20) for n in range(21))])
+def test_text_on_a_colour_can_be_read(colour: colours.Colour) -> None:
+    ink = 0.0 if colours.ink(colour) == "#000000" else 1.0
+    high, low = sorted((ink, colours.luminance(colour)), reverse=True)
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("rank", "band"), [(1, 0), (10, 0), (11, 1), (100, 1), (101, 2), (1000, 2), (1001, 3)]
+)
+def test_ranks_have_the_bands_of_gltr(rank: int, band: int) -> None:
+    assert colours.band(rank) == band
+
+
+# JSON and arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("text", ["tokens"]),
+        ("next", ["settings", "candidates", "remaining", "entropy", "kept_entropy"]),
+        ("attention", ["tokens", "layers", "heads", "weights"]),
+        ("lens", ["tokens", "layers", "ranks"]),
+        ("attribution", ["tokens", "target", "method", "log_odds", "baseline", "scores"]),
+    ],
+)
+def test_json_has_these_keys(views: dict[str, View], name: str, keys: list[str]) -> None:
+    found = json.loads(json.dumps(record(views[name]), allow_nan=False))
+    assert list(found) == ["model", "revision", "text", *keys]
+
+
+def test_a_token_has_these_keys(views: dict[str, View]) -> None:
+    place = ["index", "id", "text", "bytes", "start", "end"]
+    measured = record(views["text"])["tokens"][0]
+    assert list(measured) == [*place, "logprob", "rank", "entropy", "top"]
+    assert list(record(views["lens"])["tokens"][0]) == place
+
+
+def test_json_holds_the_weights_as_they_are(views: dict[str, View]) -> None:
+    view = views["attention"]
+    found = np.array(record(view)["weights"], dtype=np.float32)
+    assert np.array_equal(found, view.weights)
+    assert record(view)["layers"] == [1, 2]
+    assert record(view)["heads"] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("text", {"ids": (8,), "logprob": (8,), "entropy": (8,), "rank": (8,)}),
+        ("next", {"ids": (5,), "probability": (5,), "kept": (5,)}),
+        ("attention", {"ids": (8,), "layers": (2,), "heads": (6,), "weights": (2, 6, 8, 8)}),
+        (
+            "lens",
+            {
+                "ids": (8,),
+                "top_ids": (7, 8, 2),
+                "top_logprobs": (7, 8, 2),
+                "ranks": (7, 8),
+                "states": (7, 8, 192),
+            },
+        ),
+        ("attribution", {"ids": (8,), "scores": (8,), "target": ()}),
+    ],
+)
+def test_an_archive_holds_these_arrays(
+    views: dict[str, View], name: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    found = np.load(io.BytesIO(npz(views[name])), allow_pickle=False)
+    assert {key: found[key].shape for key in found} == shapes
+
+
+def test_what_is_not_measured_is_no_number_in_arrays(engine) -> None:
+    found = arrays(reading.text_view(engine, TEXT, bos=False))
+    assert math.isnan(found["logprob"][0])
+    assert found["rank"][0] == 0
+    assert not np.isnan(found["logprob"][1:]).any()
+
+
+# Plots
+
+
+def test_surprisal_is_in_bits(views: dict[str, View]) -> None:
+    bars = plot(views["text"])
+    assert isinstance(bars, Bars)
+    expected = [-token.logprob / math.log(2) for token in views["text"].tokens]
+    assert [value for _, value, _ in bars.rows] == pytest.approx(expected)
+
+
+def test_attention_is_a_map_for_each_head_without_the_future(views: dict[str, View]) -> None:
+    maps = plot(views["attention"])
+    assert isinstance(maps, Maps)
+    assert maps.names == tuple(f"L{layer} H{head}" for layer in (1, 2) for head in range(6))
+    assert np.isnan(maps.maps[0][0, 1])
+    assert maps.maps[-1][3, 2] == views["attention"].weights[1, 5, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["text", "next", "attention", "lens", "attribution"])
+def test_svg_is_well_formed_and_named(views: dict[str, View], name: str) -> None:
+    root = ElementTree.fromstring(drawn(plot(views[name])))
+    assert root.findtext(f"{SVG}title") == plot(views[name]).title
+
+
+def test_bars_are_as_long_as_their_numbers() -> None:
+    root = ElementTree.fromstring(drawn(Bars("t", (("a", 4.0, "4"), ("b", -1.0, "-1")))))
+    first, second = root.iter(f"{SVG}rect")
+    assert float(first.get("width", 0)) == 4 * float(second.get("width", 0))
+    assert (first.get("class"), second.get("class")) == ("for", "against")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_breaks_out_of_an_svg(text: str) -> None:
+    token = TokenView(0, 1, text, text.encode(), 0, 1, logprob=-1.0, rank=1, entropy=1.0)
+    root = ElementTree.fromstring(drawn(plot(TextView(text, None, text, (token,)))))
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        *("svg", "title", "style", "text", "rect")
+    }
+    shown = "".join(root.itertext())
+    assert not set(shown) & {"\x1b", "\x07", "\u202e", "\u2066", "\u200f", "\x00", "\ufffe"}
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """The pixels of a PNG as this package writes them."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, rest = {}, data[8:]
+    while rest:
+        (size,) = struct.unpack(">I", rest[:4])
+        kind, body = rest[4:8], rest[8 : 8 + size]
+        assert struct.unpack(">I", rest[8 + size : 12 + size])[0] == zlib.crc32(kind + body)
+        chunks[kind], rest = body, rest[12 + size :]
+    width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    assert (depth, colour) == (8, 6)
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), dtype=np.uint8)
+    rows = rows.reshape(height, 1 + 4 * width)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape(height, width, 4)
+
+
+def test_a_png_holds_its_pixels() -> None:
+    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    assert np.array_equal(decoded(encoded(pixels)), pixels)
+
+
+def test_cells_have_the_colour_of_their_numbers() -> None:
+    pixels = coloured(np.array([[0.0, 0.4], [1.0, np.nan]]), 2)
+    assert pixels.shape == (4, 4, 4)
+    assert pixels[0, 0].tolist() == [*colours.ramp(0), 255]
+    assert pixels[1, 3].tolist() == [*colours.ramp(0.4), 255]
+    assert pixels[3, 3, 3] == 0
+
+
+@pytest.mark.parametrize("name", ["text", "next", "attention", "lens", "attribution"])
+def test_every_plot_is_a_png(views: dict[str, View], name: str) -> None:
+    assert decoded(image(plot(views[name]))).any()
+
+
+def test_a_map_of_many_tokens_has_small_cells() -> None:
+    labels_ = ("x",) * 1500
+    maps = Maps("t", (np.zeros((1500, 1500)),), ("",), 1, labels_, labels_)
+    assert decoded(image(maps)).shape == (1500, 1500, 4)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", ["attention", "lens", "attribution", "next"])
+def test_no_text_breaks_any_svg(views: dict[str, View], kind: str, text: str) -> None:
+    view = views[kind]
+    if isinstance(view, NextView):
+        view = replace(view, candidates=(replace(view.candidates[0], text=text),))
+    else:
+        token = replace(view.tokens[0], text=text, raw=text.encode())
+        view = replace(view, tokens=(token, *view.tokens[1:]))
+    if isinstance(view, AttributionView):
+        view = replace(view, target=Alternative(1, text, -1.0))
+    root = ElementTree.fromstring(drawn(plot(view)))
+    allowed = {*("svg", "title", "style", "text", "rect", "image", "defs")}
+    allowed |= {"linearGradient", "stop"}
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= allowed
+
+
+def test_every_view_goes_onto_a_page(views: dict[str, View]) -> None:
+    kinds = (TextView, NextView, AttentionView, LensView, AttributionView)
+    assert {type(view) for view in views.values()} == set(kinds)
+    assert page.page("t", list(views.values())).startswith("<!")
