@@ -43,7 +43,7 @@ MORE = "More options: {path} --help-all"
 
 
 @dataclass(frozen=True)
-class Row:
+class HelpRow:
     """A flag, an argument or a command, and what it is."""
 
     panel: str
@@ -121,15 +121,15 @@ def _named(argument: Any) -> str:
     return str(argument.metavar or argument.name.upper())
 
 
-def _commands(group: Any, ctx: Any) -> Iterator[Row]:
+def _commands(group: Any, ctx: Any) -> Iterator[HelpRow]:
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         if command is not None and not command.hidden:
             summary = inspect.cleandoc(command.help or "").partition("\n\n")[0]
-            yield Row(command.rich_help_panel or "Commands", name, " ".join(summary.split()))
+            yield HelpRow(command.rich_help_panel or "Commands", name, " ".join(summary.split()))
 
 
-def _rows(command: Any, ctx: Any, everything: bool) -> Iterator[Row]:
+def _rows(command: Any, ctx: Any, everything: bool) -> Iterator[HelpRow]:
     """Arguments and options, those that are rare only on request."""
     for param in command.get_params(ctx):
         spec = command.specs.get(param.name)
@@ -139,9 +139,11 @@ def _rows(command: Any, ctx: Any, everything: bool) -> Iterator[Row]:
 
 def _row(
     param: Any, ctx: Any, spec: Spec | None = None, from_file: bool = False, everything: bool = True
-) -> Row:
+) -> HelpRow:
     if param.param_type_name == "argument":
-        return Row("Arguments", _named(param).replace("[", "").replace("]", ""), param.help or "")
+        return HelpRow(
+            "Arguments", _named(param).replace("[", "").replace("]", ""), param.help or ""
+        )
     shorts = [flag for flag in param.opts if not flag.startswith("--")]
     longs = [flag for flag in param.opts if flag.startswith("--")]
     names = " / ".join([*longs[:1], *param.secondary_opts])
@@ -149,7 +151,7 @@ def _row(
     left = f"{shorts[0] + ', ' if shorts else '    '}{names}{value and ' ' + value}"
     also = f"(also {', '.join(longs[1:])})" if longs[1:] and everything else ""
     parts = [param.help or "", also, choices, _range(spec), _default(param, ctx, spec, from_file)]
-    return Row(param.rich_help_panel or GENERAL, left, " ".join(filter(None, parts)))
+    return HelpRow(param.rich_help_panel or GENERAL, left, " ".join(filter(None, parts)))
 
 
 def _value(param: Any, spec: Spec | None) -> tuple[str, str]:
@@ -197,9 +199,9 @@ def _shown(param: Any, value: Any) -> str:
     return one_line(str(value))
 
 
-def _panels(rows: Iterator[Row] | Sequence[Row]) -> Iterator[str]:
+def _panels(rows: Iterator[HelpRow] | Sequence[HelpRow]) -> Iterator[str]:
     """Rows by panel, in the order in which panels come up, general options last."""
-    panels: dict[str, list[Row]] = {}
+    panels: dict[str, list[HelpRow]] = {}
     for row in rows:
         panels.setdefault(row.panel, []).append(row)
     for panel in sorted(panels, key=GENERAL.__eq__):
@@ -208,7 +210,7 @@ def _panels(rows: Iterator[Row] | Sequence[Row]) -> Iterator[str]:
             yield from _lines(row)
 
 
-def _lines(row: Row) -> Iterator[str]:
+def _lines(row: HelpRow) -> Iterator[str]:
     """A row: two columns, or one below the other where the left one is too long."""
     left = f"  {one_line(row.left)}"
     beside = len(left) < COLUMN

@@ -54,7 +54,7 @@ def open_engine(
         stages.mark("transformers and weights")
         return engine
 
-    from gptcli.engines.gpt2.draft_model import open_drafter
+    from gptcli.engines.drafter import open_drafter
     from gptcli.engines.gpt2.engine import GPT2Engine
 
     weights, kind, notices = open_weights(load, checkpoint.name, manifest, device, batch_size)

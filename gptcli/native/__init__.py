@@ -154,10 +154,11 @@ def _layout() -> dict[str, tuple[int, int]]:
     """Offset and size of the structures above and of each of their fields, by name."""
     found = {}
     for structure in STRUCTURES:
-        found[structure.__name__] = (0, ctypes.sizeof(structure))
+        name_in_c = structure.__name__.removesuffix("Struct")
+        found[name_in_c] = (0, ctypes.sizeof(structure))
         for name, *_ in structure._fields_:
             field = getattr(structure, name)
-            found[f"{structure.__name__}.{name}"] = (field.offset, field.size)
+            found[f"{name_in_c}.{name}"] = (field.offset, field.size)
     return found
 
 

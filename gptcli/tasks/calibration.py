@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gptcli.errors import UsageError
-
 
 def probabilities(logprobs: Sequence[float]) -> list[float]:
     """The labels' probabilities, given that it is one of them: they sum to 1 (a softmax).
@@ -45,25 +43,6 @@ def pmi(logprobs: Sequence[float], domain: Sequence[float]) -> list[float]:
     is for display.
     """
     return probabilities(_differences(logprobs, domain))
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise UsageError unless there are two labels or more, none empty and no two alike.
-
-    Labels are alike that differ only in case or in the space around them.
-    """
-    plain = [label.strip().casefold() for label in labels]
-    if "" in plain:
-        raise UsageError("labels", "one of them is empty", "Give every label a name.")
-    for place, label in enumerate(plain):
-        if label in plain[:place]:
-            raise UsageError("labels", f"{labels[place]!r} is there twice", "Give each label once.")
-    if len(plain) < 2:
-        raise UsageError(
-            "labels",
-            "there is nothing to choose between",
-            "Give two or more, set apart by commas: positive,negative.",
-        )
 
 
 def _differences(upper: Sequence[float], lower: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gptcli.errors import UsageError
-from gptcli.tasks.calibration import check_labels
+from gptcli.tasks.definition.labels import check_labels
 from gptcli.tasks.definition.task import Task, Value, Variant
 from gptcli.tasks.definition.templates import fill
 

@@ -263,7 +263,8 @@ def test_offline_error_says_what_to_run_when_online() -> None:
 def test_cache_of_the_environment_is_searched_without_slow_imports(cache: Path) -> None:
     put_in_cache(cache, GPT2)
     code = (
-        "import sys; from gptcli.checkpoints.resolve import resolve; from gptcli.options import Load;"
+        "import sys; from gptcli.checkpoints.resolve import resolve;"
+        "from gptcli.options import Load;"
         "print(resolve(Load(model='gpt2')).folder);"
         "slow = ('huggingface_hub.file_download', 'torch', 'tokenizers', 'httpx2', 'numpy');"
         "print([name for name in slow if name in sys.modules])"

@@ -199,7 +199,8 @@ def test_a_file_of_the_hubs_cache_is_known_by_its_hash(model: Path) -> None:
 
 def test_two_processes_that_make_the_same_leave_one_whole_file(model: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from gptcli.engines.gpt2.int8_weights import integers;"
+        "import sys; from pathlib import Path;"
+        "from gptcli.engines.gpt2.int8_weights import integers;"
         "from gptcli.checkpoints.preflight import inspect; sys.stdin.read(1);"
         "print(integers('x', inspect(Path(sys.argv[1]))).notices)"
     )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptcli.errors import UsageError
-from gptcli.tasks.calibration import check_labels, contextual, pmi, probabilities
+from gptcli.tasks.calibration import contextual, pmi, probabilities
+from gptcli.tasks.definition.labels import check_labels
 
 LOGPROBS = st.lists(st.floats(-1e4, 0) | st.just(-inf), min_size=3, max_size=3)
 

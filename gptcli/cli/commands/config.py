@@ -65,8 +65,8 @@ config = group(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Which(Options):
-    """Which values are shown, and what of them."""
+class ShownValues(Options):
+    """ShownValues values are shown, and what of them."""
 
     panel = "Output"
 
@@ -95,7 +95,7 @@ class Which(Options):
 @command(configured=False)
 def show(
     *,
-    which: Which,
+    which: ShownValues,
     shape: AsJson,
     talk: Talk,
 ) -> None:

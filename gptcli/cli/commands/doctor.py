@@ -21,7 +21,7 @@ MARKS = {"ok": "  ", "note": "- ", "problem": "! "}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent(Options):
+class Examination(Options):
     """How much is examined."""
 
     panel = "General"
@@ -32,7 +32,7 @@ class Extent(Options):
 @command(configured=False)
 def doctor(
     *,
-    extent: Extent,
+    extent: Examination,
     network: Network,
     shape: AsJson,
     talk: Talk,

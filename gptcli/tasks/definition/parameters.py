@@ -15,7 +15,7 @@ from typing import cast, get_args
 
 from gptcli.errors import UsageError
 from gptcli.options.registry import taken
-from gptcli.tasks.calibration import check_labels
+from gptcli.tasks.definition.labels import check_labels
 from gptcli.tasks.definition.tables import TomlTable, is_line, near
 from gptcli.tasks.definition.task import AnswerRule, OptionKind, ReadingKind, TaskOption, Value
 

@@ -28,7 +28,7 @@ Name = Annotated[str, typer.Argument(help="The short name.", show_default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent(Options):
+class Listed(Options):
     """Which names are listed."""
 
     panel = "Output"
@@ -87,7 +87,7 @@ def rm(name: Name, *, talk: Talk) -> None:
 @command(configured=False)
 def list_aliases(
     *,
-    extent: Extent,
+    extent: Listed,
     shape: AsJson,
     talk: Talk,
 ) -> None:

@@ -1,0 +1,48 @@
+"""Which drafter an engine gets: none, n-grams of the text so far, or a smaller model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.resolve import resolve
+from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.engines.decoding.speculative import Drafter, NgramDrafter
+from gptcli.engines.gpt2.draft_model import DraftModel
+from gptcli.engines.placement import open_weights
+from gptcli.errors import UsageError
+from gptcli.options import Load
+from gptcli.protocol import ModelInfo
+
+
+def open_drafter(
+    load: Load,
+    info: ModelInfo,
+    tokenizer: Tokenizer,
+    slots: int,
+    device: torch.device,
+) -> tuple[Drafter | None, tuple[str, ...]]:
+    """What guesses for the model `info`, if anything, and what to tell the user of it.
+
+    Raises UsageError for a draft model that is no GPT-2 or has other tokens, and what opening it
+    raises.
+    """
+    if load.draft == "off":
+        return None, ()
+    if load.draft_model is None:
+        return NgramDrafter(), ()
+    checkpoint = resolve(replace(load, model=load.draft_model, revision=None, draft_model=None))
+    manifest = inspect(checkpoint.folder)
+    if manifest.gpt2 is None:
+        raise UsageError(
+            "--draft-model", f"{checkpoint.name} is a {manifest.model_type}", "Give a GPT-2."
+        )
+    other = load_tokenizer(checkpoint.folder).raw.get_vocab()
+    sizes = manifest.gpt2.vocab_size, info.vocabulary
+    if other != tokenizer.raw.get_vocab() or sizes[0] != sizes[1]:
+        why = f"{checkpoint.name} has other tokens than {info.name}"
+        raise UsageError("--draft-model", why, "Give a model of the same family.")
+    weights, _, notices = open_weights(load, checkpoint.name, manifest, device, slots)
+    return DraftModel(weights, slots, manifest.gpt2.parameters / info.parameters), notices
