@@ -2,7 +2,7 @@
 
 `choose` takes the checkpoint's own template where there is one, because the model was trained on
 it; base GPT-2 has none and gets a transcript. Jinja is imported only for a template that needs it.
-Left out: the conversation, see `gptcli.chat`.
+Not here: the conversation is in `gptcli.chat`.
 """
 
 from __future__ import annotations

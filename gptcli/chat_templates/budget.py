@@ -2,8 +2,8 @@
 
 A step costs more than it handles, so the budget bounds time; what a step makes is weighed as the
 tree it is (a list twice in a list counts twice), so it bounds memory too. Weighing stops at the
-limit, and a result that could be huge is computed only after its size was. Left out: where steps
-are, see `gptcli.chat_templates.sandbox`.
+limit, and a result that could be huge is computed only after its size was. Not here:
+`gptcli.chat_templates.sandbox` puts the payments into a template.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-STEP = 10  # units a step costs at least; a character or an item costs one
+STEP_UNITS = 10  # units a step costs at least; a character or an item costs one
 UNITS, UNITS_PER_CHARACTER = 2_000_000, 100
 LONGEST, LONGEST_PER_CHARACTER = 200_000, 4  # characters and items of one value
-MOST_BITS = 4096  # of a whole number
-MOST_STRIPPED = 100  # different characters to strip: more would take time by their product
-DEEPEST_INDENT = 16
+MAX_INTEGER_BITS = 4096  # of a whole number
+MAX_STRIPPED_CHARACTERS = (
+    100  # different characters to strip: more would take time by their product
+)
+MAX_INDENT_DEPTH = 16
 
 
 class Runaway(Exception):
@@ -46,7 +48,7 @@ class Budget:
 
     def worth(self, value: Any) -> Any:
         """Pay for `value` and give it back. Raises Runaway for one that is too large."""
-        self.pay(STEP)
+        self.pay(STEP_UNITS)
         self.pay(self.weigh(value))
         return value
 
@@ -87,7 +89,7 @@ class Budget:
 
     def as_json(self, value: Any, indent: int | None, sort_keys: bool, **layout: Any) -> str:
         """`value` as JSON, as transformers' tojson writes it, measured while it grows."""
-        if indent is not None and not 0 <= indent <= DEEPEST_INDENT:
+        if indent is not None and not 0 <= indent <= MAX_INDENT_DEPTH:
             raise Runaway("it indents too deeply")
         self.worth(value)
         encoder = json.JSONEncoder(
@@ -121,5 +123,5 @@ def _check_bits(operator: str, left: int, right: int) -> None:
         bits *= max(abs(right), 1)
     elif operator in "*+-":
         bits += right.bit_length()
-    if bits > MOST_BITS:
+    if bits > MAX_INTEGER_BITS:
         raise Runaway("it computes with too large a number")

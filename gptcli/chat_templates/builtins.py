@@ -3,7 +3,7 @@
 It is a list of what is allowed: what published chat templates use and little more. Most are Jinja's
 or Python's own, paid for by the size of what goes in and comes out; where the result can be much
 larger than the arguments (replace, join, indent), or the work can (strip), the size is checked
-first. Left out on purpose: format in all its forms, padding, random, word wrapping.
+first. Not allowed on purpose: format in all its forms, padding, random, word wrapping.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jinja2.filters import FILTERS
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 
-from gptcli.chat_templates.budget import MOST_STRIPPED, Budget, Runaway
+from gptcli.chat_templates.budget import MAX_STRIPPED_CHARACTERS, Budget, Runaway
 
 Now = Callable[[], Budget]  # the budget of the rendering under way
 DATE = re.compile(r"(?:%-?[A-Za-z%]|[^%]){0,100}")
-WIDEST_INDENT = 1000
+MAX_INDENT = 1000
 
 
 def words(text: str) -> frozenset[str]:
@@ -146,7 +146,7 @@ def _indent(
     now: Now, s: Any, width: int | str = 4, first: bool = False, blank: bool = False
 ) -> str:
     """As Jinja's: `width` blanks before each line but the first, and but empty ones."""
-    if isinstance(width, int) and width > WIDEST_INDENT:
+    if isinstance(width, int) and width > MAX_INDENT:
         raise Runaway("it indents too deeply")
     margin = width if isinstance(width, str) else " " * width
     lines = str(s).splitlines(keepends=True)
@@ -159,7 +159,7 @@ def _indent(
 
 def _strip(method: Callable[..., str]) -> Callable[..., str]:
     def strip(budget: Budget, text: str, characters: Any = None) -> str:
-        if characters is not None and len(str(characters)) > MOST_STRIPPED:
+        if characters is not None and len(str(characters)) > MAX_STRIPPED_CHARACTERS:
             raise Runaway("it strips too many different characters")
         return method(text, None if characters is None else str(characters))
 

@@ -4,7 +4,7 @@ It stands where transformers looks for it: in chat_template.jinja, chat_template
 tokenizer_config.json. It is a program written by strangers, so a sandbox runs it (see
 `gptcli.chat_templates.sandbox`) and whatever goes wrong in it is one BadModel that names the file
 and the rule. It is tried once when found: a broken one fails before the first message is typed.
-Left out: tools, documents and named templates other than "default".
+Tools, documents and named templates other than "default" are not supported.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from gptcli.chat_templates.sandbox import Program
 
 JINJA, JSON, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
-LARGEST = 2**16  # bytes of a template; those in use have less than 2^15
-LARGEST_CONFIG = 2**24  # bytes of tokenizer_config.json, which also lists added tokens
+MAX_TEMPLATE_BYTES = 2**16  # bytes of a template; those in use have less than 2^15
+MAX_CONFIG_BYTES = 2**24  # bytes of tokenizer_config.json, which also lists added tokens
 OTHER = "Use --template transcript, or choose another model with -m"
-LONGEST_RULE = 200  # characters of what a template says about itself
+MAX_RULE_CHARACTERS = 200  # characters of what a template says about itself
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def special_text(folder: Path, role: str) -> str:
 
 def unusable(file: str, error: Exception) -> BadModel:
     """The error for a template that does not work, with the first line of what it ran into."""
-    said = (str(error).splitlines() or [""])[0][:LONGEST_RULE].rstrip(".")
+    said = (str(error).splitlines() or [""])[0][:MAX_RULE_CHARACTERS].rstrip(".")
     if isinstance(error, RecursionError | MemoryError | SyntaxError):  # of the Python made of it
         said = "nested too deeply"
     elif hasattr(error, "lineno"):
@@ -107,8 +107,8 @@ def _source(folder: Path) -> tuple[Path, str] | None:
     """The file that holds the template, and its text."""
     plain = folder / JINJA
     if plain.exists():
-        return plain, _text(plain, read_bytes(plain, LARGEST))
-    for name, limit in ((JSON, 2 * LARGEST), (TOKENIZER, LARGEST_CONFIG)):
+        return plain, _text(plain, read_bytes(plain, MAX_TEMPLATE_BYTES))
+    for name, limit in ((JSON, 2 * MAX_TEMPLATE_BYTES), (TOKENIZER, MAX_CONFIG_BYTES)):
         file = folder / name
         found = read_object(file, limit).get("chat_template") if file.exists() else None
         if found is not None:
@@ -141,8 +141,8 @@ def _default(file: Path, found: object) -> str:
         data = found.encode()
     except UnicodeEncodeError:
         raise corrupt(file, "the chat template holds a lone surrogate") from None
-    if len(data) > LARGEST:
-        raise corrupt(file, f"a chat template larger than {LARGEST} bytes")
+    if len(data) > MAX_TEMPLATE_BYTES:
+        raise corrupt(file, f"a chat template larger than {MAX_TEMPLATE_BYTES} bytes")
     return _text(file, data)
 
 

@@ -3,7 +3,7 @@
 A template is a pure function from turns to one prompt, and each prompt goes on exactly where the
 last one and its reply ended: then an engine that still holds those tokens computes only the new
 ones. That is why a turn keeps what the model wrote letter for letter beside what is shown of it.
-Left out: the template that a checkpoint brings, see `gptcli.chat_templates.own`.
+Not here: a checkpoint's own template is in `gptcli.chat_templates.own`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ running for ever. Here nothing is allowed but what is named below (tags, filters
 of texts, lists and dictionaries), and a budget pays for everything: before a template is compiled
 its syntax tree gets a payment at each place where work or text can grow: loops, macros, outputs,
 comparisons, new lists. No clock is read, so the same template ends at the same step everywhere.
-Rendering is otherwise as transformers does it (`chat_template_utils.py`). Left out: reading the
-file, and words for the user, see `gptcli.chat_templates.own`.
+Rendering is otherwise as transformers does it (`chat_template_utils.py`). Not here:
+`gptcli.chat_templates.own` reads the file and words the errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from gptcli.chat_templates.budget import STEP, Budget
+from gptcli.chat_templates.budget import STEP_UNITS, Budget
 from gptcli.chat_templates.builtins import METHODS, Clock, filters, functions, tests, words
 
 LOOP = words(
@@ -122,11 +122,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         return None  # format() is no method that is allowed
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        self.budget.pay(STEP)
+        self.budget.pay(STEP_UNITS)
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        self.budget.pay(STEP)
+        self.budget.pay(STEP_UNITS)
         return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

@@ -25,7 +25,7 @@ Activation = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
-    """The numbers that define a GPT-2; the defaults are those of the 124M model."""
+    """The hyperparameters of a GPT-2 (Radford et al. 2019); the defaults are those of 124M."""
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -79,7 +79,7 @@ class GPT2Config:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has; a tied head counts once."""
+        """The number of parameters; a tied head counts once."""
         total = 0
         for _, shape in self.tensors():
             count = 1

@@ -21,7 +21,7 @@ CONFIG = "config.json"
 MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OTHER_MODEL = "Choose another model with -m, for example -m gpt2"
 
-WIDEST = 1_000_000
+MAX_INNER_WIDTH = 1_000_000
 LIMITS = {
     "n_layer": (1, 96),
     "n_embd": (1, 65_536),
@@ -127,7 +127,7 @@ def _size(config: Object, key: str, file: Path) -> int:
 
 def _inner(config: Object, file: Path) -> int | None:
     value = config.get("n_inner")
-    return None if value is None else _whole(value, "n_inner", 1, WIDEST, file)
+    return None if value is None else _whole(value, "n_inner", 1, MAX_INNER_WIDTH, file)
 
 
 def _whole(value: object, key: str, low: int, high: int, file: Path) -> int:

@@ -1,8 +1,8 @@
 """The Hugging Face cache as folders: where it is, and which models have one.
 
 Found without huggingface_hub, whose import takes longer than all of this: its constants are read
-from the same variables in the same order, and a test holds the two equal. Left out: what is in a
-model's folder, see `gptcli.checkpoints.resolve` and `gptcli.models`.
+from the same variables in the same order, and a test holds the two equal. Not here: the files
+in a model's folder are read by `gptcli.checkpoints.resolve` and `gptcli.models`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Weights in fewer bits, kept on disk from one run to the next, in the user's cache folder.
+"""int8 weights on disk, in the user's cache folder: quantized once, reused by later runs.
 
-Quantizing reads a whole checkpoint, its result is a quarter of it: made once, a model of gigabytes
+Quantizing reads a whole checkpoint, and the result is a quarter of it: a model of gigabytes then
 opens four times as fast. Each model has one safetensors file, named after the weights it was made
-from: changed weights have another name, and what is no longer asked for is the first to go when
-there is more than `LIMIT`. A file is written beside its place, flushed and renamed, so that two
-processes that make the same do not meet, and a reader that has it open keeps it; whatever is not
-whole, or not ours, is made again. A cache must not fail a run: what the disk refuses is an OSError
-here and a notice to the user. Left out: how weights become integers, see
-`gptcli.engines.gpt2.int8`.
+from, so changed weights have another name. Above `MAX_CACHE_BYTES` the file that was used least
+recently goes first. A file is written beside its place, flushed and renamed: two processes that
+make the same one do not meet, and a reader that has it open keeps it. A file that is not whole, or
+not ours, is made again. A cache must not fail a run: what the disk refuses is an OSError here and a
+notice to the user. Not here: the quantizer is `gptcli.engines.gpt2.int8`.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gptcli.checkpoints.safetensors_headers import LONGEST_HEADER, Tensor, read_header
+from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES, Tensor, read_header
 from gptcli.errors import GptcliError
 from gptcli.system import durable
 from gptcli.system.strict_json import open_regular, parse_object
 
-LIMIT = 20 * 10**9  # bytes: all models from 124M to 1.5B take 2.5 GB
+MAX_CACHE_BYTES = 20 * 10**9  # bytes: all models from 124M to 1.5B take 2.5 GB
 LAYOUT = "gptcli-int8-1"  # what the tensors are; another number for every change
 SUFFIX, PART = ".safetensors", ".part"
-SAMPLE = 4096  # bytes at the end of each tensor that are compared
-ABANDONED = 24 * 3600  # seconds after which a part that nobody finished is removed
+SAMPLE_BYTES = 4096  # bytes at the end of each tensor that are compared
+ABANDONED_SECONDS = 24 * 3600  # seconds after which a part that nobody finished is removed
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredWeights:
-    """The reduced weights of one model."""
+    """A file of int8 weights, made from one model."""
 
     model: str  # as it was asked for when they were made; empty if the file cannot be read
     dtype: str
@@ -74,7 +73,7 @@ def folder() -> Path:
 
 
 def place(source: str) -> Path:
-    """Where the reduced weights made from those with the digest `source` are, or would be."""
+    """The file of the int8 weights made from weights of digest `source`; it need not exist."""
     return folder() / f"int8-{source}{SUFFIX}"
 
 
@@ -82,8 +81,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
     """A name for weights that differs when they do, without reading them all; 40 digits.
 
     In the Hub's cache a file is a link to one named by its SHA-256, which says it all. Of any other
-    file size, time of change and header count, and the last `SAMPLE` bytes of each tensor: who
-    changes other bytes only, and sets the time back, is not noticed. Raises OSError.
+    file size, time of change and header count, and the last `SAMPLE_BYTES` of each tensor: a change of
+    other bytes, with the time set back, is not noticed. Raises OSError.
     """
     files: dict[Path, list[Tensor]] = {}
     for tensor in tensors:
@@ -123,7 +122,7 @@ def find(source: str, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> di
 
 
 def keep(source: str, model: str, pieces: Mapping[str, StoredTensor]) -> Path:
-    """Write reduced weights for `find`; others are removed until all take at most `LIMIT` bytes.
+    """Write int8 weights for `find`, then remove others until all fit `MAX_CACHE_BYTES`.
 
     Raises OSError: the disk is full (half of what is free is left alone) or cannot be written.
     """
@@ -180,12 +179,12 @@ def _make_room(latest: Path) -> None:
     total = 0
     for entry in entries():
         total += entry.size
-        if total > LIMIT and entry.path != latest:
+        if total > MAX_CACHE_BYTES and entry.path != latest:
             with suppress(OSError):
                 remove(entry)
     for part in latest.parent.glob(f"*{PART}"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > ABANDONED:
+            if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                 part.unlink()
 
 
@@ -210,7 +209,7 @@ def _metadata(path: Path) -> dict[str, str]:
     """What a file says of itself. Raises OSError; BadModel, MissingInput."""
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
-        data = file.read(min(length, LONGEST_HEADER))
+        data = file.read(min(length, MAX_HEADER_BYTES))
     try:
         said = parse_object(data).get("__metadata__")
     except ValueError:
@@ -225,7 +224,7 @@ def _sample(path: Path, tensors: Iterable[Tensor]) -> bytes:
     found = hashlib.sha256()
     with path.open("rb") as file:
         for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
-            length = min(tensor.nbytes, SAMPLE)
+            length = min(tensor.nbytes, SAMPLE_BYTES)
             file.seek(tensor.offset + tensor.nbytes - length)
             found.update(file.read(length))
     return found.digest()

@@ -39,8 +39,8 @@ REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _SIZED = re.compile(r"gpt-?2?[-_](?P<size>.+)")
 _NUMBER = re.compile(r"[0-9]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-LONGEST = 200  # characters: two parts of an id
-ALIKE, VERY_ALIKE = 0.7, 0.8  # how near a name must be: to an alias, to a Hub id
+MAX_COMPARED_CHARACTERS = 200  # characters: two parts of an id
+ALIAS_LIKENESS, HUB_ID_LIKENESS = 0.7, 0.8  # how near a name must be: to an alias, to a Hub id
 
 
 def known_ids(repo_id: str) -> tuple[str, ...]:
@@ -79,7 +79,10 @@ def nearest(name: str) -> str | None:
     None if none is near, and for an alias and a model of the cache: the name is not what is wrong.
     """
     cached = [repo_id for repo_id in hf_cache.model_ids() if HUB_ID.fullmatch(repo_id)]
-    wrong, whole = name.rpartition("/")[2].lower()[:LONGEST], name.lower()[:LONGEST]
+    wrong, whole = (
+        name.rpartition("/")[2].lower()[:MAX_COMPARED_CHARACTERS],
+        name.lower()[:MAX_COMPARED_CHARACTERS],
+    )
     if name in cached or name in ALIASES:
         return None
     known = {alias.lower(): alias for alias in (*ALIASES, BUNDLED)}
@@ -98,11 +101,11 @@ def nearest(name: str) -> str | None:
         if _NUMBER.findall(repo_id.rpartition("/")[2].lower()) == _NUMBER.findall(wrong)
     ]
     found = [(_likeness(wrong, key), 1, name) for key, name in likely.items()]
-    found = [near for near in found if near[0] >= ALIKE]
+    found = [near for near in found if near[0] >= ALIAS_LIKENESS]
     for repo_id in others:
         key = repo_id.lower()
         likeness = max(_likeness(whole, key), _likeness(wrong, key.rpartition("/")[2]))
-        if likeness >= VERY_ALIKE:
+        if likeness >= HUB_ID_LIKENESS:
             found.append((likeness, 0, repo_id))
     return max(found, key=lambda near: near[:2])[2] if found else None
 

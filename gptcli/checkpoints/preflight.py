@@ -24,7 +24,7 @@ __all__ = ["CheckedCheckpoint", "Tensor", "inspect"]
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # buffers that old files still hold
-SHOWN = 5  # names in an error
+MAX_SHOWN_NAMES = 5  # names in an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,5 +135,5 @@ def _mismatch(fault: str, names: list[str], found: dict[str, Tensor]) -> BadMode
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
+    return ", ".join(names[:MAX_SHOWN_NAMES]) + more

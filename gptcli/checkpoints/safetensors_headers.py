@@ -27,9 +27,9 @@ from gptcli.system.strict_json import (
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-LONGEST_HEADER = 100_000_000  # bytes, the limit of the reference implementation
-LARGEST_INDEX = 2**24  # bytes
-MOST_DIMENSIONS = 8
+MAX_HEADER_BYTES = 100_000_000  # bytes, the limit of the reference implementation
+MAX_INDEX_BYTES = 2**24  # bytes
+MAX_DIMENSIONS = 8
 SHARD_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # what can be converted
@@ -91,7 +91,7 @@ def read_index(file: Path) -> dict[str, str]:
     Raises BadModel where a name is not `*.safetensors` or leads outside the folder. A shard that is
     a symbolic link is fine: the Hugging Face cache is made of them.
     """
-    places = read_object(file, LARGEST_INDEX).get("weight_map")
+    places = read_object(file, MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise corrupt(file, "weight_map is not an object that names shards")
     for shard in places.values():
@@ -117,8 +117,8 @@ def read_header(file: Path) -> dict[str, Tensor]:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8:
             raise corrupt(file, f"{size} bytes are too few for a header")
-        if length > LONGEST_HEADER:
-            raise corrupt(file, f"a header of {length} bytes, more than {LONGEST_HEADER}")
+        if length > MAX_HEADER_BYTES:
+            raise corrupt(file, f"a header of {length} bytes, more than {MAX_HEADER_BYTES}")
         if length > size - 8:
             raise corrupt(file, f"cut off inside its header, at {size} of {8 + length} bytes")
         data = stream.read(length)
@@ -142,7 +142,7 @@ def _tensor(file: Path, name: str, entry: object, start: int) -> Tensor:
     offsets = _sizes(entry, "data_offsets", name)
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise ValueError(f'tensor "{name}" has an unknown dtype')
-    if len(shape) > MOST_DIMENSIONS:
+    if len(shape) > MAX_DIMENSIONS:
         raise ValueError(f'tensor "{name}" has {len(shape)} dimensions')
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f'tensor "{name}" has offsets that are not begin and end')

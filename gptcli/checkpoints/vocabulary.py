@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 JSON, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 SUFFICIENT = {JSON}, {VOCABULARY, MERGES}  # either set of files is a tokenizer
-LARGEST = 2**27  # bytes of a tokenizer file; the largest in use have about 2^25
+MAX_FILE_BYTES = 2**27  # bytes of a tokenizer file; the largest in use have about 2^25
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
 
@@ -34,7 +34,7 @@ def build(folder: Path) -> tuple[tokenizers.Tokenizer, int | None]:
 
     roles = _roles(folder)
     if (folder / JSON).exists():
-        raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, LARGEST))
+        raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, MAX_FILE_BYTES))
         raw.no_padding()
         raw.no_truncation()
     else:
@@ -94,7 +94,7 @@ def _from_vocabulary(folder: Path, roles: Object) -> tokenizers.Tokenizer:
 
 
 def _vocabulary(file: Path) -> dict[str, int]:
-    vocabulary = read_object(file, LARGEST)
+    vocabulary = read_object(file, MAX_FILE_BYTES)
     ids = {}
     for token, id in vocabulary.items():
         if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id < 2**31:
@@ -105,7 +105,7 @@ def _vocabulary(file: Path) -> dict[str, int]:
 
 def _merges(file: Path) -> list[tuple[str, str]]:
     try:
-        lines = read_bytes(file, LARGEST).decode().split("\n")
+        lines = read_bytes(file, MAX_FILE_BYTES).decode().split("\n")
     except UnicodeDecodeError as error:
         raise corrupt(file, f"invalid UTF-8 at byte {error.start}") from None
     pairs = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LONGEST = 400  # lines; of a longer text no positions are told, which would take seconds
+MAX_LINES = 400  # lines; of a longer text no positions are told, which would take seconds
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
@@ -24,7 +24,7 @@ def lines_of(text: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...
 
     found: dict[tuple[str, ...], int | None] = dict.fromkeys(paths)
     lines = text.splitlines(keepends=True)
-    if len(lines) > LONGEST:
+    if len(lines) > MAX_LINES:
         return found
     start = 0  # lines before the statement that is being read
     for end in range(1, len(lines) + 1):

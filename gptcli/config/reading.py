@@ -23,7 +23,7 @@ from gptcli.options.registry import Known, options_of
 from gptcli.options.spec import Options
 from gptcli.system.os_errors import reason
 
-LIMIT = 1 << 20  # bytes
+MAX_FILE_BYTES = 1 << 20  # bytes
 ALIAS_TABLE = "aliases"
 
 
@@ -182,11 +182,11 @@ def text_of(path: Path) -> str:
     """The file's text. Raises MissingInput, BadConfig."""
     try:
         with path.open("rb") as file:
-            data = file.read(LIMIT + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         why = reason(error)
         raise MissingInput(f"configuration {path}", why, "Check --config.") from None
-    if len(data) > LIMIT:
+    if len(data) > MAX_FILE_BYTES:
         raise BadConfig(str(path), "more than 1 MiB", "A configuration is a few lines.")
     try:
         return data.decode("utf-8")

@@ -1,7 +1,7 @@
 """Every value that is set, where it comes from, and what is wrong with any of them.
 
-A run checks only what it uses; here the whole file is looked at. Which options
-commands have, the command line knows and passes in.
+A run checks only what it uses; this module checks the whole file. The command line passes in the
+options of each command.
 """
 
 from __future__ import annotations

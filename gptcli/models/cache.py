@@ -21,7 +21,7 @@ from gptcli.checkpoints.names import COMMIT
 
 OTHERS = {"datasets--": "dataset", "spaces--": "space", "kernels--": "kernel"}
 IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders
-LONGEST_REF = 4096  # bytes
+MAX_REF_BYTES = 4096  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def _commit(file: Path) -> str | None:
     with suppress(OSError, ValueError):
         if file.is_file():  # not a pipe, which would keep us waiting
             with file.open("rb") as stream:
-                commit = stream.read(LONGEST_REF).decode("ascii").strip()
+                commit = stream.read(MAX_REF_BYTES).decode("ascii").strip()
             return commit if COMMIT.fullmatch(commit) else None
     return None
 

@@ -15,8 +15,8 @@ from gptcli.errors import GptcliError
 from gptcli.system.strict_json import open_regular
 
 FILE = "README.md"
-LONGEST = 2**16  # bytes of the file that are looked at
-SHOWN = (  # the keys that say something about a model
+MAX_CARD_BYTES = 2**16  # bytes of the file that are looked at
+SHOWN_KEYS = (  # the keys that say something about a model
     *("license", "license_name", "license_link", "language", "library_name", "pipeline_tag"),
     *("base_model", "datasets", "tags"),
 )
@@ -32,12 +32,12 @@ def read_card(folder: Path) -> CardFields | None:
     if not file.exists():
         return None
     with suppress(GptcliError, OSError, UnicodeDecodeError), open_regular(file) as stream:
-        return front_matter(stream.read(LONGEST).decode("utf-8-sig", "replace"))
+        return front_matter(stream.read(MAX_CARD_BYTES).decode("utf-8-sig", "replace"))
     return None
 
 
 def front_matter(text: str) -> CardFields:
-    """The keys of `SHOWN` that stand between the first two lines of three dashes."""
+    """The keys of `SHOWN_KEYS` that stand between the first two lines of three dashes."""
     lines = text.splitlines()
     if not lines or lines[0].rstrip() != "---":
         return {}
@@ -45,7 +45,7 @@ def front_matter(text: str) -> CardFields:
     key = ""
     for line in lines[1:]:
         if line.rstrip() in ("---", "..."):
-            return {name: value for name, value in found.items() if name in SHOWN and value}
+            return {name: value for name, value in found.items() if name in SHOWN_KEYS and value}
         named, item = _KEY.fullmatch(line.rstrip()), _ITEM.fullmatch(line.rstrip())
         if named:
             key = named[1]

@@ -1,8 +1,8 @@
 """All that is known of one model without loading it: `gptcli models info`.
 
 Every part is found for itself, so that a broken model still shows what can be read of it: what
-keeps it from running stands in `error`. Numbers come from config.json and from the headers of the
-weights; nothing of torch is needed.
+keeps it from running stands in `error`. Counts and sizes come from config.json and from the
+headers of the weights, without torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked about models, and how far one may go: the options of `gptcli models`."""
+"""The options of `gptcli models`."""
 
 from __future__ import annotations
 

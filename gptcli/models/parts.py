@@ -1,7 +1,7 @@
-"""How many numbers a GPT-2 has, part by part, and how much memory they take.
+"""Parameter counts of a GPT-2 by part, and the memory that they take.
 
-Counted from the configuration, which preflight compares with the weights name by name. Left out:
-other architectures, whose parts have other names.
+They follow from the configuration, which preflight compares with the weights name by name. Other
+architectures name their parts otherwise and are not counted.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from math import prod
 
 from gptcli.checkpoints.architecture import GPT2Config
 
-HALF, WHOLE = 2, 4  # bytes of a number in 16 and in 32 bits
+HALF, WHOLE = 2, 4  # bytes of a parameter in 16 and in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Numbers by part; a head that is tied to the token embedding has none of its own."""
+    """Parameters by part; a head that is tied to the token embedding has none of its own."""
 
     token_embedding: int
     position_embedding: int

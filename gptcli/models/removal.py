@@ -3,8 +3,8 @@
 huggingface_hub works out which blobs no other revision needs, and deletes them. Two things are
 added. What it would delete must lie in the model's own folder, links followed: a link in a
 stranger's snapshot may name any file, and its strategy would delete that. And a folder that its
-scan gives up on, as for one broken link, can go as a whole. Left out: asking, which is the
-command's business.
+scan gives up on, as for one broken link, can go as a whole. The command asks the user
+before it calls this.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ FileVerdict = Literal[
 VerifyProgress = Callable[[str, int, int], None]  # file, bytes read, bytes in all
 
 BUNDLE_SUMS = BUNDLE.with_suffix(".sha256")  # as sha256sum writes it
-LARGEST_NOTE = 2**20  # bytes
-LARGEST_LISTING = 2**26  # bytes
+MAX_NOTE_BYTES = 2**20  # bytes
+MAX_LISTING_BYTES = 2**26  # bytes
 METADATA = Path(".cache", "huggingface")  # of a download into a plain folder
 
 
@@ -158,7 +158,7 @@ def _within(blob: Path, blobs: Path) -> bool:
 def _listing(file: Path) -> dict[str, str]:
     """The checksums that huggingface_hub keeps of a commit; empty where there are none."""
     try:
-        listed = read_object(file, LARGEST_LISTING)
+        listed = read_object(file, MAX_LISTING_BYTES)
     except GptcliError:
         return {}
     files = listed.get("files")
@@ -175,7 +175,7 @@ def _downloaded(folder: Path) -> dict[str, str]:
     sums: dict[str, object] = {}
     for file in sorted(place.rglob("*.metadata")):
         try:
-            lines = read_bytes(file, LARGEST_NOTE).decode("ascii").split("\n")
+            lines = read_bytes(file, MAX_NOTE_BYTES).decode("ascii").split("\n")
         except (GptcliError, UnicodeDecodeError):
             continue
         if len(lines) > 1:

@@ -40,8 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Hugging Face cache, and no patience."""
     folder = tmp_path / "cache"
     begin_empty(folder, monkeypatch)
-    monkeypatch.setattr(transfer, "PAUSE", 0.001)
-    monkeypatch.setattr(watch, "LOOK", 0.02)
+    monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.02)
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -333,9 +333,9 @@ def test_cut_off_transfer_goes_on_where_it_stopped(fake: FakeHub) -> None:
 
 
 def test_the_next_run_goes_on_where_a_failed_one_stopped(fake: FakeHub, cache: Path) -> None:
-    fake.cuts[WEIGHTS] = [1000] * transfer.TRIES
+    fake.cuts[WEIGHTS] = [1000] * transfer.MAX_FUTILE_TRIES
     assert "goes on" in refused("the download of model.safetensors failed").hint
-    assert part_of(cache).stat().st_size == 1000 * transfer.TRIES
+    assert part_of(cache).stat().st_size == 1000 * transfer.MAX_FUTILE_TRIES
     before = len(fake.content())
     comes_right()
     assert [(path.rpartition("/")[2], range_) for _, path, range_ in fake.content()[before:]] == [
@@ -347,8 +347,8 @@ def test_the_next_run_goes_on_where_a_failed_one_stopped(fake: FakeHub, cache: P
 def test_a_transfer_that_brings_something_each_time_is_not_given_up(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "LEAST", 1000)
-    fake.cuts[WEIGHTS] = [1000, *[3] * (transfer.TRIES - 1)] * 3
+    monkeypatch.setattr(transfer, "MIN_BYTES", 1000)
+    fake.cuts[WEIGHTS] = [1000, *[3] * (transfer.MAX_FUTILE_TRIES - 1)] * 3
     comes_right()
 
 
@@ -363,7 +363,7 @@ def test_a_server_that_begins_again_each_time_is_given_up(fake: FakeHub) -> None
     fake.ranges = "ignored"
     fake.cuts[WEIGHTS] = [70_000, 140_000] * 20
     refused("the download of model.safetensors failed")
-    assert len(ranges(fake)) == 2 + transfer.TRIES
+    assert len(ranges(fake)) == 2 + transfer.MAX_FUTILE_TRIES
     fake.cuts.clear()
     comes_right()
 
@@ -396,7 +396,7 @@ def test_a_size_that_is_not_true_fails_until_it_is(fake: FakeHub, size: int) -> 
 def test_a_hub_that_goes_silent_in_a_file_is_given_up_in_time(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    monkeypatch.setattr(watch, "STALL", 0.4)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.4)
     fake.hangs[WEIGHTS] = 100_000
     begun = time.monotonic()
     refused(r"the download stalled \(less than 64 KiB came in 0.4 s\)")
@@ -412,20 +412,20 @@ def test_a_silent_hub_is_asked_again_before_it_is_given_up(
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
     fake.hangs[WEIGHTS] = 100_000
     refused("the download of model.safetensors failed")
-    assert ranges(fake) == ["", *["bytes=100000-"] * transfer.TRIES]
+    assert ranges(fake) == ["", *["bytes=100000-"] * transfer.MAX_FUTILE_TRIES]
 
 
 def test_a_file_that_comes_byte_by_byte_is_given_up(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "STALL", 0.4)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.4)
     fake.drips = {WEIGHTS}
     refused("the download stalled")
 
 
 def test_a_slow_transfer_is_not_given_up(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "STALL", 0.5)
-    monkeypatch.setattr(watch, "LEAST", 1024)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "MIN_BYTES", 1024)
     fake.pause, fake.piece = 0.04, 8192
     begun = time.monotonic()
     comes_right()
@@ -485,7 +485,7 @@ def test_the_bytes_that_came_are_counted(fake: FakeHub) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_an_error_that_passes_is_waited_for(fake: FakeHub, status: int) -> None:
-    fake.statuses = [status] * (transfer.TRIES - 1)
+    fake.statuses = [status] * (transfer.MAX_FUTILE_TRIES - 1)
     comes_right()
 
 
@@ -497,8 +497,8 @@ def test_an_error_that_passes_is_waited_for(fake: FakeHub, status: int) -> None:
         (403, "", r"refuses access \(403\)", 1),
         (404, "", "the Hub lists config.json but", 1),
         (404, "EntryNotFound", "the Hub lists config.json but", 1),
-        (429, "", "limits requests", transfer.TRIES),
-        (500, "", r"an error \(500\)", transfer.TRIES),
+        (429, "", "limits requests", transfer.MAX_FUTILE_TRIES),
+        (500, "", r"an error \(500\)", transfer.MAX_FUTILE_TRIES),
     ],
 )
 def test_an_error_with_a_file_is_explained(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.safetensors_headers import LONGEST_HEADER
+from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import SMALL
 
@@ -549,7 +549,7 @@ def test_header_that_does_not_tile_the_data_is_refused(
         (b"\x01\x00\x00", "3 bytes are too few"),
         ((2**63).to_bytes(8, "little") + b"{}", "a header of 9223372036854775808 bytes"),
         ((2**64 - 1).to_bytes(8, "little") + b"{}", "a header of"),
-        ((LONGEST_HEADER + 1).to_bytes(8, "little") + b"{}", "a header of"),
+        ((MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}", "a header of"),
         ((3).to_bytes(8, "little") + b"{}", "cut off inside its header"),
         (with_header(b""), "not JSON"),
         (with_header(b"null"), "not a JSON object"),

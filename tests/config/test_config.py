@@ -98,7 +98,7 @@ def test_values_of_every_type(read, text: str, values: dict[str, Any]) -> None:
         ("a = 1\nb = = 2", "not TOML.*line 2"),
         (b"model = '\xff'", "invalid UTF-8 at byte 9"),
         ("x = " + "[" * 100_000, "nested too deeply"),
-        (b"#" * (reading.LIMIT + 1), "more than 1 MiB"),
+        (b"#" * (reading.MAX_FILE_BYTES + 1), "more than 1 MiB"),
     ],
 )
 def test_bad_configuration_names_file_and_key(read, text: str, told: str) -> None:

@@ -269,14 +269,14 @@ def test_the_least_recently_used_go_when_there_is_too_much(
 ) -> None:
     oldest, newest = keep("a", 100), keep("b", 300)
     middle = keep("c", 200)
-    monkeypatch.setattr(int8_store, "LIMIT", 3 * newest.stat().st_size)
+    monkeypatch.setattr(int8_store, "MAX_CACHE_BYTES", 3 * newest.stat().st_size)
     latest = keep("d", 400)
     assert set(int8_store.folder().iterdir()) == {newest, middle, latest}
     assert not oldest.exists()
 
 
 def test_the_latest_stays_however_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8_store, "LIMIT", 1)
+    monkeypatch.setattr(int8_store, "MAX_CACHE_BYTES", 1)
     keep("a", 100)
     latest = keep("b", 200)
     assert file() == latest
@@ -294,7 +294,7 @@ def test_parts_of_killed_runs_are_removed_in_time() -> None:
     old, new = (int8_store.folder() / f"{name}.part" for name in ("old", "new"))
     old.touch()
     new.touch()
-    os.utime(old, (time.time() - 2 * int8_store.ABANDONED,) * 2)
+    os.utime(old, (time.time() - 2 * int8_store.ABANDONED_SECONDS,) * 2)
     keep("b", 100)
     assert (old.exists(), new.exists()) == (False, True)
 

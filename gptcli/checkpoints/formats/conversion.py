@@ -1,4 +1,4 @@
-"""Pickled weights (pytorch_model.bin) made into safetensors, by a process that can do little else.
+"""Pickled weights (pytorch_model.bin) converted to safetensors, in a process without rights.
 
 Never done by itself: only `gptcli models convert` starts it. The pickle is read by
 `gptcli.checkpoints.formats.unpickling` in a process of its own, which is told two paths and has
@@ -24,7 +24,7 @@ from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
 from gptcli.checkpoints.hf_cache import cache_folder
 from gptcli.checkpoints.hub.offer import SMALL_FILES
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.safetensors_headers import INDEX, LARGEST_INDEX, PICKLED, SINGLE
+from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
@@ -42,8 +42,8 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUTF8": "1",
 }
-BESIDE = SMALL_FILES | {"README.md", "LICENSE"}  # what goes along into another folder
-MARGIN = 2**26  # bytes that must stay free
+COMPANION_FILES = SMALL_FILES | {"README.md", "LICENSE"}  # what goes along into another folder
+MARGIN_BYTES = 2**26  # bytes that must stay free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def pickles(folder: Path) -> list[Path]:
     if single.exists():
         found = [single]
     elif index.exists():
-        places = read_object(index, LARGEST_INDEX).get("weight_map")
+        places = read_object(index, MAX_INDEX_BYTES).get("weight_map")
         names = set(places.values()) if isinstance(places, dict) else set()
         for name in names:
             if not isinstance(name, str) or not SHARD.fullmatch(name):
@@ -120,11 +120,11 @@ def convert(folder: Path, staging: Path) -> Converted:
     files = pickles(folder)
     tied = read_object(folder / CONFIG).get("tie_word_embeddings") is not False
     size = sum(file.stat().st_size for file in files)
-    if shutil.disk_usage(staging).free < size + MARGIN:
+    if shutil.disk_usage(staging).free < size + MARGIN_BYTES:
         raise WriteFailed(str(staging.parent), "no space left on device", "Make room.")
     answer = _run(staging / SINGLE, tied, files)
     try:
-        for name in BESIDE:
+        for name in COMPANION_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, staging / name)
                 durable.flush_file(staging / name)

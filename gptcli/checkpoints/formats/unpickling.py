@@ -44,7 +44,7 @@ FORBIDDEN = re.compile(
     r"|pickle\..*|urllib\..*|http\..*|ftplib\..*|smtplib\..*|webbrowser\..*|sqlite3\..*|signal\..*"
 )
 MEGA = 2**20
-SLACK = 1024 * MEGA  # bytes of address space beyond what the weights take
+SLACK_BYTES = 1024 * MEGA  # bytes of address space beyond what the weights take
 PATIENCE, SPEED = 120, 5 * MEGA  # seconds of computing, and bytes a second beyond
 
 
@@ -97,7 +97,7 @@ def _limit(size: int) -> None:
     }
     with suppress(OSError, ValueError):  # what torch itself takes is known from /proc only
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted["RLIMIT_AS"] = pages * resource.getpagesize() + 3 * size + SLACK
+        wanted["RLIMIT_AS"] = pages * resource.getpagesize() + 3 * size + SLACK_BYTES
     for name, value in wanted.items():
         with suppress(OSError, ValueError, AttributeError):
             number = getattr(resource, name)

@@ -4,8 +4,8 @@ The layout is huggingface_hub's, and so are the locks: it and we can fetch the s
 What differs is when a file gets its name. A transfer goes into CHECKSUM.incomplete, which the next
 run goes on with; only what was checked and is safely on the disk becomes a blob, only blobs are
 linked, and config.json, without which nothing counts as a model, is linked last. So a run may be
-killed anywhere: a snapshot that looks complete is complete, and right. Left out: what other tools
-put into the cache, which counts as it is, until files beside it are fetched.
+killed anywhere: a snapshot that looks complete is complete, and right. Files that
+other tools put into the cache are taken as they are, until a file beside them is fetched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gptcli.system import durable
 from gptcli.system.checksums import algorithm_of, file_digest
 
 PARTIAL = ".incomplete"  # as huggingface_hub names it
-ABANDONED = 24 * 3600.0  # seconds after which a partial file of another revision is removed
+ABANDONED_SECONDS = 24 * 3600.0  # seconds after which a partial file of another revision is removed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class Store:
         for part in self.blobs.glob(f"*{PARTIAL}"):
             lock = self._lock(part.name.partition(".")[0])
             with suppress(OSError, Timeout):
-                if time.time() - part.stat().st_mtime > ABANDONED:
+                if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                     with WeakFileLock(lock, timeout=0.05):
                         part.unlink()
 

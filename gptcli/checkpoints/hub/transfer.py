@@ -14,15 +14,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.hub.watch import LEAST, Watch
+from gptcli.checkpoints.hub.watch import MIN_BYTES, Watch
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-TRIES = 5  # in a row that bring next to nothing
-PAUSE = 1.0  # seconds after the first of them, then twice as long each time
-LONGEST_WAIT = 30.0  # seconds that a server may ask for before the next try
-PASSING = {408, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
+MAX_FUTILE_TRIES = 5  # in a row that bring next to nothing
+PAUSE_SECONDS = 1.0  # seconds after the first of them, then twice as long each time
+MAX_WAIT_SECONDS = 30.0  # seconds that a server may ask for before the next try
+TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -50,7 +50,7 @@ def fetch(url: str, part: Path, size: int, watch: Watch) -> None:
         have = part.stat().st_size
         if have == size:
             return
-        if have - furthest >= LEAST:  # a server without ranges may go the same way for ever
+        if have - furthest >= MIN_BYTES:  # a server without ranges may go the same way for ever
             failed, furthest = 0, have
         else:
             failed += 1
@@ -106,13 +106,16 @@ def _wait(failure: Exception, failed: int) -> float | None:
     """Seconds to wait before the next try; None: there is none."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    longest = PAUSE * 2 ** (failed - 1) if failed else 0.0
+    longest = PAUSE_SECONDS * 2 ** (failed - 1) if failed else 0.0
     if isinstance(failure, HfHubHTTPError):
         asked = retry_after(failure)
-        if failure.response.status_code not in PASSING or (asked or 0) > LONGEST_WAIT:
+        if (
+            failure.response.status_code not in TRANSIENT_STATUSES
+            or (asked or 0) > MAX_WAIT_SECONDS
+        ):
             return None
         longest = max(longest, asked or 0)
-    return None if failed >= TRIES else longest
+    return None if failed >= MAX_FUTILE_TRIES else longest
 
 
 def retry_after(error: HfHubHTTPError) -> int | None:

@@ -1,8 +1,8 @@
-"""Wait for the network without being at its mercy: bounded in time, and Ctrl-C works at once.
+"""Wait for the network: bounded in time, and Ctrl-C ends the wait at once.
 
 Name resolution and a read cannot be interrupted, so they happen in a thread that does not keep the
 process alive, and the caller waits for it only as long as enough bytes come. One rule bounds all
-that a server can do, from silence to a byte now and then: see `STALL`.
+that a server can do, from silence to a byte now and then: see `STALL_SECONDS`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TypeVar
 
-LEAST = 2**16  # bytes; where fewer come
-STALL = 60.0  # in so many seconds, a transfer is given up
-LOOK = 1.0  # seconds between two looks at it
+MIN_BYTES = 2**16  # a transfer stalls where fewer come
+STALL_SECONDS = 60.0  # within this time
+POLL_SECONDS = 1.0  # between two checks
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Watch:
             raise Stopped
         self.came += count
         self._show(count)
-        if self.came - self._marked >= LEAST:
+        if self.came - self._marked >= MIN_BYTES:
             self.alive()
 
     def undo(self, count: int) -> None:
@@ -79,8 +79,8 @@ class Watch:
         self._stop.set()
 
     def stalled(self) -> bool:
-        """Whether fewer than `LEAST` bytes came within the last `STALL` seconds."""
-        return not self._patient and monotonic() - self._moved > STALL
+        """Whether fewer than `MIN_BYTES` bytes came within the last `STALL_SECONDS` seconds."""
+        return not self._patient and monotonic() - self._moved > STALL_SECONDS
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -93,9 +93,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 def watched(watch: Watch, call: Callable[[], T]) -> T:
     """Run a transfer as long as it moves. Raises Stalled."""
-    why = f"less than {LEAST // 1024} KiB came in {STALL:g} s"
+    why = f"less than {MIN_BYTES // 1024} KiB came in {STALL_SECONDS:g} s"
     try:
-        return _in_thread(call, LOOK, lambda: not watch.stalled(), why)
+        return _in_thread(call, POLL_SECONDS, lambda: not watch.stalled(), why)
     except TimeoutError as error:
         raise Stalled(why) from error
     finally:
