@@ -1,17 +1,16 @@
-"""Many plans over one `Engine.run`: each asks several requests, and its answers come out in order.
+"""Runs many plans over one `Engine.run`; each plan asks several requests.
 
-A plan is one piece of work: a row, a text to be scored, an input of a task. It is a generator that
-yields the requests it adds now and is sent the next event of any of its requests, so it reads like
-a loop, and the engine still computes the requests of many plans side by side.
+A plan is one piece of work: a row, a text to score, an input of a task. It is a generator: it
+yields the requests that it adds, and is sent the next event of any of its requests. So a plan reads
+like a loop, and the engine computes the requests of many plans in one batch.
 
-Events: a plan is sent every event of its own requests, Chunks too; what comes after its end is
-dropped. A request's `id` must be unique among all plans. To end one, a plan calls `Engine.cancel`.
-Order: answers come in the order of the plans, each as soon as those before it are there, or with
-`in_order=False` as the plans end.
+Events: a plan gets every event of its own requests, Chunks too; events after its end are dropped.
+A request's `id` is unique among all plans. A plan ends a request by `Engine.cancel`.
+Order: answers come in the order of the plans; with `in_order=False` in the order of their ends.
 Laziness: a plan is pulled when the engine has a free slot and all requests of the plans before it
 have been pulled; never while `ahead` plans are open. None among the plans means "none right now".
-Errors: a request that is refused has its error in its result, and its plan says what that means;
-the other plans go on. What a plan, or the iterator of plans, raises ends everything.
+Errors: a refused request has its error in its result; its plan decides what that means, and the
+other plans go on. An exception of a plan, or of the iterator of plans, ends the whole run.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from gptcli.protocol import Chunk, Completion, Engine, Event, Request, Result
 
 T = TypeVar("T")
 Exchange = Generator[Iterable[Request], Event, T]
-"""Yields requests to be asked (pulled as the engine has room; none to wait for more), is sent the
-next event of its own, returns a T."""
+"""Yields requests (an empty iterable to wait), is sent its next event, returns a T. The engine
+pulls the requests as it has room."""
 
 
 @dataclass(frozen=True)
 class Plan(Generic[T]):
     """One piece of work: `exchange` returns all its answers.
 
-    `so_far` gives what can be given out before that, anew each time; it is asked after each event
+    `so_far` gives answers that are ready before the end, each once. It is called after each event
     while all plans before this one are done.
     """
 
@@ -49,7 +48,7 @@ def run_plans(
 ) -> Generator[T, None, None]:
     """The answers of all plans.
 
-    At most `ahead` plans are open at a time: under way, or done and waiting for an earlier one.
+    At most `ahead` plans are open at a time: running, or done and waiting for an earlier one.
     """
     board = _Board(iter(plans), ahead, in_order)
     while board.busy:
@@ -78,7 +77,7 @@ def ask(
 
 
 class Unanswered:
-    """Requests under way, each with the results that it has by now."""
+    """Running requests, each with its results so far."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[Request, list[Result]]] = {}
@@ -88,9 +87,9 @@ class Unanswered:
         self._open[request.id] = request, []
 
     def take(self, result: Result) -> list[Result]:
-        """All results of a request in the order of their index, if this was the last; else none.
+        """All results of a request in the order of their index, if this one completes it; else [].
 
-        An error is the last, whatever was due; what is not awaited is ignored.
+        An error completes a request at once. The result of an unknown request is ignored.
         """
         if result.id not in self._open:
             return []
@@ -103,20 +102,20 @@ class Unanswered:
 
 
 class InOrder(Generic[T]):
-    """Puts what comes in any order into the order of its numbers, from 0 on."""
+    """Sorts items that come in any order by their numbers, from 0 on."""
 
     def __init__(self) -> None:
-        self.due = 0  # the number that is given out next
+        self.due = 0  # the number of the next item
         self._early: dict[int, T] = {}
         self._skipped: set[int] = set()
 
     @property
     def skipped(self) -> int:
-        """How many numbers beyond the one that is due are known not to come."""
+        """How many numbers after `due` are known not to come."""
         return len(self._skipped)
 
     def put(self, number: int, item: T) -> Iterator[T]:
-        """Take an item; gives out all that are due now."""
+        """Take an item; yields all that are due now."""
         self._early[number] = item
         while self.due in self._early:
             yield self._early.pop(self.due)
@@ -124,7 +123,7 @@ class InOrder(Generic[T]):
             self._pass_by()
 
     def skip(self, number: int) -> None:
-        """Wait no longer for a number: nothing comes of it."""
+        """Do not wait for this number: it has no item."""
         self._skipped.add(number)
         self._pass_by()
 
@@ -134,12 +133,12 @@ class InOrder(Generic[T]):
             self.due += 1
 
     def rest(self) -> Iterator[T]:
-        """What still waits for a number that never came, in order."""
+        """The items that still wait for an earlier number, in order."""
         yield from (self._early.pop(number) for number in sorted(self._early))
 
 
 class _Open(Generic[T]):
-    """A plan that was begun; `answers` are there when it has ended."""
+    """A plan that has begun; it has `answers` once it has ended."""
 
     def __init__(self, plan: Plan[T]) -> None:
         self.plan = plan
@@ -148,7 +147,7 @@ class _Open(Generic[T]):
 
 
 class _Board(Generic[T]):
-    """The plans that were begun and not given out: whose event is this, who asks next."""
+    """The open plans: routes events to them, and pulls their requests."""
 
     def __init__(self, plans: Iterator[Plan[T] | None], ahead: int | None, in_order: bool) -> None:
         self._plans: Iterator[Plan[T] | None] | None = plans
@@ -164,10 +163,10 @@ class _Board(Generic[T]):
         return bool(self._plans or self._open or self._ended)
 
     def requests(self) -> Iterator[Request | None]:
-        """What the engine pulls.
+        """The requests for the engine to pull.
 
-        It ends early where all that was begun has ended: nothing is under way whose event would
-        let the answers be given out.
+        It ends early where all open plans have ended: no event is to come that would lead to
+        `ready`.
         """
         while self.busy:
             request = self._next()
@@ -179,7 +178,7 @@ class _Board(Generic[T]):
                 yield None
 
     def _next(self) -> Request | None:
-        """The next request of a plan under way, if one asks."""
+        """The next request of a running plan; None where there is none."""
         while self._asking:
             owner, requests = self._asking[0]
             request = next(requests, None) if owner.answers is None else None
@@ -195,7 +194,7 @@ class _Board(Generic[T]):
         return not under_way and bool(self._open or self._ended)
 
     def _begin(self) -> bool:
-        """Begin one more plan. False if there is none now, or no room."""
+        """Begin one more plan. False if there is none now, or `ahead` plans are open."""
         if self._plans is None or (self._ahead is not None and len(self._open) >= self._ahead):
             return False
         try:
@@ -235,7 +234,7 @@ class _Board(Generic[T]):
             self._ended.append(answers)
 
     def ready(self) -> Iterator[T]:
-        """What can be given out by now."""
+        """The answers that are due now."""
         while self._in_order and self._open:
             first = self._open[0]
             yield from first.plan.so_far()

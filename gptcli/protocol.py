@@ -1,11 +1,12 @@
-"""What an engine is, what it is asked, and what it answers: plain, frozen data.
+"""The engine protocol: requests, events and results, as plain frozen data.
 
-Three kinds of request, as lm-evaluation-harness has them: a GenerateRequest is continued, a
-LoglikelihoodRequest asks how likely given texts are after a prompt, a RollingRequest asks how
-likely each token of a window is. Each kind knows how it is refused and how many results end it.
-Every feature (tasks, chat, batch, scoring, bench) speaks this and nothing else, and imports
-`gptcli.engines` only to open an engine. The dictionaries of `to_dict()` are the JSON of the command
-line; a test pins their keys.
+Three kinds of request, as in lm-evaluation-harness: a GenerateRequest continues a prompt, a
+LoglikelihoodRequest scores given texts after a prompt, a RollingRequest scores each token of a
+window. Each kind has its refusal and its number of results. Every feature (tasks, chat, batch,
+scoring, bench) uses this protocol, and imports `gptcli.engines` only to open an engine. The
+dictionaries of `to_dict()` are the JSON of the command line; a test pins their keys.
+
+Units: log-probabilities and entropies are in nats here.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Engine(Protocol):
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Answer every request, as many at a time as the engine has slots.
 
-        Requests are pulled only when a slot is free; None stands for "none right now", and is
-        asked again soon. A GenerateRequest gives Chunks and Completions, a LoglikelihoodRequest
+        The engine pulls a request only when a slot is free. None means "none right now": the engine
+        asks again soon. A GenerateRequest gives Chunks and Completions, a LoglikelihoodRequest
         ChoiceLogprobs, a RollingRequest WindowLogprobs. A request that cannot be served gives one
         such result with `error`, and the others go on.
         """
@@ -46,7 +47,7 @@ class Engine(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What makes windows of texts. Raises Unavailable where the tokens are a server's."""
+        """The tokenizer. Raises Unavailable where only a server has it."""
         ...
 
     def count(self, text: str) -> int:
@@ -54,16 +55,16 @@ class Engine(Protocol):
         ...
 
     def cancel(self, id: str) -> None:
-        """End the request `id` of the runs under way, also if it was not pulled yet.
+        """End the request `id` of the current runs, also if it was not pulled yet.
 
-        Its completions say `cancelled`. Without a run there is nothing to cancel.
+        Its completions say `cancelled`. Without a run this does nothing.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What is loaded."""
+    """The loaded model."""
 
     name: str
     revision: str | None
@@ -88,7 +89,7 @@ class GenerateRequest:
 
     @property
     def results(self) -> int:
-        """How many results it has; one with `error` can be the only one."""
+        """How many results it has; one with `error` is the only one."""
         return self.sampling.num_return_sequences
 
     def refused(self, error: GptcliError, info: ModelInfo) -> Completion:
@@ -110,9 +111,9 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LoglikelihoodRequest:
-    """Tell how likely each of `choices` is as the continuation of `prompt`; nothing is written.
+    """Score each of `choices` as the continuation of `prompt`; nothing is generated.
 
-    A choice is encoded by itself, so most begin with a space.
+    A choice is encoded by itself, so most choices begin with a space.
     """
 
     id: str
@@ -140,12 +141,12 @@ class LoglikelihoodRequest:
 
 @dataclass(frozen=True)
 class Window:
-    """Token ids of a text, or of a stretch of it, of which those from `first` on are scored.
+    """Token ids of a text or of a part of it; those from `first` on are scored.
 
-    Each given all that stand before it in the window; so `first` is 1 or more. With `detailed`
-    rank and entropy are computed as well, with `top` so many of the likeliest tokens, with `among`
-    for each of these sets the probability that the token is any of its ids. At most the model's
-    context and one token more: the last one is predicted, but not read.
+    Each token is scored given all before it in the window, so `first` is 1 or more. `detailed` adds
+    rank and entropy; `top` so many of the likeliest tokens; `among` for each set of ids the
+    log-probability that the token is one of them. At most the model's context and one token more:
+    the last one is predicted, but not read.
     """
 
     ids: tuple[int, ...]
@@ -157,7 +158,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class RollingRequest:
-    """Tell how likely each token of a window is after those before it."""
+    """Score each token of a window given those before it."""
 
     id: str
     window: Window
@@ -184,7 +185,7 @@ Request = GenerateRequest | LoglikelihoodRequest | RollingRequest
 
 @dataclass(frozen=True)
 class Alternative:
-    """A token the model might have written, with its natural log-probability."""
+    """A possible token in one place, with its log-probability in nats."""
 
     id: int
     token: str
@@ -197,8 +198,8 @@ class Alternative:
 
 @dataclass(frozen=True)
 class TokenLogprob(Alternative):
-    """A token written, its log-probability under the model (before any filter), and the likeliest
-    tokens at that place, best first."""
+    """A generated token, its log-probability (nats) before any filter, and the likeliest tokens in
+    its place, best first."""
 
     top: tuple[Alternative, ...] = ()
 
@@ -209,9 +210,9 @@ class TokenLogprob(Alternative):
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """One decoding step of one sequence: the new tokens, and the text that became certain.
+    """One decoding step of one sequence: its new tokens, and the text that is final now.
 
-    `text` can be empty while a character is incomplete or a stop string may be under way.
+    `text` can be empty while a character is incomplete or a stop string may have begun.
     """
 
     id: str
@@ -225,8 +226,8 @@ class Chunk:
 class Usage:
     """Token counts, as OpenAI names them.
 
-    `cached_tokens`, those of the prompt that did not have to be computed, depend on what ran
-    before: they are no part of the JSON, which says the same each time.
+    `cached_tokens` counts tokens of the prompt that came from the prefix cache. It depends on what
+    ran before, so the JSON, which is the same for each run, does not have it.
     """
 
     prompt_tokens: int
@@ -283,7 +284,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How likely a given text is as a continuation: natural log-probabilities, one a token."""
+    """A given text as a continuation: log-probabilities in nats, one for each token."""
 
     text: str
     tokens: tuple[int, ...]
@@ -312,10 +313,10 @@ class ChoiceLogprobs:
 
 @dataclass(frozen=True)
 class RankedLogprob:
-    """How a token of a window was expected; natural logarithms, under the model as it is.
+    """One scored token of a window. Units are nats; no filter or temperature is applied.
 
-    rank: 1 and how many tokens were likelier; entropy: of the whole distribution in its place;
-    among: the log-probabilities of the window's sets of ids. None where it was not asked for.
+    rank: 1 for the likeliest token; entropy: of the distribution over the vocabulary in its place;
+    among: the log-probabilities of the window's sets of ids. None where it was not requested.
     """
 
     id: int

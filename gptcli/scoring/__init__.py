@@ -1,1 +1,1 @@
-"""What the model thinks of a text, in numbers: the library behind `gptcli score`."""
+"""Log-probabilities, perplexity and surprisal of texts: the library behind `gptcli score`."""

@@ -1,6 +1,6 @@
-"""What is scored given what: the options of `gptcli score` that change a number.
+"""The options of `gptcli score` that change a number: context, windows, words.
 
-A group of its own, so that the library takes the same ones.
+The Python API takes the same group.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WordMethod = Literal["leading", "trailing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Options):
-    """What each token is scored given."""
+    """The context of each token, and how tokens become words."""
 
     panel = "Scoring"
 
@@ -32,8 +32,8 @@ class Scoring(Options):
     word_method: WordMethod = option(
         "leading",
         "--word-method",
-        "Which word the white space between two words counts for: leading, the word after it, as"
-        " the tokens have it; trailing, the word before it (Pimentel and Meister 2024; Oh and"
+        "Which word the white space between two words belongs to: leading, the word after it, as"
+        " in GPT-2's tokens; trailing, the word before it (Pimentel and Meister 2024; Oh and"
         " Schuler 2024).",
         rare=True,
     )

@@ -1,10 +1,9 @@
-"""Minimal pairs: of two sentences that differ in little, does the model prefer the good one?
+"""Minimal pairs: of two sentences that differ in one point, does the model prefer the good one?
 
-As in BLiMP (Warstadt et al. 2020, arXiv 1912.00582): a pair is right where the good sentence is
-likelier as a whole. A pair whose log-probabilities are closer than the last digits of float32 tell
-counts as half right. The accuracy comes with Wilson's interval (Wilson 1927), which stays inside
-0 and 1 for few pairs and for accuracies near either end. Left out: normalising by length, which
-BLiMP does not do either.
+As in BLiMP (Warstadt et al. 2020, arXiv 1912.00582): a pair is correct where the good sentence has
+the higher log-probability as a whole; lengths are not normalised. A tie, which float32 cannot tell
+apart, counts half. The accuracy has Wilson's interval (Wilson 1927), which stays inside 0 and 1
+for few pairs and for accuracies near either end.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from gptcli.errors import BadInput, GptcliError
 from gptcli.protocol import Engine
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
-from gptcli.scoring.scores import NAT, JsonRow
+from gptcli.scoring.scores import BITS_PER_NAT, JsonRow
 from gptcli.system.strict_json import parse_value
 
 NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
-TIE = 1e-4  # nats: as exact as a score is
-SIGMAS = 1.959963984540054  # of the normal distribution, for 95 %
+TIE_NATS = 1e-4  # how exact a score is
+Z_95 = 1.959963984540054  # standard deviations of the normal distribution, for 95 %
 HOW = "Give TSV, CSV or JSON lines with sentence_good and sentence_bad, or two columns alone."
-CELL = 1 << 20  # bytes of a field
+MAX_FIELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences, or why there are none."""
+    """Two sentences, or the error of their row."""
 
     id: str
     good: str = ""
@@ -43,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairScore:
-    """A pair with the log-probability of each sentence as a whole."""
+    """A pair with the log-probability (nats) of each sentence as a whole."""
 
     id: str
     good: str
@@ -57,14 +56,14 @@ class PairScore:
         """How many bits likelier the good one is."""
         if self.logprob_good is None or self.logprob_bad is None:
             return None
-        return (self.logprob_good - self.logprob_bad) * NAT
+        return (self.logprob_good - self.logprob_bad) * BITS_PER_NAT
 
     @property
     def correct(self) -> float | None:
         """1 where the good one is likelier, 0.5 for a tie, else 0."""
         if self.difference is None:
             return None
-        if abs(self.difference) < TIE * NAT:
+        if abs(self.difference) < TIE_NATS * BITS_PER_NAT:
             return 0.5
         return float(self.difference > 0)
 
@@ -84,7 +83,7 @@ class PairScore:
 
 @dataclass
 class Accuracy:
-    """How many pairs were right so far, ties as halves; pairs with an error are not counted."""
+    """How many pairs are correct so far; a tie counts half, a pair with an error not at all."""
 
     pairs: int = 0
     correct: float = 0.0
@@ -99,7 +98,7 @@ class Accuracy:
 
     @property
     def share(self) -> float | None:
-        """The share that is right; None where there is no pair."""
+        """The correct share, from 0 to 1; None where there is no pair."""
         return self.correct / self.pairs if self.pairs else None
 
     @property
@@ -125,9 +124,9 @@ def wilson(correct: float, count: int) -> tuple[float, float]:
 
     p = correct / n, z2 = 1.96^2, e = z sqrt(p (1 - p) / n + z2 / 4n^2).
     """
-    share, square = correct / count, SIGMAS**2
+    share, square = correct / count, Z_95**2
     middle = share + square / (2 * count)
-    error = SIGMAS * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    error = Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     whole = 1 + square / count
     return max(0.0, (middle - error) / whole), min(1.0, (middle + error) / whole)
 
@@ -195,7 +194,7 @@ def _from_object(line: str, id: str) -> Pair:
 
 
 def _from_table(text: str, name: str, separator: str) -> Iterator[Pair]:
-    csv.field_size_limit(max(csv.field_size_limit(), CELL))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_BYTES))
     # Not split("\n"), because a quoted field may hold a line break; newline="" keeps it as it is.
     table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     columns: tuple[int, int] | None = None

@@ -1,8 +1,9 @@
-"""Scores of many texts, in their order, each as soon as it and those before it are done.
+"""Scores many texts over one engine, in their order.
 
-A text becomes tokens, tokens windows, windows requests; the engine runs as many of them as it has
-slots, of one text or of several: each text is a plan of `gptcli.multiplex`. What is wrong with one
-text is its own error. Not here: where texts come from is in `gptcli.scoring.texts`.
+A text becomes tokens, the tokens windows, each window one RollingRequest. The engine runs as many
+requests as it has slots, of one text or of several: each text is a plan of `gptcli.multiplex`. An
+error of one text is in that text's score. Not here: the reading of texts is in
+`gptcli.scoring.texts`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from gptcli.multiplex import Exchange, Plan, run_plans
 from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
 from gptcli.scoring import words
 from gptcli.scoring.options import Scoring
-from gptcli.scoring.scores import NAT, TextScore, TokenScore, WordScore, spread
+from gptcli.scoring.scores import BITS_PER_NAT, TextScore, TokenScore, WordScore, spread
 from gptcli.scoring.windows import Stretch, checked_stride, stretches
 from gptcli.scoring.words import CharRange, Edge
 
-AHEAD = 4  # texts that wait for an earlier one, as a multiple of the batch size
+OPEN_TEXTS_PER_SLOT = 4  # texts under way, or done and waiting for an earlier one
 Detail = Literal["texts", "tokens", "words"]
 
 
 @dataclass(frozen=True)
 class TextToScore:
-    """A text to be scored, or why there is none."""
+    """A text to score, or the error that took its place."""
 
     id: str
     text: str
@@ -45,18 +46,18 @@ def score(
 ) -> Iterator[TextScore]:
     """A TextScore for each text, in order; None among the texts means "none right now".
 
-    `detail` asks for each token's or each word's score besides. Raises UsageError for a stride or
-    a method that does not go with the model, Unavailable where the engine has no tokens. A text's
-    own `error` is UsageError (empty), BadInput (no token with another before it, a lone surrogate)
-    or BadModel (numbers that are none).
+    `detail` adds the scores of tokens or words. Raises UsageError for a stride or a word method
+    that the model does not allow, Unavailable where the engine has no tokens. The `error` of one
+    text is UsageError (empty), BadInput (no token after another, a lone surrogate) or BadModel
+    (NaN).
     """
     yield from run_plans(
-        engine, _plans(_Shared(engine, scoring, detail), texts), AHEAD * batch_size
+        engine, _plans(_Shared(engine, scoring, detail), texts), OPEN_TEXTS_PER_SLOT * batch_size
     )
 
 
 class _Shared:
-    """What is the same for all texts."""
+    """What all texts share: tokenizer, stride, context."""
 
     def __init__(self, engine: Engine, scoring: Scoring, detail: Detail) -> None:
         self.info, self.tokenizer, self.detail = engine.info, engine.tokenizer, detail
@@ -69,7 +70,7 @@ class _Shared:
         self.before += self.tokenizer.encode(scoring.context, bare=True)
         self.trailing = detail == "words" and scoring.word_method == "trailing"
         self.among: tuple[tuple[int, ...], ...] = ()
-        self.end = 0 if eos is None else eos  # stands behind a text, to be predicted only
+        self.end = 0 if eos is None else eos  # after the text: predicted, never read
         if self.trailing:
             self.among = words.borders(self.tokenizer, eos)
             self.begun = frozenset(self.among[0])
@@ -77,7 +78,7 @@ class _Shared:
 
 @dataclass(eq=False)
 class _Scored:
-    """A text while it is scored."""
+    """One text under way."""
 
     text: TextToScore
     shared: _Shared
@@ -88,7 +89,7 @@ class _Scored:
     details: dict[int, RankedLogprob] = field(default_factory=dict)  # by the token's index
 
     def exchange(self, ids: Iterator[int]) -> Exchange[tuple[TextScore]]:
-        """Ask its windows, one request each; `ids` are those of the run."""
+        """Ask one request a window; `ids` gives request ids, unique in the run."""
         self._begin()
         if self.error is None:
             known, info = len(self.shared.before), self.shared.info
@@ -104,7 +105,7 @@ class _Scored:
         return (self._score(),)
 
     def _begin(self) -> None:
-        """Make tokens of the text."""
+        """Tokenize the text."""
         shared, text = self.shared, self.text.text
         self.error = self.text.error
         try:
@@ -126,7 +127,7 @@ class _Scored:
     def _requests(
         self, places: Iterable[Stretch], ids: Iterator[int], firsts: dict[str, int]
     ) -> Iterator[Request]:
-        """A request for each window; `firsts` gets the index of the first token that it scores."""
+        """A request for each window; `firsts` gets the index of its first scored token."""
         shared, known = self.shared, len(self.shared.before)
         sequence = (*shared.before, *self.ids)
         for at in places:
@@ -140,7 +141,7 @@ class _Scored:
             yield RollingRequest(id=id, window=window)
 
     def _take(self, first: int, result: WindowLogprobs) -> None:
-        """Note what came of a window that scores the tokens from `first` on."""
+        """Store the result of a window that scores the tokens from `first` on."""
         self.error = self.error or result.error
         for index, token in enumerate(result.tokens, first):
             if index < len(self.ids):
@@ -149,7 +150,7 @@ class _Scored:
                 self.details[index] = token
 
     def _score(self) -> TextScore:
-        """What came out."""
+        """The finished score."""
         shared, text = self.shared, self.text.text
         blank = TextScore(
             id=self.text.id,
@@ -183,7 +184,7 @@ class _Scored:
             if found is None:
                 yield TokenScore(index, shown, id, start, end, None, None, None)
                 continue
-            entropy = None if found.entropy is None else found.entropy * NAT
+            entropy = None if found.entropy is None else found.entropy * BITS_PER_NAT
             yield TokenScore(index, shown, id, start, end, found.logprob, found.rank, entropy)
 
     def _words(self) -> list[WordScore]:

@@ -1,8 +1,7 @@
 """The scores of a text, its tokens and its words: plain, frozen data.
 
-Log-probabilities are natural ones, as everywhere in gptcli; surprisal and entropy are in bits, as
-in the literature on reading. The dictionaries of `to_dict()` are the rows of `gptcli score`, their
-keys pinned by a test. Left out: how the numbers come about, see `gptcli.scoring.scorer`.
+Units: log-probabilities in nats; surprisal and entropy in bits, as in studies of reading. The
+dictionaries of `to_dict()` are the rows of `gptcli score`; a test pins their keys.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from dataclasses import dataclass
 
 from gptcli.errors import GptcliError
 
-NAT = 1 / math.log(2)  # bits
-LARGEST = 1024  # 2 to this is more than a float holds
+BITS_PER_NAT = 1 / math.log(2)
+MAX_EXPONENT_BITS = 1024  # 2 to this power is too large for a float
 JsonRow = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
-    """One token. `start` and `end` are its place in the text, in characters, end-exclusive.
+    """One token. It stands at characters `start` to `end` (exclusive) of the text.
 
-    Tokens that share a character share its place, and their text is U+FFFD. What was not asked for,
-    and all that concerns a token with nothing before it, is None.
+    Tokens that are parts of one character share its place, and their text is U+FFFD. None: a figure
+    that was not requested, or the score of a token that no other precedes.
     """
 
     index: int
@@ -31,7 +30,7 @@ class TokenScore:
     id: int
     start: int
     end: int
-    logprob: float | None
+    logprob: float | None  # nats
     rank: int | None  # 1 is the likeliest
     entropy: float | None  # bits
 
@@ -57,14 +56,14 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """One word: what stands between white space. `start` and `end` are its place, in characters."""
+    """One word, between white space: characters `start` to `end` (exclusive) of the text."""
 
     index: int
     word: str
     start: int
     end: int
-    tokens: int  # those summed over, the white space before the word among them
-    logprob: float | None  # None where one of its tokens has none
+    tokens: int  # how many are summed, those of white space before the word included
+    logprob: float | None  # nats; None where one of its tokens has no score
 
     @property
     def surprisal(self) -> float | None:
@@ -86,10 +85,10 @@ class WordScore:
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
-    """One text, or several together; see `measures` for the errors.
+    """One text, or several together; for the errors see `gptcli.scoring.scorer.score`.
 
-    Counts are those of the whole text; the means are taken over the tokens that were scored. So
-    without --bos, where the first token is not, bits per word and per byte are a little too low.
+    Counts are of the whole text. Means are over the tokens with a score. Without --bos the first
+    token has none, so bits per word and per byte are a little too low.
     """
 
     id: str
@@ -98,7 +97,7 @@ class TextScore:
     scored: int = 0  # tokens with a score
     words: int = 0
     bytes: int = 0  # of UTF-8
-    logprob: float | None = None  # the sum over its tokens
+    logprob: float | None = None  # nats: the sum over its tokens
     squares: float = 0.0  # the sum of squared distances from the mean log-probability
     model: str = ""
     revision: str | None = None
@@ -118,41 +117,41 @@ class TextScore:
 
     @property
     def bits_per_token_se(self) -> float | None:
-        """The standard error of the mean surprisal, s / sqrt(n), with s over n - 1.
+        """The standard error of the mean surprisal: s / sqrt(n), with n - 1 in s.
 
-        As if tokens were independent, which they are not: rather too small. None for one token.
+        It takes tokens as independent, so it is too small for running text. None for one token.
         """
         if self.scored < 2:
             return None
-        return NAT * math.sqrt(self.squares / (self.scored - 1) / self.scored)
+        return BITS_PER_NAT * math.sqrt(self.squares / (self.scored - 1) / self.scored)
 
     @property
     def surprisal_se(self) -> float | None:
-        """That of the whole text's surprisal, s x sqrt(n); by words or bytes, divided by them."""
+        """The standard error of the whole text's surprisal, in bits: s x sqrt(n)."""
         error = self.bits_per_token_se
         return None if error is None else error * self.scored
 
     @property
     def bits_per_word(self) -> float | None:
-        """Surprisal by the number of words; None without a word."""
+        """Surprisal divided by the number of words; None without a word."""
         return self._per(self.words)
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Surprisal by the bytes of UTF-8: comparable between tokenizers."""
+        """Surprisal divided by the bytes of UTF-8: comparable between tokenizers."""
         return self._per(self.bytes)
 
     @property
     def perplexity(self) -> float | None:
-        """2 to the bits per token; None also where no float holds it."""
+        """2 to the bits per token; None also where it is too large for a float."""
         mean = self.bits_per_token
-        return None if mean is None or mean >= LARGEST else math.exp2(mean)
+        return None if mean is None or mean >= MAX_EXPONENT_BITS else math.exp2(mean)
 
     @property
     def perplexity_se(self) -> float | None:
-        """Its standard error by the delta method: that of the bits x ln 2 x perplexity."""
+        """Its standard error by the delta method: perplexity x ln 2 x bits_per_token_se."""
         error, power = self.bits_per_token_se, self.perplexity
-        return None if error is None or power is None else power * error / NAT
+        return None if error is None or power is None else power * error / BITS_PER_NAT
 
     def _per(self, count: int) -> float | None:
         return self.surprisal / count if count and self.surprisal is not None else None
@@ -181,12 +180,12 @@ class TextScore:
 
 
 def bits(logprob: float | None) -> float | None:
-    """The surprisal of a natural log-probability; never -0."""
-    return None if logprob is None else 0.0 - logprob * NAT
+    """Surprisal in bits of a log-probability in nats; never -0."""
+    return None if logprob is None else 0.0 - logprob * BITS_PER_NAT
 
 
 def spread(logprobs: Sequence[float]) -> tuple[float | None, float]:
-    """Their sum, None where there are none, and the squared distances from their mean, summed."""
+    """Their sum (None for no values), and the sum of squared distances from their mean."""
     if not logprobs:
         return None, 0.0
     total = math.fsum(logprobs)
@@ -195,9 +194,10 @@ def spread(logprobs: Sequence[float]) -> tuple[float | None, float]:
 
 
 def together(scores: Sequence[TextScore]) -> TextScore:
-    """The texts that were scored as if they were one: counts and log-probabilities summed.
+    """All texts with a score as one: counts and log-probabilities are summed.
 
-    The squares about the common mean follow from those about each (Chan, Golub and LeVeque 1983).
+    The squares about the common mean are computed from those of each text (Chan, Golub and LeVeque
+    1983).
     """
     done = [(score, score.logprob) for score in scores if score.logprob is not None]
     scored = sum(score.scored for score, _ in done)

@@ -1,9 +1,9 @@
-"""The texts to be scored: from the argument, from files, from standard input, whole or by lines.
+"""Reads the texts to score: from the argument, from files or standard input, whole or by lines.
 
-A text may be far longer than any prompt: a chapter, a test set. One line break at the end of a file
-is no part of it, as everywhere in gptcli. Files are looked for before anything is computed, and
-read one after the other; one that turns out to be no text is a text with an error, and the others
-are still scored. Left out: pairs of sentences, see `gptcli.scoring.pairs`.
+A text can be a chapter or a test set. One line break at the end of a file is not part of the text.
+Every file is opened once before the model loads, so a missing file costs nothing. A file that
+cannot be decoded is a text with an error, and the others are still scored. Not here: minimal pairs
+are in `gptcli.scoring.pairs`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gptcli.options import Input
 from gptcli.scoring.scorer import TextToScore
 from gptcli.system.os_errors import reason
 
-LIMIT = 8 << 20  # bytes of one text: some two million tokens, and all of them are in memory
+MAX_TEXT_BYTES = 8 << 20  # some two million tokens, all in memory
 HOW = 'Give it as an argument, gptcli score "Once upon a time.", or by -f FILE, or by a pipe.'
 
 
@@ -36,17 +36,17 @@ class TextSource:
 
     @property
     def input(self) -> Input:
-        """The same, as the readers of lines and bytes take it; empty texts are judged later."""
+        """The same for the readers of lines and bytes. The scorer refuses empty texts."""
         return Input(errors=self.errors, allow_empty=True)
 
 
 def read_texts(source: TextSource, stdin: BinaryIO | None) -> Iterator[TextToScore | None]:
     """The texts; None for "none right now".
 
-    A text's id is its file's name, "-" for standard input and "0" for the argument; with `lines` it
-    is the line's number, behind the file's name where there are several. An empty line is an empty
-    text. Raises before anything is read UsageError (no input, a name that cannot be one, standard
-    input twice) and MissingInput (a file); later, MissingInput for standard input.
+    Ids: a file's name, "-" for standard input, "0" for the argument; with `lines` the line's
+    number, after the file's name where there are several files. An empty line is an empty text.
+    Raises before it reads: UsageError (no input, a bad name, standard input twice) and
+    MissingInput (a file). Raises while it reads: MissingInput (standard input).
     """
     names = source.files
     _check(names, source.argument, stdin)
@@ -58,7 +58,7 @@ def read_texts(source: TextSource, stdin: BinaryIO | None) -> Iterator[TextToSco
 
 
 def _check(names: Sequence[str], argument: str | None, stdin: BinaryIO | None) -> None:
-    """Refuse what cannot be read, before a model is loaded."""
+    """Refuse files that cannot be opened, before the model loads."""
     for name in names:
         if name == "":
             raise UsageError("--file", "the name is empty", "Name a file.")
@@ -103,18 +103,20 @@ def _whole(name: str, input: Input, stdin: BinaryIO | None) -> TextToScore:
 
 
 def read_bytes(name: str, stdin: BinaryIO | None) -> bytes:
-    """What a file holds, or standard input for "-". Raises MissingInput, BadInput (too large)."""
+    """The bytes of a file, or of standard input for "-". Raises MissingInput, BadInput (size)."""
     if name != "-":
         with errors_of_file(name), Path(name).open("rb") as file:
-            data = file.read(LIMIT + 1)
+            data = file.read(MAX_TEXT_BYTES + 1)
     elif stdin is None:
         raise MissingInput("standard input", "it is closed", HOW)
     else:
         try:
-            data = stdin.read(LIMIT + 1)
+            data = stdin.read(MAX_TEXT_BYTES + 1)
         except OSError as error:
             raise MissingInput("standard input", reason(error), "Use -f FILE.") from None
-    if len(data) > LIMIT:
+    if len(data) > MAX_TEXT_BYTES:
         shown = "standard input" if name == "-" else f"file {name}"
-        raise BadInput(shown, f"more than {LIMIT >> 20} MiB", "Split it, or score it by --lines.")
+        raise BadInput(
+            shown, f"more than {MAX_TEXT_BYTES >> 20} MiB", "Split it, or score it by --lines."
+        )
     return data

@@ -1,11 +1,10 @@
-"""Where the window stands over a text that is longer than the model's context.
+"""Sliding windows over a text that is longer than the model's context.
 
-The definition is that of Hugging Face's guide "Perplexity of fixed-length models": windows of the
-context's length begin every `stride` tokens, and each scores the tokens that the one before did
-not reach, with all of the window to their left. So every token is scored once, with at least
-context - stride tokens before it, and a text that fits is one window. The sequence that is cut into
-windows is <|endoftext|> (with --bos), the tokens of --context and those of the text; what stands
-before the text is in the first windows only, and moves out of sight like any other token.
+Source: Hugging Face's guide "Perplexity of fixed-length models". Windows have the context's length
+and begin every `stride` tokens. Each window scores the tokens that the window before it did not
+reach. So every token is scored once, with at least context - stride tokens before it. A text that
+fits the context is one window. The sequence is: the begin token (with --bos), the tokens of
+--context, the tokens of the text. The later windows of a long text hold only the text.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gptcli.errors import UsageError
 
 @dataclass(frozen=True)
 class Stretch:
-    """The window from `begin` to `end` of a sequence, which scores the tokens from `first` on."""
+    """A window: tokens `begin` to `end` (exclusive) of the sequence; scores those from `first`."""
 
     begin: int
     end: int
@@ -28,7 +27,7 @@ class Stretch:
 def stretches(length: int, known: int, context: int, stride: int) -> Iterator[Stretch]:
     """The windows over `length` tokens of which the first `known` are not scored.
 
-    The very first token of a sequence never is: there is nothing before it. 1 <= stride < context.
+    Token 0 is never scored: no token precedes it. 1 <= stride < context.
     """
     done = max(known, 1)
     for begin in range(0, length, stride):
@@ -41,17 +40,17 @@ def stretches(length: int, known: int, context: int, stride: int) -> Iterator[St
 
 
 def checked_stride(stride: int | None, context: int) -> int:
-    """The stride that is used: half the context by default.
+    """The stride in tokens: half the context by default.
 
-    Raises UsageError for one that would leave a token with nothing before it.
+    Raises UsageError for a stride of `context` or more: it leaves a token without context.
     """
     if stride is None:
         return max(1, context // 2)
     if stride >= context:
         raise UsageError(
             "--stride",
-            f"{stride} tokens: each window would begin behind the one before it, and its first"
-            f" token have nothing to go by (the model's context is {context})",
+            f"{stride} tokens: the first token of each window would have no context"
+            f" (the model's context is {context})",
             f"Give at most {context - 1}.",
         )
     return stride

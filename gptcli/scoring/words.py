@@ -1,17 +1,17 @@
-"""From tokens to words: how likely a word is, and whose the white space between two words is.
+"""From tokens to words: the log-probability of a word, in two ways.
 
-A word is what stands between white space (of ASCII: space, tab, line breaks). GPT-2's tokens begin
-with the space before a word, and that gives two ways to count, chosen by --word-method:
+A word stands between white space (of ASCII: space, tab, line breaks). GPT-2's tokens begin with
+the space before a word. So there are two ways to count, chosen by --word-method:
 
 leading: the sum over the word's own tokens i to j, with the white space before it,
 
     log p(w) = sum_k log p(s_k | s_<k),  k = i..j.
 
-This is what most studies report. But that the word ends behind s_j is only found out from the
-token after it, and so counts for the next word: p sums to more than 1 over all words.
+Most studies report this. The token after the word says that the word has ended, so the end counts
+for the next word: p sums to more than 1 over all words.
 
-trailing: the probability that the word ends is its own. With B the tokens that begin with white
-space and <|endoftext|>, and p(B | s_<k) the sum of their probabilities in place k,
+trailing: the word's end counts for the word itself. B is the set of the tokens that begin with
+white space, and of <|endoftext|>; p(B | s_<k) is the sum of their probabilities in place k:
 
     log p(w) = sum_k log p(s_k | s_<k) + log p(B | s_<j+1) - log p(B | s_<i).
 
@@ -20,10 +20,9 @@ whitespace-trailing decoding Oh and Schuler, "Leading Whitespaces of Language Mo
 Vocabulary Pose a Confound for Calculating Word Probabilities" (arXiv 2406.10851). A text's first
 word that begins without white space is divided by what could have begun it, the tokens that begin
 with none and <|endoftext|>, in place of p(B | s_<i): Pimentel and Meister's case of the beginning
-of a sequence. Where they have tokens that begin with a space, we have those that begin with any
-white space, because our words end there.
+of a sequence. Their B begins with a space; ours with any white space, because our words end there.
 
-White space behind the last word belongs to no word; it counts in the text's own score.
+White space after the last word belongs to no word; it counts in the text's own score.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ CharRange = tuple[int, int]
 
 @dataclass(frozen=True)
 class Edge:
-    """What could stand in the place of a token: natural log-probabilities."""
+    """Log-probabilities (nats) of two sets of tokens in one place."""
 
-    begun: float  # of B: white space, or the end
-    going_on: float  # of all else, or the end
+    begun: float  # of B: tokens that begin with white space, and the end token
+    going_on: float  # of all other tokens, and the end token
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def count(text: str) -> int:
 def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids of B, and those of all other tokens; <|endoftext|> is in both.
 
-    Raises UsageError where tokens are no bytes, so that none can be said to begin with a space.
+    Raises UsageError where tokens do not stand for bytes: none is known to begin with a space.
     """
     if not tokenizer.byte_level:
         why = "the model's tokens do not stand for bytes, as GPT-2's do"
@@ -79,10 +78,10 @@ def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tup
 
 
 def spans(text: str, places: Sequence[CharRange]) -> Iterator[WordSpan]:
-    """Each word's tokens, given where each token stands: a token is its last character's.
+    """Each word's tokens, from the place of each token. A token belongs to its last character.
 
-    Tokens of white space are the word's that they stand before. A word inside a token that ends in
-    a later one has none of its own, and is left out; no tokenizer of GPT-2's kind makes such.
+    Tokens of white space belong to the word after them. A word that lies inside a token which ends
+    in a later word has no token, and is skipped; no tokenizer of GPT-2's kind makes one.
     """
     token = 0
     for found in _WORD.finditer(text):
@@ -96,7 +95,7 @@ def spans(text: str, places: Sequence[CharRange]) -> Iterator[WordSpan]:
 def leading(
     text: str, words: Sequence[WordSpan], logprobs: Sequence[float | None]
 ) -> list[WordScore]:
-    """Words scored with the white space before them; see the module."""
+    """Words scored with the white space before them; see the module's docstring."""
     return [
         _score(index, text, span, _sum(logprobs[span.first : span.last + 1]))
         for index, span in enumerate(words)
@@ -110,10 +109,10 @@ def trailing(
     edges: Sequence[Edge | None],
     blank: Sequence[bool],
 ) -> list[WordScore]:
-    """Words scored with the white space behind them; see the module.
+    """Words scored with the white space after them; see the module's docstring.
 
-    `edges` has one for each token's place, None as `logprobs` has, and one for the place behind the
-    last token; `blank` says which tokens begin with white space.
+    `edges` has one item for each token's place (None where `logprobs` has None), and one for the
+    place after the last token. `blank` says which tokens begin with white space.
     """
     scores = []
     for index, span in enumerate(words):

@@ -1,8 +1,7 @@
-"""`gptcli score`: what the model thinks of texts, in numbers.
+"""`gptcli score`: log-probability, perplexity and surprisal of texts.
 
-Input and options are checked first, then the output is opened, and only then is a model loaded;
-rows are written in the order of the input, each as soon as it is there. Weights are float32 unless
-others are asked for, because the numbers are meant to be exact.
+Order: check options and input, open the output, load the model. Rows come in the order of the
+input, each as soon as it is computed. The data type is float32 by default, for exact numbers.
 """
 
 # ruff: noqa: RUF009 - option() returns a dataclass field
@@ -43,7 +42,7 @@ from gptcli.scoring.texts import TextSource, read_bytes, read_texts
 
 @dataclass(frozen=True, kw_only=True)
 class Asked(Options):
-    """Which texts are scored."""
+    """The texts to score."""
 
     panel = "Input"
 
@@ -73,7 +72,7 @@ class Asked(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable(Options):
-    """Which rows are written, in which order and shape, and where."""
+    """Rows of the output: their kind, order, format and file."""
 
     panel = "Output"
 
@@ -108,11 +107,11 @@ class ScoreTable(Options):
 
     @property
     def detail(self) -> Detail:
-        """What a row is about."""
+        """What a row holds."""
         return "tokens" if self.tokens else "words" if self.words else "texts"
 
 
-# Whatever config.toml says for all commands: these numbers are meant to be exact.
+# Also where config.toml sets another data type for all commands: the numbers must be exact.
 @command(presets=lambda given: {"dtype": "float32"})
 def score(
     texts: Annotated[
@@ -171,7 +170,7 @@ def score(
 
 
 def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
-    """Raises UsageError for what does not go together."""
+    """Raises UsageError for options that exclude each other."""
     ordered = table.sort is not None or table.top is not None or table.bottom is not None
     rows = [
         ("--file", bool(asked.file)),
@@ -196,7 +195,7 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
 
 
 def _style(texts: Sequence[str], asked: Asked, table: ScoreTable) -> ScoreStyle:
-    """How the rows are written. Raises UsageError for a column that is none."""
+    """How the rows are written. Raises UsageError for an unknown column."""
     kind = KINDS["pairs" if asked.pairs is not None else table.detail]
     files = len(asked.file) + (len(texts) if asked.file else 0)
     return ScoreStyle(
@@ -211,7 +210,7 @@ def _style(texts: Sequence[str], asked: Asked, table: ScoreTable) -> ScoreStyle:
 def _texts(
     texts: Sequence[str], asked: Asked, single: bool, session: Session
 ) -> Iterable[TextToScore | None]:
-    """The texts; one alone is read now, and its error raised."""
+    """The texts; a single one is read at once, and its error raised."""
     if asked.compare:
         return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
     source = TextSource(
@@ -233,7 +232,7 @@ def _texts(
 
 
 def _nothing(asked: Asked) -> UsageError:
-    """The error of an empty text, wrong usage as everywhere; a file is named."""
+    """The error of an empty text: wrong usage; it names the file."""
     what = f"empty text in {asked.file[0]}" if asked.file else "empty text"
     return UsageError(what, "there is nothing to score", "Give at least one character.")
 
@@ -261,6 +260,6 @@ def _write_pairs(
     style: ScoreStyle,
     tally: ScoreTally,
 ) -> str:
-    """Score and write minimal pairs; returns what is left to say."""
+    """Score and write minimal pairs; returns the summary for stderr."""
     found = score_pairs(engine, pairs, scoring, asked.batch_size)
     return write_pairs(out, tally.pairs(found), style, Accuracy())

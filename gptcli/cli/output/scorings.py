@@ -1,6 +1,6 @@
-"""How scores are written: which columns each kind of row has, and what is said beside the rows.
+"""Writes scores: the columns of each kind of row, and the summary on stderr.
 
-One text alone is a block of lines for people and one object in JSON; everything else is rows.
+One text alone is a block of lines as text, and one object as JSON; all else is rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gptcli.errors import GptcliError
 from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
-from gptcli.scoring.scores import NAT, JsonRow, TextScore, TokenScore, WordScore, together
+from gptcli.scoring.scores import BITS_PER_NAT, JsonRow, TextScore, TokenScore, WordScore, together
 from gptcli.system import stages
 from gptcli.system.units import counted, rate, seconds
 
@@ -26,24 +26,24 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RowKind:
-    """A kind of row: its keys, the columns shown to people, what it can be sorted by."""
+    """A kind of row: its keys, the columns of the text table, the keys to sort by."""
 
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
-    default: str  # what --top goes by
-    others: tuple[str, ...]  # the keys of what is no number
+    default: str  # the key that --top sorts by
+    others: tuple[str, ...]  # the keys without numbers
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The keys of what is a number."""
+        """The keys with numbers."""
         return tuple(key for key in self.keys if key not in self.others)
 
 
-WHOLE = 4096  # characters: names of files are not cut
+MAX_NAME = 4096  # characters: names of files are not cut
 INDEX = Column("index", 5, 0)
 START, END = Column("start", 6, 0), Column("end", 6, 0)
 LOGPROB, SURPRISAL = Column("logprob", 11, 4), Column("surprisal", 10, 4)
-SOURCE = Column("source", 10, most=WHOLE, quoted=False)
+SOURCE = Column("source", 10, most=MAX_NAME, quoted=False)
 TEXTS = RowKind(
     tuple(TextScore(id="").to_dict()),
     (
@@ -94,10 +94,10 @@ COMPARED = (
 
 @dataclass
 class ScoreTally:
-    """What became of the texts so far; none of them is kept."""
+    """Counts and totals of the texts so far; no text is kept."""
 
-    tell: Tell  # of what is wrong with one
-    single: bool  # whether there is but one
+    tell: Tell  # says the error of one text
+    single: bool  # there is only one text
     texts: int = 0
     failed: int = 0
     error: GptcliError | None = None  # the first one
@@ -128,7 +128,7 @@ class ScoreTally:
             yield score
 
     def failed_with(self, error: GptcliError, id: str) -> None:
-        """Note what is wrong with one text, and tell unless there is no other."""
+        """Count an error, and say it unless there is only one text."""
         self.failed += 1
         self.error = self.error or error
         if not self.single:
@@ -136,7 +136,7 @@ class ScoreTally:
             self.tell(str(error) if f" {named}" in error.message else f"{named}: {error}")
 
     def summary(self) -> str:
-        """All texts as if they were one; empty where none was scored."""
+        """All texts together; empty where none was scored."""
         if self.total is None:
             return ""
         done = self.texts - self.failed
@@ -144,7 +144,7 @@ class ScoreTally:
         return f"{counted(done, 'text')} together: {shown}"
 
     def closing(self, info: ModelInfo) -> str:
-        """What ran, in one line."""
+        """Tokens, time, speed and model, in one line."""
         passed = perf_counter() - self.started
         count, unit = (self.total.tokens, "token") if self.total else (self.texts, "row")
         done = f"{counted(count, unit)} in {seconds(passed)}"
@@ -154,17 +154,17 @@ class ScoreTally:
 
 @dataclass(frozen=True)
 class ScoreStyle:
-    """How scores are to be written."""
+    """How scores are written."""
 
     shape: RecordFormat
     detail: Detail = "texts"
     order: Order | None = None
     single: bool = False  # one text alone
-    titled: bool = False  # texts are known by the names of their files, and not shown
+    titled: bool = False  # rows show the names of files, not the texts
 
 
 def write_texts(out: Sink, scores: Iterable[TextScore], style: ScoreStyle) -> None:
-    """Texts, or their tokens or words, in the shape asked for."""
+    """Write texts, or their tokens or words, in the format of `style`."""
     kind = KINDS[style.detail]
     if style.single and style.detail == "texts" and style.shape in ("text", "json"):
         for score in scores:
@@ -177,7 +177,7 @@ def write_texts(out: Sink, scores: Iterable[TextScore], style: ScoreStyle) -> No
     if style.single:
         columns = tuple(column for column in columns if column is not SOURCE)
     if style.titled and style.detail == "texts":
-        columns = (Column("id", 30, most=WHOLE, quoted=False), *columns[1:-1])
+        columns = (Column("id", 30, most=MAX_NAME, quoted=False), *columns[1:-1])
     _write(out, rows, style, kind.keys, columns)
 
 
@@ -194,9 +194,9 @@ def _write(
 
 
 def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRow]:
-    """A text's rows; what could not be scored is a row with an error, in a table for people none.
+    """The rows of a text. A text without a score is one row with `error`, except in text tables.
 
-    One text alone has no such row: its error is the command's.
+    One text alone has no such row: the command raises its error.
     """
     if score.error is not None and (style.single or style.shape == "text"):
         return
@@ -214,12 +214,12 @@ def _row(score: TextScore, style: ScoreStyle) -> JsonRow:
 
 
 def block(score: TextScore) -> str:
-    """One text's score for people: a line a figure."""
+    """One text's score as text: one line a figure."""
     counts = [
         ("tokens", f"{score.tokens}" + f", {score.scored} scored" * (score.scored < score.tokens)),
         ("words", f"{score.words}"),
         ("bytes", f"{score.bytes}"),
-        ("log-probability", _with_error(score.logprob, _error(score, NAT), 4) + " nats"),
+        ("log-probability", _with_error(score.logprob, _error(score, BITS_PER_NAT), 4) + " nats"),
     ]
     figures = [*counts, *_figures(score)]
     return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in figures)
@@ -233,7 +233,7 @@ def _figures(score: TextScore) -> Iterator[tuple[str, str]]:
 
 
 def _error(score: TextScore, by: float) -> float | None:
-    """The standard error of the surprisal, divided."""
+    """The standard error of the surprisal, divided by a count."""
     return score.surprisal_se / by if by and score.surprisal_se is not None else None
 
 
@@ -244,7 +244,7 @@ def _with_error(value: float | None, error: float | None, decimals: int) -> str:
 
 
 def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) -> None:
-    """Which of several texts is the likeliest, and by how much; nothing if one has no score."""
+    """Write which text is the likeliest, and by how many bits; nothing if one has no score."""
     if any(score.error for score in scores):
         return
     sums = [score.logprob if score.logprob is not None else -math.inf for score in scores]
@@ -274,7 +274,7 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) 
 def write_pairs(
     out: Sink, scores: Iterable[PairScore], style: ScoreStyle, accuracy: Accuracy
 ) -> str:
-    """Minimal pairs; returns what is to be said on stderr: the accuracy, where rows are all."""
+    """Write minimal pairs; returns the accuracy for stderr, where the output holds only rows."""
 
     def rows() -> Iterator[JsonRow]:
         for score in scores:
@@ -295,7 +295,7 @@ def write_pairs(
 
 
 def _share(accuracy: Accuracy) -> str:
-    """The accuracy in a line."""
+    """The accuracy in one line."""
     share = accuracy.share
     if share is None:
         return "accuracy: no pair was scored"

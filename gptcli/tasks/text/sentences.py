@@ -1,10 +1,9 @@
 """Where sentences and paragraphs begin and end in a text.
 
-A border between two sentences is a matter of what stands on both sides of a gap, so while a text
-is still being written its last border is uncertain: `borders` says so, which lets an answer be
-streamed and cut at the first moment that is safe. Rules and short word lists serve English,
-French, German, Spanish, Italian, Portuguese and Dutch, and CJK punctuation. Left out: learning
-abbreviations from the text, and sentences that begin with a small letter.
+The text on both sides of a gap decides whether it is a border. So while a text is still being
+generated its last border is uncertain. `borders` says so: a streamed answer can be cut as soon as
+its border is certain. Rules and short word lists serve English, French, German, Spanish, Italian,
+Portuguese, Dutch, and CJK punctuation. Abbreviations are not learned from the text.
 """
 
 # ruff: noqa: RUF001 - quotes and marks of other scripts are what this is about
@@ -30,7 +29,7 @@ _WORD = re.compile(r"\w+")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“„«‘’¿¡—–/-]*$")
 # The J of J., the U.S of U.S.
 _DOTTED = re.compile(r"[^\W\d_]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")
-_LONGEST = 24  # characters that are looked back for an abbreviation
+_LOOKBACK_CHARS = 24  # for an abbreviation
 
 
 def _words(text: str) -> frozenset[str]:
@@ -172,7 +171,7 @@ def _back(text: str, start: int, end: int, signs: str) -> int:
 
 def _ends_at_period(text: str, start: int, stop: int, word: int, finished: bool) -> bool | None:
     """Whether the period at `stop` ends the sentence, where the next word begins at `word`."""
-    found = _LAST_WORD.search(text[max(start, stop - _LONGEST) : stop])
+    found = _LAST_WORD.search(text[max(start, stop - _LOOKBACK_CHARS) : stop])
     before = found.group().casefold() if found else ""
     if before in _OPEN:
         return False
@@ -188,7 +187,7 @@ def _ends_at_period(text: str, start: int, stop: int, word: int, finished: bool)
 
 def _ends_at_number(text: str, start: int, number: int, word: int, finished: bool) -> bool | None:
     """Whether a period after a short number ends the sentence: not in a list, nor of an ordinal."""
-    words = text[max(start, number - _LONGEST) : number].split()
+    words = text[max(start, number - _LOOKBACK_CHARS) : number].split()
     if not words or words[-1].casefold() in _BEFORE_ORDINAL:
         return False
     following = _whole_word(text, word, finished)
