@@ -2,7 +2,7 @@
 
 In a table or a plot a token must show what it is made of (a space, a line break, half of a
 character) and must not reach beyond its place: combining marks and bidirectional controls would
-change what stands beside them. Left out: the text itself as it is read, which is shown unchanged.
+change what stands beside them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gptcli.options import Format
 from gptcli.options.shared import BOS, FORCE, JSON, OUTPUT, STRIDE
 from gptcli.options.spec import Options, option
 
-MOST_SHOWN = 100  # alternatives of a token
+MAX_ALTERNATIVES = 100  # of a token
 
 
 def _no_table(format: str) -> None:
@@ -76,7 +76,7 @@ class ReadingOptions(Options):
         "--top",
         "How many of the likeliest tokens to show at each position.",
         low=0,
-        high=MOST_SHOWN,
+        high=MAX_ALTERNATIVES,
         redeclares="it counts alternatives, not rows",
     )
     bos: bool = BOS
@@ -138,7 +138,7 @@ class LensOptions(Options):
         "--top",
         "How many of the likeliest tokens to show for each layer.",
         low=1,
-        high=MOST_SHOWN,
+        high=MAX_ALTERNATIVES,
         redeclares="it counts alternatives, and a layer has at least one",
     )
     all: bool = option(

@@ -4,9 +4,8 @@ The page is a frame, a style sheet and scripts that lie beside this module, with
 between them. Nothing of a view becomes markup: the JSON is ASCII without `<`, `>` and `&`, and the
 script puts it on the page as text nodes alone. The page's own policy allows that style and that
 script, by their hashes, forbids any request, and forbids making markup from strings. Numbers stand
-on the page as `<data value="...">` with all their digits; only attention, which is large, is
-rounded to four decimals before it is embedded. Left out: hidden states, and whatever the views do
-not hold.
+on the page as `<data value="...">` with all their digits. Attention weights are large, so they are
+rounded to four decimals before they are embedded. The page has no hidden states.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from gptcli.inspection.views import (
 from gptcli.protocol import Alternative
 from gptcli.system.sanitizer import one_line
 
-HELD = 16 * 2**20  # the most bytes of attention weights in a page: 340 tokens of GPT-2
+MAX_WEIGHT_BYTES = 16 * 2**20  # of attention weights in a page: 340 tokens of GPT-2
 _SCALE = 10_000  # attention weights are embedded as ten-thousandths
 _SCRIPTS = ("elements.js", "attention.js", "page.js")  # in the order of use
 _POLICY = (
@@ -168,7 +167,7 @@ def _held(view: AttentionView) -> int:
     """How many tokens' attention the page holds. Those left out are the last, at which none of the
     others look: the rows that stay are whole."""
     layers, heads = view.weights.shape[:2]
-    entries = HELD // (2 * max(1, layers * heads))  # held (held + 1) / 2 of a head
+    entries = MAX_WEIGHT_BYTES // (2 * max(1, layers * heads))  # held (held + 1) / 2 of a head
     return min(len(view.tokens), max(1, (math.isqrt(8 * entries + 1) - 1) // 2))
 
 
@@ -177,7 +176,7 @@ def _note(view: View) -> str | None:
         return None
     return (
         f"the page shows attention among the first {_held(view)} of {len(view.tokens)} tokens, "
-        f"at most {HELD // 2**20} MiB; --json holds all of it"
+        f"at most {MAX_WEIGHT_BYTES // 2**20} MiB; --json holds all of it"
     )
 
 

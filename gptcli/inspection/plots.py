@@ -1,7 +1,7 @@
-"""What a view is as a plot: bars, one a token, or square maps of cells.
+"""The plot of a view, before it is drawn: bars, or maps of cells.
 
-Both kinds of file are drawn from these two, `gptcli.inspection.svg` with words and numbers,
-`gptcli.inspection.png` as bare pixels. Left out: the terminal's pictures, which have other limits.
+`gptcli.inspection.svg` and `gptcli.inspection.png` draw it. Not here: drawings for a terminal are
+in `gptcli.cli.output.pictures`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gptcli.inspection.views import (
     View,
 )
 
-LONGEST = 24  # columns of a label
-NAT = 1 / math.log(2)  # bits
+LABEL_COLUMNS = 24
+BITS_PER_NAT = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plot(view: View) -> Plot:
 def _surprisal(view: TextView) -> Bars:
     rows = []
     for token, text in zip(view.tokens, _labels(view.tokens), strict=True):
-        bits = None if token.logprob is None else max(-token.logprob * NAT, 0.0)
+        bits = None if token.logprob is None else max(-token.logprob * BITS_PER_NAT, 0.0)
         rows.append((text, bits, "" if bits is None else f"{bits:.2f}"))
     return Bars(f"{title(view.model)}: surprisal in bits", tuple(rows))
 
@@ -100,8 +100,8 @@ def _attention(view: AttentionView) -> Maps:
 
 
 def _labels(tokens: Sequence[TokenView]) -> tuple[str, ...]:
-    return tuple(fitted(label(token), LONGEST).rstrip() for token in tokens)
+    return tuple(fitted(label(token), LABEL_COLUMNS).rstrip() for token in tokens)
 
 
 def _cut(text: str) -> str:
-    return fitted(visible(text), LONGEST).rstrip()
+    return fitted(visible(text), LABEL_COLUMNS).rstrip()

@@ -13,8 +13,8 @@ from typing import Any
 from gptcli.inspection.colours import AGAINST, FOR, STOPS
 from gptcli.inspection.plots import Bars, Maps, Plot
 
-LARGEST = 1400  # pixels a map is wide, unless it has more cells than that
-CELL = 24  # pixels of a cell at most
+MAP_PIXELS = 1400  # width of a line of maps, unless it has more cells than that
+MAX_CELL_PIXELS = 24
 GAP = 4  # between maps
 BAR, THICK, LINE = 480, 12, 16  # length of the longest bar, its thickness, and of a row
 
@@ -50,8 +50,8 @@ def maps(plot: Maps) -> Any:
 
 
 def cell_size(plot: Maps) -> int:
-    """Pixels of a cell, so that a line of maps is about `LARGEST` wide."""
-    return max(min(CELL, LARGEST // (plot.abreast * len(plot.columns))), 1)
+    """Pixels of a cell, so that a line of maps is about `MAP_PIXELS` wide."""
+    return max(min(MAX_CELL_PIXELS, MAP_PIXELS // (plot.abreast * len(plot.columns))), 1)
 
 
 def coloured(numbers: Any, cell: int) -> Any:

@@ -1,8 +1,8 @@
-"""From a text to what a model makes of it: one function a view.
+"""From a text to its views: one function a view.
 
-Token by token, any engine can be asked, and a text may be longer than the context: it slides. To
-look inside, the text must fit the context, and the model must be a GPT-2 that runs here; such a
-view is made from what `inside` gives. Not here: how views are shown is in `gptcli.cli`.
+`text_view` asks any engine, and reads a text beyond the context in windows. The other views need
+the `Tracer` of a built-in GPT-2, which `inside` gives, and a text that fits the context. Not here:
+how views are shown is in `gptcli.cli.output`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gptcli.engines.gpt2.tracing import Tracer
 
 Method = Literal["gradient-x-input", "integrated-gradients"]
-MOST_WEIGHTS = 2**28  # attention weights that are kept at a time: 1 GiB
+MAX_WEIGHTS = 2**28  # attention weights of a view: 1 GiB
 STEPS = 32  # points of the integral
 
 
@@ -124,7 +124,7 @@ def attention_view(
     chosen_heads = _chosen("--head", heads, tracer.heads, tracer.info.name)
     text, tokens = _placed(tracer, text, on_overflow)
     size = len(chosen_layers) * len(chosen_heads) * len(tokens) ** 2
-    if size > MOST_WEIGHTS:
+    if size > MAX_WEIGHTS:
         why = f"{len(tokens)} tokens in {len(chosen_layers)} layers have {size:,} weights"
         raise BadInput("attention", why, "Choose one with --layer and --head, or shorten the text")
     ids = [token.id for token in tokens]

@@ -1,8 +1,7 @@
 """Views for programs: dictionaries for JSON, and numpy arrays for an .npz file.
 
-JSON holds what a person may want to read, which are all the numbers but the states of the lens:
-those are for arrays alone. A number of float32 is written with as many digits as tell it from its
-neighbours. Left out: pictures, see `gptcli.inspection.plots`.
+JSON holds every number of a view except the hidden states of the lens, which only the arrays hold.
+A float32 number is written with the fewest digits that are read back as the same float32.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gptcli.inspection.views import (
 
 @singledispatch
 def record(view: View) -> dict[str, object]:
-    """A view as JSON shows it; its keys are pinned by a test."""
+    """A view as a JSON object; a test pins its keys. Raises TypeError for what is no view."""
     raise TypeError(f"{type(view).__name__} is no view")
 
 

@@ -1,6 +1,6 @@
 """A text as its tokens: ids, bytes, and where each stands in the text.
 
-Nothing here needs torch. Left out: what the model expects, see `gptcli.inspection.reading`.
+No model runs and torch is not imported. Not here: probabilities are in `gptcli.inspection.reading`.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def test_the_page_of_a_long_text_has_the_text_alone(cli: Cli, tmp_path: Path) ->
 def test_attention_is_left_out_of_a_page_where_it_is_too_large(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "HELD", 100)
+    monkeypatch.setattr(page, "MAX_WEIGHT_BYTES", 100)
     err = cli(TEXT, "--html", str(tmp_path / "x.html"))[2]
     assert "attention is left out of the page" in err
 

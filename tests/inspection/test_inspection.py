@@ -200,7 +200,7 @@ def test_a_layer_or_head_there_is_not(inside: Tracer, layers, heads, flag: str) 
 
 
 def test_too_many_weights_are_refused(inside: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_WEIGHTS", 100)
+    monkeypatch.setattr(reading, "MAX_WEIGHTS", 100)
     with pytest.raises(BadInput, match="Choose one with --layer and --head"):
         reading.attention_view(inside, TEXT)
     assert reading.attention_view(inside, TEXT, [0], [0]).weights.shape == (1, 1, 8, 8)

@@ -180,7 +180,7 @@ def test_attention_of_a_long_text_is_cut_to_its_first_tokens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     view = attention_view(WORDS, layers=2, heads=4)
-    monkeypatch.setattr(module, "HELD", 2 * 2 * 4 * 15)  # 15 weights a head: 5 tokens
+    monkeypatch.setattr(module, "MAX_WEIGHT_BYTES", 2 * 2 * 4 * 15)  # 15 weights a head: 5 tokens
     [shown] = embedded([view])
     assert [token["text"] for token in shown["tokens"]] == WORDS[:5]  # type: ignore[attr-defined]
     whole = view.weights[:, :, :5, :5].sum(-1)
@@ -191,7 +191,7 @@ def test_attention_of_a_long_text_is_cut_to_its_first_tokens(
 def test_what_is_cut_is_said_on_the_page_and_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     view = attention_view(WORDS)
     assert notes([view]) == ()
-    monkeypatch.setattr(module, "HELD", 2 * 2 * 4 * 15)
+    monkeypatch.setattr(module, "MAX_WEIGHT_BYTES", 2 * 2 * 4 * 15)
     [note] = notes([text_view(WORDS), view])
     assert f"the first 5 of {len(WORDS)} tokens" in note
     assert embedded([view])[0]["note"] == note
@@ -201,7 +201,7 @@ def test_what_is_held_stays_below_the_limit() -> None:
     view = replace(attention_view(["x"]), weights=np.zeros((12, 12, 1, 1), np.float32))
     long = replace(view, tokens=view.tokens * 2000)
     held = module._held(long)
-    assert 144 * held * (held + 1) <= module.HELD < 144 * (held + 1) * (held + 2)
+    assert 144 * held * (held + 1) <= module.MAX_WEIGHT_BYTES < 144 * (held + 1) * (held + 2)
 
 
 # ---- Colours

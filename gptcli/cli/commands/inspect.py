@@ -268,7 +268,7 @@ def _inside(engine: Engine, text: str, session: Session) -> tuple[View, ...]:
         inside = reading.inside(engine)
         views: list[View] = [reading.next_view(inside, text, Filters())]
         size = inside.layers * inside.heads * engine.count(text) ** 2
-        if size <= page.HELD:
+        if size <= page.MAX_WEIGHT_BYTES:
             views.append(reading.attention_view(inside, text))
         else:
             session.note("attention is left out of the page: the text is too long")

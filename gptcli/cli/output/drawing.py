@@ -1,9 +1,9 @@
-"""Lines of styled text, and what tables and bars are made of: no terminal, no Rich.
+"""Lines of styled text, tables and bars, as values: no terminal, no Rich.
 
-A drawing is lines of spans, each a text and a style in Rich's words; without styles it is plain
-text that still says everything. Texts must be harmless and of known width already, see
-`gptcli.inspection.labels`. Left out: how styles become escape sequences, see
-`gptcli.cli.output.render`.
+A drawing is lines of spans, each a text and a style in Rich's words. Without styles the same
+numbers are there as plain text. Texts must be sanitised and of known width, see
+`gptcli.inspection.labels`.
+Not here: escape sequences are made in `gptcli.cli.output.render`.
 """
 
 from __future__ import annotations

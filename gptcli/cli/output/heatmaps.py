@@ -2,7 +2,7 @@
 
 A cell is two columns wide, about a square. A map that is wider than the terminal shows the last
 tokens, and says so; the grid of all heads shows each map small, the greatest weight of a patch
-standing for the patch. Left out: maps as files, see `gptcli.inspection.plots`.
+standing for the patch. Not here: maps as files are in `gptcli.inspection.plots`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Why a GPT-2 expects a token: the gradients of its log-odds by what it read.
+"""Attribution: gradients of a token's log-odds with respect to the embeddings of the text.
 
 Texts of one length are computed together, several hundred tokens at a time: a matrix product of few
-rows takes nearly as long as one of many. Left out: the model itself, see
-`gptcli.engines.gpt2.tracing`.
+rows takes nearly as long as one of many.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from torch import Tensor
 from gptcli.engines.gpt2.network import forward
 from gptcli.engines.gpt2.tracing import Tracer, attending, embeddings, sound
 
-TOGETHER = 512  # tokens whose gradients are computed at a time
+GRADIENT_TOKENS = 512  # computed at a time
 
 
 @dataclass(frozen=True)
 class TokenAttribution:
-    """How much each token speaks for the target: `scores` (T,), and log-odds with and without.
+    """Scores (T,) of the tokens for one target.
 
     value: the target's log-odds after the text; baseline: after the baseline, None for gradient x
     input, which has none.
@@ -40,14 +39,14 @@ def gradient_x_input(tracer: Tracer, ids: Sequence[int], target: int) -> TokenAt
     (arXiv 1605.01713).
     """
     x = embeddings(tracer, ids)
-    values, gradients = _slopes(tracer, x[None], target)
+    values, gradients = _log_odds_gradients(tracer, x[None], target)
     return TokenAttribution(_scores(tracer, (gradients[0] * x).sum(-1)), float(values[0]))
 
 
 def integrated_gradients(
     tracer: Tracer, ids: Sequence[int], target: int, steps: int
 ) -> TokenAttribution:
-    """The gradient of the target's log-odds along the straight way from a baseline to the text.
+    """The gradient of the target's log-odds along the straight line from a baseline to the text.
 
     The scores sum to the log-odds less those of the baseline, up to the error of the integral,
     which `steps` points of Gauss and Legendre approximate. The baseline is the end-of-text token in
@@ -60,15 +59,17 @@ def integrated_gradients(
     start = embeddings(tracer, [tracer.filler] * len(ids))
     nodes, weights = (torch.from_numpy(part).to(x) for part in leggauss(steps))  # on [-1, 1]
     total = torch.zeros_like(x)
-    few = max(TOGETHER // len(ids), 1)
-    for some, their in zip(torch.split(nodes, few), torch.split(weights, few), strict=True):
+    steps_at_a_time = max(GRADIENT_TOKENS // len(ids), 1)
+    for some, their in zip(
+        torch.split(nodes, steps_at_a_time), torch.split(weights, steps_at_a_time), strict=True
+    ):
         between = start + (some[:, None, None] + 1) / 2 * (x - start)
-        total += (their[:, None, None] / 2 * _slopes(tracer, between, target)[1]).sum(0)
-    value, baseline = _slopes(tracer, torch.stack([x, start]), target)[0].tolist()
+        total += (their[:, None, None] / 2 * _log_odds_gradients(tracer, between, target)[1]).sum(0)
+    value, baseline = _log_odds_gradients(tracer, torch.stack([x, start]), target)[0].tolist()
     return TokenAttribution(_scores(tracer, (total * (x - start)).sum(-1)), value, baseline)
 
 
-def _slopes(tracer: Tracer, x: Tensor, target: int) -> tuple[Tensor, Tensor]:
+def _log_odds_gradients(tracer: Tracer, x: Tensor, target: int) -> tuple[Tensor, Tensor]:
     """The log-odds (S,) of the target after each of S texts, and their gradients (S, T, C).
 
     x: their embeddings, (S, T, C).

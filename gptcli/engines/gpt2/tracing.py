@@ -1,10 +1,10 @@
-"""What happens inside a GPT-2 while it reads one text: attention, states, what comes next.
+"""The inside of a GPT-2 while it reads one text: attention, hidden states, the next token.
 
-The network is the one that generates (`gptcli.engines.gpt2.network.forward`); only attention is
-another function, which keeps its weights. A tracer has weights of its own, in float32 and as they
-are stored: those of an engine may be in fewer bits, or in a layout that has no gradients, and to
-map a file once more costs nothing. Left out: gradients, see `gptcli.engines.gpt2.attribution`, and
-what is shown of it all, see `gptcli.inspection`.
+The network is the one that generates (`gptcli.engines.gpt2.network.forward`). Only the attention
+function differs: it keeps its weights. A tracer maps float32 weights of its own, because those of
+the engine may be quantised, or packed in a layout without gradients. To map a file twice costs
+nothing.
+Not here: gradients are in `gptcli.engines.gpt2.attribution`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters
 from gptcli.protocol import Engine, ModelInfo
 
-ROWS = 64  # positions whose logits are computed at a time: 13 MB for GPT-2's vocabulary
+LOGIT_ROWS = 64  # positions whose logits are computed at a time: 13 MB for GPT-2
 
 
 @dataclass(frozen=True, eq=False)
 class Tracer:
-    """A model to be looked into: float32 weights, nothing packed, and its tokenizer."""
+    """A model in float32, nothing packed, with its tokenizer."""
 
     info: ModelInfo
     tokenizer: Tokenizer
@@ -57,10 +57,11 @@ class Tracer:
 
 @dataclass(frozen=True)
 class LensReadout:
-    """What each layer reads, as numpy arrays: `ids` and natural `logprobs` (L + 1, T, top) of the
-    likeliest, `ranks` (L + 1, T) of what the last layer finds likeliest, `states` (L + 1, T, C).
+    """The logit lens as numpy arrays; index 0 is the embeddings, index k + 1 is layer k.
 
-    Layer 0 are the embeddings. States are those of transformers' `output_hidden_states`.
+    ids, logprobs: (L + 1, T, top), the likeliest tokens and their natural log-probabilities.
+    ranks: (L + 1, T), of the token that the last layer finds likeliest.
+    states: (L + 1, T, C), as transformers' `output_hidden_states`.
     """
 
     ids: Any
@@ -115,18 +116,21 @@ def attention(
 
 @torch.no_grad()
 def lens(tracer: Tracer, ids: Sequence[int], top: int) -> LensReadout:
-    """What the head would read from the states between the layers, had each been the last.
+    """The logit lens: the output head applied to the hidden states of every layer.
 
-    Every state but the last, which has passed it already, goes through the final layer norm first.
-    Raises BadModel where the numbers are not finite.
+    Each state passes the final layer norm first; the last one has passed it already. Raises
+    BadModel where the numbers are not finite.
+    Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
     """
     kept: list[Tensor] = []
     forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)), kept)
     states = sound(tracer, torch.stack(kept))
-    final = torch.cat([part.argmax(-1) for part in _readings(tracer, kept[-1], len(kept) - 1)])
+    final = torch.cat([part.argmax(-1) for part in _lens_logprobs(tracer, kept[-1], len(kept) - 1)])
     tops, ranks = [], []
     for layer, state in enumerate(kept):
-        parts = zip(_readings(tracer, state, layer), torch.split(final, ROWS), strict=True)
+        parts = zip(
+            _lens_logprobs(tracer, state, layer), torch.split(final, LOGIT_ROWS), strict=True
+        )
         for logprobs, best in parts:
             tops.append(logprobs.topk(min(top, logprobs.shape[-1])))
             ranks.append((logprobs > logprobs.gather(1, best[:, None])).sum(-1) + 1)
@@ -161,10 +165,10 @@ def outcome(tracer: Tracer, ids: Sequence[int], target: int | None) -> tuple[int
     return id, float(logprobs[id])
 
 
-def _readings(tracer: Tracer, state: Tensor, layer: int) -> Iterator[Tensor]:
-    """Log-probabilities (N, vocab) by a layer's states (T, C), up to `ROWS` positions at a time."""
+def _lens_logprobs(tracer: Tracer, state: Tensor, layer: int) -> Iterator[Tensor]:
+    """Log-probabilities (N, vocab) from the states (T, C) of a layer; N is `LOGIT_ROWS` at most."""
     norm, epsilon = tracer.weights.ln_f, tracer.weights.config.layer_norm_epsilon
-    for part in torch.split(state, ROWS):
+    for part in torch.split(state, LOGIT_ROWS):
         if layer < tracer.layers:
             part = F.layer_norm(part, part.shape[-1:], norm.weight, norm.bias, epsilon)
         yield tracer.weights.head(part).float().log_softmax(-1)
