@@ -1,4 +1,4 @@
-"""Talking with a model: a conversation, its options, and the file it can be kept in."""
+"""Conversations with a model: turns, options, and the file of a conversation."""
 
 from gptcli.chat.conversation import Chat, Conversation, check_sampling
 from gptcli.chat.saved import load, save

@@ -1,11 +1,10 @@
-"""A conversation with a model: turns, one request a reply, and what can be taken back.
+"""A conversation with a model: turns, one request for each reply, undo and retry.
 
-A reply is one `Engine.run` like any other; the prompt of each goes on where the last prompt and its
-reply ended, so that an engine which still holds those tokens computes only the new ones. A turn
-that fails leaves the conversation as it was; one that is cancelled keeps the text so far. When the
-context is full, whole exchanges are left out of the prompt, oldest first, and some more than need
-be, because each cut costs the engine its memory. Not here: the terminal is in
-`gptcli.cli.commands.chat`, files are in `gptcli.chat.saved`.
+A reply is one `Engine.run`. Its prompt begins with the last prompt and reply, so the engine finds
+those tokens in its KV cache and computes only the new ones. A turn that fails leaves the
+conversation unchanged. A cancelled turn keeps the text so far. When the context is full, the prompt
+drops whole exchanges, oldest first. It drops more than it must, because each cut empties the KV
+cache. Not here: the terminal is in `gptcli.cli.commands.chat`, files are in `gptcli.chat.saved`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
 
-SEEDS = 2**63  # a seed lies below
-KEPT = 3, 4  # of the room for the prompt, this share is filled again after a cut
+SEED_LIMIT = 2**63  # seeds are below it
+REFILL = 3, 4  # share of the room for the prompt that is filled after a cut: numerator, denominator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Options):
-    """How one talks with the model."""
+    """Options of a conversation."""
 
     panel = "Conversation"
 
@@ -61,7 +60,7 @@ class Chat(Options):
 
 
 def check_sampling(sampling: Sampling) -> Sampling:
-    """The settings, if a conversation can be had with them; raises UsageError."""
+    """Return `sampling`. Raises UsageError for settings that a conversation does not support."""
     for flag, wrong, why in (
         ("--num-return-sequences", sampling.num_return_sequences > 1, "a message has one reply"),
         ("--num-beams", sampling.num_beams > 1, "a beam search writes nothing until it is done"),
@@ -73,9 +72,9 @@ def check_sampling(sampling: Sampling) -> Sampling:
 
 
 class Conversation:
-    """What was said so far, and the model that goes on; see `reply`.
+    """The turns so far, and the engine that writes the next one; see `reply`.
 
-    `sampling` may be set at any time. `completion` is that of the last reply.
+    `sampling` can be set at any time. `completion` belongs to the last reply.
     """
 
     def __init__(
@@ -85,10 +84,10 @@ class Conversation:
         self.turns: tuple[Turn, ...] = ()  # exchanges: the user's turn, then the model's
         self.completion: Completion | None = None
         self._sampling = check_sampling(sampling)
-        self._first = 0  # the first turn that still fits the context
-        self._tries = 0  # of the last message, beyond the first
-        self._replies = 0  # each has an id of its own: a late cancel() must not hit the next
-        self._written = ""  # of the reply under way
+        self._first = 0  # index of the first turn in the prompt
+        self._tries = 0  # retries of the last message
+        self._replies = 0  # each has its own id: a late cancel() cannot hit the next
+        self._written = ""  # text of the current reply
         self._notices: list[str] = []
         self._said: set[str] = set()
 
@@ -102,11 +101,11 @@ class Conversation:
         self._sampling = check_sampling(sampling)
 
     def reply(self, message: str) -> Iterator[str]:
-        """Say `message`; gives the reply piece by piece, without white space around it.
+        """Send `message` and yield the reply piece by piece, without white space around it.
 
-        All is as before if it raises: BadInput for a message that does not fit the context or is
-        empty, BadModel for a template or weights that do not work. A reply that is cancelled, or
-        not read to its end, keeps the text so far, unless there is none.
+        Raises BadInput for a message that is empty or does not fit the context, BadModel for a
+        template or weights that do not work; then the turns are unchanged. A reply that is
+        cancelled, or not read to its end, keeps the text so far, unless it is empty.
         """
         if not message.strip():
             raise BadInput("empty message", "there is nothing to reply to", "Say something.")
@@ -114,10 +113,9 @@ class Conversation:
         yield from self._exchange(self.turns, message)
 
     def retry(self) -> Iterator[str]:
-        """Take the last reply back and write another; a given seed is changed for it.
+        """Replace the last reply by another one. With a seed, each try adds 1 to it.
 
-        Raises UsageError when nothing was said yet, and what `reply` raises; then the last reply
-        stays.
+        Raises UsageError without a turn, and what `reply` raises; then the last reply stays.
         """
         if not self.turns:
             raise UsageError("/retry", "nothing was said yet", "Say something first.")
@@ -127,30 +125,30 @@ class Conversation:
         yield from self._exchange(self.turns[:-2], self.turns[-2].content)
 
     def undo(self) -> str:
-        """Take the last message and its reply back; returns the message. Raises UsageError."""
+        """Remove the last exchange and return its message. Raises UsageError without one."""
         if not self.turns:
             raise UsageError("/undo", "nothing was said yet", "Say something first.")
         message = self.turns[-2].content
-        # Turns that gave way to what is taken back may fit again.
+        # Older turns that were dropped can fit again.
         self.turns, self._first, self._tries = self.turns[:-2], 0, 0
         return message
 
     def clear(self) -> None:
-        """Begin anew; the system text stays."""
+        """Remove all turns. The system text stays."""
         self.restore((), self.system)
 
     def restore(self, turns: Sequence[Turn], system: str | None) -> None:
-        """Go on from other turns: exchanges, the user's turn first."""
+        """Continue from other turns: exchanges, the user's turn first."""
         self.turns, self.system = tuple(turns), system
         self._first = self._tries = 0
         self._said.clear()
 
     def cancel(self) -> None:
-        """End the reply under way, if there is one; safe in a signal handler."""
+        """Stop the reply that is being written, if any. Safe in a signal handler."""
         self.engine.cancel(self._id)
 
     def take_notices(self) -> tuple[str, ...]:
-        """What was done differently from what was asked since the last call; each is said once."""
+        """The notices since the last call. Each notice comes once in a conversation."""
         taken = tuple(self._notices)
         self._notices.clear()
         return taken
@@ -165,7 +163,7 @@ class Conversation:
             self._notices.append(text)
 
     def _exchange(self, before: tuple[Turn, ...], message: str) -> Iterator[str]:
-        """Ask once. With each piece that is given out the turns have the text so far."""
+        """Run one request. After each piece the turns hold the text so far."""
         kept, said = self.turns, (*before, Turn("user", message))
         request = self._request(said)
         try:
@@ -173,12 +171,12 @@ class Conversation:
                 self.turns = (*said, _answer(self._written))
                 yield piece
             self._settle(kept, said)
-        except Exception:  # GeneratorExit is none: whoever leaves early keeps the text so far
+        except Exception:  # not GeneratorExit: a caller that stops early keeps the text so far
             self.turns = kept
             raise
 
     def _pieces(self, request: GenerateRequest) -> Iterator[str]:
-        """Texts of one request as they come; `_written` and `completion` follow."""
+        """The chunks of one request; sets `_written` and `completion`."""
         self._written, self.completion = "", None
         for event in self.engine.run([request]):
             if isinstance(event, Chunk):
@@ -188,9 +186,9 @@ class Conversation:
                 self.completion = event
 
     def _settle(self, kept: tuple[Turn, ...], said: tuple[Turn, ...]) -> None:
-        """The turns after a reply that came to its end. Raises the request's error."""
+        """Set the turns after a finished reply. Raises the error of the request."""
         done = self.completion
-        if done is None:  # no engine does so
+        if done is None:  # no engine ends without one
             return
         if done.error is not None:
             raise done.error
@@ -202,7 +200,7 @@ class Conversation:
     def _request(self, turns: tuple[Turn, ...]) -> GenerateRequest:
         sampling = self.sampling
         stop = tuple(dict.fromkeys((*sampling.stop, *self.template.stop)))
-        seed = None if sampling.seed is None else (sampling.seed + self._tries) % SEEDS
+        seed = None if sampling.seed is None else (sampling.seed + self._tries) % SEED_LIMIT
         prompt = self._prompt(turns)
         self._replies += 1
         return GenerateRequest(
@@ -210,9 +208,9 @@ class Conversation:
         )
 
     def _prompt(self, turns: tuple[Turn, ...]) -> str:
-        """The prompt, of as many turns as leave room for the reply.
+        """The prompt, with as many of the last turns as leave room for the reply.
 
-        Raises BadInput when not even the last one does.
+        Raises BadInput if the last turn alone leaves none.
         """
         info, last = self.engine.info, len(turns) - 1
         limit = min(info.context, self.sampling.max_length or info.context)
@@ -225,7 +223,7 @@ class Conversation:
         first = min(self._first, last)
         if size(first) > room:
             starts = range(first, last + 1, 2)
-            enough = room * KEPT[0] // KEPT[1]
+            enough = room * REFILL[0] // REFILL[1]
             fitting = bisect_left(starts, True, key=lambda start: size(start) <= enough)
             first = starts[min(fitting, len(starts) - 1)]
             if first == last and (tokens := size(last)) >= limit:
@@ -252,7 +250,7 @@ def _too_long(tokens: int, limit: int) -> BadInput:
 
 
 def _trimmed(pieces: Iterable[str]) -> Iterator[str]:
-    """The same text without white space at its ends; what may be its end is held back."""
+    """The same text without white space at its ends: it is held back until text follows."""
     begun, held = False, ""
     for piece in pieces:
         text = held + piece

@@ -1,12 +1,12 @@
-"""A conversation in a file: JSON that a person can read and write, and that is checked strictly.
+"""The file of a conversation: JSON that a person can read and write, checked strictly.
 
     {"version": 1, "model": "gpt2", "template": "transcript", "system": null,
      "turns": [{"role": "user", "content": "Hi"},
                {"role": "assistant", "content": "Hello.", "written": " Hello."}]}
 
-`written` is what the model wrote, white space included, for the template of that name; another
-template takes `content`. A file appears whole or not at all. Left out: settings; the model's name
-is for the reader.
+`written` is the reply as the model wrote it, white space included. Only the template named in the
+file reads it; others read `content`. The file has no settings. `model` is information for the
+reader. A file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from gptcli.system.os_errors import reason, said
 from gptcli.system.strict_json import Object, parse_object, read_bytes
 
 VERSION = 1
-LARGEST = 4 << 20  # bytes: a thousand times the longest context
+MAX_FILE_BYTES = 4 << 20  # a thousand times the longest context
 KEYS = {"version", "model", "template", "system", "turns"}
-THERE, OTHER = "it exists already", "Choose another name."
+EXISTS, RENAME = "it exists already", "Choose another name."
 
 
 def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> Path:
-    """Write the conversation to the file `name` and give its path, which is absolute.
+    """Write the conversation to the file `name` and return its absolute path.
 
-    Raises CannotCreate where there is a file already (unless it is one of `own`) or none can be
-    made, and WriteFailed.
+    Raises CannotCreate if the file exists (and is none of `own`) or cannot be made; WriteFailed.
     """
     path = _path(name, CannotCreate)
     turns = [_turn_object(turn) for turn in conversation.turns]
@@ -46,37 +45,37 @@ def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> P
     data = (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace")
     try:
         if path.exists() and not (path in own and path.is_file()):
-            why = THERE if path.is_file() else "it is no regular file"
-            raise CannotCreate(name, why, OTHER)
+            why = EXISTS if path.is_file() else "it is no regular file"
+            raise CannotCreate(name, why, RENAME)
         with durable.new_file(path) as file:
             _fill(file, data, name)
             if path in own:
                 file.put()
             else:
                 file.put_new()
-    except FileExistsError:  # made since we looked
-        raise CannotCreate(name, THERE, OTHER) from None
+    except FileExistsError:  # made after the check above
+        raise CannotCreate(name, EXISTS, RENAME) from None
     except OSError as error:
-        raise CannotCreate(name, reason(error), OTHER) from None
+        raise CannotCreate(name, reason(error), RENAME) from None
     return path
 
 
 def load(conversation: Conversation, name: str) -> Path:
-    """Go on with the conversation in the file `name`; gives its path, which is absolute.
+    """Replace the conversation by that of the file `name`; return the file's absolute path.
 
-    Raises MissingInput where it cannot be read, BadInput, naming the rule, where it is none. Then
-    the conversation is as before.
+    Raises MissingInput for a file that cannot be read, and BadInput, which names the broken rule,
+    for one that is no conversation. Then the conversation is unchanged.
     """
     path = _path(name, MissingInput)
     try:
-        found = parse_object(read_bytes(path, LARGEST))
+        found = parse_object(read_bytes(path, MAX_FILE_BYTES))
         own = _check(found) == conversation.template.name
         system = found.get("system")
         turns = [_turn(item, place, own) for place, item in enumerate(_list(found.get("turns")))]
         if len(turns) % 2:
             raise ValueError("the last turn is the user's")
         _check_unicode([system, *(text for turn in turns for text in (turn.content, turn.written))])
-    except BadModel as error:  # not a regular file, or a large one
+    except BadModel as error:  # not a regular file, or a file above the limit
         why = error.why.partition(": ")[2]
     except ValueError as error:
         why = str(error)
@@ -91,8 +90,8 @@ def _path(name: str, error: type[CannotCreate] | type[MissingInput]) -> Path:
         if not name or "\0" in name:
             raise RuntimeError("not a file's name")
         return Path(name).expanduser().absolute()
-    except RuntimeError as fault:  # also: the home of a user that does not exist
-        raise error(name or "no name", str(fault).rstrip(".").lower(), OTHER) from None
+    except RuntimeError as fault:  # or the home folder of an unknown user
+        raise error(name or "no name", str(fault).rstrip(".").lower(), RENAME) from None
 
 
 def _fill(file: durable.NewFile, data: bytes, name: str) -> None:
@@ -132,7 +131,7 @@ def _list(value: object) -> list[object]:
 
 
 def _turn(item: object, place: int, own: bool) -> Turn:
-    """One turn; user and assistant take turns, and only the assistant has `written`."""
+    """One turn. User and assistant alternate; only the assistant has `written`."""
     role: Role = "assistant" if place % 2 else "user"
     allowed = {"role", "content", "written"} if place % 2 else {"role", "content"}
     where = f"turn {place + 1}"

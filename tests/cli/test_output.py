@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gptcli.cli.output import table
-from gptcli.cli.output.completions import OF_ANSWERS, CompletionStyle, streamed, write
+from gptcli.cli.output.completions import ANSWER_COLUMNS, CompletionStyle, streamed, write
 from gptcli.cli.output.records import Column, document, json_line, quoted, written
 from gptcli.cli.output.sink import opened
 from gptcli.errors import BadInput, GptcliError, UsageError
@@ -209,7 +209,7 @@ def test_json_of_what_failed_is_written_only_where_that_is_wanted(
 
 
 def test_csv_has_the_token_counts_as_columns(tmp_path: Path) -> None:
-    style = CompletionStyle(shape="csv", columns=OF_ANSWERS)
+    style = CompletionStyle(shape="csv", columns=ANSWER_COLUMNS)
     [row] = csv.DictReader(io.StringIO(shown(tmp_path, [answer(error=FAILED)], style)))
     assert (row["input"], row["total_tokens"], row["error"]) == ("Is it?", "3", FAILED.message)
     assert "usage" not in row

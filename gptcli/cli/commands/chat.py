@@ -1,8 +1,8 @@
 """`gptcli chat`: talk with a model, at a terminal or through a pipe.
 
 At a terminal lines are edited, replies are streamed, and Ctrl-C stops only the reply; prompts and
-notices go to stderr. From a pipe each message is a line and so is each reply, so that the two can
-be put side by side: a message that fails has an empty one. Not here: what lines mean, see
+notices go to stderr. On a pipe each message is one line and each reply is one line, so that line N
+answers line N: a message that fails has an empty reply. Not here: the meaning of a line is in
 `gptcli.cli.interactive.typed` and `gptcli.cli.interactive.slash`.
 """
 
@@ -53,7 +53,7 @@ def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk:
 
 
 class _Dialogue:
-    """A conversation and where it is shown."""
+    """A conversation, its output and its loop."""
 
     def __init__(
         self, conversation: Conversation, out: Sink, jsonl: bool, session: Session
@@ -65,7 +65,7 @@ class _Dialogue:
         self._left = False
 
     def run(self, remember: bool) -> int:
-        """Take messages until the end; the exit code is that of the first failure in a pipe."""
+        """Answer messages until the end. On a pipe the first failure gives the exit code."""
         with ExitStack() as stack:
             if self._typing:
                 stack.enter_context(signals.interruptible(self._conversation.cancel))
@@ -91,7 +91,7 @@ class _Dialogue:
             self._session.say(f"{name} ({template}). /help lists the commands, Ctrl-D leaves.")
 
     def _take(self, message: TypedLine) -> int:
-        """Do what a message asks for; returns an exit code after saying what went wrong."""
+        """Answer one message or run one command; report a failure and return its exit code."""
         text, conversation = message.text, self._conversation
         if message.error is not None:
             self._end(text, "", message.error)
@@ -111,7 +111,7 @@ class _Dialogue:
         return self._show(said, conversation.retry())
 
     def _show(self, message: str, pieces: Iterator[str]) -> int:
-        """Write a reply: as it comes for a reader, whole for a pipe."""
+        """Write a reply: streamed at a terminal, whole on a pipe."""
         report, error = RunReport(), None
         written: list[str] = []
         try:
@@ -121,7 +121,7 @@ class _Dialogue:
                 written.append(piece)
                 if self._typing and not self._jsonl:
                     self._out.write(piece)
-        except WriteFailed:  # standard output, as nothing else is written here
+        except WriteFailed:  # of standard output: the only file written here
             raise
         except GptcliError as failure:
             error = failure
@@ -137,7 +137,7 @@ class _Dialogue:
         return ExitCode.OK
 
     def _end(self, message: str, reply: str, error: GptcliError | None) -> None:
-        """What remains to be written when a reply is there."""
+        """Write what ends a reply."""
         if self._jsonl:
             self._out.write(_row(message, reply, self._conversation.completion, error))
         elif not self._typing:
@@ -151,7 +151,7 @@ class _Dialogue:
 
 
 def _row(message: str, reply: str, done: Completion | None, error: GptcliError | None) -> str:
-    """A message and its reply as a line of JSON; a failed one has an error in place of a reply."""
+    """A message and its reply as a line of JSON; a failed message has `error`, and no reply."""
     shown: dict[str, object] = {"message": message, "reply": None, "finish_reason": "error"}
     if error is None and done is not None:
         shown |= {

@@ -1,8 +1,8 @@
-"""`gptcli docs`: the guides that come with the package, for those who work offline.
+"""`gptcli docs`: the guides that come with the package, readable offline.
 
 A guide is a Markdown file of `gptcli/docs`; the name without its suffix is the topic. The first
-line is the title, and the first sentence of the paragraph after it says in the list what the guide
-is about, so that no list of guides is kept by hand.
+line is the title. The first sentence of the next paragraph is the guide's line in the list, so that
+no list of guides is kept by hand.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from gptcli.options import Output, Talk
 from gptcli.system.os_errors import reason
 
 FOLDER = Path(gptcli.__file__).with_name("docs")
-ALL = "gptcli docs lists the guides."
+LIST_HINT = "gptcli docs lists the guides."
 
 
 def topics() -> list[tuple[str, str]]:
-    """All topics, each with what its guide is about. Raises MissingInput."""
+    """All topics, each with the line of its guide. Raises MissingInput."""
     if not FOLDER.is_dir():
         raise MissingInput(str(FOLDER), "this installation has no guides", "Install gptcli again.")
     return [(path.stem, _summary(_read(path))) for path in sorted(FOLDER.glob("*.md"))]
@@ -65,7 +65,7 @@ def docs(
 
 
 def _guide(topic: str) -> Path:
-    """The file of a topic. Raises UsageError with the topic that was meant, if one is near."""
+    """The file of a topic. Raises UsageError, which names the nearest topic if there is one."""
     names = [name for name, _ in topics()]
     if topic in names:
         return FOLDER / f"{topic}.md"
@@ -73,9 +73,9 @@ def _guide(topic: str) -> Path:
     if near:
         hint = f"Did you mean gptcli docs {near[0]}?"
     elif topic in {entry.name for entry in registry.COMMANDS}:
-        hint = f"See gptcli {topic} --help. {ALL}"
+        hint = f"See gptcli {topic} --help. {LIST_HINT}"
     else:
-        hint = ALL
+        hint = LIST_HINT
     raise UsageError(topic, "there is no such guide", hint)
 
 

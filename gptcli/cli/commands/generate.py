@@ -1,8 +1,8 @@
 """`gptcli generate`: continue a prompt.
 
-Cheap refusals come first, the output is opened next, and only then is a model loaded. Text of one
-sequence is written as it is made; other shapes when each sequence is finished. Not here: many
-prompts, see `gptcli.cli.commands.batch`.
+First come the checks that need no model, then the output is opened, then the model is loaded. The
+text of one sequence is streamed; other formats are written when a sequence is finished. Not here:
+many prompts are in `gptcli.cli.commands.batch`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gptcli.multiplex import InOrder
 from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.protocol import Completion, Event, GenerateRequest
 
-MOST_SLOTS = 16  # sequences computed at a time
+MAX_SLOTS = 16  # sequences computed at a time
 
 
 @command(
@@ -59,7 +59,7 @@ def generate(
     session.note(*asked.notices)
     if output.echo is not False:
         style = replace(style, echo=asked.text)
-    slots, beams = min(sampling.num_return_sequences, MOST_SLOTS), sampling.num_beams > 1
+    slots, beams = min(sampling.num_return_sequences, MAX_SLOTS), sampling.num_beams > 1
     with (
         recording(record, "generate", load, output.force, output.output) as watch,
         sink.opened(output) as out,
@@ -78,7 +78,7 @@ def generate(
 
 
 def _style(sampling: Sampling, output: Output) -> CompletionStyle:
-    """How the text is written. Raises UsageError for flags that do not go together."""
+    """How the text is written. Raises UsageError for flags that exclude each other."""
     obstacles = [
         (sampling.num_return_sequences > 1, "several sequences", "Drop --stream or -n."),
         (sampling.num_beams > 1, "beam search", "Drop --stream or --num-beams."),
@@ -92,7 +92,7 @@ def _style(sampling: Sampling, output: Output) -> CompletionStyle:
 
 
 def _in_order(events: Iterable[Event]) -> Iterator[Completion]:
-    """The completions by index, each as soon as those before it are there."""
+    """The completions in the order of their index, each as soon as those before it are finished."""
     order = InOrder[Completion]()
     for event in events:
         if isinstance(event, Completion):

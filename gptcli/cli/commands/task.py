@@ -15,7 +15,7 @@ import typer
 
 from gptcli.cli.declaration import command as declare
 from gptcli.cli.output import sink
-from gptcli.cli.output.completions import OF_ANSWERS, CompletionStyle, streamed, write
+from gptcli.cli.output.completions import ANSWER_COLUMNS, CompletionStyle, streamed, write
 from gptcli.cli.output.report import RunReport
 from gptcli.cli.recording import recording
 from gptcli.cli.registry import TASKS, CommandEntry
@@ -144,7 +144,7 @@ def _style(
     ]
     return CompletionStyle(
         shape=output.shape,
-        columns=OF_ANSWERS,
+        columns=ANSWER_COLUMNS,
         streamed=streamed(
             sampling, output, [(what, "Drop --stream.") for what in obstacles if what]
         ),

@@ -1,9 +1,8 @@
 """Lines typed at a terminal, with editing and a history: prompt_toolkit, set up for a conversation.
 
-Everything it draws goes to stderr, so that replies can be sent to a file. The terminal is put in
-order also when a signal ends the program in the middle of a line. The history is a convenience:
-whatever goes wrong with its file is said once, and typing goes on. Left out: what a line means, see
-`gptcli.cli.interactive.typed`.
+It draws on stderr, so that replies can be sent to a file. The terminal is restored also when a
+signal ends the program in the middle of a line. A history file that fails is reported once, and
+typing continues. Not here: the meaning of a line is in `gptcli.cli.interactive.typed`.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from gptcli.cli import signals
 from gptcli.cli.interactive.typed import PROMPT
 from gptcli.cli.output import stderr
 
-IN_ORDER = "\x1b[?2004l\x1b[?25h\n"  # no bracketed paste, a cursor, a line of its own
+RESTORE = "\x1b[?2004l\x1b[?25h\n"  # bracketed paste off, cursor on, a new line
 Note = Callable[[str], None]
 
 
-class _Remembered(FileHistory):
-    """A history file that may fail."""
+class _History(FileHistory):
+    """A history file; a failure of the file is reported once."""
 
     def __init__(self, path: Path, note: Note) -> None:
         super().__init__(str(path))
@@ -57,12 +56,12 @@ class _Remembered(FileHistory):
 
 @contextmanager
 def reading(remember: bool, note: Note) -> Iterator[Callable[[str], str | None]]:
-    """A function that shows a prompt and reads a line; None is the end of input.
+    """Give a function that shows a prompt and returns a line, or None at the end of input.
 
-    It raises KeyboardInterrupt for Ctrl-C, and for Ctrl-D where a message has begun.
+    It raises KeyboardInterrupt for Ctrl-C, and for Ctrl-D inside a message.
     """
     output = Vt100_Output.from_pty(sys.stderr, term=os.environ.get("TERM"))
-    # The terminal is not asked where its cursor is: an answer that comes late is typed text.
+    # Do not ask the terminal for its cursor: a late answer would be read as typed text.
     output.enable_cpr = False
     session: PromptSession[str] = PromptSession(
         history=_history(note) if remember else InMemoryHistory(),
@@ -80,16 +79,16 @@ def reading(remember: bool, note: Note) -> Iterator[Callable[[str], str | None]]
 
     before = termios.tcgetattr(sys.stdin)
 
-    def put_in_order() -> None:
+    def restore() -> None:
         termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
-        stderr.emit(IN_ORDER)
+        stderr.emit(RESTORE)
 
-    with signals.cleaning(put_in_order):
+    with signals.cleaning(restore):
         yield read
 
 
 def _history(note: Note) -> History:
-    """The history file, made for its owner alone; another history where there can be none."""
+    """The history file, readable by its owner only; in memory if there can be no file."""
     import platformdirs
 
     path = Path(platformdirs.user_data_dir("gptcli", appauthor=False)) / "chat_history"
@@ -106,4 +105,4 @@ def _history(note: Note) -> History:
     except OSError as error:
         note(f"the history is not kept: {error}")
         return InMemoryHistory()
-    return _Remembered(path, note)
+    return _History(path, note)

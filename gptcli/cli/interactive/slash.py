@@ -1,8 +1,8 @@
-"""What a line that begins with a slash does in a conversation.
+"""The slash commands of a conversation.
 
-Commands change the conversation and answer in words; asking the model again is left to the loop,
-which knows how a reply is shown. Settings are the fields of `Sampling`, so `/set` knows every flag
-by its name and checks its range. Left out: reading lines, see `gptcli.cli.commands.chat`.
+A command changes the conversation and returns an `Outcome`. The loop in `gptcli.cli.commands.chat`
+shows replies, so `/retry` only asks the loop for one. Settings are the fields of `Sampling`: `/set`
+takes the name of every flag and checks its range.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HELP = (
     "//                begins a message that begins with a slash",
     '"""               begins and ends a message of several lines',
 )
-FIXED = {"num_return_sequences", "num_beams", "logprobs"}  # a conversation goes with one value
+FIXED_SETTINGS = {"num_return_sequences", "num_beams", "logprobs"}  # one value is possible
 YES, NO = {"on", "true", "yes", "1"}, {"off", "false", "no", "0"}
-LONGEST_QUOTE = 60  # characters of a message that was taken back
+QUOTE_CHARACTERS = 60  # of a message that is repeated in a notice
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the loop has to do after a command."""
+    """What the loop does after a command."""
 
     said: tuple[str, ...] = ()
     retry: bool = False
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Commands:
-    """The commands of one conversation; it may overwrite the files that it saved or loaded."""
+    """The commands of one conversation."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -64,17 +64,17 @@ class Commands:
         }
 
     def run(self, line: str) -> Outcome:
-        """Do what `line`, which begins with a slash, asks for.
+        """Run the command of `line`, which begins with a slash.
 
-        Raises UsageError for a command that does not exist or lacks what it needs, and what loading
-        and saving raise.
+        Raises UsageError for an unknown command or a missing argument, and what `load` and `save`
+        raise.
         """
         name, _, rest = line[1:].partition(" ")
         command = self._known.get(name.strip().lower())
         if command is None:
             near = get_close_matches(name.lower(), self._known, 1)
             hint = f"Did you mean /{near[0]}?" if near else "See /help; // begins with a slash."
-            raise UsageError(f"/{name[:LONGEST_QUOTE]}", "no such command", hint)
+            raise UsageError(f"/{name[:QUOTE_CHARACTERS]}", "no such command", hint)
         return command(rest.strip())
 
     def _clear(self, text: str) -> Outcome:
@@ -83,8 +83,8 @@ class Commands:
 
     def _undo(self, text: str) -> Outcome:
         message = self._conversation.undo()
-        more = "..." if len(message) > LONGEST_QUOTE else ""
-        return Outcome((f"taken back: {message[:LONGEST_QUOTE]}{more}",))
+        more = "..." if len(message) > QUOTE_CHARACTERS else ""
+        return Outcome((f"taken back: {message[:QUOTE_CHARACTERS]}{more}",))
 
     def _set(self, text: str) -> Outcome:
         name, _, value = text.partition(" ")
@@ -115,19 +115,19 @@ class Commands:
 
 
 def changed(sampling: Sampling, name: str, text: str) -> Sampling:
-    """`sampling` with the field `name` read from `text`; raises UsageError for either."""
+    """`sampling` with the field `name` read from `text`. Raises UsageError."""
     item = _field(name)
     return replace(sampling, **{item.name: _value(item, text)})
 
 
 def _listed(sampling: Sampling) -> Iterator[str]:
     for item in fields(Sampling):
-        if item.name not in FIXED:
+        if item.name not in FIXED_SETTINGS:
             yield f"{item.name} = {_shown(getattr(sampling, item.name))}"
 
 
 def _field(name: str) -> Field[Any]:
-    """The setting of a name, which may be written as any of its flags."""
+    """The setting with this name; each of its flags is a name. Raises UsageError."""
     plain = name.lower().lstrip("-").replace("_", "-")
     known: dict[str, Field[Any]] = {}
     for item in fields(Sampling):
@@ -136,7 +136,7 @@ def _field(name: str) -> Field[Any]:
     if plain not in known:
         near = get_close_matches(plain, known, 1)
         hint = f"Did you mean {near[0]}?" if near else "/set lists them."
-        raise UsageError(f"/set {name[:LONGEST_QUOTE]}", "no such setting", hint)
+        raise UsageError(f"/set {name[:QUOTE_CHARACTERS]}", "no such setting", hint)
     return known[plain]
 
 
@@ -158,7 +158,7 @@ def _value(item: Field[Any], text: str) -> Any:
     except ValueError:
         pass
     names = {bool: "on or off", int: "a whole number", float: "a number"}
-    raise UsageError(f"/set {item.name}", f"{text[:LONGEST_QUOTE]!r} is not {names[kind]}", "")
+    raise UsageError(f"/set {item.name}", f"{text[:QUOTE_CHARACTERS]!r} is not {names[kind]}", "")
 
 
 def _shown(value: object) -> str:

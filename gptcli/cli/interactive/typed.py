@@ -1,8 +1,7 @@
-"""Lines become messages: one each, or several lines between two \"\"\".
+"""Lines become messages: one line each, or several lines between two \"\"\".
 
-The same for a terminal and for a pipe; only how a line is read differs. Left out: editing a line,
-see `gptcli.cli.interactive.line_editor`, and what a command does, see
-`gptcli.cli.interactive.slash`.
+A terminal and a pipe differ only in how a line is read. Not here: line editing is in
+`gptcli.cli.interactive.line_editor`, slash commands are in `gptcli.cli.interactive.slash`.
 """
 
 from __future__ import annotations
@@ -21,14 +20,15 @@ PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
 LEAVE = "Ctrl-D or /exit leaves"
 
-ReadLine = Callable[[str], str | None]  # shows a prompt, gives a line without its end, or None
+ReadLine = Callable[[str], str | None]
+"""(prompt to show) -> a line without its line break, or None at the end of input."""
 
 
 @dataclass(frozen=True)
 class TypedLine:
-    """What was typed: a command, which begins with one slash, or something to say.
+    """A command, which begins with one slash, or a message.
 
-    `error` where it cannot be read; those after it can.
+    `error` says why it cannot be read; the next one can.
     """
 
     text: str
@@ -37,10 +37,10 @@ class TypedLine:
 
 
 def messages(read: ReadLine) -> Iterator[TypedLine]:
-    """Messages until the end of input; blank ones are none.
+    """Messages until the end of input, without blank ones.
 
-    Ctrl-C (a KeyboardInterrupt of `read`) drops what was typed so far. A message has an error where
-    the input ends inside of it, and where `read` raises BadInput.
+    Ctrl-C (a KeyboardInterrupt of `read`) drops what was typed so far. A message has an error if
+    the input ends inside it, or if `read` raises BadInput.
     """
     interrupts = 0
     while True:
@@ -63,9 +63,10 @@ def messages(read: ReadLine) -> Iterator[TypedLine]:
 
 
 def piped(stdin: BinaryIO | None, prompting: bool = False) -> ReadLine:
-    """Lines of standard input, as UTF-8 and without their ends; `prompting` shows the prompts.
+    """Read lines of standard input as UTF-8, without line breaks; `prompting` shows the prompts.
 
-    Reading raises BadInput for bytes that are no UTF-8 or a line above 4 MiB, and MissingInput.
+    The function raises BadInput for bytes that are not UTF-8 and for a line above 4 MiB, and
+    MissingInput for an input that cannot be read.
     """
     count = 0
 
@@ -78,7 +79,7 @@ def piped(stdin: BinaryIO | None, prompting: bool = False) -> ReadLine:
         try:
             data = rest = stdin.readline(LIMIT + 1)
             while len(data) > LIMIT and rest and not rest.endswith(b"\n"):
-                rest = stdin.readline(LIMIT + 1)  # of a line that is refused
+                rest = stdin.readline(LIMIT + 1)  # skip the rest of a line that is refused
         except OSError as error:
             why = reason(error)
             raise MissingInput("standard input", why, "Pipe messages in.") from None
@@ -109,7 +110,7 @@ def _message(line: str, read: ReadLine) -> TypedLine:
 
 
 def _between_quotes(text: str, read: ReadLine) -> str:
-    """What follows the opening quotes, up to the line that ends with the closing ones."""
+    """The text after the opening quotes, up to the line that ends with the closing quotes."""
     lines = [text]
     while not lines[-1].rstrip().endswith(QUOTES):
         line = read(MORE)

@@ -1,8 +1,8 @@
 """Completions and answers as text, JSON, JSON lines and CSV.
 
-The command says in a `CompletionStyle` what it asks for; a text that can be streamed is written
-piece by piece, all else when a sequence is finished. What failed is no text, but a line with
---lines.
+The command describes the output in a `CompletionStyle`. A streamed text is written piece by piece,
+everything else when a sequence is finished. A failed request has no text; with --lines it has an
+empty line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = (
     "truncated",
     "error",
 )
-OF_ANSWERS = (
+ANSWER_COLUMNS = (
     "task",
     *("input" if column == "prompt" else column for column in COLUMNS),
     "mean_logprob",
@@ -45,22 +45,22 @@ OF_ANSWERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionStyle:
-    """How completions or answers are to be written."""
+    """How completions or answers are written."""
 
     shape: Format
     columns: Sequence[str] = COLUMNS  # of CSV
-    streamed: bool = False  # whether text is written as it is made
-    count: int = 1  # sequences of each input
-    lines: bool = False  # whether every line is an input, and so is every line an answer
-    failures: bool = True  # whether JSON is written if one of them failed
-    echo: str = ""  # what is shown of the input before its text
+    streamed: bool = False  # whether the text is written piece by piece
+    count: int = 1  # sequences for each input
+    lines: bool = False  # --lines: one line of output for each line of input
+    failures: bool = True  # whether JSON is written if a request failed
+    echo: str = ""  # the text shown before the continuation
 
 
 def streamed(sampling: Sampling, output: Output, obstacles: Iterable[tuple[str, str]]) -> bool:
-    """Whether text is written as it is made.
+    """Whether the text is streamed.
 
-    `obstacles` are what cannot be streamed, each with a way out. Raises UsageError for flags that
-    do not go together.
+    `obstacles` are reasons why it cannot be, each with a hint. Raises UsageError for flags that
+    exclude each other.
     """
     if sampling.logprobs is not None and output.shape not in ("json", "jsonl"):
         raise UsageError("--logprobs", f"{output.shape} cannot hold them", "Add --format json.")
@@ -74,7 +74,7 @@ def streamed(sampling: Sampling, output: Output, obstacles: Iterable[tuple[str, 
 def write(
     out: Sink, events: Iterable[Event | AnswerChunk | Answer], style: CompletionStyle
 ) -> None:
-    """Write completions or answers, which must come in order, in the shape asked for."""
+    """Write completions or answers, which must come in order, in the format of `style`."""
     if style.streamed:
         _stream(out, events, style)
         return
@@ -96,7 +96,7 @@ def write(
 def _stream(
     out: Sink, events: Iterable[Event | AnswerChunk | Answer], style: CompletionStyle
 ) -> None:
-    """The text of one sequence as it is made, and a line break at the end."""
+    """Stream the text of one sequence, with a line break at the end."""
     begun = False
     for event in events:
         if isinstance(event, Completion | Answer) and event.error is not None and not begun:
@@ -110,7 +110,7 @@ def _stream(
 
 
 def _texts(out: Sink, found: Iterator[Completion | Answer], style: CompletionStyle) -> None:
-    """Each sequence with a line break at the end; several are set apart."""
+    """Each sequence with a line break at the end, and an empty line between two."""
     if style.lines:
         for item in found:
             missing = style.count - 1 if item.error else 0  # a line in place of each sequence

@@ -1,7 +1,7 @@
-"""Show a long text in the pager of the user's choice.
+"""Show a long text in the user's pager.
 
-`PAGER` names it, as for git and man; without it `less -R` is taken where it is installed. Without
-`LESS` in the environment, less gets the options that git gives it: a text of one screen is printed.
+`PAGER` names the pager, as for git and man; the default is `less -R`, if installed. If `LESS` is
+not set, less gets the options that git gives it: a text of one screen is printed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gptcli.cli import signals
 from gptcli.cli.output import stderr
 
 DEFAULT = "less -R"
-LESS = "FRX"  # leave if one screen is enough, take colours, keep the text when it ends
+LESS = "FRX"  # quit if one screen is enough, allow colours, leave the text on the screen
 
 
 def page(text: str) -> bool:
-    """Show `text`, styles and all, and wait until the reader leaves; False if there is no pager."""
+    """Show `text` with its styles and wait until the pager ends; False if there is no pager."""
     words = _words()
     if not words:
         return False
-    with signals.interruptible(lambda: None):  # Ctrl-C is the pager's
+    with signals.interruptible(lambda: None):  # the pager handles Ctrl-C
         try:
             pager = subprocess.Popen(
                 words, stdin=subprocess.PIPE, env={"LESS": LESS, "LV": "-c", **os.environ}
@@ -32,14 +32,14 @@ def page(text: str) -> bool:
         except OSError as error:
             stderr.note(f"PAGER: {words[0]}: {(error.strerror or str(error)).lower()}")
             return False
-        with suppress(OSError):  # the reader left before the end
+        with suppress(OSError):  # the pager ended before the text did
             pager.communicate(text.encode())
         pager.wait()
     return True
 
 
 def _words() -> list[str]:
-    """The pager's command; empty if the text should be printed as it is."""
+    """The words of the pager's command; empty to print the text without a pager."""
     named = os.environ.get("PAGER")
     if named is None:
         return shlex.split(DEFAULT) if shutil.which("less") else []

@@ -1,8 +1,8 @@
-"""What Rich draws: the spinner while a model loads, a line that changes, styled lines.
+"""Drawing with Rich: the spinner while a model loads, the progress line, styled lines, Markdown.
 
-The only module that imports Rich, and only where it is needed: a script that generates text never
-pays for it. What a model writes does not pass through Rich, which wraps lines, expands tabs and
-reads brackets as markup; the drawings of `gptcli inspect` do, sanitised and as bare spans.
+The only module that imports Rich, inside its functions, so that a script that generates text does
+not pay for the import. The text of a model does not pass through Rich, which wraps lines, expands
+tabs and reads brackets as markup. The drawings of `gptcli inspect` do, as sanitised plain spans.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from gptcli.cli import signals
 from gptcli.cli.output import stderr
 from gptcli.system.sanitizer import one_line, sanitize
 
-WIDEST = 100  # columns of a guide
+MAX_COLUMNS = 100  # of a guide
 
 
 @contextmanager
 def spinner(message: str) -> Iterator[Callable[[], None]]:
     """Show a spinner with `message` on stderr, which must be a terminal, inside the block.
 
-    Gives what stops it early, for a progress bar to take its place.
+    Gives a function that stops the spinner early, for a progress bar to take its place.
     """
     from rich.console import Console
     from rich.text import Text
@@ -37,7 +37,7 @@ def spinner(message: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def status() -> Iterator[Callable[[str], None] | None]:
-    """Show a line on stderr that can be changed, if stderr is a terminal; else gives None."""
+    """Show a progress line on stderr. Gives a function that changes it; None without a terminal."""
     if not stderr.stderr_is_terminal():
         yield None
         return
@@ -56,9 +56,9 @@ def status() -> Iterator[Callable[[str], None] | None]:
 
 
 def painted(lines: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """Lines of (text, style) as a terminal takes them; nothing is wrapped, nothing is markup.
+    """Lines of (text, style) with escape sequences. Nothing is wrapped or read as markup.
 
-    The texts must be sanitised. Colours are those that the terminal has.
+    The texts must be sanitised. Colours are limited to those of the terminal.
     """
     from rich.console import Console
     from rich.text import Text
@@ -72,14 +72,14 @@ def painted(lines: Sequence[Sequence[tuple[str, str]]]) -> str:
 
 
 def markdown(text: str) -> str:
-    """A guide as a terminal takes it: as wide as the terminal is, but no wider than people read."""
+    """A guide with escape sequences, as wide as the terminal, at most MAX_COLUMNS."""
     from rich.console import Console
     from rich.markdown import Markdown
     from rich.theme import Theme
 
     plain = Theme({"markdown.code": "bold cyan"})  # Rich's own is on black
     console = Console(force_terminal=True, legacy_windows=False, theme=plain)
-    console.width = min(console.width, WIDEST)
+    console.width = min(console.width, MAX_COLUMNS)
     shown = Markdown(sanitize(text), code_theme="ansi_dark", hyperlinks=False)
     with console.capture() as captured:
         console.print(shown)

@@ -1,4 +1,4 @@
-"""What a run has shown so far, and what is said of it at the end."""
+"""Counts of a run, for the line that ends it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gptcli.system.units import counted, rate, seconds
 from gptcli.tasks.answers import Answer, AnswerChunk
 
 Shown = TypeVar("Shown", Event, AnswerChunk | Answer)
-MOST = 5  # seeds that are named
+MAX_SEEDS = 5  # named in the closing line
 
 
 @dataclass
 class RunReport:
-    """Counts and notices of a run; no text is kept, however long the run is."""
+    """Counts and notices of a run. No text is kept, however long the run is."""
 
     started: float = field(default_factory=perf_counter)
     first: float | None = None  # seconds to the first token
     tokens: int = 0
-    reasons: dict[str, None] = field(default_factory=dict)  # in the order they came up
+    reasons: dict[str, None] = field(default_factory=dict)  # a set in order of first occurrence
     seeds: dict[int | None, None] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
     errors: int = 0
     error: GptcliError | None = None  # the first one
 
     def watched(self, events: Iterable[Shown]) -> Iterator[Shown]:
-        """Pass events on, and keep what the end needs of them."""
+        """Pass events on, and count them."""
         for event in events:
             if self.first is None:
                 self.first = perf_counter() - self.started
@@ -41,10 +41,10 @@ class RunReport:
             yield event
 
     def add(self, item: Completion | Answer) -> None:
-        """Count what is finished."""
+        """Count a finished sequence."""
         self.tokens += item.usage.completion_tokens
         self.reasons[item.finish_reason] = None
-        if len(self.seeds) <= MOST:
+        if len(self.seeds) <= MAX_SEEDS:
             self.seeds[item.seed] = None
         self.notices |= dict.fromkeys(item.notices)
         if item.error is not None:
@@ -52,11 +52,11 @@ class RunReport:
             self.error = self.error or item.error
 
     def closing(self, info: ModelInfo) -> str:
-        """What ran, in one line: tokens, speed, time to the first token, model and seed."""
+        """The run in one line: tokens, speed, time to the first token, model and seed."""
         passed = perf_counter() - self.started
         speed = f" ({rate(self.tokens, passed, 'tokens')})" if self.tokens else ""
         seeds = [str(seed) for seed in self.seeds if seed is not None]
-        named = ", ".join(seeds[:MOST]) + (", ..." if len(seeds) > MOST else "")
+        named = ", ".join(seeds[:MAX_SEEDS]) + (", ..." if len(seeds) > MAX_SEEDS else "")
         parts = [
             f"{counted(self.tokens, 'token')} in {seconds(passed)}{speed}",
             f"first token after {seconds(self.first)}" if self.first is not None else "",

@@ -1,9 +1,9 @@
-"""Where the answer goes: standard output or a file.
+"""The output of a command: standard output or a file.
 
-Bytes go straight to the descriptor, so each piece of a stream is seen at once and an error belongs
-to the write that made it. A file is written beside its place and moved there at the end: it appears
-whole, or as far as the text got when a signal came. On a terminal text is sanitised; a pipe or a
-file gets it byte for byte.
+Bytes go straight to the descriptor: each piece of a stream appears at once, and an error belongs to
+the write that caused it. A file is written under another name and renamed at the end. It appears
+whole, or with the text so far after a signal. Text is sanitised for a terminal, and exact to the
+byte on a pipe or in a file.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
 from gptcli.system.sanitizer import sanitize
 
-STDOUT = (None, "-", "/dev/stdout", "/dev/fd/1")
+STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1")
 
 
 class Sink:
-    """An open output; `name` is what error messages call it."""
+    """An open output. Error messages call it `name`."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class Sink:
         self.styled = self.terminal and stderr.styled()
         self.wrote = False
         self._descriptor = descriptor
-        self._file = file  # what the text goes into until it has its place
-        self._force = force  # whether there may be another file by then
+        self._file = file  # the unnamed file that is put in place at the end
+        self._force = force  # whether it may replace another file
         self._line_open = False
 
     def write(self, text: str) -> None:
-        """Write all of `text` now. Raises WriteFailed; a reader that left ends the process."""
+        """Write all of `text` now. Raises WriteFailed; a closed pipe is SIGPIPE."""
         if text:
             self._send(sanitize(text) if self.terminal else text)
             self.wrote, self._line_open = True, not text.endswith("\n")
@@ -63,18 +63,18 @@ class Sink:
             self._send(stderr.PLAIN)
 
     def paint(self, text: str) -> None:
-        """Write `text` as it is, styles and all: what is not ours in it was sanitised before."""
+        """Write `text` with its escape sequences. The caller has sanitised what a model wrote."""
         if text:
             self._send(text)
             self.wrote, self._line_open = True, not text.endswith("\n")
 
     def write_bytes(self, data: bytes) -> None:
-        """Write what is no text: a picture, an archive. Raises as `write`."""
+        """Write binary data: a picture, an archive. Raises as `write`."""
         self._send_bytes(data)
         self.wrote = True
 
     def interrupt(self) -> None:
-        """A signal came: end the line (not on a pipe, whose text stays exact) and keep the text."""
+        """After a signal: end the line (not on a pipe, which stays exact), keep the text so far."""
         if self.styled:
             self._send(stderr.PLAIN)
         if self._line_open and (self.terminal or self._file):
@@ -109,14 +109,14 @@ class Sink:
             self._file = None
 
     def _send(self, text: str) -> None:
-        # A lone surrogate becomes an escape: legible in text, and in JSON the proper one.
+        # A lone surrogate becomes an escape: readable in text, valid in JSON.
         self._send_bytes(text.encode("utf-8", "backslashreplace"))
 
     def _send_bytes(self, rest: bytes) -> None:
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # someone made the pipe non-blocking: wait until it has room
+            except BlockingIOError:  # a non-blocking pipe is full: wait for room
                 select.select([], [self._descriptor], [])
             except BrokenPipeError as error:
                 if self._descriptor == 1:
@@ -128,12 +128,12 @@ class Sink:
 
 @contextmanager
 def opened(output: Output) -> Iterator[Sink]:
-    """Open the output before anything costly is done.
+    """Open the output; commands do so before they load a model.
 
-    Raises CannotCreate when the file exists (without --force) or cannot be made, WriteFailed when
-    standard output is closed. If the block fails, what was written stays, unless writing failed.
+    Raises CannotCreate if the file exists (without --force) or cannot be made, WriteFailed if
+    standard output is closed. If the block fails, the text so far stays, unless writing failed.
     """
-    sink = _stdout() if output.output in STDOUT else _file(str(output.output), output.force)
+    sink = _stdout() if output.output in STDOUT_NAMES else _file(str(output.output), output.force)
     with signals.cleaning(sink.interrupt):
         try:
             yield sink
@@ -181,7 +181,7 @@ def _file(name: str, force: bool) -> Sink:
             return Sink(os.open(name, os.O_WRONLY), name)
         if found and not force:
             raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
-        place = Path(os.path.realpath(name))  # through a link, so that the link stays
+        place = Path(os.path.realpath(name))  # replace the target of a link, not the link
         file = durable.NewFile(place, stat.S_IMODE(found.st_mode) if found else None)
         return Sink(file.descriptor, name, file, force)
     except OSError as error:

@@ -1,8 +1,7 @@
-"""Standard streams: what is said on stderr, and whether a stream may be styled.
+"""Messages on stderr, and whether a stream may be styled.
 
-stderr is written past Python's buffer, because a full or closed stderr must neither change the
-outcome nor fail again while the interpreter shuts down. Left out: standard output, see
-`gptcli.cli.output.sink`.
+Messages bypass Python's buffer: a full or closed stderr must not change the outcome, nor fail again
+when the interpreter shuts down. Not here: standard output is in `gptcli.cli.output.sink`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gptcli.system.sanitizer import one_line, sanitize
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 NOTE, ERROR = "gptcli: note: ", "gptcli: error: "
 ERASE = "\r\x1b[2K\x1b[?25h"  # clear the line, show the cursor
-_kept: dict[int, int] = {}  # a copy of descriptor 2
+_copies: dict[int, int] = {}  # copies of descriptors, by the number they had: only 2 is copied
 
 
 def say(text: str) -> None:
@@ -27,7 +26,7 @@ def say(text: str) -> None:
 
 
 def say_lines(text: str) -> None:
-    """As `say`, for several lines: a traceback."""
+    """As `say`, for a text of several lines, such as a traceback."""
     emit(sanitize(text).rstrip("\n") + "\n")
 
 
@@ -43,18 +42,18 @@ def emit(text: str) -> None:
             return
         try:
             descriptor = sys.stderr.fileno()
-        except io.UnsupportedOperation:  # replaced by a program that calls main()
+        except io.UnsupportedOperation:  # replaced by the caller of main()
             sys.stderr.write(text)
             return
         if descriptor == 2:
-            descriptor = _kept.get(2, 2)
+            descriptor = _copies.get(2, 2)
         rest = text.encode("utf-8", "backslashreplace")
         while rest:
             rest = rest[os.write(descriptor, rest) :]
 
 
 def stdin_bytes() -> BinaryIO | None:
-    """Standard input as bytes; None when it is closed, or was replaced by what has no bytes."""
+    """The binary stream of standard input; None if it is closed or has no binary stream."""
     found: BinaryIO | None = getattr(sys.stdin, "buffer", None)
     return found
 
@@ -87,17 +86,17 @@ def keep_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    # What we say must arrive also while a library's own talk on stderr is sent nowhere.
+    # Our messages must arrive also while a library's output on stderr is silenced.
     with suppress(OSError):
-        if 2 in _kept:  # of an earlier call in this process
-            os.close(_kept.pop(2))
-        _kept[2] = os.dup(2)
+        if 2 in _copies:  # from an earlier call in this process
+            os.close(_copies.pop(2))
+        _copies[2] = os.dup(2)
 
 
 def settle() -> OSError | None:
-    """Flush Python's streams; what cannot be written is dropped, so that shutdown does not fail.
+    """Flush Python's streams, and drop what cannot be written, so that shutdown does not fail.
 
-    Returns what went wrong with standard output.
+    Returns the error of standard output, if any.
     """
     failure = None
     for stream in (sys.stdout, sys.stderr):
