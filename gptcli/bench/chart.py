@@ -2,8 +2,8 @@
 
 Each figure is a group of bars, one an engine, as long as its median is next to the group's largest
 number; a thin line spans from the least run to the greatest. Text is drawn in the reader's own
-fonts, and the colours follow the reader's choice of light or dark. Left out: axes, since every bar
-carries its number; and engines that have none.
+fonts, and the colours follow the reader's choice of light or dark. There are no axes: every bar
+carries its number.
 """
 
 from __future__ import annotations

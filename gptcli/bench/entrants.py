@@ -1,8 +1,8 @@
 """Who takes part in a benchmark: our engine and the peers, behind one call.
 
-Each is given the same work and says how many tokens it wrote for each prompt, which is checked
-before any speed is believed: an engine that stops early would look fast. Left out: what is written,
-see `gptcli.bench.workloads`, and in which order, see `gptcli.bench.rounds`.
+All get the same work. Each says how many tokens it wrote for each prompt, and a run counts only if
+that is what was asked: an engine that stops early would look fast. Not here: the work is in
+`gptcli.bench.workloads`, the order of runs in `gptcli.bench.rounds`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Entrant:
 
 
 def plain(load: Load) -> Load:
-    """The same model without what would spare it work: one step for each token, as peers do it."""
+    """The same model without prefix cache and drafts: one step for each token, as in the peers."""
     return replace(load, prefix_cache=False, draft="off", draft_model=None)
 
 
 def label(dtype: str) -> str:
-    """How tables call our engine in a number format; `auto` where only the engine knows it."""
+    """How tables call our engine in a data type; `auto` where only the engine knows it."""
     return f"gptcli {dtype}"
 
 
@@ -76,7 +76,10 @@ def open_rivals(rivals: Sequence[Rival], say: Say) -> list[Entrant]:
 
 
 def written(engine: Engine, work: Sequence[PeerWork]) -> list[int]:
-    """Let our engine write. Raises the error of a request that failed."""
+    """Run the work in our engine; how many tokens it wrote to each prompt.
+
+    Raises the error of a request that failed.
+    """
     requests = (
         GenerateRequest(
             id=str(number),
@@ -97,7 +100,7 @@ def written(engine: Engine, work: Sequence[PeerWork]) -> list[int]:
 
 
 def seconds(entrant: Entrant, work: Sequence[PeerWork]) -> float:
-    """How long the entrant takes. Raises Unavailable where it writes other numbers of tokens."""
+    """Wall seconds of the work. Raises Unavailable where another number of tokens was written."""
     begin = time.perf_counter()
     found = entrant.write(work)
     taken = time.perf_counter() - begin

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineRuns:
-    """What one engine reached, run by run; nothing where it cannot do this.
+    """The values of one engine, run by run; none where it cannot do this.
 
     `limit` is the most that the memory's bandwidth allows, where that is known.
     """
@@ -28,7 +28,7 @@ class EngineRuns:
 
     @property
     def share(self) -> float | None:
-        """The median as a part of the limit."""
+        """The median as a fraction of the limit."""
         return self.median / self.limit if self.limit and self.values else None
 
     def to_dict(self) -> dict[str, object]:

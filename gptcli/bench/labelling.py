@@ -1,6 +1,6 @@
 """A task over many lines, with its examples computed once and with them computed for every line.
 
-It shows what the cache of prefixes is worth where it is meant to help. No peer has such tasks.
+It measures the gain of the prefix cache. No peer has such tasks.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gptcli.tasks.definition.catalog import find
 from gptcli.tasks.prompts import worded
 from gptcli.tasks.solver import solve
 
-LINES = 200
+LINE_COUNT = 200
 
 
 def labelling(load: Load, runs: int, say: Say) -> Iterator[Figure]:
-    """Lines a second of the task `classify`, with and without the cache of prefixes."""
+    """Lines a second of the task `classify`, with and without the prefix cache."""
     words = SENTENCE.split()
     # Lines that begin differently: what they share is the task's examples alone.
-    texts = [" ".join(Random(n).sample(words, 4 + n * 7 % 13)) for n in range(LINES)]
+    texts = [" ".join(Random(n).sample(words, 4 + n * 7 % 13)) for n in range(LINE_COUNT)]
     loads = [replace(plain(load), prefix_cache=reuse) for reuse in (True, False)]
     turns = [_turn(open_engine(one, SLOTS), texts, label(load.dtype)) for one in loads]
     [(once, each)] = in_turn(turns, runs, say)
-    yield Figure(f"classify {LINES} lines", "lines/s", once)
+    yield Figure(f"classify {LINE_COUNT} lines", "lines/s", once)
     yield Figure("the same, --no-prefix-cache", "lines/s", each)
     gains = tuple(one / other for one, other in zip(once.values, each.values, strict=True))
     yield Figure("gain of the prefix cache", "times", EngineRuns(label(load.dtype), gains))

@@ -3,7 +3,7 @@
 Machines are noisy and shared, so a figure is never timed alone: each run of ours is followed by one
 of each peer's, and what counts is the median of the pairs' ratios. All get the same prompts, write
 the same number of tokens and use the same threads. Whether the results are right is what the tests
-are for; what a smaller number format costs in quality is measured on demand.
+are for; what a smaller data type costs in quality is measured on demand.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _loaded(load: Load, bench: Bench, rivals: Sequence[Rival], say: Say) -> Iter
 
 
 def _weights(checkpoint: Path, parameters: int) -> int:
-    """How many numbers one token reads: of the embeddings no more than a row each."""
+    """How many weights one token reads: of the embeddings no more than a row each."""
     config = inspect(checkpoint).gpt2
     if config is None:  # nothing is known of its embeddings
         return parameters

@@ -1,9 +1,8 @@
 """Whole processes, measured from outside: wall seconds and peak memory.
 
-What a user waits for when a command starts cannot be measured in a process that has everything
-loaded already, so it is a new process each time. Whatever needs torch before that, such as a peer's
-conversion of the checkpoint, runs in a child too: the peak of a child is at least what its parent
-holds. Left out: a disk cache that is cold, which only the system's owner can empty.
+Start-up needs a new process each time. Whatever needs torch before that, such as a peer's
+conversion of the checkpoint, runs in a child too: the peak memory of a child is at least what its
+parent holds. The disk cache is warm: only the system's owner can empty it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a smaller number format costs: the perplexity of a text in each.
+"""What a smaller data type costs: the perplexity of a text in each.
 
-The text is cut into windows as long as the context allows, without overlap, each scored by itself
-after its first word (Jelinek et al. 1977 for perplexity: the exponential of the mean negative
-log-likelihood of a token). Windows are cut before a space or a line break, where GPT-2's tokenizer
-begins a token anyway, so that every token is one of the text's own. Left out: sliding windows,
-which give lower numbers and the same comparison.
+Perplexity (Jelinek et al. 1977) is the exponential of the mean negative log-likelihood of a token.
+The text is cut into windows as long as the context allows, without overlap; each is scored by
+itself after its first word. Windows are cut before a space or a line break, where GPT-2's tokenizer
+begins a token anyway, so that every token is one of the text's own. Sliding windows would give
+lower numbers and the same comparison.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.options import Dtype, Load
 from gptcli.protocol import ChoiceLogprobs, Engine, LoglikelihoodRequest
 
-EXACT = "float32"
+REFERENCE_DTYPE = "float32"
 # Between a character that is no white space and one that is: before a word with its space.
-BORDER = re.compile(r"(?<=\S)(?=\s)")
+TOKEN_BORDER = re.compile(r"(?<=\S)(?=\s)")
 
 
 def quality(load: Load, text: str, say: Say) -> Iterator[Figure]:
-    """The perplexity of `text` in every number format, and by how much float32's it is changed.
+    """The perplexity of `text` in every data type, and its change from float32 in percent.
 
-    Formats that the engine or the device lacks are left out. Raises BadInput for a text of fewer
+    Data types that the engine or the device lacks are left out. Raises BadInput for a text of fewer
     than two words.
     """
     exact = math.nan
-    others = [dtype for dtype in get_args(Dtype) if dtype not in ("auto", EXACT)]
-    for dtype in (EXACT, *others):
+    others = [dtype for dtype in get_args(Dtype) if dtype not in ("auto", REFERENCE_DTYPE)]
+    for dtype in (REFERENCE_DTYPE, *others):
         try:
             engine = open_engine(replace(plain(load), dtype=dtype), SLOTS)
         except (UsageError, Unavailable) as error:
@@ -46,7 +46,7 @@ def quality(load: Load, text: str, say: Say) -> Iterator[Figure]:
         tokens, found = perplexity(engine, text)
         runs = EngineRuns(label(dtype), (found,))
         yield Figure(f"perplexity of {tokens} tokens, {dtype}", "", runs, (), False)
-        if dtype == EXACT:
+        if dtype == REFERENCE_DTYPE:
             exact = found
         else:
             change = EngineRuns(runs.engine, (100 * (found / exact - 1),))
@@ -90,7 +90,7 @@ def windows(text: str, count: Callable[[str], int], context: int) -> Iterator[tu
 
 def _words(text: str, count: Callable[[str], int], most: int) -> Iterator[str]:
     """Words with the white space before them; one of more than `most` tokens is cut in halves."""
-    for word in BORDER.split(text):
+    for word in TOKEN_BORDER.split(text):
         if count(word) <= most or len(word) == 1:
             yield word
         else:

@@ -1,8 +1,8 @@
 """Runs in turn: one of ours, then one of each peer, and again.
 
-Machines are shared and change their pace from minute to minute, so nothing is timed alone: runs
-that are compared lie next to each other. The first round warms up and is dropped. Left out: what a
-run is, see `gptcli.bench.speeds` and `gptcli.bench.processes`.
+The speed of a shared machine changes from minute to minute, so runs that are compared follow each
+other. The first round warms up and is dropped. Not here: what a run does is in
+`gptcli.bench.speeds` and `gptcli.bench.processes`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gptcli.bench.figures import EngineRuns, Figure
 from gptcli.errors import GptcliError
 
 # Threads of an engine that has just finished may spin for a fifth of a second before they sleep.
-PAUSE = 0.25
-# What libraries raise for a model, a prompt or a number format that they cannot take.
+PAUSE_SECONDS = 0.25
+# What libraries raise for a model, a prompt or a data type that they cannot take.
 FAILURES = (GptcliError, RuntimeError, ValueError, TypeError, IndexError, OSError)
 Say = Callable[[str], None]
 
@@ -43,7 +43,7 @@ def in_turn(
         for place, turn in enumerate(turns):
             if place in failed:
                 continue
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
             try:
                 found[place].append(turn.measure(run))
             except FAILURES as error:

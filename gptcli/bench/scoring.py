@@ -1,7 +1,7 @@
 """Sentences scored a second: `gptcli score --lines` against a plain loop over transformers.
 
-The loop is the one that everybody writes: batches in the order of the file, padded to the longest,
-a softmax over the vocabulary, and what the text holds picked from it. Both compute in float32, with
+The loop is the usual one: batches in the order of the file, padded to the longest, a softmax over
+the vocabulary, and the log-probability of each token of the text. Both compute in float32, with
 the same batch size and threads, and must agree before any speed is believed. Sentences have the
 lengths of prose, which is where padding costs; of equal lengths the two would be about as fast.
 """
@@ -27,8 +27,9 @@ from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
 
 FLOAT32: Dtype = "float32"
-TYPICAL, SPREAD = 2.9, 0.5  # of the logarithm of a sentence's words: 18 of them, half from 13 to 25
-CLOSE = 1e-3  # by how much two log-probabilities of a sentence may differ, as a share
+# Log-normal length of a sentence in words: the median is 18, half lie between 13 and 25.
+LOG_WORDS_MEAN, LOG_WORDS_SD = 2.9, 0.5
+RELATIVE_TOLERANCE = 1e-3  # of a sentence's log-probability
 
 
 def scoring(
@@ -50,7 +51,9 @@ def scoring(
 def prose(count: int) -> list[str]:
     """Sentences of random words, as long as those of prose; the same each time."""
     random = Random(0)
-    lengths = [max(2, round(random.lognormvariate(TYPICAL, SPREAD))) for _ in range(count)]
+    lengths = [
+        max(2, round(random.lognormvariate(LOG_WORDS_MEAN, LOG_WORDS_SD))) for _ in range(count)
+    ]
     return [" ".join(random.choices(WORDS, k=length)) + "." for length in lengths]
 
 
@@ -68,7 +71,7 @@ def ours(engine: Engine, texts: Sequence[str]) -> list[float]:
 def checked(found: Sequence[float], theirs: Sequence[float]) -> None:
     """Raises Unavailable where the two do not score the same."""
     for one, other in zip(found, theirs, strict=True):
-        if abs(one - other) > CLOSE * max(1.0, abs(other)):
+        if abs(one - other) > RELATIVE_TOLERANCE * max(1.0, abs(other)):
             why = f"it scores a sentence {other:.4f}, and gptcli {one:.4f}"
             raise Unavailable("transformers", why, "Measure with another model")
 

@@ -1,7 +1,7 @@
 """How fast loaded engines are: decoding, prompts, first tokens, many rows.
 
 Speeds count useful tokens, those that were asked for. The limit of one row's decoding is what the
-memory can deliver: every token reads the weights once. Left out: starting, see
+memory can deliver: every token reads the weights once. Not here: start-up times are in
 `gptcli.bench.processes`.
 """
 
@@ -24,10 +24,10 @@ from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 
-PREFILLS = 128, 512  # tokens
-LONGEST = 640  # tokens of a row of --only batch, at most
-# Bytes that a weight takes; q8_0 has a 16-bit scale for each 32 weights.
-WEIGHT = {
+PREFILL_TOKENS = 128, 512
+LONGEST_ROW_TOKENS = 640  # of --only batch
+# q8_0 has a 16-bit scale for each 32 weights.
+WEIGHT_BYTES = {
     "float32": 4.0,
     "f32": 4.0,
     "float16": 2.0,
@@ -53,14 +53,17 @@ def decoding(
 
 def mixed(entrants: Sequence[Entrant], runs: int, say: Say) -> Iterator[Figure]:
     """Tokens per second of rows whose prompts and texts are of mixed lengths."""
-    work = workloads.mixed(workloads.MIXED)
+    work = workloads.mixed(workloads.MIXED_ROWS)
     found = _in_turn(entrants, partial(_decoded, work), runs, say)
     yield figure(f"decode, {len(work)} mixed rows", "tokens/s", found)
 
 
 def limit(entrant: Entrant, weights: int, gigabytes: float) -> float | None:
-    """The most tokens a second of one row, where each reads `weights` numbers at `gigabytes`/s."""
-    size = WEIGHT.get(entrant.dtype)
+    """Upper bound of tokens a second of one row: each reads `weights` weights at `gigabytes` GB/s.
+
+    None for a data type of unknown size.
+    """
+    size = WEIGHT_BYTES.get(entrant.dtype)
     return gigabytes * 1e9 / (weights * size) if size else None
 
 
@@ -71,7 +74,7 @@ def prompts(engine: Engine, entrants: Sequence[Entrant], runs: int, say: Say) ->
     """
     for entrant in entrants:  # engines may still be packing weights while they write the first
         entrant.write([PeerWork(workloads.SENTENCE, workloads.NEW_TOKENS)] * 2)
-    for length in PREFILLS:
+    for length in PREFILL_TOKENS:
         if length >= engine.info.context:
             say(f"prefill of {length} tokens is left out: the context is {engine.info.context}")
             continue
@@ -104,8 +107,8 @@ def many_rows(
     def value(entrant: Entrant, run: int) -> float:
         if entrant.label == name:  # a new one each time, opened before the clock starts
             engine, entrant = open_ours(load)
-            if engine.info.context < LONGEST:
-                why = f"it needs a context of {LONGEST}"
+            if engine.info.context < LONGEST_ROW_TOKENS:
+                why = f"it needs a context of {LONGEST_ROW_TOKENS}"
                 raise UsageError("--only batch", why, "Try -m gpt2.")
             entrant = replace(entrant, write=partial(_batched, engine))
         return _decoded(work, entrant, run)

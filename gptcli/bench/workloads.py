@@ -1,7 +1,7 @@
 """What engines are given to write: prompts and lengths, the same on every machine.
 
 Lengths of mixed rows have no pattern, and prompts that are measured for their own sake begin
-differently in each run, so that no cache of prefixes helps anyone.
+differently in each run, so that no prefix cache helps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gptcli.bench.peers.peer import PeerWork
 
 SLOTS = 16
 NEW_TOKENS = 64
-MIXED = 64  # rows
+MIXED_ROWS = 64
 SENTENCE = "It was a dark night and the old king sat by the fire with his three sons . "
 WORDS = SENTENCE.replace(".", "").split()
 

@@ -1,4 +1,4 @@
-"""`--record` on the commands that write text: the engine as it is, or one that writes it down."""
+"""`--record` of the commands that write text: the engine as it is, or one that records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WrapEngine = Callable[[Engine, int, bool], Engine]
 def recording(
     record: Record, command: str, load: Load, force: bool = False, output: str | None = None
 ) -> Iterator[WrapEngine]:
-    """Give what makes an engine write its answers down; the file is made at once.
+    """Give a function that makes an engine record its answers; the file is made at once.
 
     Raises UsageError where it is the output as well, CannotCreate.
     """

@@ -1,6 +1,5 @@
-"""What this machine and this installation can do, what is wrong with them, and what mends it.
+"""Checks of this machine and this installation, each problem with its fix.
 
-Each area is looked at by functions that yield findings; `gptcli.doctor.examination` runs them all,
-and one that fails is a finding itself. It is made for the broken case: nothing here needs torch,
-the network or a sound configuration to be there.
+Each area has functions that yield findings. `gptcli.doctor.examination` runs them all; a check that
+fails is a finding itself. Nothing here needs torch, the network or a valid configuration.
 """

@@ -1,6 +1,6 @@
-"""config.toml, the environment's GPTCLI_ variables and the user's own tasks, all of each looked at.
+"""Checks of config.toml, of the environment's GPTCLI_ variables and of the user's own tasks.
 
-Which options there are, the command line knows: it passes them in.
+The command line passes in which options there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gptcli.options.registry import Declared, Known
 from gptcli.tasks.definition import catalog
 
 PREFIX = "GPTCLI_"
-OTHERS = {"API_KEY", "CONFIG", "DEBUG", "PROFILE_STARTUP", "COMPLETE"}  # no options
+NO_OPTIONS = {"API_KEY", "CONFIG", "DEBUG", "PROFILE_STARTUP", "COMPLETE"}
 
 
 def configuration(named: str | None, common: Known, tables: Tables) -> Findings:
@@ -59,10 +59,10 @@ def _variables(common: Known, tables: Tables) -> Findings:
     known = _settable((common, *(table() for table in tables.values())))
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name = variable.removeprefix(PREFIX)
-        if name in OTHERS or not os.environ[variable]:  # an empty one counts as none
+        if name in NO_OPTIONS or not os.environ[variable]:  # an empty one counts as none
             continue
         if name not in known:
-            near = get_close_matches(name, [*known, *OTHERS], 1)
+            near = get_close_matches(name, [*known, *NO_OPTIONS], 1)
             fix = f"Did you mean {PREFIX}{near[0]}?" if near else "Unset it."
             value = "there is no such option"
             yield Finding(area="settings", what=variable, value=value, level="problem", fix=fix)

@@ -1,7 +1,6 @@
-"""All areas, one after the other, with the network asked meanwhile.
+"""Run all checks, one after the other, and the network's beside them.
 
-A part that fails is a finding: a doctor who faints helps nobody. The network is the only one that
-can hang, and is bounded where it is asked.
+A check that fails is a finding. Only the network's can hang; the wait for it is bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gptcli.doctor.terminal import terminal
 from gptcli.doctor.versions import versions
 from gptcli.options.registry import Known
 
-LONGEST = 10.0  # seconds that the network is waited for at the end
+NETWORK_SECONDS = 10.0  # the wait for the network's check at the end
 
 
 def examine(
@@ -39,11 +38,11 @@ def examine(
     if not quick and not any(finding.level == "problem" for finding in torch):
         yield from _guarded("speed", speed)
     yield from _guarded("models", storage)
-    asking.join(LONGEST)
+    asking.join(NETWORK_SECONDS)
     late = Finding(
         area="hub",
         what="network",
-        value=f"no answer within {LONGEST:g} s",
+        value=f"no answer within {NETWORK_SECONDS:g} s",
         level="problem",
         fix="Check the network; to work without it: --offline.",
     )

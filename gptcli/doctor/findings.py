@@ -1,4 +1,4 @@
-"""What was found: one line each, with what to do about it."""
+"""A finding: one line, with its fix."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Processor, memory and accelerators, and what torch makes of them.
-
-Left out: how fast it is, see `gptcli.doctor.speed`.
-"""
+"""Processor, memory and accelerators, and which of them torch can use."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from gptcli.system.memory import available
 from gptcli.system.processors import usable_cores
 from gptcli.system.units import model_size
 
-SIZES = {"gpt2": 124, "gpt2-medium": 355, "gpt2-large": 774, "gpt2-xl": 1558}  # million parameters
-BESIDE = 0.4e9  # bytes that a process needs beside the weights, see the benchmark
-BUSY = 0.5  # of a core, taken by others
+MEGA_PARAMETERS = {"gpt2": 124, "gpt2-medium": 355, "gpt2-large": 774, "gpt2-xl": 1558}
+PROCESS_BYTES = 0.4e9  # of a process, beside the weights; `gptcli bench` measures it
+BUSY_SHARE = 0.5  # of the cores, taken by other programs
 
 
 def hardware() -> Findings:
@@ -30,7 +27,7 @@ def hardware() -> Findings:
     yield from _load(usable)
     yield from _threads(usable)
     there = available()
-    fits = [model for model, size in SIZES.items() if 2e6 * size + BESIDE < there]
+    fits = [model for model, size in MEGA_PARAMETERS.items() if 2e6 * size + PROCESS_BYTES < there]
     value = f"{model_size(there)} free: enough for {fits[-1] if fits else 'small models only'}"
     if fits:
         yield Finding(area="machine", what="memory", value=value)
@@ -59,11 +56,11 @@ def torch_and_devices() -> Findings:
     yield _kernels(found.kernels)
     if found.halves:
         value = "float32, float16 (auto for large models), bfloat16"
-        yield Finding(area="machine", what="number formats", value=value + found.integers)
+        yield Finding(area="machine", what="data types", value=value + found.integers)
     else:
         fix = "Use a build of torch for x86-64 with fbgemm; until then float32 is used."
         value = "float32: this build has no fast kernels for 16 bits" + found.integers
-        yield Finding(area="machine", what="number formats", value=value, level="note", fix=fix)
+        yield Finding(area="machine", what="data types", value=value, level="note", fix=fix)
 
 
 def _kernels(kind: str) -> Finding:
@@ -91,7 +88,7 @@ def _load(cores: int) -> Findings:
         load = os.getloadavg()[0]
     except OSError:
         return
-    if load > BUSY * cores:
+    if load > BUSY_SHARE * cores:
         fix = "Close them for the full speed, or leave them a core: --threads N."
         value = f"other programs keep {load:.1f} cores busy"
         yield Finding(area="machine", what="load", value=value, level="note", fix=fix)

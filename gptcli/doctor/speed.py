@@ -1,6 +1,6 @@
-"""A taste of how fast it is: memory, and the bundled model, within five seconds together.
+"""A short speed test: memory bandwidth and the bundled model, within five seconds together.
 
-For figures to compare there is `gptcli bench`; this one shows a machine that is ten times too slow.
+It finds a machine that is ten times too slow. Not here: figures to compare are in `gptcli.bench`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from gptcli.doctor.findings import Finding, Findings
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Chunk, GenerateRequest
 
-SECONDS = 2.0
-SLOW = 100  # tokens a second of the bundled model, which one core of a laptop writes by the hundred
-LARGE = 124e6 * 2  # bytes of gpt2's weights in 16 bits
+TEST_SECONDS = 2.0
+SLOW_TOKENS_PER_SECOND = 100  # of the bundled model; one core of a laptop writes several hundred
+GPT2_BYTES = 124e6 * 2  # in 16 bits
 
 
 def speed() -> Findings:
@@ -24,17 +24,17 @@ def speed() -> Findings:
 
     load = Load(model=BUNDLED, device="cpu", offline=True)
     rate = bandwidth(machine(load), megabytes=256, times=3)
-    limit = f"{rate:.0f} GB/s, at most {rate * 1e9 / LARGE:.0f} tokens/s of gpt2 in 16 bits"
+    limit = f"{rate:.0f} GB/s, at most {rate * 1e9 / GPT2_BYTES:.0f} tokens/s of gpt2 in 16 bits"
     yield Finding(area="speed", what="memory", value=limit)
     engine = open_engine(load)
     begin, tokens = monotonic(), 0
-    while monotonic() - begin < SECONDS:
+    while monotonic() - begin < TEST_SECONDS:
         sampling = Sampling(greedy=True, max_new_tokens=64, min_new_tokens=64)
         events = engine.run([GenerateRequest(id="0", prompt="Once upon a time", sampling=sampling)])
         tokens += sum(isinstance(event, Chunk) for event in events)
     found = tokens / (monotonic() - begin)
     value = f"{found:.0f} tokens/s"
-    if found < SLOW:
+    if found < SLOW_TOKENS_PER_SECOND:
         fix = "See what else runs; try --threads 1. gptcli bench measures in full."
         yield Finding(area="speed", what=BUNDLED, value=value, level="note", fix=fix)
     else:

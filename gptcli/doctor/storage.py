@@ -1,4 +1,4 @@
-"""The models on the disk: what is incomplete or broken, what it takes, and what room is left."""
+"""The models on the disk: incomplete or broken ones, their size, and the room that is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gptcli.doctor.findings import Finding, Findings
 from gptcli.models.entries import ListedModel, inventory
 from gptcli.system.units import model_size
 
-SCARCE = 2e9  # bytes: gpt2-medium in float32 would not fit
+LOW_DISK_BYTES = 2e9  # gpt2-medium in float32 would not fit
 
 
 def storage() -> Findings:
@@ -66,7 +66,7 @@ def _room(folder: Path) -> Findings:
         yield Finding(area="models", what="cache", value=value, level="problem", fix=fix)
         return
     free = shutil.disk_usage(place).free
-    if free < SCARCE:
+    if free < LOW_DISK_BYTES:
         fix = "Make room (gptcli models shows what is there), or set HF_HOME to another disk."
         value = f"{model_size(free)} free in {place}"
         yield Finding(area="models", what="room", value=value, level="note", fix=fix)

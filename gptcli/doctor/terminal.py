@@ -1,4 +1,4 @@
-"""What the terminal can show, and what text comes in and goes out as."""
+"""The terminal's capabilities, and the text encoding."""
 
 from __future__ import annotations
 

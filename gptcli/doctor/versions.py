@@ -1,7 +1,7 @@
-"""gptcli, Python and the libraries: which versions, and whether they are those that are asked for.
+"""Versions of gptcli, Python and the libraries, compared with the required ones.
 
-What pyproject.toml asks for is read from the installed package, so it is said once. A library is
-imported only where that itself can fail, which is torch: its parts are compiled.
+The requirements of pyproject.toml are read from the installed package's metadata. No library is
+imported here: whether torch loads is checked in `gptcli.doctor.hardware`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Run records: what an engine was asked and what it answered, and the same run once more.
+"""Run records: the requests of an engine with their answers, and replay of a record.
 
-Every command that writes text asks `Engine.run`, so a record is taken there and knows nothing of
-tasks, chats or batches; and to repeat a run its requests are asked again.
+Every command that writes text asks `Engine.run`. A record is taken there and knows nothing of
+tasks, chats or batches. To replay a record is to run its requests again.
 """

@@ -21,8 +21,8 @@ from gptcli.protocol import GenerateRequest, LoglikelihoodRequest
 from gptcli.system.strict_json import parse_object
 
 FORMAT = 1
-LONGEST = 1 << 26  # bytes of a line
-AGAIN = "Record the run again with --record."
+MAX_LINE_BYTES = 1 << 26
+RECORD_AGAIN = "Record the run again with --record."
 T = TypeVar("T")
 
 
@@ -135,7 +135,7 @@ def read(path: str) -> tuple[RecordedRun, Iterator[RecordedRequest]]:
     lines = _lines(path)
     number, first = next(lines, (0, b""))
     if not number:
-        raise BadInput(f"record {path}", "there is not one whole line in it", AGAIN)
+        raise BadInput(f"record {path}", "there is not one whole line in it", RECORD_AGAIN)
     run = _checked(path, number, first, _run)
     return run, (_checked(path, number, line, _entry) for number, line in lines)
 
@@ -144,10 +144,10 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """The lines of the file from 1; a last one that a killed run left torn is none."""
     with errors_of_file(path), Path(path).open("rb") as file:
         number = 0
-        while line := file.readline(LONGEST + 1):
+        while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
-            if len(line) > LONGEST:
-                raise BadInput(f"record {path}: line {number}", "it is too long", AGAIN)
+            if len(line) > MAX_LINE_BYTES:
+                raise BadInput(f"record {path}: line {number}", "it is too long", RECORD_AGAIN)
             if line.endswith(b"\n"):
                 yield number, line
 
@@ -161,7 +161,7 @@ def _checked(path: str, number: int, line: bytes, make: Callable[[dict[str, Any]
         why = f"it has no {error}"
     except (ValueError, TypeError) as error:
         why = str(error) or "it is no line of a record"
-    raise BadInput(f"record {path}: line {number}", why, AGAIN)
+    raise BadInput(f"record {path}: line {number}", why, RECORD_AGAIN)
 
 
 def _run(found: dict[str, Any]) -> RecordedRun:

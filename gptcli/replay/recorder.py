@@ -1,8 +1,8 @@
-"""An engine that writes down what goes through it.
+"""An engine that records what goes through it.
 
-It wraps any other and passes everything on unchanged; a request becomes a line of the file once
-its last result is there. A RollingRequest (`gptcli score`, `gptcli inspect`) is no run to repeat
-and gets no line.
+It wraps another engine and passes everything on unchanged. A request becomes a line of the file
+when its last result is there. A RollingRequest (`gptcli score`, `gptcli inspect`) is no run to
+repeat and gets no line.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from gptcli.system import durable
 from gptcli.system.os_errors import reason
 
 Kept = Literal["text", "hash"]
-LIBRARIES = "torch", "transformers", "tokenizers", "safetensors"
-MADE_ANEW = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+RECORDED_LIBRARIES = "torch", "transformers", "tokenizers", "safetensors"
+OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
 class RecordFile:
@@ -55,7 +55,7 @@ class RecordFile:
         special = there.exists() and not S_ISREG(there.stat().st_mode)
         flags = os.O_TRUNC if force else 0 if special else os.O_EXCL
         try:
-            self._descriptor = os.open(path, MADE_ANEW | flags, 0o666)
+            self._descriptor = os.open(path, OPEN_FLAGS | flags, 0o666)
         except FileExistsError:
             raise CannotCreate(path, "it exists", "Overwrite it with --force.") from None
         except (OSError, ValueError) as error:
@@ -168,7 +168,7 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
 def versions() -> dict[str, str]:
     """What a text may depend on beside the model and the options."""
     found = {"gptcli": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in RECORDED_LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -1,9 +1,9 @@
-"""A recorded run once more, and whether it says the same.
+"""Run a record again and compare the answers.
 
-Requests are asked in their order with the same seeds, by an engine with as many slots. On the same
-machine with the same versions the texts are identical; elsewhere, or with other numbers, they may
-part where two tokens are all but equally likely. Which differences of model and machine are allowed
-is for the caller to say, who asks `differences`.
+Requests run in their order with the same seeds, in an engine with as many slots. On the same
+machine with the same versions the texts are identical. With another machine or data type they
+may differ where two tokens are almost equally likely. The caller asks `differences` and decides
+which differences of model and machine are allowed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from gptcli.multiplex import Unanswered
 from gptcli.protocol import ChoiceLogprobs, Chunk, Completion, Engine, Request, Result
 from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
 
-NEAR = 1e-4  # how far log-probabilities may be apart, which are no text
-SHOWN = 24  # characters of each text where they part
+LOGPROB_TOLERANCE = 1e-4
+SHOWN_CHARACTERS = 24  # of each text, from the first difference on
 RecordedText = tuple[str, str, float | None]
 """A text, why it ended, and how likely it is where that was asked."""
 
@@ -125,14 +125,18 @@ def _compared(entry: RecordedRequest, now: list[RecordedText]) -> Iterator[Repla
             identical=same,
             tokens=then.tokens,
             at=at,
-            was=None if at is None or then.text is None else then.text[at : at + SHOWN],
-            now=None if at is None else text[at : at + SHOWN],
+            was=None if at is None or then.text is None else then.text[at : at + SHOWN_CHARACTERS],
+            now=None if at is None else text[at : at + SHOWN_CHARACTERS],
         )
 
 
 def _same(then: Answered, text: str, ending: str, logprob: float | None) -> bool:
     if then.finish_reason == "cancelled" and then.text is not None:
         return text.startswith(then.text)  # as far as it went
-    if then.logprob is not None and logprob is not None and abs(then.logprob - logprob) > NEAR:
+    if (
+        then.logprob is not None
+        and logprob is not None
+        and abs(then.logprob - logprob) > LOGPROB_TOLERANCE
+    ):
         return False
     return then.sha256 == digest(text) and then.finish_reason == ending

@@ -32,7 +32,7 @@ FIGURE = Figure("decode", "tokens/s", OURS, (OTHER, EngineRuns("none")))
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "PAUSE", 0.0)
+    monkeypatch.setattr(rounds, "PAUSE_SECONDS", 0.0)
 
 
 class Echo:
@@ -84,10 +84,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     works = {"1 row": [PeerWork("Once", 3)], "2 rows": [PeerWork("Once", 3), PeerWork("a b", 2)]}
     monkeypatch.setattr(workloads, "decoding", lambda: works)
     monkeypatch.setattr(workloads, "NEW_TOKENS", 2)
-    monkeypatch.setattr(workloads, "MIXED", 2)
+    monkeypatch.setattr(workloads, "MIXED_ROWS", 2)
     monkeypatch.setattr(measure, "bandwidth", lambda place: 20.0)
-    monkeypatch.setattr(speeds, "PREFILLS", (8, 512))
-    monkeypatch.setattr(labelling, "LINES", 3)
+    monkeypatch.setattr(speeds, "PREFILL_TOKENS", (8, 512))
+    monkeypatch.setattr(labelling, "LINE_COUNT", 3)
 
 
 def test_ratios_are_of_pairs() -> None:

@@ -863,12 +863,12 @@ def test_a_key_that_cannot_be_one_is_refused_unseen(
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "a.localhost"])
 def test_no_proxy_is_used_for_this_machine(host: str) -> None:
-    assert endpoint(f"http://{host}:8000/v1").here
+    assert endpoint(f"http://{host}:8000/v1").is_local
 
 
 @pytest.mark.parametrize("host", ["example.org", "10.0.0.1", "localhost.example.org"])
 def test_a_proxy_of_the_environment_is_used_for_others(host: str) -> None:
-    assert not endpoint(f"http://{host}/v1").here
+    assert not endpoint(f"http://{host}/v1").is_local
 
 
 def test_a_dead_proxy_does_not_matter_here(

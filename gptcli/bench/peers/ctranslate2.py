@@ -2,7 +2,7 @@
 
 Static batches, whose rows all run as long as the longest: it takes one length for a call. Prompts
 are forwarded at once (`include_prompt_in_result=False`), as its documentation advises for speed.
-Its converter makes a model folder; our tokenizer is put beside it. Left out: its server.
+Its converter makes a model folder; our tokenizer is put beside it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A GPT-2 checkpoint as a GGUF file, which is what llama.cpp reads.
 
-The repository of llama.cpp converts with a script that no package holds; what GPT-2 needs of it is
-a table of names, so it stands here, over llama.cpp's own package `gguf`. Tensors are read from the
+llama.cpp's converter is a script that no package holds. What GPT-2 needs of it is a table of
+names, which is here, over llama.cpp's own package `gguf`. Tensors are read from the
 checked checkpoint without torch. llama.cpp has one GPT-2: with its GELU and its attention scale,
-so a checkpoint that differs is refused. Left out: formats with fewer than 8 bits.
+so a checkpoint that differs is refused.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, numpy.dtype[Any]]
 
-STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # one function, written in three ways
-BLOCK = {
+NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # one function, written in three ways
+LAYER_NAMES = {
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
     "attn.c_proj": "attn_output",
@@ -33,7 +33,7 @@ BLOCK = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
-TOP = {
+MODEL_NAMES = {
     "wte.weight": "token_embd.weight",
     "wpe.weight": "position_embd.weight",
     "ln_f.weight": "output_norm.weight",
@@ -58,7 +58,7 @@ def write_gguf(checkpoint: Path, file: Path, dtype: str) -> None:
     _add_tokenizer(writer, load_tokenizer(checkpoint), config)
     kind = GGMLQuantizationType[dtype.upper()]
     for name, tensor in _tensors(manifest):
-        matrix = tensor.ndim == 2 and name != TOP["wpe.weight"]
+        matrix = tensor.ndim == 2 and name != MODEL_NAMES["wpe.weight"]
         chosen = kind if matrix and _divides(tensor, kind) else GGMLQuantizationType.F32
         writer.add_tensor(name, quants.quantize(tensor, chosen), raw_dtype=chosen)
     writer.write_header_to_file()
@@ -72,7 +72,7 @@ def _suitable(manifest: CheckedCheckpoint) -> GPT2Config:
     config, fault = manifest.gpt2, ""
     if config is None:
         fault = f"{manifest.model_type} is no gpt2"
-    elif config.activation_function not in GELU:
+    elif config.activation_function not in TANH_GELUS:
         fault = f"activation_function {config.activation_function}"
     elif not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx:
         fault = "an attention scale of its own"
@@ -119,7 +119,7 @@ def _tensors(manifest: CheckedCheckpoint) -> Iterator[tuple[str, Array]]:
     import numpy
 
     for name, entry in manifest.tensors.items():
-        stored = numpy.dtype(STORED[entry.dtype])
+        stored = numpy.dtype(NUMPY_DTYPES[entry.dtype])
         raw = numpy.memmap(entry.file, stored, "r", entry.offset, entry.shape)
         if entry.dtype == "BF16":  # the upper half of a float32
             values = (raw.astype(numpy.uint32) << 16).view(numpy.float32)
@@ -131,11 +131,11 @@ def _tensors(manifest: CheckedCheckpoint) -> Iterator[tuple[str, Array]]:
 
 def _renamed(name: str) -> str:
     """`h.3.attn.c_attn.weight` is `blk.3.attn_qkv.weight`."""
-    if name in TOP:
-        return TOP[name]
+    if name in MODEL_NAMES:
+        return MODEL_NAMES[name]
     _, layer, rest = name.split(".", 2)
     part, _, kind = rest.rpartition(".")
-    return f"blk.{layer}.{BLOCK[part]}.{kind}"
+    return f"blk.{layer}.{LAYER_NAMES[part]}.{kind}"
 
 
 def _divides(tensor: Array, kind: Any) -> bool:

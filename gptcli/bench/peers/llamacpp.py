@@ -2,8 +2,8 @@
 
 The bindings' class `Llama` runs one sequence and copies all logits at each step, so the C calls are
 used: one model, and rows in slots of one context, where a finished row leaves its slot to the next,
-as llama.cpp's own server has it. Prompts are tokenized by our tokenizer, so the tokens are the
-same. Left out: a GPU, for which the package has to be built by hand.
+as in llama.cpp's own server. Our tokenizer encodes the prompts, so the tokens are the same. CPU
+only: for a GPU the package has to be built by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gptcli.bench.peers.gguf_file import write_gguf
 from gptcli.bench.peers.peer import PeerSetting, PeerWork
 from gptcli.errors import Unavailable
 
-FILE = "model.gguf"
+FILE_NAME = "model.gguf"
 COLD = """
 import sys
 from llama_cpp import Llama
@@ -58,7 +58,7 @@ class LlamaCpp:
         logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # as its verbose=False
         self._c: Any = llama_cpp
         self._c.llama_backend_init()
-        file = str(setting.folder / FILE).encode()
+        file = str(setting.folder / FILE_NAME).encode()
         self._model = self._c.llama_model_load_from_file(file, self._c.llama_model_default_params())
         if not self._model:
             raise Unavailable("llama.cpp", "it cannot load the converted model", "Leave it out")
@@ -75,7 +75,7 @@ class LlamaCpp:
         """Write the GGUF file, and our tokenizer beside it. Raises BadModel, see `write_gguf`."""
         from gptcli.checkpoints.tokenizer import load_tokenizer
 
-        write_gguf(checkpoint, folder / FILE, dtype)
+        write_gguf(checkpoint, folder / FILE_NAME, dtype)
         load_tokenizer(checkpoint).raw.save(str(folder / "tokenizer.json"))
 
     def write(self, work: Sequence[PeerWork]) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Which peers there are, how `--against` names them, and which of them are here.
 
-Knowing of a peer costs nothing: its library is looked for, not imported. Left out: what a peer
-does, see `gptcli.bench.peers.peer`.
+A peer's library is looked for, not imported. Not here: what a peer does is in
+`gptcli.bench.peers.peer`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PEERS: dict[str, type[Peer]] = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A peer in one of its number formats."""
+    """A peer in one of its data types."""
 
     name: str
     dtype: str
@@ -49,7 +49,7 @@ class Contender:
 def contenders(text: str) -> tuple[Contender, ...]:
     """What `--against` names: `transformers,ctranslate2:int8` is a list of NAME or NAME:DTYPE.
 
-    Raises UsageError for an unknown name or format, and for one that stands there twice.
+    Raises UsageError for an unknown name or data type, and for one that is named twice.
     """
     found = tuple(_contender(part.strip()) for part in text.split(","))
     if len(set(found)) < len(found):

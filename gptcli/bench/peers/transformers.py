@@ -1,7 +1,7 @@
 """transformers' own `generate`, static batches padded on the left.
 
 Every row of a batch runs as long as the longest: that is how `generate` works. Nothing is
-converted. Left out: its pipelines, which end in the same loop.
+converted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`gptcli bench`: how fast it is here, and against what."""
+"""`gptcli bench`: speed on this machine, alone or beside other engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gptcli.cli.session import Session
 from gptcli.options import Load, Output, Talk
 from gptcli.system.units import three_digits
 
-GAP = "   "  # between two columns
+COLUMN_GAP = "   "
 
 
 def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
@@ -75,7 +75,7 @@ def table_of(figures: Sequence[Figure]) -> str:
         cells += [_spread([] if ours else figure.ratios(runs), "" if ours else "-")] * against
         cells += ["" if runs.share is None else f"{runs.share:.0%}"] * limited
         rows.append(cells)
-    head, *lines = table.lines(rows, right={2, 3, 4}, gap=GAP)
+    head, *lines = table.lines(rows, right={2, 3, 4}, gap=COLUMN_GAP)
     rule = "\u2500" * (max(map(len, (head, *lines))) + 2)  # under the blanks around the cells, too
     return "\n".join(["", f"  {head}", f" {rule}", *(f"  {line}" for line in lines), "", ""])
 

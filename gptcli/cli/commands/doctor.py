@@ -1,4 +1,4 @@
-"""`gptcli doctor`: what is wrong here, and how to fix it."""
+"""`gptcli doctor`: check this installation and suggest fixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gptcli replay`: a recorded run once more, and whether it says the same."""
+"""`gptcli replay`: run a record again and compare the answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
 
 @dataclass(frozen=True, kw_only=True)
 class Other(Options):
-    """Which model is taken in place of the record's."""
+    """The model to use in place of the record's."""
 
     panel = "Model"
 

@@ -1,9 +1,8 @@
 """Any OpenAI-compatible endpoint as an engine: `--server URL`.
 
-A request is a POST to `/v1/completions`; many are under way at once, and torch is not needed here.
-`engine` runs them, `flights` makes events of what arrives, `wire` is the JSON, `failures` says what
-is tried again, `line` is the connection. Left out: chat completions, whose templates are the
-server's, and token ids: they are the server's too, so results have none.
+A request is a POST to `/v1/completions`. Many are in flight at once; torch is not imported.
+`engine` runs them, `inflight` turns what arrives into events, `schema` is the JSON, `retry` decides
+what is tried again, `client` is the connection. Token ids are the server's own: results have none.
 """
 
 from gptcli.engines.remote.engine import RemoteEngine, connect

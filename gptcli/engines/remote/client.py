@@ -1,10 +1,10 @@
-"""Reaching an OpenAI-compatible server: its address and key, and a line to it.
+"""The connection to an OpenAI-compatible server: address, key, HTTP client.
 
-A `Client` is an event loop in a thread of its own with an HTTP client on it: many requests are
-under way at once, a cancelled one lets go of its connection at once, and callers stay ordinary
-functions, also inside a notebook's event loop. The openai package does the talking. A proxy of the
-environment is used, but never for this machine itself; redirects are not followed, so that prompt
-and key go nowhere else. Left out: trying again, see `failures`; what the messages mean, see `wire`.
+A `Client` is an event loop in a thread of its own with the openai package's HTTP client on it. So
+many requests are in flight at once, a cancelled one closes its connection at once, and callers stay
+ordinary functions, also inside a notebook's event loop. A proxy of the environment is used, but
+never for this machine itself. Redirects are not followed, so that prompt and key go nowhere else.
+Not here: retries are in `retry`, the meaning of the messages in `schema`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gptcli.errors import Unavailable, UsageError
 
 T = TypeVar("T")
 KEYS = "GPTCLI_API_KEY", "OPENAI_API_KEY"
-NO_KEY = "none"  # the client wants one; servers without keys do not look
-HANGING_UP = 2.0  # seconds
+NO_KEY = "none"  # the openai package wants a key; servers without keys ignore it
+CLOSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Endpoint:
     key: str = field(repr=False)
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is on this machine."""
         host = urlsplit(self.url).hostname or ""
         with suppress(ValueError):
@@ -63,7 +63,7 @@ def endpoint(url: str) -> Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a server is waited for, in seconds, and how often it is tried."""
+    """Bounds on retries: waits in seconds, and the number of tries."""
 
     tries: int = 5
     connect: float = 5.0
@@ -99,13 +99,13 @@ class Client:
         at: TracebackType | None,
     ) -> None:
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(HANGING_UP)
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(HANGING_UP)
+        self._thread.join(CLOSE_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
 
-    async def _hang_up(self) -> None:
+    async def _close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -127,12 +127,12 @@ class Client:
 def _client(to: Endpoint, patience: Patience, connections: int) -> openai.AsyncOpenAI:
     timeout = openai.Timeout(patience.read, connect=patience.connect, pool=None)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    plain = to.here and to.url.startswith("http:")
+    plain = to.is_local and to.url.startswith("http:")
     try:
         http = openai.DefaultAsyncHttpxClient(
             timeout=timeout,
             limits=limits,
-            trust_env=not to.here,
+            trust_env=not to.is_local,
             follow_redirects=False,
             # Reading the certificates takes 40 ms; without any, TLS would be refused.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
@@ -150,7 +150,7 @@ async def answers(
 ) -> AsyncGenerator[object, None]:
     """Post a completion request; gives the messages of the stream, or the one answer, as JSON.
 
-    Servers that do not stream answer with one whole. Raises one of `failures.FAILURES`.
+    Servers that do not stream answer with one whole. Raises one of `retry.FAILURES`.
     """
     stream = await client.post(
         "/completions",
@@ -173,7 +173,7 @@ async def answers(
 async def models(client: openai.AsyncOpenAI) -> dict[str, int | None]:
     """The models that the server lists, with their contexts in tokens where it says so (vLLM).
 
-    Raises one of `failures.FAILURES`.
+    Raises one of `retry.FAILURES`.
     """
     answer = await client.get("/models", cast_to=object)
     listed = answer.get("data") if isinstance(answer, dict) else None

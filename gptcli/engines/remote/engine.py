@@ -1,8 +1,8 @@
-"""The engine behind `--server`: as many requests on their way at once as it has places.
+"""The engine of `--server`: up to `places` requests in flight at once.
 
-A thread with an event loop (`line`) carries them; the thread of `run` pulls the next request when a
-place is free and gives out events in the order of their arrival. What concerns one request becomes
-its error; what every other would be told as well (a wrong key, an unknown model) ends the run.
+The event loop of a `Client` sends them. The thread of `run` pulls the next request when a place is
+free and gives out events in the order of arrival. A failure of one request is its error; a failure
+that every request would meet (a wrong key, an unknown model) ends the run.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gptcli.engines.remote.client import (
     endpoint,
     models,
 )
-from gptcli.engines.remote.inflight import Flight, ScoringFlight, WritingFlight, estimate
-from gptcli.engines.remote.retry import FAILURES, failure, of_all, patiently
+from gptcli.engines.remote.inflight import GenerationInFlight, InFlight, ScoringInFlight, estimate
+from gptcli.engines.remote.retry import FAILURES, ends_run, failure, patiently
 from gptcli.errors import GptcliError, Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import (
@@ -37,7 +37,7 @@ from gptcli.protocol import (
     RollingRequest,
 )
 
-IDLE = 0.002  # seconds between two looks for a request
+POLL_SECONDS = 0.002  # between two looks for a request
 UNKNOWN_CONTEXT = 10**9  # tokens; where the server does not say, nothing is cut to fit
 SEED_BITS = 31  # of a seed drawn here: some servers take 2**32 - 1 for "draw one yourself"
 
@@ -60,7 +60,7 @@ class RemoteEngine:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Raises Unavailable: tokens are the server's own business."""
+        """Raises Unavailable: the server does not give its tokens."""
         raise _no_tokens()
 
     def count(self, text: str) -> int:
@@ -77,8 +77,8 @@ class RemoteEngine:
 
         Raises Unavailable where the server refuses the key, or knows no such model.
         """
-        with Client(self._to, self._patience, self._places) as line:
-            run = RemoteRun(line, self._to, self.info, self._names, self._patience)
+        with Client(self._to, self._patience, self._places) as client:
+            run = RemoteRun(client, self._to, self.info, self._names, self._patience)
             self._open.append(run)
             try:
                 yield from run.events(iter(requests), self._places)
@@ -87,29 +87,29 @@ class RemoteEngine:
 
 
 class RemoteRun:
-    """One run under way. Its flights live on the line's loop, its events in a queue."""
+    """One run under way. Its requests live on the client's loop, its events in a queue."""
 
     def __init__(
         self,
-        line: Client,
+        client: Client,
         to: Endpoint,
         info: ModelInfo,
         names: tuple[str, ...],
         patience: Patience,
     ) -> None:
-        self._line, self._to, self._info, self._names = line, to, info, names
+        self._client, self._to, self._info, self._names = client, to, info, names
         self._patience = patience
         self._inbox: SimpleQueue[Event | BaseException | None] = SimpleQueue()
-        self._away = 0  # flights whose end was not read yet
+        self._unfinished = 0  # requests whose end was not read yet
         self._cancelled: set[str] = set()
         self._tasks: dict[asyncio.Task[None], str] = {}  # touched by the loop's thread alone
 
     def events(self, requests: Iterator[Request | None], places: int) -> Iterator[Event]:
         """Pull, send, and give out what arrives."""
         source: Iterator[Request | None] | None = requests
-        while source or self._away:
+        while source or self._unfinished:
             wait: float | None = None
-            if source and self._away < places:
+            if source and self._unfinished < places:
                 wait = 0
                 try:
                     request = next(source)
@@ -117,7 +117,7 @@ class RemoteRun:
                     source = None
                     continue
                 if request is None:
-                    wait = IDLE
+                    wait = POLL_SECONDS
                 else:
                     yield from self._take(request)
             yield from self._arrived(wait)
@@ -125,31 +125,31 @@ class RemoteRun:
     def cancel(self, id: str) -> None:
         """End a request, from any thread; also if it was not pulled yet."""
         self._cancelled.add(id)
-        self._line.call(partial(self._land, id))
+        self._client.call(partial(self._stop, id))
 
     def _take(self, request: Request) -> Iterator[Event]:
         """Send a request on its way, or say why not."""
-        flight: Flight
+        item: InFlight
         match request:
             case RollingRequest():
                 yield request.refused(_no_tokens(), self._info)
                 return
             case LoglikelihoodRequest():
-                flight = ScoringFlight(request, self._info)
+                item = ScoringInFlight(request, self._info)
             case GenerateRequest():
                 seed = request.sampling.seed
                 seed = secrets.randbits(SEED_BITS) if seed is None else seed
-                flight = WritingFlight(request, self._info, seed, self._inbox.put)
+                item = GenerationInFlight(request, self._info, seed, self._inbox.put)
         if request.id in self._cancelled:
-            yield from flight.landed(cancelled=True)
+            yield from item.finish(cancelled=True)
             return
         try:
             schema.refuse(request)
         except UsageError as error:
-            yield from flight.landed(error)
+            yield from item.finish(error)
             return
-        self._away += 1
-        self._line.call(partial(self._start, flight))
+        self._unfinished += 1
+        self._client.call(partial(self._start, item))
 
     def _arrived(self, wait: float | None) -> Iterator[Event]:
         """The next event, after at most `wait` seconds, if there is one."""
@@ -158,47 +158,47 @@ class RemoteRun:
         except Empty:
             return
         if item is None:
-            self._away -= 1
+            self._unfinished -= 1
         elif isinstance(item, BaseException):
             raise item
         else:
             yield item
 
-    # On the line's loop.
+    # On the client's loop.
 
-    def _start(self, flight: Flight) -> None:
-        task = asyncio.get_running_loop().create_task(self._fly(flight))
-        self._tasks[task] = flight.request.id
-        task.add_done_callback(partial(self._ended, flight))
-        if flight.request.id in self._cancelled:
+    def _start(self, item: InFlight) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(item))
+        self._tasks[task] = item.request.id
+        task.add_done_callback(partial(self._ended, item))
+        if item.request.id in self._cancelled:
             task.cancel()
 
-    def _land(self, id: str) -> None:
+    def _stop(self, id: str) -> None:
         for task, name in self._tasks.items():
             if name == id:
                 task.cancel()
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _serve(self, item: InFlight) -> None:
         error: GptcliError | None = None
         try:
             await patiently(
-                lambda: flight.fly(partial(answers, self._line.client)),
+                lambda: item.send(partial(answers, self._client.client)),
                 self._patience,
-                last=lambda: flight.begun,
+                last=lambda: item.begun,
             )
         except GptcliError as wrong:
             error = wrong
         except FAILURES as wrong:
             error = failure(wrong, self._to, self._names)
-            if of_all(wrong):
+            if ends_run(wrong):
                 raise error from None  # the client's own error may quote the key
-        for event in flight.landed(error):
+        for event in item.finish(error):
             self._inbox.put(event)
 
-    def _ended(self, flight: Flight, task: asyncio.Task[None]) -> None:
+    def _ended(self, item: InFlight, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
         if task.cancelled():
-            for event in flight.landed(cancelled=True):
+            for event in item.finish(cancelled=True):
                 self._inbox.put(event)
         elif (error := task.exception()) is not None:
             self._inbox.put(error)  # raised again where the events are read
@@ -222,7 +222,7 @@ def connect(load: Load, places: int = 1, patience: Patience | None = None) -> Re
     """
     assert load.server is not None
     to = endpoint(load.server)
-    if load.offline and not to.here:
+    if load.offline and not to.is_local:
         why = "it is not on this machine, and --offline forbids the network"
         raise UsageError("--server", why, "Leave one of them out.")
     there = _listed(to, named=load.model is not None)
@@ -252,8 +252,8 @@ def connect(load: Load, places: int = 1, patience: Patience | None = None) -> Re
 def _listed(to: Endpoint, named: bool) -> dict[str, int | None]:
     """The server's models; none where it has no list, if one was `named` and so none is needed."""
     try:
-        with Client(to, AT_START) as line:
-            return line.wait_for(patiently(lambda: models(line.client), AT_START))
+        with Client(to, AT_START) as client:
+            return client.wait_for(patiently(lambda: models(client.client), AT_START))
     except FAILURES as error:
         if named and getattr(error, "status_code", None) in (404, 405, 501):
             return {}
@@ -261,7 +261,7 @@ def _listed(to: Endpoint, named: bool) -> dict[str, int | None]:
 
 
 def _unused(load: Load) -> Iterator[str]:
-    """What was asked for but is the server's own business."""
+    """A notice for each flag that only a model on this machine obeys."""
     for flag, given in (
         ("--revision", load.revision is not None),
         ("--device", load.device != "auto"),

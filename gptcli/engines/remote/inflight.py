@@ -1,8 +1,8 @@
-"""One request on its way: what arrives of it becomes chunks, completions or ChoiceLogprobs.
+"""A request in flight: turns the server's messages into chunks, completions or ChoiceLogprobs.
 
-Text is given out as it comes, up to the first stop string, which is watched for here too: of a
-server only four can be asked. Where the server does not count tokens, or only those of n sequences
-together, they are estimated. Not here: the connection is in `line`, trying again in `failures`.
+Text is given out as it arrives, up to the first stop string. Stop strings are watched for here too,
+because servers take only four. Where the server does not count tokens, or only those of n sequences
+together, the counts are estimates. Not here: the connection is in `client`, retries in `retry`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from gptcli.protocol import (
     Usage,
 )
 
-BYTES_A_TOKEN = 3  # of UTF-8; English has about four, so that what is cut to fit by this does fit
+BYTES_PER_TOKEN = 3  # of UTF-8; English has about four, so that what is cut to fit by this does fit
 PostStream = Callable[[dict[str, object]], AsyncGenerator[object, None]]
 """Posts a body and gives the messages of the answer, as JSON."""
 
 
 def estimate(text: str) -> int:
     """About how many tokens a text is, rather too many: a third of its UTF-8 bytes."""
-    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_A_TOKEN)
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
-class Flight(Protocol):
-    """What the engine needs to know of a request on its way."""
+class InFlight(Protocol):
+    """What the engine needs to know of a request in flight."""
 
     @property
     def request(self) -> GenerateRequest | LoglikelihoodRequest:
@@ -55,18 +55,18 @@ class Flight(Protocol):
         """Whether anything was given out, which cannot be taken back."""
         ...
 
-    async def fly(self, ask: PostStream) -> None:
+    async def send(self, ask: PostStream) -> None:
         """Ask the server and take the answer, all anew each time. Raises one of FAILURES."""
         ...
 
-    def landed(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
+    def finish(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
         """The last events."""
         ...
 
 
 @dataclass(eq=False)
-class Draft:
-    """One sequence while it arrives."""
+class PartialSequence:
+    """One sequence so far."""
 
     index: int
     text: StopStrings
@@ -107,7 +107,7 @@ class Draft:
 
 
 @dataclass(eq=False)
-class WritingFlight:
+class GenerationInFlight:
     """A request for continuations."""
 
     request: GenerateRequest
@@ -122,37 +122,41 @@ class WritingFlight:
     def _start(self) -> None:
         sampling = self.request.sampling
         count = sampling.num_return_sequences
-        self._drafts = [Draft(index, StopStrings(sampling.stop)) for index in range(count)]
+        self._sequences = [
+            PartialSequence(index, StopStrings(sampling.stop)) for index in range(count)
+        ]
         self._usage: Usage | None = None
 
-    async def fly(self, ask: PostStream) -> None:
-        """See `Flight`."""
+    async def send(self, ask: PostStream) -> None:
+        """See `InFlight`."""
         self._start()
-        body = schema.writing(self.request, self.info.name, self.seed)
+        body = schema.generation_body(self.request, self.info.name, self.seed)
         async with aclosing(ask(body)) as messages:
             async for value in messages:
-                message = schema.read(value)
+                message = schema.parse_message(value)
                 self._usage = message.usage or self._usage
                 for piece in message.pieces:
                     self._take(piece)
-                if all(draft.text.stopped for draft in self._drafts):
+                if all(sequence.text.stopped for sequence in self._sequences):
                     return  # a stop string the server did not know: the rest is not wanted
-        if not all(draft.done for draft in self._drafts):
+        if not all(sequence.done for sequence in self._sequences):
             raise CutOff
 
     def _take(self, piece: schema.SequenceDelta) -> None:
         greedy = self.request.sampling.effective_temperature == 0
-        drafts = self._drafts if greedy else self._drafts[piece.index : piece.index + 1]
-        if piece.index < 0 or not drafts:
+        sequences = self._sequences if greedy else self._sequences[piece.index : piece.index + 1]
+        if piece.index < 0 or not sequences:
             raise ValueError(f"a choice of index {piece.index}")
-        for draft in drafts:
-            before = len(draft.logprobs)
-            self._give(draft, draft.push(piece), tuple(draft.logprobs[before:]))
+        for sequence in sequences:
+            before = len(sequence.logprobs)
+            self._give(sequence, sequence.push(piece), tuple(sequence.logprobs[before:]))
 
-    def _give(self, draft: Draft, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+    def _give(
+        self, sequence: PartialSequence, text: str, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> None:
         if text or logprobs:
             self.begun = True
-            id, index = self.request.id, draft.index
+            id, index = self.request.id, sequence.index
             self.emit(Chunk(id=id, index=index, text=text, tokens=(), logprobs=self._cut(logprobs)))
 
     def _cut(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
@@ -162,46 +166,50 @@ class WritingFlight:
             TokenLogprob(item.id, item.token, item.logprob, item.top[:most]) for item in logprobs
         )
 
-    def landed(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
+    def finish(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
         """A Completion for each sequence; one that was done before the end stays as it was."""
         # As every engine does: what fails before it began fails once, not n times.
         once = error is not None and not self.begun
-        for draft in self._drafts[: 1 if once else None]:
-            whole = draft.done
-            if not whole and (rest := draft.flush()):
-                yield Chunk(id=self.request.id, index=draft.index, text=rest, tokens=())
-            reason: FinishReason = draft.reason
+        for sequence in self._sequences[: 1 if once else None]:
+            whole = sequence.done
+            if not whole and (rest := sequence.flush()):
+                yield Chunk(id=self.request.id, index=sequence.index, text=rest, tokens=())
+            reason: FinishReason = sequence.reason
             if not whole and (cancelled or error):
                 reason = "cancelled" if cancelled else "error"
-            yield self._completion(draft, reason, error if reason == "error" else None)
+            yield self._completion(sequence, reason, error if reason == "error" else None)
 
     def _completion(
-        self, draft: Draft, reason: FinishReason, error: GptcliError | None
+        self, sequence: PartialSequence, reason: FinishReason, error: GptcliError | None
     ) -> Completion:
         request, sampling = self.request, self.request.sampling
         return Completion(
             id=request.id,
-            index=draft.index,
+            index=sequence.index,
             prompt=request.prompt,
-            text=draft.text.text,
+            text=sequence.text.text,
             tokens=(),
             finish_reason=reason,
-            usage=self._count(draft),
+            usage=self._count(sequence),
             seed=self.seed,
             model=self.info.name,
             revision=None,
             error=error,
-            logprobs=None if sampling.logprobs is None else self._cut(tuple(draft.logprobs)),
-            notices=(*sampling.notices, *self._notices(draft)),
+            logprobs=None if sampling.logprobs is None else self._cut(tuple(sequence.logprobs)),
+            notices=(*sampling.notices, *self._notices(sequence)),
         )
 
-    def _notices(self, draft: Draft) -> Iterator[str]:
-        if draft.finish not in (None, "stop", "length"):
-            yield f"the server ended a text by {draft.finish[:30]!r}"
-        if self.request.sampling.logprobs is not None and draft.text.text and not draft.logprobs:
+    def _notices(self, sequence: PartialSequence) -> Iterator[str]:
+        if sequence.finish not in (None, "stop", "length"):
+            yield f"the server ended a text by {sequence.finish[:30]!r}"
+        if (
+            self.request.sampling.logprobs is not None
+            and sequence.text.text
+            and not sequence.logprobs
+        ):
             yield "the server gave no log-probabilities"
 
-    def _count(self, draft: Draft) -> Usage:
+    def _count(self, sequence: PartialSequence) -> Usage:
         """The server's count where it is one sequence's; else that of its tokens, or an estimate.
 
         Where nothing arrived, nothing was counted.
@@ -209,15 +217,15 @@ class WritingFlight:
         sampling, counted = self.request.sampling, self._usage
         if counted and (sampling.num_return_sequences == 1 or sampling.effective_temperature == 0):
             return counted
-        written = len(draft.logprobs) or estimate(draft.text.text)
-        read = estimate(self.request.prompt) if self.begun or draft.done else 0
+        written = len(sequence.logprobs) or estimate(sequence.text.text)
+        read = estimate(self.request.prompt) if self.begun or sequence.done else 0
         return Usage(
             prompt_tokens=counted.prompt_tokens if counted else read, completion_tokens=written
         )
 
 
 @dataclass(eq=False)
-class ScoringFlight:
+class ScoringInFlight:
     """A request for likelihoods: one question about all choices, with the prompt before each."""
 
     request: LoglikelihoodRequest
@@ -228,16 +236,16 @@ class ScoringFlight:
         self._found: dict[int, Likelihood] = {}
         self._usage: Usage | None = None
 
-    async def fly(self, ask: PostStream) -> None:
-        """See `Flight`. Raises BadInput for a choice that cannot be scored."""
+    async def send(self, ask: PostStream) -> None:
+        """See `InFlight`. Raises BadInput for a choice that cannot be scored."""
         request = self.request
         if not request.choices:
             raise BadInput("choices", "there are none", "Give at least one")
         if not all(request.choices):
             raise BadInput("choice", "it is empty", "Give at least one character")
-        async with aclosing(ask(schema.scoring(request, self.info.name))) as messages:
+        async with aclosing(ask(schema.scoring_body(request, self.info.name))) as messages:
             async for value in messages:
-                message = schema.read(value)
+                message = schema.parse_message(value)
                 self._usage = message.usage or self._usage
                 for piece in message.pieces:
                     if not 0 <= piece.index < len(request.choices):
@@ -249,7 +257,7 @@ class ScoringFlight:
                 f"it answered {len(self._found)} of {len(request.choices)} texts"
             )
 
-    def landed(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
+    def finish(self, error: GptcliError | None = None, cancelled: bool = False) -> Iterator[Event]:
         """The ChoiceLogprobs; what the server refuses of it, it cannot do."""
         request = self.request
         if isinstance(error, BadInput) and error.what.startswith("--server"):

@@ -1,8 +1,8 @@
-"""What can go wrong between here and a server: when to try again, and what to say.
+"""Failures of a server: when to try again, and the error to show.
 
-The number of tries and the time they take are bounded by `Patience`; what is tried again is only
-what may pass: a server that is starting, busy or restarting, a connection that broke. Messages
-quote the server, shortened, and never hold the key.
+Only failures that may pass are tried again: a server that starts, restarts or is busy, a connection
+that broke. `Patience` bounds the number of tries and their time. Messages quote the server,
+shortened, without the key.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gptcli.engines.remote.client import KEYS, NO_KEY, Endpoint, Patience
 from gptcli.errors import BadInput, GptcliError, Unavailable
 
 T = TypeVar("T")
-AGAIN = {408, 409, 429}  # and 5xx, except 501: worth another try
-OF_THE_REQUEST = {400, 413, 422}
-OF_ALL = {401, 403, 404}  # what every other request would be told as well
-LONGEST_MESSAGE = 300  # characters of the server's own words
+RETRY_STATUSES = {408, 409, 429}  # and 5xx, except 501
+REQUEST_STATUSES = {400, 413, 422}  # the request itself is refused
+RUN_STATUSES = {401, 403, 404}  # every request would be told so
+MAX_MESSAGE_CHARACTERS = 300  # of the server's own words
 
 
 class CutOff(Exception):
@@ -71,7 +71,7 @@ def pause(error: BaseException, tried: int, patience: Patience) -> float | None:
 def _passing(error: BaseException) -> bool:
     """Whether it may work the next time."""
     if isinstance(error, openai.APIError) and (code := _status(error)):
-        return code in AGAIN or (code >= 500 and code != 501)
+        return code in RETRY_STATUSES or (code >= 500 and code != 501)
     return isinstance(error, openai.APIConnectionError | httpx2.HTTPError | CutOff)
 
 
@@ -95,9 +95,9 @@ def _retry_after(value: str) -> float | None:
     return None
 
 
-def of_all(error: BaseException) -> bool:
+def ends_run(error: BaseException) -> bool:
     """Whether every other request would fail like this one."""
-    return isinstance(error, openai.APIStatusError) and error.status_code in OF_ALL
+    return isinstance(error, openai.APIStatusError) and error.status_code in RUN_STATUSES
 
 
 def failure(error: BaseException, to: Endpoint, names: tuple[str, ...] = ()) -> GptcliError:
@@ -120,7 +120,7 @@ def _refused(
     error: openai.APIError, code: int, what: str, to: Endpoint, names: tuple[str, ...]
 ) -> GptcliError:
     said = _said(error, to)
-    if code in OF_THE_REQUEST:
+    if code in REQUEST_STATUSES:
         return BadInput(what, f"it refuses the request{said}", "Change what it names")
     if code in (401, 403):
         return Unavailable(what, f"it refuses the key{said}", f"Set {KEYS[0]} to a key of it")
@@ -157,7 +157,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         # asyncio puts words of its own in place of the system's; negative: no name resolved.
         why = os.strerror(error.errno) if error.errno > 0 else error.strerror
-    return " ".join(why.split())[:LONGEST_MESSAGE].lower()
+    return " ".join(why.split())[:MAX_MESSAGE_CHARACTERS].lower()
 
 
 def _clipped(text: str, to: Endpoint) -> str:
@@ -165,4 +165,6 @@ def _clipped(text: str, to: Endpoint) -> str:
     if to.key != NO_KEY:
         text = text.replace(to.key, "***")
     text = " ".join(text.split()).rstrip(".")
-    return text[: LONGEST_MESSAGE - 3] + "..." if len(text) > LONGEST_MESSAGE else text
+    return (
+        text[: MAX_MESSAGE_CHARACTERS - 3] + "..." if len(text) > MAX_MESSAGE_CHARACTERS else text
+    )

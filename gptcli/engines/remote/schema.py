@@ -1,6 +1,6 @@
-"""What is asked of an OpenAI-compatible server and what it answers, as JSON: no network here.
+"""The JSON of an OpenAI-compatible server: request bodies and messages; no network here.
 
-`/v1/completions` knows fewer settings than Sampling. Sent as they are: max_tokens, temperature,
+`/v1/completions` has fewer settings than Sampling. Sent as they are: max_tokens, temperature,
 top_p, seed, n, the first four stop strings (all are watched for here as well), both penalties, and
 logit_bias by token id. Sent as vLLM names them, and only where they differ from gptcli's defaults,
 because OpenAI's own server refuses what it does not know: top_k (so the default of 50 is not sent;
@@ -25,9 +25,9 @@ from gptcli.protocol import (
     Usage,
 )
 
-MOST_STOPS = 4  # OpenAI's limit
+MAX_STOPS = 4  # OpenAI's limit
 DEFAULTS = Sampling()
-HERE = "Leave it out, or run the model here: without --server."
+RUN_HERE = "Leave it out, or run the model here: without --server."
 NO_TOKENS = "the server's tokens are not known here"
 UNKNOWN_ID = -1  # the API gives a token's text, not its id
 
@@ -61,11 +61,11 @@ def refuse(request: GenerateRequest | LoglikelihoodRequest) -> None:
 def _refuse_settings(sampling: Sampling) -> None:
     words = any(not token.isdigit() for token, _ in sampling.logit_bias)
     for flag, given, why, hint in (
-        ("--typical-p", sampling.typical_p != 1, "", HERE),
-        ("--no-repeat-ngram-size", sampling.no_repeat_ngram_size, "", HERE),
-        ("--stop-on-loop", sampling.stop_on_loop, "", HERE),
-        ("--bad-words", sampling.bad_words, "", HERE),
-        ("--num-beams", sampling.num_beams > 1, "", HERE),
+        ("--typical-p", sampling.typical_p != 1, "", RUN_HERE),
+        ("--no-repeat-ngram-size", sampling.no_repeat_ngram_size, "", RUN_HERE),
+        ("--stop-on-loop", sampling.stop_on_loop, "", RUN_HERE),
+        ("--bad-words", sampling.bad_words, "", RUN_HERE),
+        ("--num-beams", sampling.num_beams > 1, "", RUN_HERE),
         ("--logit-bias", words, NO_TOKENS, "Give the token's id."),
         ("--max-length", sampling.max_length is not None, NO_TOKENS, "Use --max-new-tokens."),
     ):
@@ -73,7 +73,7 @@ def _refuse_settings(sampling: Sampling) -> None:
             raise UsageError(flag, why or "OpenAI's API has no such setting", hint)
 
 
-def writing(request: GenerateRequest, model: str, seed: int) -> dict[str, object]:
+def generation_body(request: GenerateRequest, model: str, seed: int) -> dict[str, object]:
     """The body that asks for a request's continuations, streamed.
 
     Of a greedy text one is asked for, whatever n: the others are equal, and vLLM refuses more.
@@ -95,7 +95,7 @@ def writing(request: GenerateRequest, model: str, seed: int) -> dict[str, object
 def _common(sampling: Sampling) -> dict[str, object]:
     """Settings of any text; what is 0 or empty is off and not sent, except logprobs."""
     wanted: dict[str, object] = {
-        "stop": list(sampling.stop[:MOST_STOPS]),
+        "stop": list(sampling.stop[:MAX_STOPS]),
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logit_bias": dict(sampling.logit_bias),
@@ -110,7 +110,7 @@ def _common(sampling: Sampling) -> dict[str, object]:
 
 
 def _random(sampling: Sampling) -> dict[str, object]:
-    """Settings that mean something only where chance has a say."""
+    """Settings of random sampling alone."""
     wanted: dict[str, object] = {"top_p": sampling.top_p, "min_p": sampling.min_p}
     if sampling.top_k != DEFAULTS.top_k:
         wanted["top_k"] = sampling.top_k or -1
@@ -119,7 +119,7 @@ def _random(sampling: Sampling) -> dict[str, object]:
     return wanted
 
 
-def scoring(request: LoglikelihoodRequest, model: str) -> dict[str, object]:
+def scoring_body(request: LoglikelihoodRequest, model: str) -> dict[str, object]:
     """The body that asks how likely each choice is: prompts are echoed with log-probabilities."""
     return {
         "model": model,
@@ -131,7 +131,7 @@ def scoring(request: LoglikelihoodRequest, model: str) -> dict[str, object]:
     }
 
 
-def read(value: object) -> ServerMessage:
+def parse_message(value: object) -> ServerMessage:
     """A message of the server, as JSON gives it. Raises ValueError for what is none."""
     if not isinstance(value, Mapping) or not isinstance(value.get("choices"), list):
         raise ValueError("a message without choices")
