@@ -39,14 +39,14 @@ def hardware() -> Findings:
 def torch_and_devices() -> Findings:
     """What torch can use here; imports it."""
     try:
-        from gptcli.engines.capabilities import facts
+        from gptcli.engines.capabilities import capabilities
     except (ImportError, OSError) as error:  # a library of its own that does not load is an OSError
         why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         fix = "Install it again: pip install --force-reinstall torch"
         value = f"it does not load: {why}"
         yield Finding(area="machine", what="torch", value=value, level="problem", fix=fix)
         return
-    found = facts()
+    found = capabilities()
     for device in found.devices:
         yield Finding(area="machine", what="accelerator", value=device)
     if not found.devices:

@@ -1,8 +1,8 @@
-"""Engines: the only code that knows torch. `open_engine` gives the right one for a model.
+"""Engines: the only room that imports torch. `open_engine` opens the right one for a model.
 
-The order of its steps is the order of their costs: name, checkpoint and header are checked before
-torch is imported, and the tokenizer and the weights' pages are read beside its loading. Not here:
-what an engine is asked and what it answers is in `gptcli.protocol`.
+The steps run in the order of their cost: name, checkpoint and header are checked before torch is
+imported. The tokenizer and the pages of the weights are read while torch loads. Not here: what an
+engine is asked and what it answers is in `gptcli.protocol`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def open_engine(
 ) -> Engine:
     """Resolve, check and load the model, with `batch_size` slots.
 
-    `beams` asks for an engine that can do beam search; with `progress` a download shows bars, see
-    `gptcli.checkpoints.hub.download`. Raises UsageError for a name that cannot be
-    one, MissingInput, Unavailable (model or device) and BadModel.
+    `beams` asks for an engine with beam search. With `progress` a download shows bars, see
+    `gptcli.checkpoints.hub.download`. Raises UsageError (no possible name, options that exclude
+    each other), MissingInput, Unavailable (model or device) and BadModel.
     """
     if batch_size < 1:
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
@@ -36,41 +36,41 @@ def open_engine(
     stages.mark("input")
     checkpoint = resolve(load, progress)
     stages.mark("checkpoint")
-    manifest = inspect(checkpoint.folder)
+    checked = inspect(checkpoint.folder)
     stages.mark("preflight")
-    fast = manifest.gpt2 is not None and not beams
+    fast = checked.gpt2 is not None and not beams
     as_stored = load.dtype == "float32" or (load.dtype == "auto" and batch_size == 1)
-    tokenizer = _in_background(checkpoint, manifest, fast and as_stored)
+    tokenizer = _in_background(checkpoint, checked, fast and as_stored)
     _import_torch()
     from gptcli.engines.placement import chosen_device, chosen_dtype, open_weights
 
     device = chosen_device(load)
-    if manifest.gpt2 is None or beams:
+    if checked.gpt2 is None or beams:
         from gptcli.engines.hf import HFEngine
 
         _refuse_draft_model(load)
         dtype = chosen_dtype(load, device)
-        engine = HFEngine(checkpoint, manifest, tokenizer.result(), device, dtype)
+        engine = HFEngine(checkpoint, checked, tokenizer.result(), device, dtype)
         stages.mark("transformers and weights")
         return engine
 
     from gptcli.engines.drafter import open_drafter
     from gptcli.engines.gpt2.engine import GPT2Engine
 
-    weights, kind, notices = open_weights(load, checkpoint.name, manifest, device, batch_size)
+    weights, kind, notices = open_weights(load, checkpoint.name, checked, device, batch_size)
     stages.mark("weights")
-    check_vocabulary(tokenizer.result(), manifest.gpt2.vocab_size)
+    check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
     stages.mark("rest of the tokenizer")
     info = ModelInfo(
         name=checkpoint.name,
         revision=checkpoint.revision,
-        architecture=manifest.model_type,
-        context=manifest.gpt2.n_positions,
-        vocabulary=manifest.gpt2.vocab_size,
-        parameters=manifest.gpt2.parameters,
+        architecture=checked.model_type,
+        context=checked.gpt2.n_positions,
+        vocabulary=checked.gpt2.vocab_size,
+        parameters=checked.gpt2.parameters,
         dtype=kind,
         device=str(device),
-        notices=checkpoint.notices + manifest.notices + notices,
+        notices=checkpoint.notices + checked.notices + notices,
         folder=checkpoint.folder,
     )
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size, device)
@@ -79,7 +79,7 @@ def open_engine(
 
 
 def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
-    """The engine for `--server`: no checkpoint is looked for, and torch is not imported."""
+    """The engine for `--server`. It needs no checkpoint and does not import torch."""
     if beams:
         hint = "Leave it out, or run the model here: without --server."
         raise UsageError("--num-beams", "a server has no beam search", hint)
@@ -101,16 +101,16 @@ def _refuse_draft_model(load: Load) -> None:
 
 
 def _in_background(
-    checkpoint: Checkpoint, manifest: CheckedCheckpoint, as_stored: bool
+    checkpoint: Checkpoint, checked: CheckedCheckpoint, as_stored: bool
 ) -> Future[Tokenizer]:
     """Load the tokenizer in a thread, and read the weights ahead.
 
-    The tokenizer's library keeps the interpreter while it parses: what that really runs beside is
-    the mapping of torch's libraries. Weights that are used `as_stored` are needed in memory all at
-    once; others are converted one by one, and would only take up room before.
+    The tokenizers library holds the interpreter lock while it parses, so parsing overlaps only with
+    the mapping of torch's libraries. Weights used `as_stored` are needed in memory all at once.
+    Others are converted one by one, so reading them early would only fill memory.
     """
     torch_import.preload()
-    files = {entry.file for entry in manifest.tensors.values()}
+    files = {entry.file for entry in checked.tensors.values()}
     file_pages.fetch(files)
     if as_stored:
         file_pages.enter(files)

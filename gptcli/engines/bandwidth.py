@@ -1,11 +1,10 @@
-"""What the machine gives: its threads, its device, and how fast it reads memory.
+"""Memory bandwidth, threads and device of this machine.
 
-Writing one token reads every weight once, so memory bandwidth over the weights' size is the most
-tokens a second that any engine can reach for one row. It is measured by adding up a tensor that no
-cache holds, on the threads that a decoder would use; on our machines that reads faster than any
-product with a vector does. Left out: models small enough for a cache, which can beat this limit,
-and the peak of the processor, which matters for many rows. torch is imported when it is needed:
-whoever asks may have smaller things to measure first.
+A decode step reads every weight once. So bandwidth divided by the size of the weights is an upper
+limit of single-row tokens per second. The measurement sums a tensor that no cache holds, on the
+threads of the decoder. The limit does not hold for models that fit into a cache, nor for many rows,
+which are compute-bound. torch is imported inside the functions: a caller may measure smaller things
+first.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from dataclasses import dataclass
 
 from gptcli.options import Load
 
-ROW = 4096  # numbers
+ROW_FLOATS = 4096  # float32 values in a row of the tensor
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where engines run."""
+    """Device and number of threads that an engine uses."""
 
     device: str  # cpu, cuda or mps
-    threads: int  # torch's
+    threads: int  # of torch
 
 
 def machine(load: Load) -> Machine:
@@ -38,12 +37,12 @@ def machine(load: Load) -> Machine:
     return Machine(chosen_device(load).type, torch.get_num_threads())
 
 
-def bandwidth(place: Machine, megabytes: int = 512, times: int = 7) -> float:
-    """Gigabytes (10^9 bytes) a second that the device reads: the best of several times."""
+def bandwidth(hardware: Machine, megabytes: int = 512, times: int = 7) -> float:
+    """Memory read bandwidth in GB/s (10^9 bytes a second), the best of `times` runs."""
     import torch
 
-    torch.set_num_threads(place.threads)
-    tensor = torch.ones(megabytes * 10**6 // (4 * ROW), ROW, device=place.device)
+    torch.set_num_threads(hardware.threads)
+    tensor = torch.ones(megabytes * 10**6 // (4 * ROW_FLOATS), ROW_FLOATS, device=hardware.device)
     best = float("inf")
     for _ in range(times):
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What torch and our kernels say of themselves; for those who ask what is the matter."""
+"""Hardware and kernel capabilities, for `gptcli doctor`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gptcli.engines.gpt2.linear import has_fbgemm, has_onednn
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """`devices` beside the CPU, in words; `integers` goes on the list of number formats."""
+    """What torch and our kernels report. `devices` are those beside the CPU, in words."""
 
     devices: tuple[str, ...]
     instructions: str
     threads: int
-    kernels: str  # the kind of processor that ours are for; "" where there are none
-    halves: bool  # whether a CPU has fast products with 16-bit weights
-    integers: str
+    kernels: str  # instruction set of our compiled kernels, "" without kernels
+    halves: bool  # the CPU has fast products with float16 weights
+    integers: str  # ends the list of data types, as ", int8"
 
 
-def facts() -> Capabilities:
-    """Ask them."""
+def capabilities() -> Capabilities:
+    """Query torch and the kernels; imports torch."""
     own = native.library()
     return Capabilities(
         devices=tuple(_devices()),

@@ -1,4 +1,4 @@
-"""Which drafter an engine gets: none, n-grams of the text so far, or a smaller model."""
+"""Choose the drafter of speculative decoding: none, n-grams of the text, or a smaller model."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def open_drafter(
     slots: int,
     device: torch.device,
 ) -> tuple[Drafter | None, tuple[str, ...]]:
-    """What guesses for the model `info`, if anything, and what to tell the user of it.
+    """The drafter for the model `info`, or None, and notices for the user.
 
-    Raises UsageError for a draft model that is no GPT-2 or has other tokens, and what opening it
-    raises.
+    Raises UsageError for a draft model that is no GPT-2 or has another vocabulary, and the errors
+    of opening it.
     """
     if load.draft == "off":
         return None, ()
     if load.draft_model is None:
         return NgramDrafter(), ()
     checkpoint = resolve(replace(load, model=load.draft_model, revision=None, draft_model=None))
-    manifest = inspect(checkpoint.folder)
-    if manifest.gpt2 is None:
+    checked = inspect(checkpoint.folder)
+    if checked.gpt2 is None:
         raise UsageError(
-            "--draft-model", f"{checkpoint.name} is a {manifest.model_type}", "Give a GPT-2."
+            "--draft-model", f"{checkpoint.name} is a {checked.model_type}", "Give a GPT-2."
         )
     other = load_tokenizer(checkpoint.folder).raw.get_vocab()
-    sizes = manifest.gpt2.vocab_size, info.vocabulary
+    sizes = checked.gpt2.vocab_size, info.vocabulary
     if other != tokenizer.raw.get_vocab() or sizes[0] != sizes[1]:
         why = f"{checkpoint.name} has other tokens than {info.name}"
         raise UsageError("--draft-model", why, "Give a model of the same family.")
-    weights, _, notices = open_weights(load, checkpoint.name, manifest, device, slots)
-    return DraftModel(weights, slots, manifest.gpt2.parameters / info.parameters), notices
+    weights, _, notices = open_weights(load, checkpoint.name, checked, device, slots)
+    return DraftModel(weights, slots, checked.gpt2.parameters / info.parameters), notices

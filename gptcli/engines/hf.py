@@ -1,9 +1,9 @@
-"""Any other causal language model, and beam search, through transformers' own `generate`.
+"""Any other causal language model, and beam search, through transformers' `generate`.
 
-transformers runs the model and its cache; which token comes next is still decided by our sampling,
-as a logits processor that leaves one choice. So seeds, filters, stop strings and log-probabilities
-mean the same as in the built-in engine. `generate` blocks: it works in a thread and hands its
-events over a queue. Requests run one after the other, the n sequences of one together.
+transformers runs the model and its KV cache. Our sampler still chooses each token, as a logits
+processor that leaves one candidate. So seeds, filters, stop strings and log-probabilities mean the
+same as in the built-in engine. `generate` blocks, so it runs in a thread and passes events through
+a queue. Requests run one after the other, the n sequences of one request together.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gptcli.engines.decoding.request import (
     EncodedGenerate,
     EncodedLoglikelihood,
     EncodedRolling,
-    accept,
+    encode_request,
 )
-from gptcli.engines.decoding.sequence import Sequence, sequences
-from gptcli.engines.decoding.step import IDLE, advance, not_finite
+from gptcli.engines.decoding.sequence import Sequence, new_sequences
+from gptcli.engines.decoding.step import IDLE_SECONDS, advance, not_finite
 from gptcli.errors import BadModel
 from gptcli.protocol import Event, ModelInfo, Request
 
-UNKNOWN_CONTEXT = 2048
+DEFAULT_CONTEXT_TOKENS = 2048
 
 
 class HFEngine:
@@ -46,7 +46,7 @@ class HFEngine:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        manifest: CheckedCheckpoint,
+        checked: CheckedCheckpoint,
         tokenizer: Tokenizer,
         device: torch.device,
         dtype: torch.dtype,
@@ -57,20 +57,20 @@ class HFEngine:
         # A checkpoint's own sampling settings must not mix with those that were asked for.
         self._model.generation_config = GenerationConfig()
         self.tokenizer = tokenizer
-        self._open: list[set[str]] = []  # for each run under way, what is cancelled
+        self._cancelled_by_run: list[set[str]] = []  # ids of cancelled requests, one set a run
         vocabulary = self._model.get_input_embeddings().num_embeddings
         check_vocabulary(tokenizer, vocabulary)
-        context, assumed = _context(checkpoint.name, manifest)
+        context, assumed = _context(checkpoint.name, checked)
         self.info = ModelInfo(
             name=checkpoint.name,
             revision=checkpoint.revision,
-            architecture=manifest.model_type,
+            architecture=checked.model_type,
             context=context,
             vocabulary=vocabulary,
             parameters=self._model.num_parameters(),
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
-            notices=checkpoint.notices + manifest.notices + assumed,
+            notices=checkpoint.notices + checked.notices + assumed,
             folder=checkpoint.folder,
         )
 
@@ -80,19 +80,19 @@ class HFEngine:
 
     def cancel(self, id: str) -> None:
         """End the request `id`; a beam search is not interrupted. See `gptcli.protocol.Engine`."""
-        for cancelled in self._open:
+        for cancelled in self._cancelled_by_run:
             cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request, one after the other; see `gptcli.protocol.Engine.run`."""
         cancelled: set[str] = set()
-        self._open.append(cancelled)
+        self._cancelled_by_run.append(cancelled)
         try:
             for request in requests:
                 if request is None:
-                    sleep(IDLE)
+                    sleep(IDLE_SECONDS)
                     continue
-                match accept(request, self.tokenizer, self.info, self._eos, beams=True):
+                match encode_request(request, self.tokenizer, self.info, self._eos, beams=True):
                     case EncodedGenerate() as encoded if encoded.request.sampling.num_beams > 1:
                         yield from self._search(encoded)
                     case EncodedGenerate() as encoded:
@@ -105,41 +105,45 @@ class HFEngine:
                         yield refusal
         finally:
             # Not remove(), which would take any equal set.
-            self._open = [other for other in self._open if other is not cancelled]
+            self._cancelled_by_run = [
+                other for other in self._cancelled_by_run if other is not cancelled
+            ]
 
     def _stream(self, encoded: EncodedGenerate, cancelled: set[str]) -> Iterator[Event]:
-        """Write the sequences of a request step by step."""
-        steps = Steps(list(sequences(encoded)), cancelled)
+        """Generate the sequences of a request step by step."""
+        hooks = GenerateHooks(list(new_sequences(encoded)), cancelled)
 
         def work() -> None:
             try:
                 self._generate(
-                    [encoded.prompt_ids] * len(steps.rows),
-                    GenerationConfig(do_sample=False, max_new_tokens=encoded.room, pad_token_id=0),
-                    logits_processor=[steps.choose],
-                    stopping_criteria=[steps.ended],
+                    [encoded.prompt_ids] * len(hooks.sequences),
+                    GenerationConfig(
+                        do_sample=False, max_new_tokens=encoded.new_token_limit, pad_token_id=0
+                    ),
+                    logits_processor=[hooks.choose],
+                    stopping_criteria=[hooks.ended],
                 )
             except BaseException as error:  # raised again where the events are read
-                steps.events.put(error)
+                hooks.events.put(error)
             finally:
-                steps.events.put(None)
+                hooks.events.put(None)
 
         worker = Thread(target=work, name="generate", daemon=True)
         worker.start()
         try:
-            while (event := steps.events.get()) is not None:
+            while (event := hooks.events.get()) is not None:
                 if isinstance(event, BaseException):
                     raise event
                 yield event
-            for row in steps.rows:
-                if row.finish_reason is None:
-                    yield from row.cancel()
+            for sequence in hooks.sequences:
+                if sequence.finish_reason is None:
+                    yield from sequence.cancel()
         finally:
-            steps.abandoned = True
+            hooks.abandoned = True
             worker.join()
 
     def _score(self, encoded: EncodedLoglikelihood) -> Iterator[Event]:
-        """Score the choices, each after the whole prompt: no cache is shared here."""
+        """Score the choices, each after the whole prompt: they share no KV cache here."""
         scored, prompt = Loglikelihood(encoded), encoded.prompt_ids
         for ids in encoded.choices:
             tokens = torch.tensor([[*prompt, *ids[:-1]]], device=self._model.device)
@@ -149,7 +153,7 @@ class HFEngine:
         yield from scored.finished()
 
     def _score_window(self, encoded: EncodedRolling) -> Event:
-        """Score a window; all its logits are in memory at once."""
+        """Score a window. All its logits are in memory at once."""
         scored = LoglikelihoodRolling(encoded)
         tokens = torch.tensor([encoded.prompt_ids], device=self._model.device)
         with torch.inference_mode(), quiet():
@@ -158,14 +162,14 @@ class HFEngine:
         return scored.finished()
 
     def _search(self, encoded: EncodedGenerate) -> Iterator[Event]:
-        """Beam search: the best sequences at once, each as if written in one step."""
+        """Beam search: the best sequences arrive at once, each as if generated in one step."""
         sampling, rules = encoded.request.sampling, encoded.rules
         eos = list(rules.eos) or None
         settings = GenerationConfig(
             do_sample=False,
             num_beams=sampling.num_beams,
             num_return_sequences=sampling.num_return_sequences,
-            max_new_tokens=encoded.room,
+            max_new_tokens=encoded.new_token_limit,
             min_new_tokens=sampling.min_new_tokens or None,
             repetition_penalty=sampling.repetition_penalty,
             no_repeat_ngram_size=sampling.no_repeat_ngram_size,
@@ -174,7 +178,7 @@ class HFEngine:
             eos_token_id=eos,
             pad_token_id=eos[0] if eos else 0,
         )
-        rows = list(sequences(encoded))
+        sequences = list(new_sequences(encoded))
 
         def check(input_ids: Tensor, scores: Tensor) -> Tensor:
             """A logits processor that changes nothing."""
@@ -185,15 +189,17 @@ class HFEngine:
         try:
             found = self._generate([encoded.prompt_ids], settings, logits_processor=[check])
         except BadModel as error:
-            for row in rows:
-                yield from row.fail(error)
+            for sequence in sequences:
+                yield from sequence.fail(error)
             return
-        for row, tokens in zip(rows, found[:, len(encoded.prompt_ids) :].tolist(), strict=True):
+        for sequence, tokens in zip(
+            sequences, found[:, len(encoded.prompt_ids) :].tolist(), strict=True
+        ):
             for token in tokens:
-                yield row.push(token)
-                if row.finish_reason:
+                yield sequence.push(token)
+                if sequence.finish_reason:
                     break
-            yield row.completion()
+            yield sequence.completion()
 
     def _generate(
         self,
@@ -214,36 +220,38 @@ class HFEngine:
             )
 
 
-class Steps:
-    """What `generate` calls at every step: our sampling, and our word on when to end."""
+class GenerateHooks:
+    """The callbacks of `generate`: our sampler, and our stopping criterion."""
 
-    def __init__(self, rows: list[Sequence], cancelled: set[str]) -> None:
-        self.rows = rows
+    def __init__(self, sequences: list[Sequence], cancelled: set[str]) -> None:
+        self.sequences = sequences
         self.events: SimpleQueue[Event | BaseException | None] = SimpleQueue()
         self.abandoned = False
         self._cancelled = cancelled
 
     def choose(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """A logits processor: leaves each row, (B, vocab), only the token that we chose."""
-        live = [place for place, row in enumerate(self.rows) if row.finish_reason is None]
-        rows = [self.rows[place] for place in live]
-        for event in advance(rows, scores[live].float()):
+        """A logits processor, (B, vocab): leaves each row only the token that our sampler chose."""
+        live = [
+            row for row, sequence in enumerate(self.sequences) if sequence.finish_reason is None
+        ]
+        sequences = [self.sequences[row] for row in live]
+        for event in advance(sequences, scores[live].float()):
             self.events.put(event)
         chosen = torch.full_like(scores, -torch.inf)
-        for place, row in enumerate(self.rows):
-            chosen[place, row.tokens[-1] if row.tokens else 0] = 0
+        for row, sequence in enumerate(self.sequences):
+            chosen[row, sequence.tokens[-1] if sequence.tokens else 0] = 0
         return chosen
 
     def ended(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """A stopping criterion: which rows are done, (B,)."""
-        gone = self.abandoned or self.rows[0].encoded.request.id in self._cancelled
-        done = [gone or row.finish_reason is not None for row in self.rows]
+        """A stopping criterion, (B,): which sequences are finished."""
+        gone = self.abandoned or self.sequences[0].encoded.request.id in self._cancelled
+        done = [gone or sequence.finish_reason is not None for sequence in self.sequences]
         return torch.tensor(done, device=input_ids.device)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' bars, and all that is less than an error, off stderr."""
+    """Keep progress bars and warnings of transformers off stderr."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -256,7 +264,7 @@ def quiet() -> Iterator[None]:
 
 
 def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The model, from safetensors alone and without code of the checkpoint's own.
+    """The model, from safetensors only and without code from the checkpoint.
 
     Raises BadModel for an architecture unknown to transformers and for tensors that do not fit.
     """
@@ -291,9 +299,11 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     return model
 
 
-def _context(name: str, manifest: CheckedCheckpoint) -> tuple[int, tuple[str, ...]]:
+def _context(name: str, checked: CheckedCheckpoint) -> tuple[int, tuple[str, ...]]:
     """The longest sequence of a model, with a notice where its configuration does not say."""
-    context = context_of(manifest.config)
+    context = context_of(checked.config)
     if context is not None:
         return context, ()
-    return UNKNOWN_CONTEXT, (f"{name} names no context length: {UNKNOWN_CONTEXT} tokens assumed",)
+    return DEFAULT_CONTEXT_TOKENS, (
+        f"{name} names no context length: {DEFAULT_CONTEXT_TOKENS} tokens assumed",
+    )

@@ -1,8 +1,8 @@
-"""Where a model is computed and in which numbers: --device, --dtype and --threads.
+"""Device and data type of a model: --device, --dtype and --threads.
 
-`auto` on a CPU means the fastest numbers whose perplexity is within 0.1 % of float32's: weights in
-16 bits where this build of torch has the kernels and the model is large enough for reading weights
-to be what takes the time; 8 bits are only taken when asked for. On a GPU everything is in 16 bits.
+On a CPU `auto` is the fastest data type whose perplexity stays within 0.1 % of float32. That is
+float16 weights where kernels for them exist and the model is large enough to be memory-bound, else
+float32. int8 is used only on request. On a GPU `auto` is bfloat16 or float16.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import torch
 
 from gptcli import native
 from gptcli.checkpoints.preflight import CheckedCheckpoint
-from gptcli.engines.gpt2.int8_weights import Integers, integers
+from gptcli.engines.gpt2.int8_weights import Int8Weights, load_int8_weights
 from gptcli.engines.gpt2.linear import has_fbgemm
-from gptcli.engines.gpt2.weights import Halves, Weights
+from gptcli.engines.gpt2.weights import Float16Weights, Weights
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 
-# Parameters: 64 MB in float32. Smaller models are as fast in it, and nothing need be prepared.
-LARGE = 16_000_000
+# 64 MB in float32. Smaller models are as fast in float32, and need no preparation.
+MIN_HALF_PARAMETERS = 16_000_000
 
 
 def chosen_device(load: Load) -> torch.device:
-    """The device asked for; sets torch's threads. Raises Unavailable where there is none."""
+    """The device for --device; sets torch's threads. Raises Unavailable where it is missing."""
     if load.threads is not None:
         torch.set_num_threads(load.threads)
     mps = torch.backends.mps.is_available()
@@ -38,7 +38,7 @@ def chosen_device(load: Load) -> torch.device:
 
 
 def chosen_dtype(load: Load, device: torch.device) -> torch.dtype:
-    """The one dtype of everything, without weights in fewer bits. Raises UsageError for int8."""
+    """The data type of weights, activations and KV cache alike. Raises UsageError for int8."""
     if load.dtype == "int8":
         where = "" if device.type == "cpu" else f", not on {device.type}"
         why = f"only GPT-2 on a CPU, without beam search, has 8-bit weights{where}"
@@ -52,36 +52,40 @@ def chosen_dtype(load: Load, device: torch.device) -> torch.dtype:
 
 
 def open_weights(
-    load: Load, model: str, manifest: CheckedCheckpoint, device: torch.device, slots: int
+    load: Load, model: str, checked: CheckedCheckpoint, device: torch.device, slots: int
 ) -> tuple[Weights, str, tuple[str, ...]]:
-    """A GPT-2's weights as asked for, the name of their dtype, and what to tell the user.
+    """The weights of a GPT-2, the name of their data type, and notices for the user.
 
-    `model` is the name to be shown. Raises UsageError for int8 on a GPU.
+    `model` is the name for messages. Raises UsageError for int8 on a GPU.
     """
-    assert manifest.gpt2 is not None
-    reduced: Halves | Integers | None = None
+    assert checked.gpt2 is not None
+    reduced: Float16Weights | Int8Weights | None = None
     if device.type == "cpu":
-        reduced = _reduced(load, model, manifest, slots)
+        reduced = _reduced(load, model, checked, slots)
     if reduced is None:
         dtype = chosen_dtype(load, device)
         name = str(dtype).removeprefix("torch.")
-        return Weights(manifest.gpt2, manifest, device, dtype), name, ()
-    weights = Weights(manifest.gpt2, manifest, device, torch.float32, reduced)
-    if isinstance(reduced, Halves):
+        return Weights(checked.gpt2, checked, device, dtype), name, ()
+    weights = Weights(checked.gpt2, checked, device, torch.float32, reduced)
+    if isinstance(reduced, Float16Weights):
         return weights, "float16", ()
     return weights, "int8", reduced.notices
 
 
 def _reduced(
-    load: Load, model: str, manifest: CheckedCheckpoint, slots: int
-) -> Halves | Integers | None:
-    """The kind of reduced weights asked for on a CPU, or chosen by `auto`; None for neither."""
-    assert manifest.gpt2 is not None
+    load: Load, model: str, checked: CheckedCheckpoint, slots: int
+) -> Float16Weights | Int8Weights | None:
+    """Reduced-precision weights on a CPU, by request or by `auto`; None for float32."""
+    assert checked.gpt2 is not None
     if load.dtype == "int8":
-        return integers(model, manifest)
+        return load_int8_weights(model, checked)
     if load.dtype == "float16":
-        return Halves(slots)
+        return Float16Weights(slots)
     kernels = native.library() is not None
-    if load.dtype == "auto" and manifest.gpt2.parameters >= LARGE and (kernels or has_fbgemm()):
-        return Halves(slots, late=slots == 1 and not kernels)
+    if (
+        load.dtype == "auto"
+        and checked.gpt2.parameters >= MIN_HALF_PARAMETERS
+        and (kernels or has_fbgemm())
+    ):
+        return Float16Weights(slots, late=slots == 1 and not kernels)
     return None

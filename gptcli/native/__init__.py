@@ -1,10 +1,9 @@
-"""Kernels of our own in C: products with weights, and a whole step of GPT-2 in one call.
+"""Our kernels in C: matrix products, and a whole decode step of GPT-2 in one call.
 
-They are compiled when gptcli is installed, see hatch_build.py, once for each kind of processor;
-`library` gives those for this one, or None where there are none, and then torch's kernels do the
-work. The structures below are C's, field by field: a library that lays one out otherwise is not
-used. ctypes lets the interpreter go while the kernels run. What they compute and how matrices lie
-in memory is told in forward.c.
+They are compiled when gptcli is installed, once for each kind of processor; see hatch_build.py.
+`library` loads those for this processor, or returns None, and then torch's kernels do the work. The
+structures below mirror those of C; a library with another layout is not used. ctypes releases the
+interpreter lock while a kernel runs. forward.c describes the computation and the memory layout.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import Any
 
 from gptcli.system import torch_import
 
-ABI = 4  # of the functions' arguments; model.h has the same
-BLOCK = 32  # outputs that lie side by side
+ABI = 4  # version of the functions' arguments, as in model.h
+BLOCK = 32  # outputs of a matrix that are stored side by side
 Foreign = Callable[..., Any]
 RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
 class TeamStruct(Structure):
-    """The threads to run on: functions of torch's OpenMP runtime, and how many to ask for."""
+    """The threads of a call: functions of torch's OpenMP runtime, and the number of threads."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("parallel", "thread_num", "num_threads")),
@@ -51,7 +50,7 @@ class NormStruct(Structure):
 
 
 class LayerStruct(Structure):
-    """One transformer layer; `kv`: (slots, 2, H, length, D) floats; `scale`: of scores."""
+    """One transformer layer; `kv`: (slots, 2, H, length, D) floats; `scale` of attention."""
 
     _fields_ = (
         *(("ln_1", NormStruct), ("ln_2", NormStruct)),
@@ -66,7 +65,7 @@ class LayerStruct(Structure):
 
 
 class ModelStruct(Structure):
-    """A GPT-2 whose MLP is a tanh GELU, and the cache that it fills."""
+    """A GPT-2 with tanh GELU, and the KV cache that it fills."""
 
     _fields_ = (
         *(("layers", POINTER(LayerStruct)), ("ln_f", NormStruct), ("head", MatrixStruct)),
@@ -82,11 +81,11 @@ STRUCTURES: tuple[type[Structure], ...] = (
     LayerStruct,
     ModelStruct,
 )
-"""All that the library reads; it tells how it lays them out, and they are compared."""
+"""All structures that the library reads. Its own layout table is compared with these."""
 
 
-class _Place(Structure):
-    """Of a structure or a field: an entry of the table in layout.h, which a NULL ends."""
+class _LayoutEntry(Structure):
+    """An entry of the table in layout.h, of a structure or a field. A NULL name ends the table."""
 
     _fields_ = (("name", c_char_p), ("offset", c_int64), ("size", c_int64))
 
@@ -104,19 +103,19 @@ class Library:
     runtime: tuple[int, ...]  # the addresses of `RUNTIME`
 
     def team(self, threads: int) -> TeamStruct:
-        """`threads` threads of torch's."""
+        """`threads` threads of torch's OpenMP runtime."""
         return TeamStruct(*self.runtime, threads)
 
 
 @cache
 def library() -> Library | None:
-    """The kernels for this processor; None where there are none. torch has to be imported."""
+    """The kernels for this processor, or None. torch must be imported."""
     kind = _kind()
     return opened(kind) if kind else None
 
 
 def opened(kind: str) -> Library | None:
-    """The kernels for a kind of processor, which has to be able to run them; None without them."""
+    """The kernels for one kind of processor, or None. This processor must be of that kind."""
     runtime = _runtime()
     try:
         found = ctypes.CDLL(str(_folder() / f"forward.{kind}.so"))
@@ -144,7 +143,7 @@ def opened(kind: str) -> Library | None:
 
 
 def kinds() -> list[str]:
-    """The kinds of processor that this one can stand for, the best last."""
+    """The kinds of kernels that this processor runs, the fastest last."""
     known = ["avx2", "avx512", "avx512vnni"]
     best = _kind()
     return known[: known.index(best) + 1] if best in known else []
@@ -163,17 +162,17 @@ def _layout() -> dict[str, tuple[int, int]]:
 
 
 def _layout_in(library: ctypes.CDLL) -> dict[str, tuple[int, int]]:
-    """The same as the compiler laid them out; empty where the library does not say."""
+    """The same as the compiler laid them out; empty without a layout table."""
     try:
-        places = ctypes.pointer(_Place.in_dll(library, "gptcli_layout"))
+        entries = ctypes.pointer(_LayoutEntry.in_dll(library, "gptcli_layout"))
     except ValueError:
         return {}
     found = {}
-    for number in count():
-        place = places[number]
-        if place.name is None:
+    for index in count():
+        entry = entries[index]
+        if entry.name is None:
             break
-        found[place.name.decode()] = (place.offset, place.size)
+        found[entry.name.decode()] = (entry.offset, entry.size)
     return found
 
 
@@ -188,8 +187,8 @@ def _kind() -> str:
 
 
 def _runtime() -> tuple[int, ...] | None:
-    """The addresses of torch's own OpenMP functions: it brings its runtime under a name of its own,
-    and a second one would fight with it for the processors."""
+    """The addresses of torch's OpenMP functions. torch brings a runtime of its own, and a second
+    one would compete with it for the cores."""
     folder = torch_import.folder()
     try:
         torch = ctypes.CDLL(str(folder / "lib" / "libtorch_cpu.so")) if folder else None

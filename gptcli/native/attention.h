@@ -1,4 +1,4 @@
-/* Attention of single tokens to what is in the cache and to their own segment. */
+/* Causal attention of single tokens to the KV cache and to their own segment. */
 
 #pragma once
 
@@ -9,8 +9,8 @@
 #include "numbers.h"
 #include "vectors.h"
 
-/* In vectors of our own: a compiler may take the same sum in another order in each place that it
- * is put into, and then a key would count otherwise beside the query than from the cache. */
+/* Explicit vectors: a compiler may order the same sum differently wherever it inlines it, and then
+ * a key beside the query would give another score than the same key in the cache. */
 ALWAYS float dot(const float *a, const float *b, int64_t size) {
     Floats sums = ZEROS;
     int64_t i = 0;
@@ -25,8 +25,9 @@ ALWAYS void add_scaled(float *to, const float *v, float share, int64_t size) {
     for (int64_t i = 0; i < size; i++) to[i] += share * v[i];
 }
 
-/* Attention of one head for the token of one row; qkv (n, 3C), y (n, C). Keys before the segment
- * are in the cache, its own are beside the queries: nobody waits for them to be stored. */
+/* attention_forward of one head and one row: qkv (n, 3C) -> y (n, C). Keys and values before the
+ * segment are in the cache. Those of the segment itself are read from qkv, so that no thread waits
+ * until they are stored. */
 ALWAYS void attend_sized(const ForwardStep *s, const Layer *layer, const float *qkv, int64_t row,
                          int64_t head, float *scores, float *y, const int64_t size) {
     int64_t width = s->model->width, length = s->model->length, heads = s->model->heads;
@@ -39,7 +40,7 @@ ALWAYS void attend_sized(const ForwardStep *s, const Layer *layer, const float *
     for (int64_t t = 0; t < start; t++) scores[t] = dot(q, keys + t * size, size) * layer->scale;
     for (int64_t t = start; t < end; t++)
         scores[t] = dot(q, own + (t - start) * 3 * width, size) * layer->scale;
-    /* A NaN is no maximum, but e to it is NaN, and so is the sum. */
+    /* A NaN score is never the maximum, but exp makes it, and so the sum, NaN. */
 #pragma omp simd reduction(max : most)
     for (int64_t t = 0; t < end; t++) most = scores[t] > most ? scores[t] : most;
     for (int64_t t = 0; t < end; t++) scores[t] = exp_approx(scores[t] - most);
@@ -52,7 +53,7 @@ ALWAYS void attend_sized(const ForwardStep *s, const Layer *layer, const float *
     for (int64_t i = 0; i < size; i++) y[row * width + head * size + i] = sum[i] / whole;
 }
 
-/* Heads of 64, as every GPT-2 has them, get a loop of their own. */
+/* The usual head size of 64 gets a loop with constant bounds. */
 static void attend(const ForwardStep *s, const Layer *layer, const float *qkv, int64_t row,
                    int64_t head, float *scores, float *y) {
     int64_t size = s->model->width / s->model->heads;
@@ -60,8 +61,8 @@ static void attend(const ForwardStep *s, const Layer *layer, const float *qkv, i
     else attend_sized(s, layer, qkv, row, head, scores, y, size);
 }
 
-/* Keys and values go into the cache in the order of the rows: of segments that share a place, the
- * last one stays. */
+/* Copies keys and values, qkv (n, 3C), to the cache in the order of the rows: of segments that
+ * share a slot and a start, the last one stays. */
 static void store_kv(const ForwardStep *s, const Layer *layer, const float *qkv) {
     int64_t width = s->model->width, length = s->model->length, heads = s->model->heads;
     int64_t size = width / heads;

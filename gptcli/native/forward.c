@@ -1,18 +1,18 @@
-/* One step of GPT-2 for a few tokens, and its products for many.
+/* The forward pass of GPT-2 for a few tokens, and its matrix product for many.
  *
- * A step of one token reads every weight once; what is left to lose is the time between two
- * matrices. Here all threads go through the whole network together and meet at barriers, so that
- * nothing is dispatched, allocated or copied on the way. The numbers of a token depend on its own
- * sequence alone, to the bit, however many tokens are computed beside it: each sum is taken in the
- * same order, and work is divided by outputs, never by inputs.
+ * A step of one token reads every weight once. What remains to save is the time between two
+ * matrices: all threads run the whole network together and meet at barriers, so nothing is
+ * dispatched, allocated or copied on the way. The result of a token depends only on its own
+ * sequence, to the bit, however many tokens are computed beside it: each sum is taken in the same
+ * order, and work is divided by outputs, never by inputs.
  *
- * A matrix (out, in) lies in blocks of 32 outputs: in x 32 floats or half floats; in 8 bits a block
- * is in/2 x 32 x 2, pairs of inputs side by side, as the processors' 16-bit products want them.
- * Activations of 8-bit weights are rounded to integers of 15 bits by the largest of their row;
- * their sums are whole numbers, the same on every processor.
+ * A matrix (out, in) is stored in blocks of 32 outputs: in x 32 float32 or float16 values. An int8
+ * block is in/2 x 32 x 2, pairs of inputs side by side, as 16-bit multiply-adds need them.
+ * Activations for int8 weights are rounded to 15-bit integers relative to the largest of their row;
+ * their sums are integers, the same on every processor.
  *
- * This file is compiled once for each kind of processor; see hatch_build.py. Threads are those
- * of torch's own OpenMP runtime, through its GOMP_parallel: a second pool would fight for the cores.
+ * This file is compiled once for each kind of processor; see hatch_build.py. Threads are those of
+ * torch's OpenMP runtime, through its GOMP_parallel: a second pool would compete for the cores.
  */
 
 #include "attention.h"
@@ -34,6 +34,7 @@ typedef struct {
     Barrier barrier;
 } Matmul;
 
+/* All layers and the head; run by every thread of the team. */
 static void forward(void *data) {
     ForwardStep *s = data;
     const Model *model = s->model;
@@ -93,6 +94,7 @@ static void forward(void *data) {
         matmul_block(&model->head, i, last, m, OVERWRITE, s->logits);
 }
 
+/* One matrix product; run by every thread of the team. */
 static void matmul(void *data) {
     Matmul *p = data;
     Barrier *barrier = &p->barrier;
@@ -104,14 +106,14 @@ static void matmul(void *data) {
         matmul_block(p->matrix, i, from, p->n, OVERWRITE, p->y);
 }
 
-/* How many floats of scratch a step of n tokens needs. */
+/* Floats of scratch memory that a step of n tokens needs. */
 int64_t gptcli_scratch_size(const Model *model, int64_t n, int64_t threads) {
     int64_t widest = model->inner > model->width ? model->inner : model->width;
     int64_t rows = n * (widest + 1 + 4 * model->width + model->inner);
     return rows + threads * (widest + model->length);
 }
 
-/* Runs n tokens through the model, x (n, C) their embeddings; logits (m, vocab) of those wanted. */
+/* Forward pass of n tokens: embeddings x (n, C) -> logits (m, vocab) of the rows `wanted` (m). */
 void gptcli_forward_step(const Team *team, const Model *model, const int64_t *slot,
                          const int64_t *start, const int64_t *first, const int64_t *wanted,
                          int64_t n, int64_t m, float *x, float *logits, float *scratch) {
@@ -119,14 +121,14 @@ void gptcli_forward_step(const Team *team, const Model *model, const int64_t *sl
     team->parallel(forward, &s, (unsigned)team->threads, 0);
 }
 
-/* y (n, out) = x (n, in) times the matrix. */
+/* y (n, out) = x (n, in) times the matrix (out, in), plus bias. */
 void gptcli_matmul(const Team *team, const Matrix *matrix, const float *x, int64_t n, float *y,
                    float *scratch) {
     Matmul p = {team, matrix, x, n, y, scratch, {0}};
     team->parallel(matmul, &p, (unsigned)team->threads, 0);
 }
 
-/* Lays a matrix (out, in) of floats with these strides in blocks, as floats or rounded to 16 bits. */
+/* Packs a float matrix (out, in) with these strides into blocks of float32 or float16. */
 void gptcli_pack_floats(const Team *team, const float *source, int64_t out, int64_t in,
                         int64_t by_out, int64_t by_in, int64_t bits, void *target,
                         float *largest) {
@@ -134,7 +136,7 @@ void gptcli_pack_floats(const Team *team, const float *source, int64_t out, int6
     team->parallel(pack_matrix, &p, (unsigned)team->threads, 0);
 }
 
-/* Lays a matrix (out, in) of 8-bit integers in blocks. */
+/* Packs an int8 matrix (out, in) into blocks. */
 void gptcli_pack_int8(const Team *team, const int8_t *source, int64_t out, int64_t in,
                       int8_t *target) {
     Packing p = {team, NULL, source, out, in, 0, 0, 8, target, NULL, {0}};

@@ -1,4 +1,4 @@
-/* How the structures that Python fills lie in memory: gptcli/native/__init__.py compares it. */
+/* Layout table of the structures that Python fills; gptcli/native/__init__.py checks it. */
 
 #pragma once
 
@@ -9,15 +9,15 @@
 #include "threads.h"
 
 typedef struct {
-    const char *name; /* of a structure, or of a field in it */
+    const char *name; /* of a structure or a field */
     int64_t offset, size;
-} Place;
+} LayoutEntry;
 
 #define WHOLE(type) {#type, 0, sizeof(type)}
 #define FIELD(type, field) {#type "." #field, offsetof(type, field), sizeof(((type *)0)->field)}
 
-/* Every structure and every one of its fields; a NULL ends it. */
-const Place gptcli_layout[] = {
+/* Every structure and field; a NULL name ends the table. */
+const LayoutEntry gptcli_layout[] = {
     WHOLE(Team),
     FIELD(Team, parallel),
     FIELD(Team, thread_num),

@@ -1,4 +1,4 @@
-/* Functions of numbers, written so that compilers make vectors of them. */
+/* Elementwise functions and layernorm, written so that compilers vectorise them. */
 
 #pragma once
 
@@ -9,7 +9,8 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* e^x for x <= 88: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2], within 2e-7 of it. NaN stays. */
+/* e^x for x <= 88: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; relative error 2e-7. NaN stays
+ * NaN. */
 static inline float exp_approx(float x) {
     float held = x < -87.0f ? -87.0f : x;
     float n = __builtin_rintf(held * 1.44269504f);
@@ -31,7 +32,8 @@ static inline float gelu(float x) {
     return x / (1.0f + exp_approx(u > 88.0f ? 88.0f : u));
 }
 
-/* Layer norm of a row. Numbers whose sum overflows are those of a broken model, which must show. */
+/* layernorm_forward of one row: x (C) -> y (C). Values whose sum overflows come from a broken
+ * model, and must show as infinity or NaN. */
 static void layernorm(const float *x, const Norm *norm, float epsilon, int64_t width, float *y) {
     float sum = 0;
     double squares = 0;

@@ -1,4 +1,4 @@
-/* How matrices come into blocks. */
+/* Packing: from a matrix (out, in) to blocks of BLOCK outputs. */
 
 #pragma once
 
@@ -15,7 +15,7 @@ typedef struct {
     const int8_t *integers;
     int64_t out, in, by_out, by_in, bits;
     void *target;
-    float *largest; /* of each block; NaN where one of its numbers is */
+    float *largest; /* of each block: its largest absolute value, or NaN */
     Barrier barrier;
 } Packing;
 

@@ -1,4 +1,4 @@
-/* Products of a few rows of activations, or of many, with a matrix in blocks. */
+/* matmul_forward: rows of activations (n, in) times a packed matrix -> (n, out). */
 
 #pragma once
 
@@ -11,21 +11,21 @@
 #include "threads.h"
 #include "vectors.h"
 
-#define ACTIVATION_MAX 16383 /* of an activation's integer: 1024 x 127 x this is below 2^31 */
-#define SUM_PART 512 /* inputs whose products are added up one after the other */
-#define EXACT_PAIRS 512 /* pairs of inputs whose sums 32 bits hold */
-#define PREFETCH_BYTES 2048 /* bytes that weights are fetched ahead */
+#define ACTIVATION_MAX 16383 /* of an activation's integer: 1024 x 127 x 16383 < 2^31 */
+#define SUM_PART 512 /* inputs of one partial sum */
+#define EXACT_PAIRS 512 /* pairs of inputs whose sum fits 32 bits */
+#define PREFETCH_BYTES 2048 /* how far ahead weights are prefetched */
 
 typedef enum { OVERWRITE, GELU, RESIDUAL } Epilogue; /* y = , y = gelu(), y += */
 
-/* Rows run in tiles of equal height; inside a tile the numbers of one input lie side by side. */
+/* Rows run in tiles of equal height. In a tile the values of one input are side by side. */
 static int64_t tile_rows(const Matrix *m, int64_t n) {
     int64_t most = m->scale ? TILE_ROWS : FLOAT_TILE_ROWS, tiles = (n + most - 1) / most;
     return (n + tiles - 1) / tiles;
 }
 
-/* Activations as products want them: after `n` x in floats or pairs of integers, for each row its
- * unit: what one of its integers stands for. */
+/* Packed activations: `values` are n x in floats or pairs of integers; `unit` is for each row the
+ * value of the integer 1. */
 typedef struct {
     float *values, *unit;
 } Activations;
@@ -45,14 +45,14 @@ static void pack_activations(const Matrix *m, const float *x, int64_t row, int64
 #pragma omp simd reduction(max : largest) reduction(& : sound)
         for (int64_t i = 0; i < in; i++) {
             float size = fabsf(x[i]);
-            sound &= size <= 3.4e38f; /* neither NaN nor infinite */
+            sound &= size <= 3.4e38f; /* neither NaN nor infinity */
             largest = size > largest ? size : largest;
         }
         to.unit[row] = sound ? largest / ACTIVATION_MAX : NAN;
         float share = sound && largest > 0 ? ACTIVATION_MAX / largest : 0;
-        /* In the memory of n x in floats the integers take a half. */
+        /* The integers fill half of the memory of n x in floats. */
         int16_t *pairs = (int16_t *)to.values + tile * tall * in + own * 2;
-        if (share > 3.4e38f) share = 0, to.unit[row] = 0; /* numbers too small to count */
+        if (share > 3.4e38f) share = 0, to.unit[row] = 0; /* values too small to count */
         for (int64_t i = 0; i < in; i += 2) {
             pairs[i * rows] = sound ? (int16_t)__builtin_rintf(x[i] * share) : 0;
             pairs[i * rows + 1] = sound ? (int16_t)__builtin_rintf(x[i + 1] * share) : 0;
@@ -63,7 +63,8 @@ static void pack_activations(const Matrix *m, const float *x, int64_t row, int64
     }
 }
 
-/* Sums are taken in parts: one after the other over thousands of inputs would lose digits. */
+/* BLOCK outputs of a float matrix: (rows, in) -> sums (rows, BLOCK). Partial sums keep precision
+ * over thousands of inputs. */
 ALWAYS void block_sums_float(const void *weight, const float *x, int64_t in, const int rows,
                              const int bits, float *sums) {
     const uint16_t *halves = weight;
@@ -99,7 +100,7 @@ ALWAYS void block_sums_float(const void *weight, const float *x, int64_t in, con
     }
 }
 
-/* As `block_sums_float`, of integers. */
+/* As block_sums_float, for an int8 matrix and pairs of integer activations. */
 ALWAYS void block_sums_int8(const int8_t *w, const int16_t *x, int64_t in, const int rows,
                             float *sums) {
     for (int r = 0; r < rows; r++)
@@ -129,7 +130,8 @@ ALWAYS void block_sums_int8(const int8_t *w, const int16_t *x, int64_t in, const
     }
 }
 
-/* 32 outputs of `rows` rows. The number of rows is a constant in each branch. */
+/* BLOCK outputs of `rows` rows, (rows, in) -> sums (rows, BLOCK). The number of rows is a constant
+ * in each branch. */
 static void block_sums(const Matrix *m, int64_t block, const float *x, int rows, float *sums) {
     const char *weight = (const char *)m->weight + block * m->in_features * BLOCK * (m->bits / 8);
 #define CASE(R)                                                                                  \
@@ -148,7 +150,7 @@ static void block_sums(const Matrix *m, int64_t block, const float *x, int rows,
 #undef CASE
 }
 
-/* One block of outputs for all n rows; `y` is (n, out). */
+/* One block of outputs for all n rows, with scale, bias and epilogue: y (n, out). */
 static void matmul_block(const Matrix *m, int64_t block, Activations from, int64_t n, Epilogue end,
                          float *y) {
     float sums[TILE_ROWS * BLOCK] __attribute__((aligned(64)));

@@ -1,4 +1,4 @@
-/* Threads that go through the same phases together, and share out the tasks of each. */
+/* Threads that run the same phases together and share the tasks of each phase. */
 
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define SPINS 4000 /* looks at a barrier before the processor is offered to others */
+#define SPINS 4000 /* polls of a barrier before the thread yields its core */
 
 typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
 typedef int (*Number)(void);
@@ -18,7 +18,7 @@ typedef struct {
     int64_t threads;
 } Team;
 
-/* What goes on while threads meet; `tasks` counts those taken of each phase in turn. */
+/* A barrier, and the counters of tasks taken in this phase and the next. */
 typedef struct {
     atomic_int arrived, round, tasks[2];
 } Barrier;
@@ -27,7 +27,7 @@ static void barrier_wait(Barrier *m, int size) {
     int round = atomic_load_explicit(&m->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) == size - 1) {
         atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
-        /* The counter that this phase used; the next one uses the other. */
+        /* Resets this phase's counter; the next phase uses the other one. */
         atomic_store_explicit(&m->tasks[round & 1], 0, memory_order_relaxed);
         atomic_store_explicit(&m->round, round + 1, memory_order_release);
         return;
@@ -37,12 +37,12 @@ static void barrier_wait(Barrier *m, int size) {
         else sched_yield();
 }
 
-/* The next task of this phase. */
+/* Takes the next task of this phase. */
 static int64_t next_task(Barrier *m) {
     int round = atomic_load_explicit(&m->round, memory_order_relaxed);
     return atomic_fetch_add_explicit(&m->tasks[round & 1], 1, memory_order_relaxed);
 }
 
-/* The tasks of a phase, and its end; `barrier` and `size` are the caller's. */
+/* Loop over the tasks of a phase, and its end; the caller has `barrier` and `size`. */
 #define FOR_TASKS(count) for (int64_t i; (i = next_task(barrier)) < (count);)
 #define BARRIER barrier_wait(barrier, size)

@@ -1,4 +1,4 @@
-/* The vectors of this kind of processor, and what products do with them. */
+/* Vector types and operations of this kind of processor. */
 
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Where input comes from, where the answer goes, and how much is said."""
+"""Options of many commands: input, output, recording and messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Format = Literal["text", "json", "jsonl", "csv"]
 
 @dataclass(frozen=True, kw_only=True)
 class Input(Options):
-    """Where the prompt comes from, and what is done when it does not fit."""
+    """Where the prompt comes from, and what happens if it does not fit the context."""
 
     panel = "Input"
 
@@ -52,7 +52,7 @@ class Many(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Options):
-    """Where the answer goes, and in which shape."""
+    """Where the answer goes, and its format."""
 
     panel = "Output"
 
@@ -90,7 +90,7 @@ class AsJson(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Overwrite(Options):
-    """Whether a file is overwritten that the user may have written."""
+    """Whether to overwrite a file that the user may have written."""
 
     panel = "Output"
 
@@ -99,7 +99,7 @@ class Overwrite(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement(Options):
-    """Whether it is asked before something is removed."""
+    """Whether to ask before something is removed."""
 
     panel = "General"
 
@@ -108,7 +108,7 @@ class Agreement(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Options):
-    """What of a run is kept, for it to be run again."""
+    """What to record of a run, for `gptcli replay`."""
 
     panel = "Output"
 
@@ -130,7 +130,7 @@ class Record(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Talk(Options):
-    """How much is said on stderr."""
+    """What to report on stderr."""
 
     panel = "General"
 

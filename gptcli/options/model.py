@@ -1,4 +1,4 @@
-"""Which model runs, and on what."""
+"""Options that choose the model, its device and data type."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 def _check_url(url: str) -> None:
-    """Raises UsageError for what is no address of an endpoint; never shows a password."""
+    """Raises UsageError for a URL that cannot be an endpoint; never shows a password."""
     from urllib.parse import urlsplit
 
     hint = "Give an address such as http://localhost:8000/v1."
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # the port is parsed only when it is asked for
+        host, _ = parts.hostname, parts.port  # reading the port parses it
     except ValueError as error:
         raise UsageError("--server", f"it is no URL ({error})", hint) from None
     if "@" in parts.netloc:
@@ -36,7 +36,7 @@ def _check_url(url: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Load(Options):
-    """Which model runs, and on what."""
+    """Which model runs, on which device and in which data type."""
 
     panel = "Model"
 
@@ -105,6 +105,6 @@ class Network(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource(Network):
-    """Which version of a model of the Hub, and whether the Hub may be asked."""
+    """Which revision of a Hub model, and whether the network may be used."""
 
     revision: str | None = REVISION

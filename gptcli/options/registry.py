@@ -1,9 +1,9 @@
-"""Which options a set of groups has, and which names are taken by a task's command.
+"""Which options a set of groups has, and which names a task's own options cannot have.
 
-Everything that asks "which options are there" asks here: flags, config.toml, variables, completion,
-names that a task's file may use. Which groups a command has is read from its signature, by
-`gptcli.cli.option_groups`; only those of a task's command are declared here, because a task's file
-is checked where no command line is known.
+Everything that needs the list of options asks here: flags, config.toml, environment variables,
+completion, task files. Which groups a command has is read from its signature by
+`gptcli.cli.option_groups`. Only those of a task's command are declared here, because a task file is
+checked where no command line is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gptcli.options.spec import Options, Spec, key_of, longs_of, spec_of
 
 
 class TaskGroups(TypedDict):
-    """The groups of options that every task's command has, beside the task's own."""
+    """The option groups of every task's command, beside the task's own."""
 
     input: Input
     many: Many
@@ -53,11 +53,11 @@ class Declared:
 
 
 Known = Mapping[str, Sequence[Declared]]
-"""Options by name, as config.toml has it; several where commands declare one differently."""
+"""Options by their name in config.toml; several where commands declare one differently."""
 
 
 def options_of(groups: Iterable[type[Options]]) -> dict[str, tuple[Declared, ...]]:
-    """Every option of some groups; of one that several declare, the first declaration is first."""
+    """Every option of some groups; if several declare one, the first declaration comes first."""
     found: dict[str, tuple[Declared, ...]] = {}
     for group in dict.fromkeys(groups):
         for option in declared(group):
@@ -81,7 +81,7 @@ def declared(group: type[Options]) -> tuple[Declared, ...]:
 
 @cache
 def taken() -> frozenset[str]:
-    """The names that no option of a task can have, nor its flag: those of its command."""
+    """The names that a task's own option and flag cannot have: those of its command."""
     found = set(_NO_OPTIONS)
     for group in TASK_GROUPS.values():
         for item in fields(group):  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How the next token is chosen, and when a text ends."""
+"""Options that choose the next token and the end of a text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gptcli.errors import UsageError
-from gptcli.options.spec import LARGEST_BIAS, Options, option, parse_bias, unescape
+from gptcli.options.spec import MAX_LOGIT_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
-COLDEST = 0.01  # a temperature above 0 is raised to this: below it float32 logits overflow
+MIN_TEMPERATURE = (
+    0.01  # a lower temperature above 0 is raised to this: float32 logits would overflow
+)
 
 
 def _no_empty(flag: str) -> Callable[[tuple[str, ...]], None]:
-    """A rule for the texts of a flag: none is empty."""
+    """A check for the texts of a flag: none may be empty."""
 
     def check(texts: tuple[str, ...]) -> None:
         if "" in texts:
@@ -24,7 +26,7 @@ def _no_empty(flag: str) -> Callable[[tuple[str, ...]], None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters(Options):
-    """Which tokens may come next, and how likely: what a distribution alone decides.
+    """Temperature and filters: what can be applied to the distribution of one token alone.
 
     Names and meanings are those of Hugging Face's GenerationConfig.
     """
@@ -73,13 +75,15 @@ class Filters(Options):
 
     @property
     def effective_temperature(self) -> float:
-        """The temperature that is used: 0 for greedy, else at least `COLDEST`."""
-        return 0.0 if self.greedy or self.temperature == 0 else max(self.temperature, COLDEST)
+        """The temperature that is used: 0 for greedy, else at least `MIN_TEMPERATURE`."""
+        return (
+            0.0 if self.greedy or self.temperature == 0 else max(self.temperature, MIN_TEMPERATURE)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Filters):
-    """How the next token is chosen, and when to stop.
+    """How to choose the next token, and when to stop.
 
     Names and meanings are those of Hugging Face's GenerationConfig; presence and frequency penalty
     are OpenAI's, over the generated tokens.
@@ -201,8 +205,8 @@ class Sampling(Filters):
     def __post_init__(self) -> None:
         super().__post_init__()
         for token, value in self.logit_bias:
-            if not abs(value) <= LARGEST_BIAS:
-                hint = f"Give a value from -{LARGEST_BIAS} to {LARGEST_BIAS}."
+            if not abs(value) <= MAX_LOGIT_BIAS:
+                hint = f"Give a value from -{MAX_LOGIT_BIAS} to {MAX_LOGIT_BIAS}."
                 raise UsageError("--logit-bias", f"{token!r}: {value} is out of range", hint)
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
             raise UsageError(
@@ -213,7 +217,7 @@ class Sampling(Filters):
         self._refuse_with_beams()
 
     def _refuse_with_beams(self) -> None:
-        """A beam search has no single text under way that these could act on."""
+        """Refuse options that need one growing text, which beam search does not have."""
         for flag, given in (
             ("--presence-penalty", self.presence_penalty),
             ("--frequency-penalty", self.frequency_penalty),
@@ -225,18 +229,18 @@ class Sampling(Filters):
 
     @property
     def effective_temperature(self) -> float:
-        """As `Filters.heat`; 0 for beam search too."""
+        """As `Filters.effective_temperature`; 0 for beam search too."""
         return 0.0 if self.num_beams > 1 else super().effective_temperature
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What is done differently from what was asked, in words."""
-        if 0 < self.temperature < COLDEST and not self.greedy:
-            return (f"temperature {self.temperature:g} raised to {COLDEST:g}",)
+        """Notices about values that were changed."""
+        if 0 < self.temperature < MIN_TEMPERATURE and not self.greedy:
+            return (f"temperature {self.temperature:g} raised to {MIN_TEMPERATURE:g}",)
         return ()
 
-    def room(self, prompt_tokens: int, context: int) -> int:
-        """How many new tokens the limits and the model's context allow; may be 0 or less."""
+    def new_token_limit(self, prompt_tokens: int, context: int) -> int:
+        """How many new tokens the limits and the context (tokens) allow; may be 0 or less."""
         limits = [context - prompt_tokens]
         if self.max_length is not None:
             limits.append(self.max_length - prompt_tokens)

@@ -1,9 +1,9 @@
 """Options that several groups have, each declared once.
 
-A group takes one by assigning it to the field of its own name: `force: bool = FORCE`. So a flag has
-one help, one range and one default in all commands, and every group keeps its own order. Where a
-group needs another help, default or type it declares the flag anew and says why, by `redeclares`;
-a test lists those that do not.
+A group assigns one to the field of the same name: `force: bool = FORCE`. So a flag has one help,
+one range and one default in all commands, and every group keeps its own order. A group that needs
+another help, default or type declares the flag again and gives the reason in `redeclares`; a test
+lists those that do not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How an option is declared: a dataclass field that knows its flags, help and range.
+"""How an option is declared: a dataclass field with flags, help and range.
 
-A group of options is a frozen dataclass deriving from `Options`; constructing one checks every
-range. Which options there are stands in `gptcli.options`; how they become flags stands in
+A group of options is a frozen dataclass that derives from `Options`. Its constructor checks every
+range. Not here: the options are in `gptcli.options`, and how they become flags is in
 `gptcli.cli.flags`.
 """
 
@@ -25,34 +25,34 @@ from typing import (
 
 from gptcli.errors import UsageError
 
-Kind = TypeVar("Kind", bound="Options")
-LARGEST_BIAS = 100  # OpenAI's limit: nothing beyond it would change a choice
+OptionsT = TypeVar("OptionsT", bound="Options")
+MAX_LOGIT_BIAS = 100  # OpenAI's limit; larger values change no choice
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a command line needs to know of one option."""
+    """Declaration of one option for the command line."""
 
-    flags: tuple[str, ...]  # as Click takes them: "-t", "--temperature", "--echo/--no-echo"
+    flags: tuple[str, ...]  # in Click's notation: "-t", "--temperature", "--echo/--no-echo"
     help: str
     low: float | None = None
     high: float | None = None
     above: float | None = None  # like low, but excluded
     metavar: str | None = None
-    parse: Callable[[str], Any] | None = None  # applied to each text that a flag was given
-    check: Callable[[Any], object] | None = None  # raises UsageError for a value that cannot be
-    instead: str | None = None  # of a flag that only repeats an option: how to set that for good
-    panel: str | None = None  # where --help lists it; by default the group's own panel
-    names: str | None = None  # what a value names, as "model": see gptcli.cli.completion.candidates
-    shown_default: str | None = None  # what holds without the option, where no value says it
-    rare: bool = False  # --help leaves it out, --help-all does not
-    digits: bool = False  # a text that may be a number: config.toml may have it without quotes
-    needs: str | None = None  # the option without which this one means nothing
-    redeclares: str | None = None  # why the flag of another group is declared anew here
+    parse: Callable[[str], Any] | None = None  # converts each text of the flag
+    check: Callable[[Any], object] | None = None  # raises UsageError for a bad value
+    instead: str | None = None  # for a flag that repeats an option: how to set it in config.toml
+    panel: str | None = None  # heading in --help; by default that of the group
+    names: str | None = None  # what a value names, for completion: "model", "file"
+    shown_default: str | None = None  # default in words, if no value says it
+    rare: bool = False  # shown only by --help-all
+    digits: bool = False  # a text that config.toml may give as a number, without quotes
+    needs: str | None = None  # the option without which this one has no meaning
+    redeclares: str | None = None  # why the flag of another group is declared again
 
     @property
     def range(self) -> str:
-        """The allowed range in words, empty when there is none."""
+        """The allowed range in words, or an empty text."""
         low, high = _shown(self.low), _shown(self.high)
         if self.above is not None:
             return f"above {_shown(self.above)}" + (f" and at most {high}" if high else "")
@@ -61,7 +61,7 @@ class Spec:
         return f"{low} or more" if low else f"at most {high}" if high else ""
 
     def allows(self, value: float) -> bool:
-        """Whether a number lies in the range; NaN and infinities never do."""
+        """Whether a number is in the range; NaN and infinities never are."""
         return (
             (isinstance(value, int) or math.isfinite(value))  # isfinite fails on large integers
             and (self.low is None or value >= self.low)
@@ -108,7 +108,7 @@ def environment_name(field_name: str) -> str:
 
 
 def mismatch(value: object, hint: Any) -> str:
-    """What is wrong with the type of an option's value, in words; empty when it fits `hint`."""
+    """What is wrong with the type of a value, in words; empty if it fits `hint`."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None:
@@ -155,7 +155,7 @@ class Options:
 
 
 def changed(options: Options) -> dict[str, Any]:
-    """The values that differ from their defaults, by field, as JSON has them: tuples are lists."""
+    """The values that differ from their defaults, by field, for JSON: tuples become lists."""
     return {
         item.name: _as_lists(getattr(options, item.name))
         for item in fields(options)  # type: ignore[arg-type]
@@ -163,8 +163,8 @@ def changed(options: Options) -> dict[str, Any]:
     }
 
 
-def rebuilt(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """The options of which `changed` gave these values. Raises UsageError for all others."""
+def rebuilt(kind: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    """The options whose `changed` values these are. Raises UsageError for any others."""
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in known:
@@ -203,7 +203,7 @@ def parse_bias(text: str) -> tuple[str, float]:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not equals or not token or not abs(number) <= LARGEST_BIAS:
+    if not equals or not token or not abs(number) <= MAX_LOGIT_BIAS:
         raise UsageError(
             "--logit-bias", f"{text!r} is not TOKEN=VALUE", "Give a VALUE from -100 to 100."
         )

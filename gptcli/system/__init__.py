@@ -1,5 +1,4 @@
-"""The operating system and the interpreter: what every other room stands on.
+"""The operating system and the interpreter: the ground that every other room stands on.
 
-It knows nothing of models, tasks or terminals, so that all of them may import it; of gptcli it
-imports `gptcli.errors` alone.
+Nothing here knows of models, tasks or terminals. Of gptcli it imports only `gptcli.errors`.
 """

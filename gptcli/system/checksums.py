@@ -1,7 +1,7 @@
 """Checksums of files as the Hub has them: SHA-256 of large files, git's SHA-1 of small ones.
 
-Which of the two one is, its length says. Left out: what they are compared with, see
-`gptcli.checkpoints.hub` for downloads and `gptcli.models.verification` for what is on the machine.
+The length of a checksum tells which of the two it is. Not here: downloads are checked in
+`gptcli.checkpoints.hub`, cached models in `gptcli.models.verification`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 
 Algorithm = Literal["sha256", "git-sha1"]
 CHECKSUM = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
-CHUNK = 2**20  # bytes
+CHUNK_BYTES = 2**20
 
 
 def algorithm_of(checksum: str) -> Algorithm:
-    """What a checksum of 64 or 40 hexadecimal digits was made with."""
+    """The algorithm of a checksum of 64 or 40 hexadecimal digits."""
     return "sha256" if len(checksum) == 64 else "git-sha1"
 
 
@@ -28,7 +28,8 @@ def file_digest(
 ) -> tuple[str, int]:
     """A file's digest in hexadecimal digits, and its size in bytes. Raises OSError.
 
-    git-sha1 is that of git's object: of "blob SIZE", a zero byte, and the content.
+    git-sha1 is that of git's blob object: of "blob SIZE", a zero byte, and the content. `progress`
+    gets the bytes read so far.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -37,7 +38,7 @@ def file_digest(
         else:
             found = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         done = 0
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             found.update(chunk)
             done += len(chunk)
             if progress:

@@ -1,10 +1,10 @@
-"""Files on a disk that can be full, and a machine that can stop at any moment.
+"""Durable files on a disk that can be full, in a machine that can stop at any moment.
 
-A file is replaced by one that is whole: written beside it, flushed, renamed, and the folder flushed
-too, since a rename is only durable with it. The new file has a name that nobody can guess and is
-created, never opened, so that in a shared folder no stranger's file or link is written to. Only
-where a later run must find what a killed one left, and a lock keeps others out, has it a fixed name
-(`making`, `save_as`). What is told to the user when it fails is the caller's to say.
+A file is replaced by a whole one: written beside it, flushed, renamed, and the folder flushed too,
+because a rename is only durable with it. The new file has an unguessable name and is created, never
+opened, so in a shared folder no other user's file or link is written to. It has a fixed name only
+where a later run must find what a killed one left, and a lock keeps other runs out (`making`,
+`save_as`). Not here: the caller turns an OSError into a message.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE, S_ISREG
 
-_NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # what some file systems say of flushing
-OWN = os.O_CLOEXEC | os.O_NOFOLLOW  # how a file is opened that nobody else should have made
-_LONGEST = 200  # bytes of a name that a new file's own name repeats: 255 are allowed
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot flush
+OWN = os.O_CLOEXEC | os.O_NOFOLLOW  # flags for opening a file of our own
+_MAX_NAME_BYTES = 200  # of the final name, repeated in the name of the new file; 255 are allowed
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it: in one call, unless the disk takes less. Raises OSError."""
+    """Write all of `data`: in one call, unless the system takes less. Raises OSError."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def sync(descriptor: int) -> None:
-    """Flush a file's contents, and of its metadata what reading them needs. Raises OSError."""
+    """Flush a file's contents, and the metadata that reading them needs. Raises OSError."""
     getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the latter
 
 
@@ -43,7 +43,7 @@ def flush(descriptor: int) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Flush a file that others have written. Raises OSError."""
+    """Flush a file that another program wrote. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | OWN)
     try:
         flush(descriptor)
@@ -52,10 +52,10 @@ def flush_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the folder that `path` is in: which names there are. Raises OSError."""
+    """Flush the folder that contains `path`: its list of names. Raises OSError."""
     try:
         descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # it may be written, but not read
+    except PermissionError:  # a folder that may be written but not read
         return
     try:
         flush(descriptor)
@@ -70,18 +70,18 @@ class NewFile:
     """
 
     def __init__(self, place: Path, mode: int | None = None) -> None:
-        """Create it, with permissions `mode` or those of any new file. Raises OSError."""
+        """Create it, with permissions `mode` or the default ones. Raises OSError."""
         self.place = place
         self.path = _beside(place)
         self.descriptor = _created(self.path, mode)
         self._open = self._there = True
 
     def write(self, data: bytes) -> None:
-        """Write all of it. Raises OSError."""
+        """Write all of `data`. Raises OSError."""
         write_all(self.descriptor, data)
 
     def flush(self) -> None:
-        """Bring what was written to the disk, and close. Raises OSError."""
+        """Flush to the disk, and close. Raises OSError."""
         if self._open:
             try:
                 flush(self.descriptor)
@@ -90,22 +90,22 @@ class NewFile:
                 os.close(self.descriptor)
 
     def put(self) -> None:
-        """Move it over what is at its place, for good. Raises OSError."""
+        """Replace the file at its place, durably. Raises OSError."""
         self.flush()
         put(self.path, self.place)
         self._there = False
 
     def put_new(self) -> None:
-        """Move it to its place, where nothing may be. Raises FileExistsError, OSError.
+        """Move it to its place, where no file may be. Raises FileExistsError, OSError.
 
-        Then it is still there, whole, by its own name.
+        After an error it is still there, whole, under its own name.
         """
         self.flush()
         put_new(self.path, self.place)
         self._there = False
 
     def discard(self) -> None:
-        """Remove it, unless it has its place. Raises OSError."""
+        """Remove it, unless it was put in its place. Raises OSError."""
         if self._open:
             self._open = False
             os.close(self.descriptor)
@@ -116,7 +116,7 @@ class NewFile:
 
 @contextmanager
 def new_file(place: Path, mode: int | None = None) -> Iterator[NewFile]:
-    """A new file to write and to `put` in its place; removed where the block does neither."""
+    """A new file to write and to `put` in its place; removed if the block does not put it."""
     file = NewFile(place, mode)
     try:
         yield file
@@ -127,10 +127,10 @@ def new_file(place: Path, mode: int | None = None) -> Iterator[NewFile]:
 
 @contextmanager
 def making(part: Path) -> Iterator[int]:
-    """The descriptor of a new file of this name; it is whole and flushed after the block.
+    """The descriptor of a new file of this name, which is whole and flushed after the block.
 
-    If the block fails it is removed. What a killed run left by that name is replaced. Moving it to
-    its place is the caller's: see `put`. Raises OSError.
+    If the block fails, the file is removed. A file that a killed run left under that name is
+    replaced. The caller moves it to its place, see `put`. Raises OSError.
     """
     remove(part)
     descriptor = _created(part, None)
@@ -145,13 +145,13 @@ def making(part: Path) -> Iterator[int]:
 
 
 def put(part: Path, path: Path) -> None:
-    """Move a flushed file over `path`, for good. Raises OSError."""
+    """Replace `path` by a flushed file, durably. Raises OSError."""
     os.replace(part, path)  # noqa: PTH105 - every call that changes a disk is one of os
     sync_folder(path)
 
 
 def put_new(part: Path, path: Path) -> None:
-    """Move a flushed file where there is none, for good. Raises FileExistsError, OSError."""
+    """Move a flushed file to `path`, where no file may be. Raises FileExistsError, OSError."""
     try:
         os.link(part, path)
     except FileExistsError:
@@ -166,24 +166,24 @@ def put_new(part: Path, path: Path) -> None:
 
 
 def same(part: Path, path: Path) -> bool:
-    """Whether there is a file at `path` with these very contents."""
+    """Whether the file at `path` exists and has the same contents."""
     return path.is_file() and filecmp.cmp(part, path, shallow=False)
 
 
 def part_of(path: Path) -> Path:
-    """A small file while it is written, by a name that a later run knows."""
+    """The name of a small file while it is written; a later run knows it."""
     return path.with_name(f"{path.name}.part")
 
 
 def save(path: Path, data: bytes, *, mode: int | None = None) -> None:
-    """Replace a small file, for good. Raises OSError; then the former one is still there."""
+    """Replace a small file, durably. Raises OSError; then the former file is unchanged."""
     with new_file(path, mode) as file:
         file.write(data)
         file.put()
 
 
 def save_as(part: Path, path: Path, data: bytes) -> None:
-    """As `save`, by way of a file that a later run knows by its name. Raises OSError."""
+    """As `save`, through the file `part`, whose name a later run knows. Raises OSError."""
     with making(part) as descriptor:
         write_all(descriptor, data)
     try:
@@ -194,9 +194,9 @@ def save_as(part: Path, path: Path, data: bytes) -> None:
 
 
 def rewrite(path: Path, data: bytes, *, new: int | None = None) -> None:
-    """As `save`, of a file that its owner keeps: a link stays a link, the permissions stay.
+    """As `save`, for a file of the user's: a link stays a link, and permissions stay.
 
-    `new`: the permissions of a file that was not there. Raises OSError.
+    `new`: permissions of a file that did not exist. Raises OSError.
     """
     place = Path(os.path.realpath(path))
     try:
@@ -208,7 +208,7 @@ def rewrite(path: Path, data: bytes, *, new: int | None = None) -> None:
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
-    """A small file's contents, None where there is none.
+    """The contents of a small file, None if it does not exist.
 
     Raises OSError; ValueError, with the rule, where it is larger or no regular file.
     """
@@ -226,13 +226,13 @@ def read_small(path: Path, limit: int) -> bytes | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there. Raises OSError."""
+    """Remove a file if it exists. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - as above
 
 
 def _created(path: Path, mode: int | None) -> int:
-    """The descriptor of a file that was not there before. Raises FileExistsError, OSError."""
+    """Create a file and return its descriptor. Raises FileExistsError, OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | OWN
     descriptor = os.open(path, flags, 0o666 if mode is None else 0o600)
     try:
@@ -246,6 +246,6 @@ def _created(path: Path, mode: int | None) -> int:
 
 
 def _beside(place: Path) -> Path:
-    """A name in the same folder that nobody can guess, and that shows what it will become."""
-    shown = os.fsencode(place.name)[:_LONGEST].decode("utf-8", "ignore")
+    """An unguessable name in the same folder that shows the final name."""
+    shown = os.fsencode(place.name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     return place.with_name(f".{shown}.{os.urandom(8).hex()}.part")

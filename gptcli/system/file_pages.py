@@ -1,8 +1,8 @@
-"""The weights' files, mapped before torch is there, and entered into memory beside its import.
+"""Map the files of the weights before torch is imported, and populate their pages meanwhile.
 
-A mapped page costs a fault when it is first touched: 0.3 s for the pages of a GPT-2 of 124M, all in
-its first token. `enter` lets the system enter them at once, in a thread, in a fifth of that time;
-`mapped` hands the mapping over. Left out: the tensors in it, see `gptcli.engines.gpt2.mapped`.
+The first access to a mapped page costs a fault: 0.3 s for all pages of a GPT-2 of 124M, all of it
+in the first token. `enter` lets the system populate them in a thread, in a fifth of that time.
+`mapped` hands the mapping over. Not here: the tensors in it are in `gptcli.engines.gpt2.mapped`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ahead: dict[Path, mmap.mmap] = {}
 
 
 def mapped(path: Path) -> mmap.mmap:
-    """The pages of a file, those of `enter` or new ones: private, and never written to."""
+    """The mapped pages of a file, from `enter` or new: private, and never written to."""
     ready = _ahead.pop(path, None)
     if ready is not None:
         return ready
@@ -32,7 +32,7 @@ def mapped(path: Path) -> mmap.mmap:
 
 
 def fetch(paths: Iterable[Path]) -> None:
-    """Have the system read files from the disk, without waiting for it."""
+    """Ask the system to read files from the disk, without waiting."""
     if hasattr(os, "posix_fadvise"):
         for path in paths:
             with path.open("rb") as file:
@@ -40,7 +40,7 @@ def fetch(paths: Iterable[Path]) -> None:
 
 
 def enter(paths: Iterable[Path]) -> None:
-    """Map files and enter all of their pages, in a thread; on Linux with two processors or more."""
+    """Map files and populate their pages in a thread; on Linux with at least two cores."""
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         found = {path: mapped(path) for path in paths}
         _ahead.update(found)
@@ -48,12 +48,12 @@ def enter(paths: Iterable[Path]) -> None:
 
 
 def _populate(mappings: list[mmap.mmap]) -> None:
-    """Enter all pages; where the system cannot, they are entered as they are touched."""
-    torch_import.wait()  # it needs the second processor more
-    madvise = ctypes.CDLL(None).madvise  # mmap.madvise would not let the interpreter go
+    """Populate all pages. Where the system cannot, they are populated on first access."""
+    torch_import.wait()  # which needs the second core more
+    madvise = ctypes.CDLL(None).madvise  # mmap.madvise holds the interpreter lock
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     with stages.beside("weights' pages"):
         for pages in mappings:
             start = ctypes.c_char.from_buffer(pages)
             madvise(ctypes.addressof(start), len(pages), POPULATE_READ)
-            del start  # the mapping could not be closed while it is referred to
+            del start  # a mapping with references cannot be closed

@@ -1,6 +1,6 @@
-"""How much memory there is, and how much this process and its children have taken.
+"""Free memory of the machine, and peak memory of this process, in bytes.
 
-Measured in bytes. The kernel counts what a process took in kilobytes, on macOS in bytes.
+The kernel reports the peak in kilobytes, on macOS in bytes.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import os
 import sys
 from pathlib import Path
 
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of the kernel's `ru_maxrss`
+RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
 
 
 def available() -> int:
-    """Bytes of memory that can be taken; all there is where that cannot be told."""
+    """Bytes of available memory; of total memory where the system does not say."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -24,7 +24,7 @@ def available() -> int:
 
 
 def peak() -> int:
-    """The most memory that this process has held, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT_BYTES

@@ -1,14 +1,14 @@
-"""What the operating system says when it refuses, as part of an error message of ours.
+"""The operating system's reason for an error, as part of a message of ours.
 
-The system's own text is short and names the cause; `str(error)` adds a number and a file name that
-our message has already.
+The system's text is short and names the cause. `str(error)` would add a number and a file name that
+our message already has.
 """
 
 from __future__ import annotations
 
 
 def said(error: OSError) -> str:
-    """What the system says, with its capital letter: `No space left on device`."""
+    """The system's text with its capital letter: `No space left on device`."""
     return error.strerror or str(error)
 
 

@@ -1,4 +1,4 @@
-"""How many processors this process may use: by its affinity and by its group's limit."""
+"""Number of cores that this process may use, by its affinity and its group's limit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def allowed_cores() -> int:
-    """How many cores the system lets this process run on."""
+    """Number of cores in the affinity of this process."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def usable_cores() -> int:
-    """As many, but no more than the time that the group's limit allows at once."""
+    """The same, but no more than the CPU time limit of the control group allows."""
     cores = allowed_cores()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()

@@ -1,9 +1,9 @@
-"""Make text harmless for a terminal: control characters are shown, never sent.
+"""Make text harmless for a terminal: show control characters, never send them.
 
-A model or a prompt file can hold escape sequences that move the cursor, set the title or fill the
-clipboard. Each dangerous code point is replaced by printable ASCII on its own, without looking at
-its neighbours, so a stream can be cut anywhere and nothing is ever held back. Left out: judging
-what a sequence would have done, and look-alike letters.
+A model or a prompt file can contain escape sequences that move the cursor, set the title or fill
+the clipboard. Each dangerous code point is replaced by printable ASCII by itself, without looking
+at its neighbours. So a stream can be cut anywhere, and nothing is held back. Look-alike letters are
+not replaced.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where the time of a start goes: named stages, kept only when somebody asks.
+"""Where the time of a start goes: named stages, recorded only on request.
 
-The main line is cut by marks, so that its stages add up to the whole; work in a thread is a span of
-its own, beside them. Switched off, as it is by default, a mark costs one comparison. Recording ends
-with the first token. Left out: how the record is shown, see `gptcli.cli.output.profile`.
+Marks cut the main thread's time, so its stages add up to the whole. Work in other threads is
+recorded as spans beside them. When recording is off, the default, a mark costs one comparison.
+Recording ends with the first token. Not here: the report is in `gptcli.cli.output.profile`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import NamedTuple
 
 FIRST_TOKEN = "first token"
-BORN = perf_counter()  # when the first lines of gptcli ran
+BORN = perf_counter()  # of the first lines of gptcli
 
 
 class Stage(NamedTuple):
-    """A stretch of the start, in seconds of `time.perf_counter`."""
+    """A named part of the start, in seconds of `time.perf_counter`."""
 
     name: str
     begin: float
@@ -29,7 +29,7 @@ _record: list[Stage] | None = None
 
 
 def record(wanted: bool) -> None:
-    """Begin a new record, or none; the first mark will name the time since `BORN`."""
+    """Start a new record, or stop recording. The first mark names the time since `BORN`."""
     global _record
     _record = [] if wanted else None
 
@@ -40,12 +40,12 @@ def recording() -> bool:
 
 
 def recorded() -> tuple[Stage, ...]:
-    """What was recorded: the main line in order, each stage beginning where the last one ended."""
+    """All stages. Those of the main thread are in order, each begins where the last one ended."""
     return tuple(_record or ())
 
 
 def mark(name: str) -> None:
-    """Call the main line's time since the last mark `name`; nothing after the first token."""
+    """Name the main thread's time since the last mark. Does nothing after the first token."""
     if _record is None or reached_first_token():
         return
     ends = [stage.end for stage in _record if not stage.beside]
@@ -53,13 +53,13 @@ def mark(name: str) -> None:
 
 
 def reached_first_token() -> bool:
-    """Whether the start is over, as far as it is recorded."""
+    """Whether the first token was recorded."""
     return any(stage.name == FIRST_TOKEN for stage in _record or ())
 
 
 @contextmanager
 def beside(name: str) -> Iterator[None]:
-    """Record the block, which runs in a thread, as a span of its own."""
+    """Record the block, which runs in another thread, as a span."""
     mine = _record
     if mine is None:
         yield

@@ -1,5 +1,6 @@
-"""Tasks as data: a prompt, examples, options and how the answer is read, each in a TOML file.
+"""Tasks as data: prompt, examples, options and reading of the answer, each in a TOML file.
 
-`task` says what a task is, `schema` reads one, `catalog` finds them; `prompts` and `readings` turn
-an input into prompts and what a model wrote into an answer; `solver` runs them over an engine.
+`definition/` reads, checks and finds task files. `prompts` turns an input into a prompt, `plans`
+into the requests that answer it, and `solver` runs the plans of many inputs over one engine.
+`text/` splits long inputs and reads answers; `outcome` makes the Answer.
 """

@@ -1,7 +1,7 @@
-"""What goes into a task and what comes out: plain, frozen data.
+"""Input and output of a task: frozen data.
 
-The keys of `to_dict()` are those of a completion with `input` in place of `prompt`, and what the
-task found besides; a test pins them.
+`to_dict()` has the keys of a completion, with `input` instead of `prompt`, and what the task found;
+a test pins them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gptcli.tasks.text.spans import Entity
 
 @dataclass(frozen=True)
 class Question:
-    """One input of a task; `error` where it could not be read, `sampling` where it has its own."""
+    """One input of a task. `error`: it could not be read. `sampling`: settings of its own."""
 
     id: str
     text: str
@@ -27,14 +27,14 @@ class Question:
 
 @dataclass(frozen=True)
 class AnswerChunk:
-    """A part of an answer's text that is certain, while more is written."""
+    """A part of an answer's text that no later token changes."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer to one input; with several sequences there are several, told apart by `index`."""
+    """The answer to one input; `index` tells several sequences apart."""
 
     task: str
     id: str
@@ -46,17 +46,17 @@ class Answer:
     seed: int | None
     model: str
     revision: str | None
-    truncated: int = 0  # tokens of the input that were cut to fit the context
+    truncated: int = 0  # tokens cut from the input to fit the context
     error: GptcliError | None = None
-    mean_logprob: float | None = None  # natural log, of the answer's tokens
-    abstained: bool | None = None  # None for a task that never does
-    labels: tuple[tuple[str, float], ...] | None = None  # with probabilities, as they were given
+    mean_logprob: float | None = None  # natural logarithm, over the answer's tokens
+    abstained: bool | None = None  # None for a task that never abstains
+    labels: tuple[tuple[str, float], ...] | None = None  # with probabilities, in the given order
     entities: tuple[Entity, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     notices: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """The answer as JSON shows it; what a task does not find is left out."""
+        """The answer for JSON; without the keys that this kind of task does not have."""
         shown: dict[str, object] = {
             "task": self.task,
             "id": self.id,
@@ -84,7 +84,7 @@ class Answer:
 
 
 def total(results: Iterable[Completion | ChoiceLogprobs]) -> Usage:
-    """The token counts of all requests that an answer took."""
+    """The token counts of all requests of an answer."""
     used = [result.usage for result in results]
     return Usage(
         prompt_tokens=sum(usage.prompt_tokens for usage in used),

@@ -1,9 +1,9 @@
-"""The arithmetic of classification: from the labels' log-probabilities to probabilities.
+"""Calibration of a classification: from the labels' log-probabilities to probabilities.
 
-A small model's favourite label says more about the prompt than about the input, so there are two
-corrections for what it would say anyway. All is done with logarithms, which keeps it exact where
-the probabilities themselves are too small for a float. The log-probabilities are those of a
-ChoiceLogprobs: natural, one a label.
+The favourite label of a small model says more about the prompt than about the input. Two
+corrections remove what the model says without an input. Everything is computed with logarithms,
+which stay exact where probabilities underflow. The log-probabilities are those of a ChoiceLogprobs:
+natural, one a label.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 def probabilities(logprobs: Sequence[float]) -> list[float]:
     """The labels' probabilities, given that it is one of them: they sum to 1 (a softmax).
 
-    Minus infinity is allowed; where it is all there is, every label is as likely.
+    Minus infinity is allowed. If all are minus infinity, all labels are equally likely.
     """
     return [math.exp(value) for value in _normalised(logprobs)]
 
 
 def contextual(logprobs: Sequence[float], content_free: Sequence[Sequence[float]]) -> list[float]:
-    """Contextual calibration: divide by what the model answers to inputs without content.
+    """Contextual calibration: divide by the probabilities for inputs without content.
 
     Zhao et al. 2021 (arXiv:2102.09690), section 5, with W = diag(p_cf)^-1 and b = 0. p are the
     probabilities over the labels, p_cf their mean over the rows of `content_free` (one row of
@@ -31,7 +31,9 @@ def contextual(logprobs: Sequence[float], content_free: Sequence[Sequence[float]
     if not content_free:
         return probabilities(logprobs)
     rows = [_normalised(row) for row in content_free]
-    means = [_log_sum(column) for column in zip(*rows, strict=True)]  # times len(rows): no matter
+    means = [
+        _log_sum(column) for column in zip(*rows, strict=True)
+    ]  # times len(rows), which cancels
     return probabilities(_differences(_normalised(logprobs), means))
 
 
@@ -39,23 +41,22 @@ def pmi(logprobs: Sequence[float], domain: Sequence[float]) -> list[float]:
     """Domain conditional pointwise mutual information, as probabilities over the labels.
 
     Holtzman et al. 2021 (arXiv:2104.08315), section 3: log P(y|x, domain) - log P(y|domain). The
-    order is the paper's; that the scores are then turned into numbers that sum to 1, by a softmax,
-    is for display.
+    order is the paper's. The softmax that follows, so that the values sum to 1, is for display.
     """
     return probabilities(_differences(logprobs, domain))
 
 
 def _differences(upper: Sequence[float], lower: Sequence[float]) -> list[float]:
-    """Element by element; what is impossible stays so, even against something impossible."""
+    """Element by element; minus infinity stays minus infinity, even less minus infinity."""
     return [
         a if a == -math.inf else a - b for a, b in zip(upper, lower, strict=True)
-    ]  # a - -inf = inf: its label takes all, which is the limit of the quotient
+    ]  # a - -inf = inf: this label gets all, the limit of the quotient
 
 
 def _normalised(logprobs: Sequence[float]) -> list[float]:
     """Log-probabilities that sum, as probabilities, to 1."""
     most = max(logprobs)
-    if math.isinf(most):  # shared by those that are certain; all are alike if all are impossible
+    if math.isinf(most):  # certain labels share it; so do all if all are impossible
         certain = [value == most for value in logprobs]
         return [-math.log(sum(certain)) if alike else -math.inf for alike in certain]
     total = _log_sum(logprobs)

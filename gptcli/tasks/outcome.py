@@ -1,4 +1,4 @@
-"""From what a model wrote, or how it scored labels, to the answers of one input."""
+"""From generated text, or scored labels, to the answers of one input."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gptcli.tasks.run_context import Reply, RunContext
 from gptcli.tasks.text.spans import entities, shifted
 
 
-def failed(setting: RunContext, question: Question, error: GptcliError | None) -> Answer:
-    """The answer that says why there is none."""
+def failed(context: RunContext, question: Question, error: GptcliError | None) -> Answer:
+    """An empty answer, with the error if there is one."""
     return Answer(
-        task=setting.wording.task.name,
+        task=context.wording.task.name,
         id=question.id,
         index=0,
         input=question.text,
         text="",
         finish_reason="error" if error else "stop",
         usage=total(()),
-        seed=setting.sampling.seed,
-        model=setting.info.name,
-        revision=setting.info.revision,
+        seed=context.sampling.seed,
+        model=context.info.name,
+        revision=context.info.revision,
         error=error,
     )
 
 
 def results_of(replies: Sequence[Reply]) -> list[Completion | ChoiceLogprobs]:
-    """What all replies were read from. Raises the error of one that failed."""
+    """The results of all replies. Raises the error of one that failed."""
     results = [result for reply in replies for result in reply.results]
     for result in results:
         if result.error:
@@ -43,60 +43,60 @@ def results_of(replies: Sequence[Reply]) -> list[Completion | ChoiceLogprobs]:
 
 
 def answers(
-    setting: RunContext,
+    context: RunContext,
     question: Question,
     replies: Sequence[Reply],
     blank: Answer | None = None,
     taken: Sequence[Completion | ChoiceLogprobs] = (),
     starts: Sequence[int] = (0,),
 ) -> tuple[Answer, ...]:
-    """The answers that the final replies make, filled into `blank`.
+    """The answers of the final replies, one a sequence, filled into `blank`.
 
-    `taken` are the results that led there; `starts`, where in the input each reply's part begins.
-    Raises the error of a reply that failed.
+    `taken`: results of earlier requests. `starts`: where in the input each reply's part begins, in
+    characters. Raises the error of a reply that failed.
     """
-    blank = blank or failed(setting, question, None)
+    blank = blank or failed(context, question, None)
     results = results_of(replies)
-    # Labels are scored without sampling, so their results do not say what was changed in it.
-    said = setting.sampling.notices if setting.kind == "labels" else ()
+    # Labels are scored without sampling, so their results have no notices of it.
+    said = context.sampling.notices if context.kind == "labels" else ()
     notices = dict.fromkeys([*said, *(text for result in results for text in result.notices)])
     blank = replace(
         blank,
         usage=total((*taken, *results)),
-        notices=(*setting.notices, *blank.notices, *notices),
+        notices=(*context.notices, *blank.notices, *notices),
     )
-    if setting.kind == "labels":
-        return (_labelled(setting, blank, cast(ChoiceLogprobs, results[0])),)
-    count = setting.sampling.num_return_sequences
+    if context.kind == "labels":
+        return (_labelled(context, blank, cast(ChoiceLogprobs, results[0])),)
+    count = context.sampling.num_return_sequences
     return tuple(
-        _written(setting, replace(blank, index=index), replies, starts) for index in range(count)
+        _written(context, replace(blank, index=index), replies, starts) for index in range(count)
     )
 
 
-def _labelled(setting: RunContext, blank: Answer, score: ChoiceLogprobs) -> Answer:
-    """The likeliest label, and the probability of each."""
+def _labelled(context: RunContext, blank: Answer, score: ChoiceLogprobs) -> Answer:
+    """The likeliest label, with the probabilities of all."""
     logprobs = [choice.total for choice in score.choices]
-    way = setting.wording.parameter("calibration")
+    way = context.wording.parameter("calibration")
     if way == "contextual":
-        shares = contextual(logprobs, setting.prior)
+        shares = contextual(logprobs, context.prior)
     elif way == "pmi":
-        shares = pmi(logprobs, setting.prior[0])
+        shares = pmi(logprobs, context.prior[0])
     else:
         shares = probabilities(logprobs)
     best = max(range(len(shares)), key=shares.__getitem__)
     found = replace(
         blank,
-        text=setting.labels[best],
-        labels=tuple(zip(setting.labels, shares, strict=True)),
+        text=context.labels[best],
+        labels=tuple(zip(context.labels, shares, strict=True)),
         seed=None,
     )
-    return _abstaining(setting, found, shares[best])
+    return _abstaining(context, found, shares[best])
 
 
 def _written(
-    setting: RunContext, blank: Answer, replies: Sequence[Reply], starts: Sequence[int]
+    context: RunContext, blank: Answer, replies: Sequence[Reply], starts: Sequence[int]
 ) -> Answer:
-    """The parts' answers put together: as a text, or as entities with places in the input."""
+    """The answers of the parts joined: a text, or entities with positions in the input."""
     index = blank.index
     completions = [cast(Completion, reply.results[index]) for reply in replies]
     found = replace(
@@ -104,8 +104,8 @@ def _written(
         text="".join(reply.before + reply.texts[index] for reply in replies),
         finish_reason=_reason(replies, completions, index),
     )
-    if setting.kind == "spans":
-        types = cast(tuple[str, ...], setting.wording.parameter("types"))
+    if context.kind == "spans":
+        types = cast(tuple[str, ...], context.wording.parameter("types"))
         named = [
             entity
             for reply, start in zip(replies, starts, strict=True)
@@ -115,18 +115,18 @@ def _written(
         return replace(found, text=shown, entities=tuple(named))
     pairs = zip(replies, completions, strict=True)
     tokens = [token for reply, done in pairs for token in _covering(done, reply.texts[index])]
-    if setting.sampling.logprobs is not None:
+    if context.sampling.logprobs is not None:
         found = replace(found, logprobs=tuple(tokens))
-    if "abstain_below" not in setting.wording.task.answer.parameters:
+    if "abstain_below" not in context.wording.task.answer.parameters:
         return found
     mean = sum(token.logprob for token in tokens) / len(tokens) if tokens else None
-    return _abstaining(setting, replace(found, mean_logprob=mean), mean)
+    return _abstaining(context, replace(found, mean_logprob=mean), mean)
 
 
 def _reason(
     replies: Sequence[Reply], completions: Sequence[Completion], index: int
 ) -> FinishReason:
-    """Why the text ended: by length or a loop if any part did."""
+    """The finish reason: length or loop if any part ended so."""
     for reply, done in zip(replies, completions, strict=True):
         if not reply.done[index] and done.finish_reason not in ("stop", "cancelled"):
             return done.finish_reason
@@ -134,13 +134,13 @@ def _reason(
 
 
 def _covering(done: Completion, answer: str) -> list[TokenLogprob]:
-    """The tokens that make up the answer, which is a part of the text written."""
+    """The tokens of the answer, which is a part of the generated text."""
     end = done.text.find(answer) + len(answer) if answer else 0
     found, place, torn = [], 0, False
     for token in done.logprobs or ():
         if place >= end:
             break
-        if "\ufffd" in token.token:  # bytes of a character: how long it is shows in what follows
+        if "\ufffd" in token.token:  # a part of a character, whose length is known only later
             torn = True
         else:
             at = done.text.find(token.token, place) if torn else place
@@ -151,14 +151,14 @@ def _covering(done: Completion, answer: str) -> list[TokenLogprob]:
     return found
 
 
-def _abstaining(setting: RunContext, found: Answer, confidence: float | None) -> Answer:
-    """The answer, or what is said instead where the confidence is too low."""
-    parameters = setting.wording.task.answer.parameters
+def _abstaining(context: RunContext, found: Answer, confidence: float | None) -> Answer:
+    """The answer, or the text for abstaining if the confidence is too low."""
+    parameters = context.wording.task.answer.parameters
     if "abstain_below" not in parameters:
         return found
-    least: Value = setting.wording.parameter("abstain_below")
+    least: Value = context.wording.parameter("abstain_below")
     if not isinstance(least, int | float):
         return replace(found, abstained=False)
     unsure = confidence is None or confidence < least
-    instead = setting.wording.parameter("abstain")
+    instead = context.wording.parameter("abstain")
     return replace(found, abstained=unsure, text=str(instead or "") if unsure else found.text)

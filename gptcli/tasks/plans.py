@@ -1,8 +1,8 @@
-"""How one input is answered: which requests are made of it, and what is made of the replies.
+"""The plan of one input: which requests answer it, and what is made of the replies.
 
-A plan is a generator: it yields requests, all that can run at once, is sent their replies, and
-returns the answers. So a summary of summaries reads like a loop, and the engine still runs the
-requests of many inputs side by side. Not here: running them is in `gptcli.tasks.solver`.
+A plan is a generator. It yields requests that can run together, receives their replies, and returns
+the answers. So a summary of summaries reads like a loop, and the engine still runs the requests of
+many inputs side by side. Not here: running plans is in `gptcli.tasks.solver`.
 """
 
 from __future__ import annotations
@@ -31,104 +31,104 @@ from gptcli.tasks.text.passages import best_window, passages
 from gptcli.tasks.text.sentences import sentences
 
 CUT = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
-SHRINKS = 0.9  # each round of answers to answers must be so much shorter, or there is no end
+MAX_REDUCE_RATIO = 0.9  # a round of reduce must shorten the text so much, or it never ends
 
 Steps = Generator[tuple[Ask, ...], tuple[Reply, ...], tuple[Answer, ...]]
 
 
-def plan(setting: RunContext, question: Question) -> Steps:
-    """The way to the answers of one input."""
+def plan(context: RunContext, question: Question) -> Steps:
+    """The steps to the answers of one input."""
     if question.error:
-        return (failed(setting, question, question.error),)
+        return (failed(context, question, question.error),)
     if question.sampling:
-        setting = replace(setting, sampling=question.sampling)
-    if setting.sampling.seed is None:  # one for all its requests, so that it can be told
-        drawn = replace(setting.sampling, seed=secrets.randbits(32))
-        setting = replace(setting, sampling=drawn)
+        context = replace(context, sampling=question.sampling)
+    if context.sampling.seed is None:  # one for all its requests, so that it can be reported
+        drawn = replace(context.sampling, seed=secrets.randbits(32))
+        context = replace(context, sampling=drawn)
     try:
-        check_sampling(setting.wording.task, setting.wording.chosen, setting.sampling)
-        long = setting.wording.task.long
-        strategy = str(resolved(long.strategy, setting.wording.chosen))
-        steps = STRATEGIES["whole" if setting.kind == "labels" else strategy]
-        return (yield from steps(setting, question))
+        check_sampling(context.wording.task, context.wording.chosen, context.sampling)
+        long = context.wording.task.long
+        strategy = str(resolved(long.strategy, context.wording.chosen))
+        steps = STRATEGIES["whole" if context.kind == "labels" else strategy]
+        return (yield from steps(context, question))
     except GptcliError as error:
-        return (failed(setting, question, error),)
+        return (failed(context, question, error),)
 
 
-def _whole(setting: RunContext, question: Question, side: Overflow | None = None) -> Steps:
-    """One prompt; what does not fit is cut at `side`, or as --on-overflow says."""
-    text, side = field_of(setting, question), side or setting.on_overflow
-    kept = text if side == "error" else cut_to_fit(text, side, fitting(setting, question))
-    cut = setting.count(text) - setting.count(kept) if kept != text else 0
-    replies = yield (ask_of(setting, question, kept),)
-    blank = failed(setting, question, None)
+def _whole(context: RunContext, question: Question, side: Overflow | None = None) -> Steps:
+    """One prompt. An input that does not fit is cut at `side`, or as --on-overflow says."""
+    text, side = field_of(context, question), side or context.on_overflow
+    kept = text if side == "error" else cut_to_fit(text, side, fitting(context, question))
+    cut = context.count(text) - context.count(kept) if kept != text else 0
+    replies = yield (ask_of(context, question, kept),)
+    blank = failed(context, question, None)
     start = len(text) - len(kept) if side == "truncate-left" else 0
     if cut:
         notice = f"input cut by {cut} tokens at its {CUT[side]} to fit the context"
         blank = replace(blank, truncated=cut, notices=(notice,))
-    return answers(setting, question, replies, blank, starts=(start,))
+    return answers(context, question, replies, blank, starts=(start,))
 
 
-def _truncated(setting: RunContext, question: Question) -> Steps:
-    side = setting.on_overflow if setting.on_overflow != "error" else "truncate-right"
-    return (yield from _whole(setting, question, side))
+def _truncated(context: RunContext, question: Question) -> Steps:
+    side = context.on_overflow if context.on_overflow != "error" else "truncate-right"
+    return (yield from _whole(context, question, side))
 
 
-def _window(setting: RunContext, question: Question) -> Steps:
-    """The passage that has most in common with the question."""
-    text, fits = field_of(setting, question), fitting(setting, question)
+def _window(context: RunContext, question: Question) -> Steps:
+    """One prompt, with the passage that has most words in common with the question."""
+    text, fits = field_of(context, question), fitting(context, question)
     if fits(text):
-        return (yield from _whole(setting, question))
+        return (yield from _whole(context, question))
     start, end = best_window(text, question.text, fits)
-    setting.say(f"reading characters {start} to {end} of {len(text)}")
-    replies = yield (ask_of(setting, question, text[start:end]),)
+    context.say(f"reading characters {start} to {end} of {len(text)}")
+    replies = yield (ask_of(context, question, text[start:end]),)
     notice = f"the text does not fit the context: characters {start} to {end} were read"
-    blank = replace(failed(setting, question, None), notices=(notice,))
-    return answers(setting, question, replies, blank, starts=(start,))
+    blank = replace(failed(context, question, None), notices=(notice,))
+    return answers(context, question, replies, blank, starts=(start,))
 
 
-def _each(setting: RunContext, question: Question) -> Steps:
-    """Part by part; what stands between the parts stays."""
-    text = field_of(setting, question)
-    parts = _parts(setting, question, text)
+def _each(context: RunContext, question: Question) -> Steps:
+    """One prompt a part. Text between the parts stays."""
+    text = field_of(context, question)
+    parts = _parts(context, question, text)
     if len(parts) > 1:
-        setting.say(f"answering {len(parts)} parts")
+        context.say(f"answering {len(parts)} parts")
     asks: list[Ask] = []
     end = 0
     for start, stop in parts:
         between = text[end:start]
-        if asks and setting.wording.task.long.unit == "passage":
+        if asks and context.wording.task.long.unit == "passage":
             between = "\n"
-        asks.append(replace(ask_of(setting, question, text[start:stop]), before=between))
+        asks.append(replace(ask_of(context, question, text[start:stop]), before=between))
         end = stop
     replies = yield tuple(asks)
-    return answers(setting, question, replies, starts=[start for start, _ in parts])
+    return answers(context, question, replies, starts=[start for start, _ in parts])
 
 
-def _reduce(setting: RunContext, question: Question) -> Steps:
-    """Part by part, then the answers together, until one prompt holds all."""
-    whole, fits = field_of(setting, question), fitting(setting, question)
+def _reduce(context: RunContext, question: Question) -> Steps:
+    """One prompt a part, then one for their answers, until one prompt holds all."""
+    whole, fits = field_of(context, question), fitting(context, question)
     text = whole
     taken: list[Completion | ChoiceLogprobs] = []
-    single = replace(setting, sampling=replace(setting.sampling, num_return_sequences=1))
+    single = replace(context, sampling=replace(context.sampling, num_return_sequences=1))
     while not fits(text):
         parts = passages(text, fits)
-        setting.say(f"{setting.count(text)} tokens do not fit: answering {len(parts)} parts")
+        context.say(f"{context.count(text)} tokens do not fit: answering {len(parts)} parts")
         asks = [ask_of(single, question, text[start:stop]) for start, stop in parts]
         replies = yield tuple(replace(ask, final=False) for ask in asks)
         taken += results_of(replies)
         shorter = "\n".join(reply.texts[0] for reply in replies)
-        if len(shorter) > len(text) * SHRINKS:
+        if len(shorter) > len(text) * MAX_REDUCE_RATIO:
             raise BadInput(
                 "input too long", "its parts' answers are hardly shorter", "Ask for less of each"
             )
         text = shorter
-    if taken and not text.strip():  # asked for nothing, a model would make something up
-        return answers(setting, question, (), taken=taken)
+    if taken and not text.strip():  # a model would invent an answer to nothing
+        return answers(context, question, (), taken=taken)
     if taken:
-        setting.say(f"answering for the {setting.count(text)} tokens of the parts' answers")
-    replies = yield (ask_of(setting, question, text, of=whole),)
-    return answers(setting, question, replies, taken=taken)
+        context.say(f"answering for the {context.count(text)} tokens of the parts' answers")
+    replies = yield (ask_of(context, question, text, of=whole),)
+    return answers(context, question, replies, taken=taken)
 
 
 STRATEGIES: dict[str, Callable[[RunContext, Question], Steps]] = {
@@ -140,10 +140,10 @@ STRATEGIES: dict[str, Callable[[RunContext, Question], Steps]] = {
 }
 
 
-def _parts(setting: RunContext, question: Question, text: str) -> list[tuple[int, int]]:
-    """The parts that `each` answers, as places in the text."""
-    fits = fitting(setting, question)
-    if setting.wording.task.long.unit == "passage":
+def _parts(context: RunContext, question: Question, text: str) -> list[tuple[int, int]]:
+    """The parts that `each` answers, as (start, end) in the text."""
+    fits = fitting(context, question)
+    if context.wording.task.long.unit == "passage":
         return list(passages(text, fits))
     found = []
     for start, end in sentences(text, lines=True):

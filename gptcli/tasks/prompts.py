@@ -1,6 +1,6 @@
 """From a task, its options and an input to a prompt.
 
-Left out: what is done with an input that does not fit, see `gptcli.tasks.plans`.
+Not here: an input that does not fit the context is handled in `gptcli.tasks.plans`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gptcli.tasks.definition.templates import fill
 BETWEEN = " = "  # in --example
 
 Shot = tuple[str, str]
-"""An example: what goes in, what comes out."""
+"""An example: (input, output)."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """A task with its options chosen: everything of its prompts but the input."""
+    """A task with its options: everything of its prompts except the input."""
 
     task: Task
     chosen: Mapping[str, Value]
@@ -40,9 +40,9 @@ class Wording:
 
     @property
     def domain(self) -> str:
-        """What stands before a label when there is no input, for calibration by PMI.
+        """The text before a label without an input, for calibration by PMI.
 
-        The parameter `domain`, or else what follows the input in the prompt.
+        It is the parameter `domain`, or else the part of the prompt after the input.
         """
         values = {name: shown(value) for name, value in self.chosen.items()} | {"examples": ""}
         if self.parameter("domain"):
@@ -50,19 +50,19 @@ class Wording:
         return fill(self.prompt.rpartition("{input}")[2], values).lstrip()
 
     def without(self, number: int) -> Wording:
-        """The same with the first `number` examples left out."""
+        """The same without the first `number` examples."""
         return replace(self, shots=self.shots[number:])
 
     def parameter(self, name: str) -> Value:
-        """A parameter of the task's reading, taken from the option that it names."""
+        """A parameter of the answer rule, or the value of the option that it names."""
         return resolved(self.task.answer.parameters.get(name), self.chosen)
 
 
 def worded(task: Task, chosen: Mapping[str, Value], given: Sequence[str] = ()) -> Wording:
-    """Choose the wording that the options ask for; `given` are examples of the user's own.
+    """The wording for these options; `given` are the user's examples, as "INPUT = OUTPUT".
 
-    Raises UsageError for an example that is none, or whose output is no label, and for labels
-    that are no choice.
+    Raises UsageError for a malformed example, an output that is no label, and labels that leave no
+    choice.
     """
     variants = [v for v in task.variants if _given(chosen.get(v.when), default(task, v.when))]
     plain = Variant(when="", prompt=task.prompt, example=task.example, examples=task.examples)
@@ -85,14 +85,14 @@ def default(task: Task, name: str) -> Value:
 
 
 def _given(value: Value, default: Value) -> bool:
-    """Whether an option was set to something else; the order of a list does not matter."""
+    """Whether an option differs from its default; the order of a list does not matter."""
     if isinstance(value, tuple) and isinstance(default, tuple):
         return set(value) != set(default)
     return value not in (None, default)
 
 
 def resolved(value: Value, chosen: Mapping[str, Value]) -> Value:
-    """A value as it is, or `{name}`: the value of that option."""
+    """The value itself, or for `{name}` the value of that option."""
     if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
         return chosen[value[1:-1]]
     return value
@@ -113,7 +113,7 @@ def _split(text: str) -> Shot:
 
 
 def _balanced(shots: list[Shot], labels: tuple[str, ...]) -> list[Shot]:
-    """The examples of these labels; none unless every label has one, which would be unfair."""
+    """The examples of these labels; none unless every label has one, to favour no label."""
     fitting = [shot for shot in shots if shot[1] in labels]
     return fitting if {output for _, output in fitting} == set(labels) else []
 

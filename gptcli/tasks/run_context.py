@@ -1,4 +1,4 @@
-"""What the inputs of a run share, what is asked for one of them, and whether it fits the context.
+"""What the inputs of a run share, the requests for one of them, and whether they fit the context.
 
 Not here: which requests an input takes is in `gptcli.tasks.plans`.
 """
@@ -23,10 +23,10 @@ from gptcli.tasks.definition.task import Read, Task, Value
 from gptcli.tasks.prompts import Wording, resolved
 from gptcli.tasks.text.parsers import reader
 
-DENSEST = 20  # characters a token, in ordinary text far less
+MAX_CHARS_PER_TOKEN = 20  # of a text whose tokens are worth counting; ordinary text has about 4
 
 Fits = Callable[[str], bool]
-"""(piece of text) -> whether the prompt with it fits the context."""
+"""(part of the text) -> whether its prompt fits the context."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +39,42 @@ class RunContext:
     count: Callable[[str], int]  # tokens of a text
     on_overflow: Overflow = "error"
     prior: tuple[tuple[float, ...], ...] = ()  # log-probabilities of the labels without an input
-    notices: tuple[str, ...] = ()  # of every answer
-    say: Callable[[str], None] = lambda text: None  # told of every step
+    notices: tuple[str, ...] = ()  # for every answer
+    say: Callable[[str], None] = lambda text: None  # receives a message for every step
 
     @property
     def kind(self) -> str:
-        """How the answer is read."""
+        """The kind of answer, as in `AnswerRule.kind`."""
         return self.wording.task.answer.kind
 
     @property
     def limit(self) -> int:
-        """How many tokens a prompt and what is written may have together."""
+        """Limit of prompt and continuation together, in tokens."""
         return most_tokens(self.wording, self.sampling, self.info)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What is chosen from, where labels are."""
+        """The labels of a classification."""
         return cast(tuple[str, ...], self.wording.parameter("labels"))
 
 
 @dataclass(frozen=True)
 class _Ask:
     prompt: str
-    part: str  # what of the input it is about
-    before: str = field(default="", kw_only=True)  # stands between the answer before and this one
-    final: bool = field(default=True, kw_only=True)  # part of the answer, not of a way there
+    part: str  # the part of the input in the prompt
+    before: str = field(default="", kw_only=True)  # text between the previous answer and this one
+    final: bool = field(default=True, kw_only=True)  # False for an intermediate request
 
 
 @dataclass(frozen=True)
 class AskText(_Ask):
-    """A request of a plan whose answer is read from what the model writes."""
+    """A request of a plan whose answer is read from generated text."""
 
     sampling: Sampling
     read: Read
 
     def request(self, id: str) -> GenerateRequest:
-        """What the engine is asked."""
+        """The request for the engine."""
         return GenerateRequest(id=id, prompt=self.prompt, sampling=self.sampling)
 
 
@@ -85,7 +85,7 @@ class AskLabel(_Ask):
     choices: tuple[str, ...]
 
     def request(self, id: str) -> LoglikelihoodRequest:
-        """What the engine is asked."""
+        """The request for the engine."""
         return LoglikelihoodRequest(id=id, prompt=self.prompt, choices=self.choices)
 
 
@@ -94,8 +94,8 @@ Ask = AskText | AskLabel
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of an Ask: for each sequence the answer, whether its reading came to an end by
-    itself, and what it was read from."""
+    """The result of an Ask: for each sequence the answer, whether its reading ended by itself, and
+    the result it was read from."""
 
     part: str
     before: str
@@ -105,7 +105,7 @@ class Reply:
 
 
 def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) -> None:
-    """Raise UsageError for what the task would ignore, or could not do with this sampling."""
+    """Raise UsageError for sampling options that the task ignores or cannot work with."""
     if task.answer.kind == "labels":
         for flag, given in (
             ("--num-return-sequences", sampling.num_return_sequences > 1),
@@ -121,65 +121,65 @@ def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) 
 
 
 def most_tokens(wording: Wording, sampling: Sampling, info: ModelInfo) -> int:
-    """How many tokens a prompt and what is written may have together."""
+    """Limit of prompt and continuation together, in tokens."""
     if wording.task.answer.kind == "labels" or sampling.max_length is None:
         return info.context
     return min(info.context, sampling.max_length)
 
 
-def field_of(setting: RunContext, question: Question) -> str:
-    """The text that may be long: the input, or an option's."""
-    name = setting.wording.task.long.field
-    return question.text if name == "input" else str(setting.wording.chosen[name] or "")
+def field_of(context: RunContext, question: Question) -> str:
+    """The text that may be long: the input, or the value of an option."""
+    name = context.wording.task.long.field
+    return question.text if name == "input" else str(context.wording.chosen[name] or "")
 
 
-def prompt_of(setting: RunContext, question: Question, part: str) -> str:
-    """The prompt with `part` in place of the text that may be long."""
-    name = setting.wording.task.long.field
+def prompt_of(context: RunContext, question: Question, part: str) -> str:
+    """The prompt with `part` instead of the text that may be long."""
+    name = context.wording.task.long.field
     if name == "input":
-        return setting.wording.text(part)
-    return setting.wording.text(question.text, name, part)
+        return context.wording.text(part)
+    return context.wording.text(question.text, name, part)
 
 
-def ask_of(setting: RunContext, question: Question, part: str, of: str | None = None) -> Ask:
-    """The request for `part`; `of` is the text that its answer is for, where that is another."""
-    prompt = prompt_of(setting, question, part)
-    if setting.kind == "labels":
-        return AskLabel(prompt, part, continuing(prompt, setting.labels))
-    sampling, task = setting.sampling, setting.wording.task
+def ask_of(context: RunContext, question: Question, part: str, of: str | None = None) -> Ask:
+    """The request for `part`; `of` is the text that the answer is about, if it is another."""
+    prompt = prompt_of(context, question, part)
+    if context.kind == "labels":
+        return AskLabel(prompt, part, continuing(prompt, context.labels))
+    sampling, task = context.sampling, context.wording.task
     stop = tuple(dict.fromkeys((*task.stop, *sampling.stop)))
     wanted = sampling.logprobs
     if "abstain_below" in task.answer.parameters and sampling.num_beams == 1:
         wanted = wanted or 0
-    parameters = {name: setting.wording.parameter(name) for name in task.answer.parameters}
+    parameters = {name: context.wording.parameter(name) for name in task.answer.parameters}
     read = reader(task.answer, parameters, part if of is None else of)
     return AskText(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
 
 
 def continuing(prompt: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as they go on after a prompt: with a space, unless it ends in one."""
+    """Labels as continuations of a prompt: after a space, unless the prompt ends in one."""
     space = "" if not prompt or prompt[-1].isspace() else " "
     return tuple(space + label for label in labels)
 
 
-def fitting(setting: RunContext, question: Question) -> Fits:
-    """Raises BadInput where a prompt has no room for any text."""
-    limit = setting.limit
-    wanted = setting.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
-    if setting.kind == "labels":
-        wanted = max(setting.count(label) for label in setting.labels) + 1
+def fitting(context: RunContext, question: Question) -> Fits:
+    """Whether a part fits the context. Raises BadInput if not even an empty part fits."""
+    limit = context.limit
+    wanted = context.sampling.max_new_tokens or DEFAULT_NEW_TOKENS
+    if context.kind == "labels":
+        wanted = max(context.count(label) for label in context.labels) + 1
     most = limit - min(wanted, limit // 2)
 
     def fits(text: str) -> bool:
-        # Whole prompts are counted: a template may hold the text twice, or none of its spaces. What
-        # is so long that it could fit only as white space is not worth the time.
-        if len(text) > DENSEST * most:
+        # Whole prompts are counted: a template may repeat the text, or join it without a space.
+        # A text so long that it could fit only as white space is not tokenised.
+        if len(text) > MAX_CHARS_PER_TOKEN * most:
             return False
-        return setting.count(prompt_of(setting, question, text)) <= most
+        return context.count(prompt_of(context, question, text)) <= most
 
     if not fits(""):
         raise BadInput(
-            f"task {setting.wording.task.name}",
+            f"task {context.wording.task.name}",
             f"the prompt without its input nearly fills the {limit} tokens that are allowed",
             "Give fewer examples, a smaller --max-new-tokens, or a larger --max-length",
         )
@@ -187,7 +187,7 @@ def fitting(setting: RunContext, question: Question) -> Fits:
 
 
 def cut_to_fit(text: str, side: Overflow, fits: Fits) -> str:
-    """The longest beginning (or end) that fits."""
+    """The longest beginning, or end, that fits."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,8 +1,8 @@
 """Answers the questions of a task over one engine, in order.
 
-A question's steps ask, their requests run as one plan of `gptcli.multiplex`, and what is written is
-read as it comes: a text whose reading is done is cancelled, so that nothing is written in vain.
-Not here: what is asked for a question is in `gptcli.tasks.plans`.
+The requests of each plan run through `gptcli.multiplex`. Generated text is read while it arrives: a
+text whose reading is complete is cancelled, so no token is generated in vain. Not here: the
+requests for a question are in `gptcli.tasks.plans`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gptcli.tasks.run_context import (
     most_tokens,
 )
 
-AHEAD = 4  # answers that wait for an earlier one, as a multiple of the batch size
+WAITING_PER_SLOT = 4  # finished answers that may wait for an earlier one, per slot
 
 
 def solve(
@@ -48,12 +48,11 @@ def solve(
     batch_size: int = 1,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[AnswerChunk | Answer]:
-    """Answer every question; the answers come in order, each as soon as those before are there.
+    """Answer every question. Answers come in order, each as soon as the earlier ones are there.
 
-    The pieces of an answer's text come before it, as they are written, where there is one sequence.
-    Questions are pulled when there is room for one; None stands for "none right now". `say` is told
-    of every step. Raises what makes the whole run impossible; what is wrong with one question is in
-    its answer.
+    With one sequence, the chunks of an answer's text come before it. Questions are pulled when a
+    slot is free; None means "none right now". `say` receives a message for every step. Raises what
+    makes the whole run impossible; an error of one question is in its answer.
     """
     check_sampling(wording.task, wording.chosen, sampling)
     limit = most_tokens(wording, sampling, engine.info)
@@ -64,7 +63,7 @@ def solve(
             f"{len(wording.shots) - len(fewer.shots)} of {len(wording.shots)} examples left out:"
             f" there is room for {limit} tokens in all",
         )
-    setting = RunContext(
+    context = RunContext(
         wording=fewer,
         sampling=sampling,
         info=engine.info,
@@ -73,27 +72,27 @@ def solve(
         notices=notices,
         say=say,
     )
-    if setting.kind == "labels":
-        setting = replace(setting, prior=_prior(engine, setting))
-    yield from run_plans(engine, _plans(engine, setting, questions), AHEAD * batch_size)
+    if context.kind == "labels":
+        context = replace(context, prior=_prior(engine, context))
+    yield from run_plans(engine, _plans(engine, context, questions), WAITING_PER_SLOT * batch_size)
 
 
 def _plans(
-    engine: Engine, setting: RunContext, questions: Iterable[Question | None]
+    engine: Engine, context: RunContext, questions: Iterable[Question | None]
 ) -> Iterator[Plan[AnswerChunk | Answer] | None]:
     ids = count(1)
     for question in questions:
         if question is None:
             yield None
             continue
-        asking = _Question(engine, setting, question, ids)
+        asking = _Question(engine, context, question, ids)
         yield Plan(asking.exchange(), so_far=asking.pieces)
 
 
 def trimmed(wording: Wording, engine: Engine, limit: int) -> Wording:
-    """The wording with as many examples, the last ones, as leave half of `limit` tokens.
+    """The wording with the last examples that leave half of `limit` tokens free.
 
-    A text that may be long does not count: it is what is cut then.
+    The text that may be long does not count, because it can be cut.
     """
     long = wording.task.long.field
     field = "" if long == "input" else long
@@ -102,9 +101,9 @@ def trimmed(wording: Wording, engine: Engine, limit: int) -> Wording:
     return wording
 
 
-def _prior(engine: Engine, setting: RunContext) -> tuple[tuple[float, ...], ...]:
-    """The labels' log-probabilities without an input, as the calibration asks for them."""
-    wording = setting.wording
+def _prior(engine: Engine, context: RunContext) -> tuple[tuple[float, ...], ...]:
+    """The labels' log-probabilities without an input, for the calibration."""
+    wording = context.wording
     way = wording.parameter("calibration") or "none"
     prompts: list[str] = []
     if way == "contextual":
@@ -113,7 +112,7 @@ def _prior(engine: Engine, setting: RunContext) -> tuple[tuple[float, ...], ...]
     elif way == "pmi":
         prompts = [wording.domain]
     requests = [
-        LoglikelihoodRequest(id=str(number), prompt=text, choices=continuing(text, setting.labels))
+        LoglikelihoodRequest(id=str(number), prompt=text, choices=continuing(text, context.labels))
         for number, text in enumerate(prompts)
     ]
     results = engine.run(requests)
@@ -128,14 +127,14 @@ def _prior(engine: Engine, setting: RunContext) -> tuple[tuple[float, ...], ...]
 
 @dataclass
 class _Asked:
-    """A request under way."""
+    """A request in progress."""
 
     ask: Ask
     request: Request
     read: dict[int, tuple[str, bool]] = field(default_factory=dict)  # by index
     results: dict[int, Completion | ChoiceLogprobs] = field(default_factory=dict)
     so_far: dict[int, str] = field(default_factory=dict)  # text written, by index
-    given: int = 0  # characters of the answer that were given out
+    given: int = 0  # characters of the answer that were yielded
 
     @property
     def finished(self) -> bool:
@@ -149,13 +148,13 @@ class _Asked:
 
     @property
     def settled(self) -> bool:
-        """Whether no more text can change the answer of any sequence."""
+        """Whether no further text can change the answer of any sequence."""
         return len(self.read) == self.request.results and all(
             done for _, done in self.read.values()
         )
 
     def take(self, event: Event) -> None:
-        """Note what the engine gave, and read what was written so far."""
+        """Record an event, and read the text so far."""
         match event, self.ask:
             case Chunk(index=index), AskText(read=read):
                 self.so_far[index] = self.so_far.get(index, "") + event.text
@@ -168,7 +167,7 @@ class _Asked:
                 self.results[0] = event
 
     def reply(self) -> Reply:
-        """What came of it."""
+        """The reply for the plan."""
         results = tuple(self.results[index] for index in sorted(self.results))
         read = [self.read.get(index, ("", True)) for index in range(self.request.results)]
         texts, done = tuple(text for text, _ in read), tuple(done for _, done in read)
@@ -176,18 +175,18 @@ class _Asked:
 
 
 class _Question:
-    """A question on its way to its answers: what is asked for it now, and what was given out."""
+    """A question in progress: its current requests, and the text that was yielded."""
 
     def __init__(
-        self, engine: Engine, setting: RunContext, question: Question, ids: Iterator[int]
+        self, engine: Engine, context: RunContext, question: Question, ids: Iterator[int]
     ) -> None:
-        self._engine, self._setting, self._question = engine, setting, question
-        self._ids = ids  # of the run's requests
+        self._engine, self._context, self._question = engine, context, question
+        self._ids = ids  # for the requests of the run
         self._asked: list[_Asked] = []
 
     def exchange(self) -> Exchange[tuple[Answer, ...]]:
-        """Ask what its steps ask, and send them the replies."""
-        steps = plan(self._setting, self._question)
+        """Run the requests of its plan, and send the plan their replies."""
+        steps = plan(self._context, self._question)
         replies: tuple[Reply, ...] | None = None
         while True:
             try:
@@ -199,7 +198,7 @@ class _Question:
             replies = tuple(asked.reply() for asked in self._asked)
 
     def _results(self) -> Exchange[None]:
-        """Wait for the results of all that is asked."""
+        """Wait for the results of all current requests."""
         known = {asked.request.id: asked for asked in self._asked}
         requests: list[Request] = [asked.request for asked in self._asked]
         while not all(asked.finished for asked in self._asked):
@@ -213,7 +212,7 @@ class _Question:
                 self._engine.cancel(event.id)
 
     def pieces(self) -> Iterator[AnswerChunk]:
-        """What is new of the answer's text, up to the first request that is not finished."""
+        """The new text of the answer, up to the first unfinished request."""
         for asked in self._asked:
             ask = asked.ask
             single = isinstance(ask, AskText) and asked.request.results == 1

@@ -40,7 +40,7 @@ import json, os, sys
 def end(code, leave=os._exit):
     from gptcli.system import torch_import as libtorch, stages
     with open(os.environ["SEEN"], "w") as file:
-        json.dump([list(sys.modules), stages.recorded(), list(libtorch._put_off)], file)
+        json.dump([list(sys.modules), stages.recorded(), list(libtorch._deferred)], file)
     leave(code)
 os._exit = end
 from gptcli.__main__ import main
@@ -64,7 +64,7 @@ with libtorch.importing():
     import torch
 before = registered()
 import colorsys
-still = bool(libtorch._put_off)
+still = bool(libtorch._deferred)
 for name in sys.argv[1:]:
     importlib.import_module(name)
 print(json.dumps([before, still, registered()]))
@@ -190,8 +190,8 @@ def test_a_cold_generate_imports_only_what_it_uses(cold: dict[str, Any]) -> None
 
 
 def test_a_cold_generate_leaves_out_what_only_compilers_use(cold: dict[str, Any]) -> None:
-    if torch_import._tried():
-        assert cold["put_off"] == list(torch_import.PUT_OFF)
+    if torch_import._is_tested_version():
+        assert cold["put_off"] == list(torch_import.DEFERRED)
         assert not {"torch._prims", "torch._refs", "torch._dynamo"} & cold["modules"]
     else:  # another version of torch is imported whole
         assert cold["put_off"] == []
@@ -326,7 +326,7 @@ def late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (tmp_path / f"{name}.py").write_text("import sys\nsys.late.append(__name__)\nvalue = 1\n")
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "late", [], raising=False)
-    monkeypatch.setattr(torch_import, "PUT_OFF", ("late_part",))
+    monkeypatch.setattr(torch_import, "DEFERRED", ("late_part",))
     monkeypatch.syspath_prepend(tmp_path)
     finder = torch_import.Abridgement()
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
@@ -376,7 +376,7 @@ def test_torch_is_whole_after_an_import_that_may_need_it() -> None:
     (whole, put_off_at_all, _), (before, put_off, after) = map(json.loads, outputs)
     assert after == whole
     assert not put_off_at_all
-    assert put_off == (len(before) < len(whole)) == torch_import._tried()
+    assert put_off == (len(before) < len(whole)) == torch_import._is_tested_version()
 
 
 def test_garbage_is_collected_again_after_an_import() -> None:

@@ -45,7 +45,7 @@ def long_one(id: str) -> Request:
 def test_a_stream_waits_for_no_more_than_one_chunk(
     roomy: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpt2, "CHUNK", 32)
+    monkeypatch.setattr(gpt2, "SHARED_PREFILL_TOKENS", 32)
     engine = opened(roomy)
 
     def arriving():
@@ -77,7 +77,7 @@ def test_parts_change_nothing(
 ) -> None:
     requests = mixture(chunk)
     whole = results(opened(tiny, batch_size), requests)
-    for name in ("CHUNK", "PROMPT_TOKENS"):
+    for name in ("SHARED_PREFILL_TOKENS", "PREFILL_TOKENS"):
         monkeypatch.setattr(gpt2, name, chunk)
     parts = results(opened(tiny, batch_size), requests)
     assert whole.keys() == parts.keys()
@@ -87,7 +87,7 @@ def test_parts_change_nothing(
 
 
 def test_a_prompt_in_parts_can_be_cancelled(roomy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpt2, "CHUNK", 8)
+    monkeypatch.setattr(gpt2, "SHARED_PREFILL_TOKENS", 8)
     engine = opened(roomy)
     scored = LoglikelihoodRequest(id="1", prompt="1" + LONG, choices=(" a b", " c"))
     run = engine.run([STREAM, None, scored])
@@ -110,7 +110,7 @@ def test_a_prompt_that_was_not_finished_leaves_nothing_bad_behind(
     [bad] = engine.tokenizer.encode("!")
     tensors["transformer.wte.weight"][bad] = float("nan")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    monkeypatch.setattr(gpt2, "CHUNK", 32)
+    monkeypatch.setattr(gpt2, "SHARED_PREFILL_TOKENS", 32)
     engine = opened(folder)
     never = Sampling(seed=1, max_new_tokens=300, min_new_tokens=300, bad_words=("!",))
     stream = GenerateRequest(id="0", prompt="Once", sampling=never)

@@ -23,7 +23,7 @@ from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
 from gptcli.engines.gpt2 import int8_weights
-from gptcli.engines.gpt2.int8_weights import Integers, integers
+from gptcli.engines.gpt2.int8_weights import Int8Weights, load_int8_weights
 
 Cli = Callable[..., tuple[int, str, str]]
 NAME = "owner/model"
@@ -58,8 +58,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def opened(folder: Path, name: str = NAME) -> Integers:
-    return integers(name, inspect(folder))
+def opened(folder: Path, name: str = NAME) -> Int8Weights:
+    return load_int8_weights(name, inspect(folder))
 
 
 def file() -> Path:
@@ -68,7 +68,7 @@ def file() -> Path:
     return found
 
 
-def assert_equal(one: Integers, other: Integers) -> None:
+def assert_equal(one: Int8Weights, other: Int8Weights) -> None:
     assert one.matrices.keys() == other.matrices.keys()
     for name, matrix in one.matrices.items():
         assert torch.equal(matrix.values, other.matrices[name].values)
@@ -200,9 +200,9 @@ def test_a_file_of_the_hubs_cache_is_known_by_its_hash(model: Path) -> None:
 def test_two_processes_that_make_the_same_leave_one_whole_file(model: Path) -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from gptcli.engines.gpt2.int8_weights import integers;"
+        "from gptcli.engines.gpt2.int8_weights import load_int8_weights;"
         "from gptcli.checkpoints.preflight import inspect; sys.stdin.read(1);"
-        "print(integers('x', inspect(Path(sys.argv[1]))).notices)"
+        "print(load_int8_weights('x', inspect(Path(sys.argv[1]))).notices)"
     )
     start = [sys.executable, "-c", code, str(model)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -17,8 +17,8 @@ from transformers.generation import logits_process as reference
 
 from gptcli.engines.decoding import sampler as sampling_module
 from gptcli.engines.decoding.sampler import (
-    HEAD,
     SPARE,
+    TOP_P_CANDIDATES,
     SamplerState,
     TokenRules,
     compile_rules,
@@ -27,7 +27,7 @@ from gptcli.engines.decoding.sampler import (
     logprobs_of,
     sample,
 )
-from gptcli.engines.decoding.sampler_state import LEAST_REPEATS, LONGEST_PERIOD, SHORTEST_LOOP
+from gptcli.engines.decoding.sampler_state import MAX_LOOP_PERIOD, MIN_LOOP_REPEATS, MIN_LOOP_TOKENS
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
 
@@ -51,9 +51,9 @@ def make_row(
     return SamplerState(sampling, seed=1, index=0, prompt=list(prompt), rules=rules or TokenRules())
 
 
-def shaped(row: SamplerState, logits: Tensor) -> Tensor:
+def has_processors(row: SamplerState, logits: Tensor) -> Tensor:
     changed = logits.clone()
-    row.shape(changed)
+    row.process_logits(changed)
     return changed
 
 
@@ -152,8 +152,10 @@ def test_top_k_of_a_flat_distribution_keeps_few() -> None:
 
 
 def test_top_p_of_a_flat_vocabulary_looks_beyond_its_head() -> None:
-    probabilities, _ = filtered(torch.zeros(1, 4 * HEAD), Sampling(**{**OFF, "top_p": 0.5}))
-    assert int((probabilities > 0).sum()) == 2 * HEAD
+    probabilities, _ = filtered(
+        torch.zeros(1, 4 * TOP_P_CANDIDATES), Sampling(**{**OFF, "top_p": 0.5})
+    )
+    assert int((probabilities > 0).sum()) == 2 * TOP_P_CANDIDATES
 
 
 def test_filtering_keeps_the_logits() -> None:
@@ -204,7 +206,7 @@ def test_repetition_penalty_is_that_of_transformers(size: int, penalty: float) -
     row.accept(3)
     past = torch.tensor([[*PROMPT, 9, 3]])
     expected = reference.RepetitionPenaltyLogitsProcessor(penalty)(past, logits.clone())
-    assert torch.equal(shaped(row, logits[0]), expected[0])
+    assert torch.equal(has_processors(row, logits[0]), expected[0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 9, 10**9])
@@ -215,7 +217,7 @@ def test_no_repeat_ngram_is_that_of_transformers(n: int) -> None:
     for step in range(60):
         logits = random_logits(1, 11, seed=step)
         process = reference.NoRepeatNGramLogitsProcessor(n)
-        assert torch.equal(shaped(row, logits[0]), process(torch.tensor([past]), logits)[0])
+        assert torch.equal(has_processors(row, logits[0]), process(torch.tensor([past]), logits)[0])
         past.append(source.randrange(11))
         row.accept(past[-1])
 
@@ -228,7 +230,7 @@ def test_min_new_tokens_is_that_of_transformers(written: int) -> None:
         row.accept(1)
     process = reference.MinNewTokensLengthLogitsProcessor(len(PROMPT), 3, [2, 6])
     past = torch.tensor([PROMPT + [1] * written])
-    assert torch.equal(shaped(row, logits[0]), process(past, logits)[0])
+    assert torch.equal(has_processors(row, logits[0]), process(past, logits)[0])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,9 @@ def test_bad_words_are_those_of_transformers(bad_words: tuple[tuple[int, ...], .
     process = reference.NoBadWordsLogitsProcessor([list(ids) for ids in bad_words])
     for prompt in ([3], PROMPT, [*PROMPT, 7]):
         row = make_row(prompt, TokenRules(bad_words=bad_words))
-        assert torch.equal(shaped(row, logits[0]), process(torch.tensor([prompt]), logits)[0])
+        assert torch.equal(
+            has_processors(row, logits[0]), process(torch.tensor([prompt]), logits)[0]
+        )
 
 
 def test_logit_bias_is_transformers_sequence_bias() -> None:
@@ -254,7 +258,7 @@ def test_logit_bias_is_transformers_sequence_bias() -> None:
     bias = {(5,): 2.5, (299,): -100.0, (0,): 0.125}
     row = make_row(PROMPT, TokenRules(bias=tuple((ids[0], value) for ids, value in bias.items())))
     expected = reference.SequenceBiasLogitsProcessor(bias)(torch.tensor([PROMPT]), logits)
-    assert torch.equal(shaped(row, logits[0]), expected[0])
+    assert torch.equal(has_processors(row, logits[0]), expected[0])
 
 
 def test_processors_combine_as_in_transformers() -> None:
@@ -279,7 +283,7 @@ def test_processors_combine_as_in_transformers() -> None:
         expected = logits
         for process in chain:
             expected = process(torch.tensor([past]), expected)
-        assert torch.allclose(shaped(row, logits[0]), expected[0], rtol=0, atol=1e-6)
+        assert torch.allclose(has_processors(row, logits[0]), expected[0], rtol=0, atol=1e-6)
         past.append(source.randrange(20))
         row.accept(past[-1])
 
@@ -289,13 +293,13 @@ def test_presence_and_frequency_penalties_count_the_text_and_not_the_prompt() ->
     for token in (3, 4, 3, 3):
         row.accept(token)
     # Token 3 was written three times: 0.5 + 3 * 0.25; token 4 once: 0.5 + 0.25.
-    assert shaped(row, torch.ones(6)).tolist() == [1, 1, 1, -0.25, 0.25, 1]
+    assert has_processors(row, torch.ones(6)).tolist() == [1, 1, 1, -0.25, 0.25, 1]
 
 
 def test_a_negative_penalty_favours_what_was_written() -> None:
     row = make_row([1], frequency_penalty=-2.0)
     row.accept(0)
-    assert shaped(row, torch.zeros(3)).tolist() == [2, 0, 0]
+    assert has_processors(row, torch.zeros(3)).tolist() == [2, 0, 0]
 
 
 def test_each_row_of_a_batch_gets_its_own_rules() -> None:
@@ -306,14 +310,14 @@ def test_each_row_of_a_batch_gets_its_own_rules() -> None:
 
 
 def test_a_row_without_rules_is_not_shaped() -> None:
-    assert not make_row(PROMPT, top_k=5, min_p=0.1).shaped
+    assert not make_row(PROMPT, top_k=5, min_p=0.1).has_processors
 
 
 def test_a_row_is_shaped_only_until_its_least_length() -> None:
     row = make_row(PROMPT, min_new_tokens=1)
-    before = row.shaped
+    before = row.has_processors
     row.accept(1)
-    assert (before, row.shaped) == (True, False)
+    assert (before, row.has_processors) == (True, False)
 
 
 # The draw.
@@ -559,7 +563,7 @@ def test_a_loop_is_noticed_as_soon_as_it_is_certain(period: int, noticed: int) -
 
 
 def test_the_limits_are_those_documented() -> None:
-    assert (LONGEST_PERIOD, LEAST_REPEATS, SHORTEST_LOOP) == (64, 3, 24)
+    assert (MAX_LOOP_PERIOD, MIN_LOOP_REPEATS, MIN_LOOP_TOKENS) == (64, 3, 24)
 
 
 @pytest.mark.parametrize(
@@ -606,8 +610,8 @@ def test_loops_are_looked_for_only_when_asked() -> None:
 @settings(max_examples=60, deadline=None)
 def test_loops_are_those_of_the_definition(opening: list[int], tail: list[int]) -> None:
     def defined(tokens: list[int]) -> bool:
-        for period in range(1, LONGEST_PERIOD + 1):
-            length = max(LEAST_REPEATS * period, SHORTEST_LOOP)
+        for period in range(1, MAX_LOOP_PERIOD + 1):
+            length = max(MIN_LOOP_REPEATS * period, MIN_LOOP_TOKENS)
             stretch = tokens[-length:]
             if len(stretch) == length and stretch[period:] == stretch[:-period]:
                 return True

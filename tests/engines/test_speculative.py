@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.engines import completions, requests
 
 from gptcli.engines import open_engine
-from gptcli.engines.decoding.request import accept
-from gptcli.engines.decoding.sequence import Sequence, sequences
-from gptcli.engines.decoding.speculative import DraftLength, NgramDrafter, best_size
+from gptcli.engines.decoding.request import encode_request
+from gptcli.engines.decoding.sequence import Sequence, new_sequences
+from gptcli.engines.decoding.speculative import DraftLength, NgramDrafter, best_draft_length
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
@@ -50,7 +50,7 @@ def written(engine: Engine, sampling: Sampling) -> list[tuple[object, ...]]:
 def eager(folder: Path, batch_size: int, **how: object) -> Engine:
     """An engine that takes its draft model for free: one as large would never be asked."""
     engine = opened(folder, batch_size, **how)
-    engine._speculation._drafter.cost = 0.0
+    engine._draft_length._drafter.cost = 0.0
     return engine
 
 
@@ -144,34 +144,34 @@ def test_a_draft_model_is_refused_where_it_would_be_ignored(tiny: Path) -> None:
 
 def row_of(engine: Engine, text: str) -> Sequence:
     request = GenerateRequest(id="0", prompt=text, sampling=Sampling(seed=0, max_new_tokens=99))
-    encoded = accept(request, engine.tokenizer, engine.info, (0,), beams=False)
-    return next(sequences(encoded))
+    encoded = encode_request(request, engine.tokenizer, engine.info, (0,), beams=False)
+    return next(new_sequences(encoded))
 
 
 def test_lookup_follows_the_last_time_and_reads_on_into_itself(tales: Path) -> None:
     engine = opened(tales)
     row, lookup = row_of(engine, "one two three four. one two three"), NgramDrafter()
     period = engine.tokenizer.encode(" four. one two three")
-    [guess] = lookup.guess([row], [len(period) + 3])
+    [guess] = lookup.propose([row], [len(period) + 3])
     assert guess == [*period, *period[:3]]
-    assert lookup.guess([row_of(engine, "one two three four")], [5]) == [[]]
+    assert lookup.propose([row_of(engine, "one two three four")], [5]) == [[]]
 
 
 def test_lookup_takes_up_what_is_written(tales: Path) -> None:
     engine = opened(tales)
     row, lookup = row_of(engine, "one two three four. five"), NgramDrafter()
-    assert lookup.guess([row], [4]) == [[]]
+    assert lookup.propose([row], [4]) == [[]]
     for token in engine.tokenizer.encode(" one two three", bare=True):
         row.push(token)
-    assert lookup.guess([row], [2]) == [engine.tokenizer.encode(" four.", bare=True)[:2]]
+    assert lookup.propose([row], [2]) == [engine.tokenizer.encode(" four.", bare=True)[:2]]
 
 
 def test_what_is_known_of_a_row_goes_with_it(tiny: Path) -> None:
     engine = opened(tiny)
     completions(engine, requests(PROMPTS, SAMPLINGS[0]))
-    assert isinstance(engine._speculation, DraftLength)
-    assert not engine._speculation._records
-    assert not engine._speculation._drafter._indices
+    assert isinstance(engine._draft_length, DraftLength)
+    assert not engine._draft_length._acceptance
+    assert not engine._draft_length._drafter._indices
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 64), st.integers(0, 12), st.floats(0, 1))
@@ -180,6 +180,6 @@ def test_no_more_is_guessed_than_pays(chance: float, rows: int, limit: int, cost
         expected = sum(chance**n for n in range(size + 1))
         return (rows - 1 + expected) / (12 + rows + size * (1 + cost * 12))
 
-    size = best_size(chance, rows, limit, 12, cost)
+    size = best_draft_length(chance, rows, limit, 12, cost)
     assert 0 <= size <= limit
     assert rate(size) >= max(rate(other) for other in range(limit + 1)) - 1e-12

@@ -28,9 +28,9 @@ from gptcli import native
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines import open_engine, placement
 from gptcli.engines.gpt2 import int8, linear
-from gptcli.engines.gpt2.int8 import FbgemmInt8, Int8, Rooms, quantize
-from gptcli.engines.gpt2.linear import Half, Plain, halved, to_fbgemm_half, to_half
-from gptcli.engines.gpt2.weights import Halves, Weights
+from gptcli.engines.gpt2.int8 import ActivationBuffers, FbgemmInt8Linear, Int8Linear, quantize
+from gptcli.engines.gpt2.linear import Float16Linear, PlainLinear, halved, to_fbgemm_half, to_half
+from gptcli.engines.gpt2.weights import Float16Weights, Weights
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Completion, GenerateRequest
@@ -131,9 +131,11 @@ def test_late_halves_begin_as_float32_and_end_as_halves(tales: Path) -> None:
     assert not torch.equal(rounded, one_by_one(packed(weights), tokens))
 
 
-def int8_products(plain: Plain) -> list[Int8]:
-    product = Int8(quantize(plain.weight), plain.bias, Rooms(plain.weight.shape[1]))
-    return [product, FbgemmInt8(product)] if int8.has_fbgemm_int8() else [product]
+def int8_products(plain: PlainLinear) -> list[Int8Linear]:
+    product = Int8Linear(
+        quantize(plain.weight), plain.bias, ActivationBuffers(plain.weight.shape[1])
+    )
+    return [product, FbgemmInt8Linear(product)] if int8.has_fbgemm_int8() else [product]
 
 
 @pytest.mark.parametrize("width", [1, 3, 48, 770])
@@ -192,7 +194,7 @@ def test_a_half_row_is_nearly_the_same_alone_and_in_a_batch(count: int, alone: b
     half = to_half(alone, centred=True)(matrix())
     kinds = [half, to_fbgemm_half(half)] if not alone else [half]
     x = torch.randn(count, 48, generator=torch.Generator().manual_seed(1))
-    bound = 1e-5 if not alone or count <= linear.ONE_BY_ONE else 2e-2
+    bound = 1e-5 if not alone or count <= linear.MAX_SINGLE_ROWS else 2e-2
     for product in kinds:
         single = torch.cat([product(row) for row in x.split(1)])
         assert (product(x) - single).abs().max() <= bound * single.abs().max()
@@ -200,13 +202,13 @@ def test_a_half_row_is_nearly_the_same_alone_and_in_a_batch(count: int, alone: b
 
 def test_few_rows_of_halves_are_the_same_to_the_bit_as_one() -> None:
     half = to_half(alone=True, centred=False)(matrix())
-    x = inputs(linear.ONE_BY_ONE)
+    x = inputs(linear.MAX_SINGLE_ROWS)
     assert torch.equal(half(x), torch.cat([half(row) for row in x.split(1)]))
 
 
 def test_an_offset_that_all_scores_share_costs_no_precision() -> None:
-    plain = Plain(0.1 * matrix(500).weight, None)
-    shifted = Plain(plain.weight + 3.0, None)
+    plain = PlainLinear(0.1 * matrix(500).weight, None)
+    shifted = PlainLinear(plain.weight + 3.0, None)
     x = inputs(1).abs() / 10  # an offset of 100 or more, as GPT-2's scores have
     exact = shifted(x).log_softmax(-1)
     centred = to_half(alone=True, centred=True)(shifted)(x).log_softmax(-1)
@@ -222,13 +224,13 @@ def test_a_matrix_that_half_floats_cannot_hold_stays_in_float32(largest: float) 
     plain.weight[0, 0] = largest
     assert halved(plain) is None
     x, product = inputs(2), to_half(alone=True, centred=False)(plain)
-    assert not isinstance(product, Half)
+    assert not isinstance(product, Float16Linear)
     assert product is to_fbgemm_half(product)
     torch.testing.assert_close(product(x), plain(x), equal_nan=True)
 
 
 def test_a_matrix_of_zeros_can_be_halved() -> None:
-    assert halved(Plain(torch.zeros(2, 3), None)) is not None
+    assert halved(PlainLinear(torch.zeros(2, 3), None)) is not None
 
 
 @pytest.mark.usefixtures("without_fbgemm")
@@ -246,9 +248,9 @@ def chosen(folder: Path, slots: int = 1, **load: str) -> Weights:
 def test_auto_is_halves_for_a_large_model(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, slots: int, late: bool
 ) -> None:
-    monkeypatch.setattr(placement, "LARGE", 1)
+    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
     monkeypatch.setattr(placement, "has_fbgemm", lambda: True)
-    assert chosen(tiny, slots)._reduced == Halves(slots, late)
+    assert chosen(tiny, slots)._reduced == Float16Weights(slots, late)
 
 
 def test_auto_is_float32_for_a_small_model(tales: Path) -> None:
@@ -258,13 +260,13 @@ def test_auto_is_float32_for_a_small_model(tales: Path) -> None:
 def test_auto_is_float32_where_there_is_no_fbgemm(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "LARGE", 1)
+    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
     monkeypatch.setattr(placement, "has_fbgemm", lambda: False)
     assert chosen(tiny)._reduced is None
 
 
 def test_float16_that_was_asked_for_is_not_late(tiny: Path) -> None:
-    assert chosen(tiny, dtype="float16")._reduced == Halves(1, late=False)
+    assert chosen(tiny, dtype="float16")._reduced == Float16Weights(1, late=False)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])

@@ -256,11 +256,11 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:
     from gptcli.checkpoints.preflight import inspect
-    from gptcli.engines.gpt2.int8_weights import integers
+    from gptcli.engines.gpt2.int8_weights import load_int8_weights
 
     manifest = inspect(make_tiny(tie_word_embeddings=tied))
     assert manifest.gpt2 is not None
-    made = integers("someone/model", manifest).matrices
+    made = load_int8_weights("someone/model", manifest).matrices
     reduced_bytes = sum(one.values.nbytes + one.scales.nbytes for one in made.values())
     rest = [tensor for name, tensor in manifest.tensors.items() if name not in made]
     assert memory(manifest.gpt2).int8 == reduced_bytes + sum(tensor.nbytes for tensor in rest)

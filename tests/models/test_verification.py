@@ -69,7 +69,7 @@ def test_every_flipped_bit_is_found_and_no_clean_run_complains(
     assert wrong() == []
 
 
-@pytest.mark.parametrize("size", [0, 1, checksums.CHUNK, checksums.CHUNK + 1])
+@pytest.mark.parametrize("size", [0, 1, checksums.CHUNK_BYTES, checksums.CHUNK_BYTES + 1])
 def test_the_sha1_is_that_of_git(tmp_path: Path, size: int) -> None:
     file = tmp_path / "file"
     file.write_bytes(random.Random(size).randbytes(size))

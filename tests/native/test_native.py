@@ -32,12 +32,12 @@ from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2 import kernels as fused
 from gptcli.engines.gpt2 import packed_linear
 from gptcli.engines.gpt2 import weights as weights_module
-from gptcli.engines.gpt2.int8 import Int8, Rooms, quantize
+from gptcli.engines.gpt2.int8 import ActivationBuffers, Int8Linear, quantize
 from gptcli.engines.gpt2.kv_cache import KVCache
-from gptcli.engines.gpt2.linear import Linear, Plain
+from gptcli.engines.gpt2.linear import Linear, PlainLinear
 from gptcli.engines.gpt2.network import forward_step
 from gptcli.engines.gpt2.packed_linear import PackedLinear, to_packed
-from gptcli.engines.gpt2.weights import Halves, Weights
+from gptcli.engines.gpt2.weights import Float16Weights, Weights
 from gptcli.options import Load
 from gptcli.protocol import Completion, GenerateRequest
 
@@ -67,21 +67,23 @@ def kept(product: Linear) -> Linear:
     return product
 
 
-def whole(plain: Plain) -> Linear:
+def whole(plain: PlainLinear) -> Linear:
     return to_packed(kept, bits=32)(plain)
 
 
-def halves(plain: Plain) -> Linear:
+def halves(plain: PlainLinear) -> Linear:
     return to_packed(kept)(plain)
 
 
-def eights(plain: Plain) -> Linear:
-    product = Int8(quantize(plain.weight), plain.bias, Rooms(plain.weight.shape[1]))
+def eights(plain: PlainLinear) -> Linear:
+    product = Int8Linear(
+        quantize(plain.weight), plain.bias, ActivationBuffers(plain.weight.shape[1])
+    )
     return to_packed(kept)(product)
 
 
 def operation_by_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "ROWS", 0)
+    monkeypatch.setattr(fused, "MAX_STEP_TOKENS", 0)
 
 
 def filled(weights: Weights, slots: int, *prompts: list[int]) -> KVCache:
@@ -140,7 +142,7 @@ def test_eight_bits_give_the_same_on_every_kind_of_processor(
 
 @pytest.mark.usefixtures("kernels")
 def test_the_largest_numbers_do_not_overflow() -> None:
-    plain = Plain(torch.full((40, 4096), 2.0), None)
+    plain = PlainLinear(torch.full((40, 4096), 2.0), None)
     x = torch.full((3, 4096), 5.0)
     assert torch.equal(whole(plain)(x), torch.full((3, 40), 40960.0))
     assert torch.equal(halves(plain)(x), torch.full((3, 40), 40960.0))
@@ -170,7 +172,7 @@ def test_a_row_of_zeros_gives_the_bias(make) -> None:
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.usefixtures("kernels")
 def test_weights_may_be_stored_in_any_numbers(stored: torch.dtype) -> None:
-    plain = Plain(matrix().weight.to(stored), None)
+    plain = PlainLinear(matrix().weight.to(stored), None)
     exact = F.linear(inputs(2), plain.weight.float().half().float())
     torch.testing.assert_close(halves(plain)(inputs(2)), exact, rtol=1e-5, atol=1e-4)
 
@@ -188,7 +190,7 @@ def test_a_matrix_that_half_floats_cannot_hold_stays_as_it_is(largest: float) ->
 def test_a_large_model_is_laid_in_blocks_in_float32_when_it_pays(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_module, "AT_ONCE", 0)
+    monkeypatch.setattr(weights_module, "MAX_PACKED_AT_ONCE", 0)
     tokens = list(range(12))
     weights = weights_of(tiny, "float32")
     first = one_by_one(weights, tokens)
@@ -272,7 +274,7 @@ def test_a_step_is_the_same_to_the_bit_whatever_runs_beside(tales: Path, dtype: 
 def test_the_number_of_threads_does_not_show(
     tales: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setattr(packed_linear, "WORK", 1)
+    monkeypatch.setattr(packed_linear, "OPS_PER_THREAD", 1)
     weights, before = weights_of(tales, "int8"), torch.get_num_threads()
     tokens = tale(tales)[0][:12]
     expected = one_by_one(weights, tokens)
@@ -350,11 +352,11 @@ def test_every_kind_of_gpt2_gives_what_it_gives_in_float32(
 
 @pytest.mark.usefixtures("kernels")
 def test_auto_takes_them_at_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "LARGE", 1)
+    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
     manifest = inspect(tiny)
     for slots in (1, 4):
         weights = placement.open_weights(Load(), "x", manifest, torch.device("cpu"), slots)[0]
-        assert weights._reduced == Halves(slots, late=False)
+        assert weights._reduced == Float16Weights(slots, late=False)
         assert weights.packed
         assert weights.wide
 

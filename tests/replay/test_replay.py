@@ -91,7 +91,7 @@ def test_a_scored_request_has_choices_in_the_record_and_no_sampling(
 def test_a_session_on_half_floats_that_come_late_says_the_same(
     record: Path, main_in: Cli, make_tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "LARGE", 1)
+    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
     model = str(make_tiny(n_positions=256))
     said = b"Who is there?\nThe king and his three sons.\nLet me go.\n"
     args = ("-m", model, "--max-new-tokens", "12", "--record", str(record))

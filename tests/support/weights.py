@@ -13,11 +13,11 @@ from transformers import GPT2LMHeadModel
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenizer import load_tokenizer
 from gptcli.engines.decoding.segment import Segment
-from gptcli.engines.gpt2.int8_weights import integers
+from gptcli.engines.gpt2.int8_weights import load_int8_weights
 from gptcli.engines.gpt2.kv_cache import KVCache
-from gptcli.engines.gpt2.linear import Plain
+from gptcli.engines.gpt2.linear import PlainLinear
 from gptcli.engines.gpt2.network import forward_step
-from gptcli.engines.gpt2.weights import Halves, Weights
+from gptcli.engines.gpt2.weights import Float16Weights, Weights
 
 CPU = torch.device("cpu")
 
@@ -37,10 +37,10 @@ def weights_of(folder: Path, kind: str) -> Weights:
     assert manifest.gpt2 is not None
     reduced = {
         "float32": lambda: None,
-        "float16": lambda: Halves(1),
-        "float16 late": lambda: Halves(1, late=True),
-        "float16 in slots": lambda: Halves(4),
-        "int8": lambda: integers("x", manifest),
+        "float16": lambda: Float16Weights(1),
+        "float16 late": lambda: Float16Weights(1, late=True),
+        "float16 in slots": lambda: Float16Weights(4),
+        "int8": lambda: load_int8_weights("x", manifest),
     }[kind]()
     return Weights(manifest.gpt2, manifest, CPU, torch.float32, reduced)
 
@@ -69,10 +69,10 @@ def perplexity(logits: torch.Tensor, tokens: list[int]) -> float:
     return float(F.cross_entropy(logits[:-1], torch.tensor(tokens[1:])).exp())
 
 
-def matrix(rows: int = 70, width: int = 48, seed: int = 0) -> Plain:
+def matrix(rows: int = 70, width: int = 48, seed: int = 0) -> PlainLinear:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(width, rows, generator=generator).t()  # as Conv1D matrices lie
-    return Plain(weight, torch.randn(rows, generator=generator))
+    return PlainLinear(weight, torch.randn(rows, generator=generator))
 
 
 def inputs(rows: int, width: int = 48) -> torch.Tensor:

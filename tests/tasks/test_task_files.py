@@ -273,7 +273,10 @@ def test_a_byte_order_mark_and_crlf_are_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "rule"),
-    [(b"a = '\xff'", "invalid UTF-8 at byte 5"), (b"#" * (schema.LIMIT + 1), "larger than 262144")],
+    [
+        (b"a = '\xff'", "invalid UTF-8 at byte 5"),
+        (b"#" * (schema.MAX_FILE_BYTES + 1), "larger than 262144"),
+    ],
 )
 def test_a_file_that_is_no_text(tmp_path: Path, data: bytes, rule: str) -> None:
     path = tmp_path / "try.toml"
@@ -284,7 +287,7 @@ def test_a_file_that_is_no_text(tmp_path: Path, data: bytes, rule: str) -> None:
 
 def test_a_file_as_large_as_allowed(tmp_path: Path) -> None:
     path = tmp_path / "try.toml"
-    path.write_text(TOP + "#" * (schema.LIMIT - len(TOP)))
+    path.write_text(TOP + "#" * (schema.MAX_FILE_BYTES - len(TOP)))
     assert schema.read(path).name == "try"
 
 

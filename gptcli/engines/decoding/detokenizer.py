@@ -1,13 +1,13 @@
-"""From tokens to text while they arrive, and the end of it at a stop string.
+"""Turn tokens into text while they arrive, and end at a stop string.
 
-What has been shown cannot be taken back, so text is given out only when nothing to come can change
-it: bytes wait until their character is whole, and the end of the text waits while it could be the
-beginning of a stop string. All pieces together are what decoding all tokens at once would give, up
-to the stop string. A byte-level token is bytes, so there a standard UTF-8 decoder does the work;
-with other tokenizers a token's text depends on the tokens around it, and a window is decoded.
+Text that was shown cannot be taken back. So a piece is given out only when no later token can
+change it: bytes wait for the rest of their character, and an end of the text waits while it could
+begin a stop string. All pieces together equal the text of decoding all tokens at once, up to the
+stop string. A byte-level token is bytes, so there a UTF-8 decoder does the work. With other
+tokenizers the text of a token depends on its neighbours, so a window of tokens is decoded.
 
-Stop strings are looked for in the new text alone (a search through the prompt is not wanted), and
-where one was found says only `stopped`: the reason for the end is the engine's to give.
+Stop strings are searched in the new text only, not in the prompt. Which finish reason they give is
+decided in `gptcli.engines.decoding.sequence`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentenc
 
 
 class StopStrings:
-    """Gives out text as it arrives, up to the first stop string.
+    """Passes text on as it arrives, up to the first stop string.
 
-    The first is the one that is complete first as characters arrive, and of several that end at
-    the same character the longest: the answer does not depend on how the text was cut.
+    The first one is the one that is complete first, character by character; of several that end at
+    the same character, the longest. So the result does not depend on how the text was cut.
     """
 
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
         self.stopped = False
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
-        self._held = ""  # what could be the beginning of a stop string
+        self._held = ""  # may be the beginning of a stop string
         self._given: list[str] = []
 
     @property
@@ -42,13 +42,13 @@ class StopStrings:
         return "".join(self._given)
 
     def give(self, new: str, last: bool) -> str:
-        """Take new text; return what became certain, which is all of it if it is the `last`.
+        """Take new text and return what is certain by now; all of it if it is the `last`.
 
-        Once `stopped`, everything further is ignored.
+        After `stopped` further text is ignored.
         """
         if self.stopped:
             return ""
-        # What is held back holds the start of every match that could end in the new text.
+        # Every match that ends in the new text begins in what was held back, or later.
         text = self._held + new
         end = self._first_stop(text)
         if end is not None:
@@ -67,7 +67,7 @@ class StopStrings:
         return min(ends)[1] if ends else None
 
     def _open_from(self, text: str) -> int:
-        """Where the longest end of the text begins that a stop string could begin with."""
+        """Where the longest suffix begins that is a prefix of a stop string."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stop):
                 return start
@@ -75,22 +75,24 @@ class StopStrings:
 
 
 class Detokenizer(StopStrings):
-    """Turns one sequence's tokens into text, up to the first stop string."""
+    """Turns the tokens of one sequence into text, up to the first stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
         super().__init__(stop)
-        self._decoder = _Bytes(tokenizer) if tokenizer.byte_level else _Pieces(tokenizer)
+        self._decoder = (
+            _ByteDecoder(tokenizer) if tokenizer.byte_level else _WindowDecoder(tokenizer)
+        )
 
     def push(self, token: int) -> str:
-        """Take the next token; return the text that became certain, which may be none."""
+        """Take the next token and return the text that is certain by now, which may be empty."""
         return "" if self.stopped else self.give(self._decoder.push(token), last=False)
 
     def flush(self) -> str:
-        """End the text and return what was held back; an incomplete character becomes U+FFFD."""
+        """End the text and return what was held back. An incomplete character becomes U+FFFD."""
         return "" if self.stopped else self.give(self._decoder.flush(), last=True)
 
 
-class _Bytes:
+class _ByteDecoder:
     """Decodes the tokens of a byte-level tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -105,19 +107,20 @@ class _Bytes:
         return self._utf8.decode(b"", final=True)
 
 
-class _Pieces:
-    """Decodes the tokens of any other tokenizer, whose text depends on the tokens around it.
+class _WindowDecoder:
+    """Decodes the tokens of any other tokenizer, where text depends on the neighbouring tokens.
 
-    A new piece is what a window of tokens decodes to beyond what it did without the new ones; the
-    window begins one piece early, for the space that only a token with one before it gets. The
-    library's own DecodeStream works alike, but gives out bytes that a later one turns into U+FFFD.
+    A new piece is what the window of tokens decodes to, less what it decoded to before the new
+    token. The window begins one piece early, because only a token with another before it gets its
+    space. DecodeStream of tokenizers works alike, but gives out bytes that a later one turns into
+    U+FFFD.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._tokens: list[int] = []
         self._sent: list[str] = []
-        self._window = self._done = 0  # where the window begins, and what of it was given out
+        self._window = self._done = 0  # where the window begins, and how far it was given out
         self._among_bytes = False
 
     def push(self, token: int) -> str:
@@ -138,7 +141,7 @@ class _Pieces:
 
     def flush(self) -> str:
         whole, sent = self._tokenizer.decode(self._tokens), "".join(self._sent)
-        # Where the tokenizer rewrote what was already given, there is no honest rest.
+        # If the tokenizer rewrote text that was given out, the rest is unknown.
         rest = whole[len(sent) :] if whole.startswith(sent) else ""
         self._sent.append(rest)
         return rest

@@ -1,8 +1,8 @@
-"""A LoglikelihoodRequest while it is computed: how likely each of its choices is after the prompt.
+"""A LoglikelihoodRequest while it is computed: the log-probability of each choice after the prompt.
 
-The first token of every choice is scored by the prompt's own last logits; only choices of several
-tokens need more, and theirs are computed together, each after the same cached prompt. So labels
-share one prefill. How the logits come about is the engine's business.
+The last logits of the prompt score the first token of every choice. Choices of several tokens run
+together, each after the same cached prompt, so labels share one prefill. Where the logits come from
+is decided by the engine.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ class Loglikelihood:
     """The choices of one request while they are scored."""
 
     encoded: EncodedLoglikelihood
-    cached: int = 0  # tokens of the prompt that did not have to be computed
+    cached: int = 0  # tokens of the prompt that were in the KV cache
     logprobs: list[list[float]] = field(default_factory=list)  # one list a choice
 
     @property
     def error(self) -> GptcliError | None:
-        """What went wrong where the model gave numbers that are none."""
+        """The error where logits are not finite, else None."""
         sound = not any(map(math.isnan, chain(*self.logprobs)))
         return None if sound else not_finite(self.encoded.info.name, 1)
 
     def begin(self, logits: Tensor) -> None:
-        """Score each choice's first token by the prompt's last logits, float32 (vocab,)."""
+        """Score the first token of each choice by the prompt's last logits, float32 (vocab,)."""
         firsts = [choice[0] for choice in self.encoded.choices]
         self.logprobs = [[value] for value in likelihoods(logits.expand(len(firsts), -1), firsts)]
 
     def result(
         self, error: GptcliError | None = None, notices: tuple[str, ...] = ()
     ) -> ChoiceLogprobs:
-        """What came out."""
+        """The log-probabilities of all choices; none with an `error`."""
         encoded = self.encoded
         texts = encoded.request.choices if not error and self.logprobs else ()
         return ChoiceLogprobs(
@@ -67,18 +67,18 @@ class Loglikelihood:
         )
 
     def finished(self) -> Iterator[Event]:
-        """The result, or the error where the model gave numbers that are none."""
+        """The result, or the error where logits are not finite."""
         yield self.result(self.error)
 
     def cancel(self) -> Iterator[Event]:
-        """End because the caller asked for it."""
+        """End with the notice `cancelled`."""
         self.logprobs = []
         yield self.result(notices=("cancelled",))
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A choice of several tokens, `place` among those of its request, after the prompt in `slot`.
+    """Choice number `place` of a request, of several tokens, after the prompt in `slot`.
 
     The last token is predicted, but not run.
     """
@@ -94,12 +94,12 @@ class Branch:
 
     @property
     def segment(self) -> Segment:
-        """What is run of it."""
+        """Its tokens that are run: all but the last."""
         return Segment(self.slot, len(self.scored.encoded.prompt_ids), len(self.ids) - 1)
 
 
-def packed(branches: list[Branch], budget: int) -> Iterator[list[Branch]]:
-    """Branches in groups of at most `budget` tokens, or of one."""
+def grouped(branches: list[Branch], budget: int) -> Iterator[list[Branch]]:
+    """Branches in groups of at most `budget` tokens; a longer branch is a group by itself."""
     group: list[Branch] = []
     for branch in branches:
         if group and sum(len(one.ids) - 1 for one in [*group, branch]) > budget:

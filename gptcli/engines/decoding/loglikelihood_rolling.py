@@ -1,9 +1,8 @@
-"""A RollingRequest while it is computed: each token's log-probability, and on demand much more.
+"""A RollingRequest while it is computed: log-probability of each token, statistics on demand.
 
-A window stands in its slot like a prompt that nothing follows; the logits come in pieces, as the
-engine runs it, and none are kept: what comes of each row is one number, or a few. A row of
-logits is as long as the vocabulary, so nothing here sorts one, or looks at many rows at a time.
-Not here: how a text becomes windows is in `gptcli.scoring.windows`.
+A window sits in its slot like a prompt without a continuation. Its logits arrive in parts and are
+reduced at once to a few numbers a token: a row of logits is as long as the vocabulary, so nothing
+here sorts one or keeps many. Not here: how a text becomes windows is in `gptcli.scoring.windows`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gptcli.engines.decoding.step import not_finite
 from gptcli.errors import GptcliError
 from gptcli.protocol import Alternative, Event, RankedLogprob, Usage, Window, WindowLogprobs
 
-ROWS = 64  # looked at together: 13 MB of GPT-2's logits, and as much for each intermediate result
+ROWS = 64  # rows of logits at a time: 13 MB for GPT-2, and as much for each intermediate result
 
 
 @dataclass(eq=False)
@@ -30,18 +29,18 @@ class LoglikelihoodRolling:
     """The window of one request while it is scored."""
 
     encoded: EncodedRolling
-    cached: int = 0  # tokens that did not have to be computed
+    cached: int = 0  # tokens that were in the KV cache
     found: list[RankedLogprob] = field(default_factory=list)
-    error: GptcliError | None = None  # what went wrong where the model gave numbers that are none
+    error: GptcliError | None = None  # set where logits are not finite
 
     @property
     def window(self) -> Window:
-        """What is scored."""
+        """The window that is scored."""
         return self.encoded.request.window
 
     @property
     def done(self) -> bool:
-        """Whether nothing more can come."""
+        """Whether all tokens are scored, or one failed."""
         due = len(self.window.ids) - self.window.first
         return self.error is not None or len(self.found) == due
 
@@ -58,7 +57,7 @@ class LoglikelihoodRolling:
         self.found += ranked_logprobs(logits, targets, self.window, self.encoded.tokenizer)
 
     def finished(self, notices: tuple[str, ...] = ()) -> WindowLogprobs:
-        """What came out."""
+        """The result; without tokens where there is an error or a notice."""
         encoded = self.encoded
         return WindowLogprobs(
             id=encoded.request.id,
@@ -75,7 +74,7 @@ class LoglikelihoodRolling:
         )
 
     def cancel(self) -> Iterator[Event]:
-        """End because the caller asked for it."""
+        """End with the notice `cancelled`."""
         yield self.finished(("cancelled",))
 
 
@@ -83,7 +82,7 @@ class LoglikelihoodRolling:
 def ranked_logprobs(
     logits: Tensor, targets: Sequence[int], window: Window, tokenizer: Tokenizer
 ) -> Iterator[RankedLogprob]:
-    """What `window` asks for of each target (N) under its row of finite logits, float32 (N, vocab).
+    """The statistics of `window` for each target (N) under its finite logits, float32 (N, vocab).
 
     log p(i) = logits[i] - log sum_j exp(logits[j]); the entropy is -sum_j p(j) log p(j).
     """
@@ -127,5 +126,5 @@ def _tops(
 
 @lru_cache(maxsize=8)
 def _ids(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    """A set of ids as an index; it is the same for all windows of a text, and often long."""
+    """A set of ids as an index tensor. All windows of a text share it, and it is often long."""
     return torch.tensor(ids, dtype=torch.int64, device=device)

@@ -1,7 +1,7 @@
-"""A request made ready for an engine: tokens, limits, seed, compiled rules. No tensors here.
+"""A request encoded for an engine: tokens, limits, seed, compiled token rules. No tensors here.
 
-`accept` checks a request, encodes it and fits it into the context. Each kind of request has its
-kind of EncodedRequest, so an engine chooses once, by class, how it is computed.
+`encode_request` checks a request, encodes it and fits it into the context. Each kind of request has
+its own class of EncodedRequest, so an engine dispatches once, by class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gptcli.protocol import (
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedRequest:
-    """What the engines need of a request of any kind.
+    """What an engine needs of a request of any kind.
 
     `logits_from` is the position in `prompt_ids` from which on logits are needed; the tokens before
     it are only stored in the KV cache, so a cached prefix that ends there saves their computation.
@@ -37,16 +37,16 @@ class EncodedRequest:
     tokenizer: Tokenizer
     prompt_ids: tuple[int, ...]
     logits_from: int
-    truncated: int = 0  # tokens of the prompt that were cut
+    truncated: int = 0  # tokens cut from the prompt
     notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedGenerate(EncodedRequest):
-    """A prompt to be continued: what all its sequences share."""
+    """A prompt to continue: what all its sequences share."""
 
     request: GenerateRequest
-    room: int  # new tokens that the limits and the context allow, at least 1
+    new_token_limit: int  # new tokens that the limits and the context allow, at least 1
     seed: int
     rules: TokenRules
 
@@ -61,15 +61,15 @@ class EncodedLoglikelihood(EncodedRequest):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedRolling(EncodedRequest):
-    """A window; its last token is predicted, not read, and so not in `prompt_ids`."""
+    """A window. Its last token is predicted, not read, so it is not in `prompt_ids`."""
 
     request: RollingRequest
 
 
-def accept(
+def encode_request(
     request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
 ) -> EncodedGenerate | EncodedLoglikelihood | EncodedRolling | Result:
-    """The request made ready, or the result that says why it cannot be.
+    """The encoded request, or the result that says why it is refused.
 
     `beams`: whether the engine can do beam search.
     """
@@ -94,8 +94,8 @@ def encode_generate(
 ) -> EncodedGenerate:
     """Encode the prompt, fit it into the context and fix the seed.
 
-    Raises BadInput for a prompt that does not fit, UsageError for a bias on what is no token and
-    for beam search where there is none.
+    Raises BadInput for a prompt that does not fit, UsageError for a bias on an unknown token and
+    for beam search where the engine has none.
     """
     sampling = request.sampling
     if sampling.num_beams > 1 and not beams:
@@ -103,14 +103,16 @@ def encode_generate(
             "--num-beams", "the model was opened without beam search", "Say load(beams=True)"
         )
     limit = min(info.context, sampling.max_length or info.context)
-    allowed = f"the context of {info.name} is {info.context}"
-    room = _Room(
+    reason = f"the context of {info.name} is {info.context}"
+    limits = _PromptLimit(
         limit=limit,
-        wanted=sampling.max_new_tokens or DEFAULT_NEW_TOKENS,
-        allowed=f"--max-length allows {limit}" if limit < info.context else allowed,
-        included="new ones",
+        reserved=sampling.max_new_tokens or DEFAULT_NEW_TOKENS,
+        reason=f"--max-length allows {limit}" if limit < info.context else reason,
+        also_counted="new ones",
     )
-    tokens, truncated, notices = _fitted(request.prompt, request.on_overflow, tokenizer, eos, room)
+    tokens, truncated, notices = _fitted(
+        request.prompt, request.on_overflow, tokenizer, eos, limits
+    )
     return EncodedGenerate(
         request=request,
         info=info,
@@ -119,7 +121,7 @@ def encode_generate(
         logits_from=len(tokens) - 1,
         truncated=truncated,
         notices=sampling.notices + notices,
-        room=sampling.room(len(tokens), info.context),
+        new_token_limit=sampling.new_token_limit(len(tokens), info.context),
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
         rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
     )
@@ -133,14 +135,16 @@ def encode_loglikelihood(
     Raises BadInput for a choice that is empty or too long, or a prompt that does not fit.
     """
     choices = _encoded(request.choices, tokenizer, info)
-    room = _Room(
+    limits = _PromptLimit(
         # The last token of a choice is predicted, not read; of one token, nothing is.
         limit=info.context + 2 - max(map(len, choices)),
-        wanted=1,
-        allowed=f"the context of {info.name} is {info.context}",
-        included="the longest choice",
+        reserved=1,
+        reason=f"the context of {info.name} is {info.context}",
+        also_counted="the longest choice",
     )
-    tokens, truncated, notices = _fitted(request.prompt, request.on_overflow, tokenizer, eos, room)
+    tokens, truncated, notices = _fitted(
+        request.prompt, request.on_overflow, tokenizer, eos, limits
+    )
     return EncodedLoglikelihood(
         request=request,
         info=info,
@@ -198,49 +202,53 @@ def _encoded(
 
 
 @dataclass(frozen=True)
-class _Room:
-    """How long a prompt may be: shorter than `limit`; `wanted` tokens stay free where it is cut."""
+class _PromptLimit:
+    """Limit of a prompt in tokens, exclusive; a cut prompt leaves `reserved` tokens free."""
 
     limit: int
-    wanted: int
-    allowed: str  # what sets the limit, in words
-    included: str  # what counts towards it beside the prompt, in words
+    reserved: int
+    reason: str  # what sets the limit, in words
+    also_counted: str  # what counts beside the prompt, in words
 
     def too_long(self, size: str) -> BadInput:
         """The error of a prompt of that size."""
         return BadInput(
             "prompt too long",
-            f"it has {size}, but {self.allowed}, {self.included} included",
+            f"it has {size}, but {self.reason}, {self.also_counted} included",
             "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
         )
 
 
 def _fitted(
-    prompt: str, on_overflow: Overflow, tokenizer: Tokenizer, eos: tuple[int, ...], room: _Room
+    prompt: str,
+    on_overflow: Overflow,
+    tokenizer: Tokenizer,
+    eos: tuple[int, ...],
+    limits: _PromptLimit,
 ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
-    """The prompt's tokens, how many of them were cut, and what is to be said of that.
+    """The tokens of the prompt, how many were cut, and notices for the user.
 
-    An empty prompt is one end-of-text token, as GPT-2's training documents began. Raises BadInput
-    for a prompt that does not fit.
+    An empty prompt becomes one end-of-text token, with which GPT-2's training documents began.
+    Raises BadInput for a prompt that does not fit.
     """
     if on_overflow == "error":
-        _refuse_by_size(prompt, tokenizer, room)
+        _refuse_by_size(prompt, tokenizer, limits)
     tokens = tuple(tokenizer.encode(prompt)) or (eos[0] if eos else 0,)
     length = len(tokens)
-    if length < room.limit:
+    if length < limits.limit:
         return tokens, 0, ()
-    keep = room.limit - min(room.wanted, room.limit // 2)
-    if on_overflow == "error" or keep == room.limit:
-        raise room.too_long(f"{length} tokens")
+    keep = limits.limit - min(limits.reserved, limits.limit // 2)
+    if on_overflow == "error" or keep == limits.limit:
+        raise limits.too_long(f"{length} tokens")
     left = on_overflow == "truncate-left"
     tokens = tokens[-keep:] if left else tokens[:keep]
     side = "beginning" if left else "end"
-    notice = f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {room.allowed}"
+    notice = f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {limits.reason}"
     return tokens, length - len(tokens), (notice,)
 
 
-def _refuse_by_size(prompt: str, tokenizer: Tokenizer, room: _Room) -> None:
-    """Refuse what cannot fit, however it is tokenised, without tokenising megabytes."""
+def _refuse_by_size(prompt: str, tokenizer: Tokenizer, limits: _PromptLimit) -> None:
+    """Refuse a prompt that no tokenisation could fit, without tokenising megabytes."""
     characters = len(prompt)  # a character is at least a byte
-    if characters > 64 * room.limit and characters > room.limit * tokenizer.longest:
-        raise room.too_long(f"more than {characters // tokenizer.longest} tokens")
+    if characters > 64 * limits.limit and characters > limits.limit * tokenizer.longest:
+        raise limits.too_long(f"more than {characters // tokenizer.longest} tokens")

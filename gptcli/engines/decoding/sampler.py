@@ -1,17 +1,18 @@
-"""From logits to the next token, for a batch whose rows have settings of their own.
+"""From logits to the next token, for a batch whose rows have different settings.
 
 Rows with equal settings are filtered together, on the few candidates that top-k leaves: sorting a
-vocabulary of 50,257 for every token would cost as much as a large part of the forward pass.
+vocabulary of 50,257 for every token would take a large part of the time of the forward pass.
 
-The draw is a race (the Gumbel-max trick in another dress): each candidate's time to arrive is
-exponential with its probability as rate, and the first to arrive is taken. A candidate's luck is
-hashed from its id and a key of the row's own stream, so a text does not depend on its neighbours in
-the batch; and what they change in the last bits of the logits matters only where two candidates
-arrive at the same instant, while against cumulated probabilities it would move every border.
+The draw is an exponential race (the Gumbel-max trick in another form): the arrival time of each
+candidate is exponential with its probability as rate, and the first to arrive is taken. The uniform
+number of a candidate is hashed from its id and a key of the row's random stream. So a text does not
+depend on its neighbours in the batch. What they change in the last bits of the logits matters only
+where two candidates arrive at the same instant; against cumulated probabilities it would move every
+border.
 
-Filters have the meaning and the order of transformers' `generation.logits_process`. What depends on
-a row's past is in `gptcli.engines.decoding.sampler_state`; when to end a text is left to the
-engine, beam search to transformers.
+Filters have the meaning and order of transformers' `generation.logits_process`. Not here:
+processors that depend on the token history are in `gptcli.engines.decoding.sampler_state`, beam
+search is in `gptcli.engines.hf`.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from gptcli.options import Filters
 
 __all__ = [
     "SamplerState",
-    "Scored",
+    "ScoredToken",
     "TokenRules",
     "compile_rules",
     "filtered",
     "finite",
-    "foreseen",
     "logprobs_of",
     "sample",
+    "sample_ahead",
 ]
 
-GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
-HEAD = 4096  # where top-p looks first; to sort a whole vocabulary takes five times as long
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
+TOP_P_CANDIDATES = 4096  # searched first by top-p: sorting a vocabulary takes five times as long
 SPARE = 16  # how many tokens that tie with the k-th stay in top-k
 
 
-class Scored(NamedTuple):
+class ScoredToken(NamedTuple):
     """A token's natural log-probability, and the likeliest tokens at its place, best first."""
 
     logprob: float
@@ -54,23 +55,23 @@ class Scored(NamedTuple):
 def sample(logits: Tensor, rows: Sequence[SamplerState]) -> list[int]:
     """Choose the next token of each row; `logits` (B, V), float32, are changed in place.
 
-    Rows at temperature 0 take the likeliest token and draw nothing; every other row draws one key.
-    A token of probability 0 is never taken, unless the row has no other (all are banned, or the
-    logits are not finite; ask `finite` first): then the answer is some id below V.
+    Rows at temperature 0 take the likeliest token and draw nothing. Every other row draws one key.
+    A token of probability 0 is never taken, unless the row has no other: all are banned, or the
+    logits are not finite (ask `finite` first). Then the result is some id below V.
     """
     if not rows:
         return []
     with torch.inference_mode():
         for place, row in enumerate(rows):
-            if row.shaped:
-                row.shape(logits[place])
+            if row.has_processors:
+                row.process_logits(logits[place])
         return _picked(logits, rows, SamplerState.key)
 
 
-def foreseen(logits: Tensor, rows: Sequence[SamplerState], steps: Sequence[int]) -> list[int]:
-    """The token row i would choose by `logits` (B, V) steps[i] tokens later; nothing is drawn.
+def sample_ahead(logits: Tensor, rows: Sequence[SamplerState], steps: Sequence[int]) -> list[int]:
+    """The token that row i would choose by `logits` (B, V) steps[i] tokens later. Draws nothing.
 
-    What depends on a row's past is left out: it is only known when it has come.
+    Processors that depend on the token history are not applied: that history is not written yet.
     """
     ahead = dict(zip(rows, steps, strict=True))
     with torch.inference_mode():
@@ -83,12 +84,12 @@ def _picked(
     """The choice of each row by its own filters and key."""
     groups: dict[tuple[float, ...], list[int]] = {}
     for place, row in enumerate(rows):
-        groups.setdefault(row.settings, []).append(place)
+        groups.setdefault(row.filter_settings, []).append(place)
     picks = [
         _pick(logits if len(groups) == 1 else logits[places], [rows[i] for i in places], key)
         for places in groups.values()
     ]
-    # The only wait for a device, but for top-p without top-k.
+    # The only synchronisation with a GPU, except for top-p without top-k.
     tokens = torch.cat(picks).tolist()
     order = [place for places in groups.values() for place in places]
     return [token for _, token in sorted(zip(order, tokens, strict=True))]
@@ -97,14 +98,14 @@ def _picked(
 def _pick(
     logits: Tensor, rows: Sequence[SamplerState], key: Callable[[SamplerState], int]
 ) -> Tensor:
-    """One id per row (B,), for rows with the same settings."""
+    """One id a row, (B,), for rows with the same settings."""
     probabilities, ids = filtered(logits, rows[0].sampling)
     if ids.device.type == "mps":  # has no float64
         probabilities, ids = probabilities.cpu(), ids.cpu()
     if rows[0].sampling.effective_temperature == 0:
         return ids[:, 0]
     keys = torch.tensor([[key(row)] for row in rows], device=ids.device)
-    # log1p keeps small numbers exact, and it is the small ones that win.
+    # log1p keeps small values exact, and small values win the race.
     times = -torch.log1p(-_uniform(keys, ids)) / probabilities
     return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
 
@@ -115,19 +116,19 @@ def _uniform(keys: Tensor, ids: Tensor) -> Tensor:
     The id-th output of the SplitMix64 generator whose state is the key (Steele, Lea and Flood,
     OOPSLA 2014), its upper 52 bits.
     """
-    z = keys + (ids + 1) * _signed(GOLDEN)
+    z = keys + (ids + 1) * _signed(GOLDEN_GAMMA)
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
     return (_shifted(z ^ _shifted(z, 31), 12).double() + 0.5) * 2.0**-52
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    """z >> bits as unsigned numbers."""
+    """z >> bits, unsigned."""
     return (z >> bits) & ((1 << 64 - bits) - 1)
 
 
 def _signed(word: int) -> int:
-    """The 64-bit word as torch's int64 holds it; products wrap as they should."""
+    """The 64-bit word as int64 of torch; products wrap modulo 2^64."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -149,7 +150,7 @@ def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
         scores = scores.masked_fill(scores < scores[:, top_k - 1 : top_k], -math.inf)
     else:
         scores, ids = logits, torch.arange(size, device=logits.device).expand_as(logits)
-    # With the best at 0 a low temperature cannot overflow.
+    # With the highest score at 0 a low temperature cannot overflow.
     scores = (scores - scores.amax(-1, keepdim=True)) / sampling.effective_temperature
     if sampling.top_p < 1:
         scores = scores.masked_fill(_unlikely(scores, sampling.top_p), -math.inf)
@@ -161,10 +162,10 @@ def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
 
 
 def _unlikely(scores: Tensor, mass: float) -> Tensor:
-    """Which of the candidates (B, K) lie outside the likeliest few that hold `mass`."""
+    """Which of the candidates (B, K) lie outside the likeliest ones that hold `mass`."""
     probabilities = scores.softmax(-1)
     size = scores.shape[-1]
-    for count in (min(HEAD, size), size):
+    for count in (min(TOP_P_CANDIDATES, size), size):
         likeliest, order = probabilities.topk(count)
         keep = likeliest.cumsum(-1) - likeliest < mass  # what all likelier ones hold
         if count == size or not keep[:, -1].any():
@@ -184,24 +185,24 @@ def _untypical(scores: Tensor, mass: float) -> Tensor:
     return distance > nearest.gather(-1, last)
 
 
-def logprobs_of(logits: Tensor, tokens: Sequence[int], top: int) -> list[Scored]:
+def logprobs_of(logits: Tensor, tokens: Sequence[int], top: int) -> list[ScoredToken]:
     """Each row's log-probability of its token, with the `top` likeliest tokens.
 
-    `logits` (B, V) are the model's own: since `sample` changes them in place, keep a copy of them
-    for this. Under the model means before temperature, penalties and filters.
+    `logits` (B, V) are the model's, before temperature, penalties and filters. `sample` changes its
+    logits in place, so keep a copy for this.
     """
     with torch.inference_mode():
         logprobs = logits.float().log_softmax(-1)
         chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])
         values, ids = logprobs.topk(min(top, logprobs.shape[-1]))
         columns = chosen[:, 0].tolist(), ids.tolist(), values.tolist()
-    return [Scored(*row) for row in zip(*columns, strict=True)]
+    return [ScoredToken(*row) for row in zip(*columns, strict=True)]
 
 
 def finite(logits: Tensor) -> list[bool]:
     """For each row of `logits` (B, V): whether it is free of NaN and infinities."""
-    # A NaN or an infinity always shows in the sum, and adding is ten times as fast as looking;
-    # so can finite numbers that are huge, hence the second look.
+    # NaN and infinity always show in the sum, which is ten times as fast as isfinite(). Huge finite
+    # values overflow the sum too, hence the second test.
     sums = logits.sum(-1).tolist()
     return [
         math.isfinite(total) or bool(logits[row].isfinite().all()) for row, total in enumerate(sums)

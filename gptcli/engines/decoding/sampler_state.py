@@ -1,12 +1,12 @@
-"""One sequence as sampling sees it: its past, what its settings forbid or favour, its own chance.
+"""Sampler state of one sequence: token history, bans and biases, random stream.
 
-A row's text must not depend on which rows it is batched with, so all that remembers and all that is
-random belongs to a `SamplerState`. What is remembered is only what the settings ask for, in a form
-that makes a step cheap: n-grams in a table, counts in arrays that a tensor can be laid over.
+The text of a row must not depend on its neighbours in the batch. So history and randomness belong
+to a `SamplerState`. It keeps only what the settings need, in a form that makes a step cheap:
+n-grams in a table, token counts in arrays that a tensor can view.
 
-The processors have the meaning and the order of transformers' `generation.logits_process`; presence
-and frequency penalties are OpenAI's. Filters and the draw itself are
-`gptcli.engines.decoding.sampler`'s.
+Logits processors have the meaning and order of transformers' `generation.logits_process`; presence
+and frequency penalties are those of OpenAI. Not here: filters and the draw are in
+`gptcli.engines.decoding.sampler`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch import Tensor
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
 
-LONGEST_PERIOD = 64  # tokens; a loop that is longer than this is not noticed
-LEAST_REPEATS = 3  # a refrain sung twice is no loop
-SHORTEST_LOOP = 24  # tokens; "ha ha ha", a dotted line and a row of zeros are ordinary text
+MAX_LOOP_PERIOD = 64  # tokens; longer loops are not detected
+MIN_LOOP_REPEATS = 3  # a refrain sung twice is no loop
+MIN_LOOP_TOKENS = 24  # tokens; "ha ha ha", a dotted line and a row of zeros are ordinary text
 
 
 @dataclass(frozen=True)
 class TokenRules:
-    """What forbids or favours tokens, as ids of one model; see `compile_rules`."""
+    """Banned and biased tokens and end tokens, as ids of one model; see `compile_rules`."""
 
     bad_words: tuple[tuple[int, ...], ...] = ()
     bias: tuple[tuple[int, float], ...] = ()
@@ -46,9 +46,9 @@ def compile_rules(
 ) -> TokenRules:
     """Turn the texts of `bad_words` and `logit_bias` into token ids, once per request.
 
-    A bad word is forbidden as given and with a space before it, as it stands inside a sentence. A
-    bias is for an id where its token is all digits, else for a text of exactly one token; the last
-    one given for a token counts. Raises UsageError for any other text and for an unknown id.
+    A bad word is banned as given and with a space before it, as inside a sentence. A bias names an
+    id where its token is all digits, else a text of exactly one token; the last value for a token
+    counts. Raises UsageError for any other text and for an unknown id.
     """
     spellings: dict[tuple[int, ...], None] = {}
     for word in sampling.bad_words:
@@ -85,10 +85,10 @@ def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) ->
     return ids[0]
 
 
-class _Tally:
-    """Tokens in the order they first came, and how often each did.
+class _TokenCounts:
+    """Tokens in order of first occurrence, and the count of each.
 
-    Arrays, because a tensor can be laid over them without a copy.
+    Both are arrays, because a tensor can view them without a copy.
     """
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
@@ -115,14 +115,14 @@ class _Tally:
         return torch.frombuffer(self._counts, dtype=torch.float32).to(device)
 
 
-class _Repeats:
-    """Finds out whether a sequence ends in a loop, in `LONGEST_PERIOD` small steps a token."""
+class _LoopDetector:
+    """Detects whether a sequence ends in a loop, in `MAX_LOOP_PERIOD` small steps a token."""
 
     def __init__(self) -> None:
         self.looping = False
-        self._recent: deque[int] = deque([-1] * LONGEST_PERIOD, maxlen=LONGEST_PERIOD)
+        self._recent: deque[int] = deque([-1] * MAX_LOOP_PERIOD, maxlen=MAX_LOOP_PERIOD)
         # For each period: how many tokens up to now equal the one a period before them.
-        self._runs = [0] * LONGEST_PERIOD
+        self._runs = [0] * MAX_LOOP_PERIOD
 
     def add(self, token: int) -> None:
         self._runs = [
@@ -131,16 +131,16 @@ class _Repeats:
         ]
         self._recent.appendleft(token)
         self.looping = any(
-            run and run + period >= max(LEAST_REPEATS * period, SHORTEST_LOOP)
+            run and run + period >= max(MIN_LOOP_REPEATS * period, MIN_LOOP_TOKENS)
             for period, run in enumerate(self._runs, start=1)
         )
 
 
 class SamplerState:
-    """What sampling must remember of one sequence: its past, its settings, its random stream.
+    """Token history, logits processors and random stream of one sequence.
 
-    `prompt` is the sequence's tokens before the first one written; `index` tells the sequences of
-    one prompt apart.
+    `prompt` are the tokens before the first generated one. `index` tells the sequences of one
+    prompt apart.
     """
 
     def __init__(
@@ -149,26 +149,26 @@ class SamplerState:
         self.sampling, self.rules = sampling, rules
         self.written = 0
         self._random = Random(1 << 96 | seed << 32 | index)
-        self._keys: deque[int] = deque()  # drawn ahead of their time
+        self._keys: deque[int] = deque()  # drawn ahead by `key_ahead`
         self._history = list(prompt)
         self._followers: dict[tuple[int, ...], list[int]] = {}  # n-1 tokens -> what came after
         size = sampling.no_repeat_ngram_size
         for end in range(size, len(prompt) + 1) if size else ():
-            self._note(self._history[end - size : end])
-        self._seen = _Tally(prompt) if sampling.repetition_penalty != 1 else None
+            self._add_ngram(self._history[end - size : end])
+        self._seen_counts = _TokenCounts(prompt) if sampling.repetition_penalty != 1 else None
         penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
-        self._used = _Tally() if penalised else None
-        self._repeats = _Repeats() if sampling.stop_on_loop else None
-        self._always_shaped = bool(
+        self._generated_counts = _TokenCounts() if penalised else None
+        self._loop_detector = _LoopDetector() if sampling.stop_on_loop else None
+        self._always_processed = bool(
             rules.bias
             or rules.bad_words
             or sampling.no_repeat_ngram_size
-            or self._seen is not None
+            or self._seen_counts is not None
             or penalised
         )
         filters = (sampling.top_k, sampling.top_p, sampling.min_p, sampling.typical_p)
-        # Rows for which these are equal can be filtered as one batch.
-        self.settings = (
+        # Rows with equal settings are filtered as one batch.
+        self.filter_settings = (
             (sampling.effective_temperature, *filters) if sampling.effective_temperature else (0.0,)
         )
 
@@ -197,44 +197,44 @@ class SamplerState:
         self._history.append(token)
         size = self.sampling.no_repeat_ngram_size
         if 0 < size <= len(self._history):
-            self._note(self._history[-size:])
-        for tally in (self._seen, self._used):
+            self._add_ngram(self._history[-size:])
+        for tally in (self._seen_counts, self._generated_counts):
             if tally is not None:
                 tally.add(token)
-        if self._repeats is not None:
-            self._repeats.add(token)
+        if self._loop_detector is not None:
+            self._loop_detector.add(token)
 
     @property
     def looping(self) -> bool:
         """Whether the text written (not the prompt) ends in a loop; False without `stop_on_loop`.
 
-        A loop is a stretch of 1 to `LONGEST_PERIOD` tokens that stands at least `LEAST_REPEATS`
-        times in a row, `SHORTEST_LOOP` tokens in all.
+        A loop is a stretch of 1 to `MAX_LOOP_PERIOD` tokens that stands at least `MIN_LOOP_REPEATS`
+        times in a row, `MIN_LOOP_TOKENS` tokens in all.
         """
-        return self._repeats is not None and self._repeats.looping
+        return self._loop_detector is not None and self._loop_detector.looping
 
     @property
-    def shaped(self) -> bool:
-        """Whether the logits of the next token depend on more than the model."""
-        return self._always_shaped or self.written < self.sampling.min_new_tokens
+    def has_processors(self) -> bool:
+        """Whether a logits processor acts on the next token."""
+        return self._always_processed or self.written < self.sampling.min_new_tokens
 
-    def shape(self, logits: Tensor) -> None:
-        """Apply bias, penalties and bans to the row's own `logits` (V,), in place."""
+    def process_logits(self, logits: Tensor) -> None:
+        """Apply biases, penalties and bans to the row's `logits` (V,), in place."""
         device, sampling = logits.device, self.sampling
         if self.rules.bias:
             ids, values = zip(*self.rules.bias, strict=True)
             logits[list(ids)] += torch.tensor(values, device=device)
-        if self._seen:
-            where, penalty = self._seen.ids(device), sampling.repetition_penalty
+        if self._seen_counts:
+            where, penalty = self._seen_counts.ids(device), sampling.repetition_penalty
             scores = logits[where]
             logits[where] = torch.where(scores < 0, scores * penalty, scores / penalty)
         banned = list(self._banned())
         if banned:
             logits[banned] = -math.inf
-        if self._used:
-            counts = self._used.counts(device)
+        if self._generated_counts:
+            counts = self._generated_counts.counts(device)
             paid = sampling.presence_penalty + sampling.frequency_penalty * counts
-            logits[self._used.ids(device)] -= paid
+            logits[self._generated_counts.ids(device)] -= paid
 
     def _banned(self) -> Iterator[int]:
         history, size = self._history, self.sampling.no_repeat_ngram_size
@@ -246,5 +246,5 @@ class SamplerState:
         if self.written < self.sampling.min_new_tokens:
             yield from self.rules.eos
 
-    def _note(self, gram: list[int]) -> None:
+    def _add_ngram(self, gram: list[int]) -> None:
         self._followers.setdefault(tuple(gram[:-1]), []).append(gram[-1])

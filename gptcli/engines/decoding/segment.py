@@ -1,4 +1,4 @@
-"""What a step runs: new tokens of one sequence, after those that the cache holds."""
+"""New tokens of one sequence in a step, after the tokens that the KV cache holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Segment:
-    """`length` new tokens of the sequence in `slot`, after `start` tokens already in the cache."""
+    """`length` new tokens of the sequence in `slot`, after `start` tokens in the KV cache."""
 
     slot: int
     start: int
@@ -15,5 +15,5 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """How many tokens the slot holds afterwards."""
+        """How many tokens the slot holds after the step."""
         return self.start + self.length

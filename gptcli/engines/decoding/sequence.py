@@ -1,7 +1,7 @@
-"""The sequences of a request while they grow: the part of decoding without tensors.
+"""A generated sequence while it grows: decoding without tensors.
 
-A Sequence takes one token after the other, says what text became certain and when the end is
-reached, and becomes a Completion. How tokens come about is the engine's business.
+A Sequence takes one token after the other, returns the text that is certain, detects the end, and
+becomes a Completion. Where the tokens come from is decided by the engine.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gptcli.errors import GptcliError
 from gptcli.protocol import Chunk, Completion, Event, FinishReason, TokenLogprob, Usage
 
 
-def sequences(encoded: EncodedGenerate) -> Iterator[Sequence]:
-    """The sequences that a request asks for, not yet begun."""
+def new_sequences(encoded: EncodedGenerate) -> Iterator[Sequence]:
+    """The sequences of a request, without a token yet."""
     for index in range(encoded.request.sampling.num_return_sequences):
         yield Sequence(encoded, index)
 
 
 @dataclass(eq=False)
 class Sequence:
-    """One continuation while it grows."""
+    """One continuation of a prompt while it grows."""
 
     encoded: EncodedGenerate
     index: int
@@ -32,15 +32,15 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     error: GptcliError | None = None
-    cached: int = 0  # tokens of the prompt that did not have to be computed
+    cached: int = 0  # tokens of the prompt that were in the KV cache
 
     def __post_init__(self) -> None:
         encoded = self.encoded
         sampling = encoded.request.sampling
-        self.row = SamplerState(
+        self.sampler = SamplerState(
             sampling, encoded.seed, self.index, encoded.prompt_ids, encoded.rules
         )
-        self._stream = Detokenizer(encoded.tokenizer, sampling.stop)
+        self._detokenizer = Detokenizer(encoded.tokenizer, sampling.stop)
 
     @property
     def length(self) -> int:
@@ -48,24 +48,24 @@ class Sequence:
         return len(self.encoded.prompt_ids) + len(self.tokens)
 
     def push(self, token: int, logprob: TokenLogprob | None = None) -> Chunk:
-        """Add a token; `finish_reason` is set when it was the last."""
+        """Add a token. Sets `finish_reason` if it is the last one."""
         self.tokens.append(token)
-        self.row.accept(token)
+        self.sampler.accept(token)
         if logprob is not None:
             self.logprobs.append(logprob)
         text = ""
         if token in self.encoded.rules.eos:
             self.finish_reason = "stop"
         else:
-            text = self._stream.push(token)
-            if self._stream.stopped:
+            text = self._detokenizer.push(token)
+            if self._detokenizer.stopped:
                 self.finish_reason = "stop"
-            elif self.row.looping:
+            elif self.sampler.looping:
                 self.finish_reason = "loop"
-            elif len(self.tokens) >= self.encoded.room:
+            elif len(self.tokens) >= self.encoded.new_token_limit:
                 self.finish_reason = "length"
         if self.finish_reason:
-            text += self._stream.flush()
+            text += self._detokenizer.flush()
         return Chunk(
             id=self.encoded.request.id,
             index=self.index,
@@ -75,18 +75,18 @@ class Sequence:
         )
 
     def fail(self, error: GptcliError) -> Iterator[Event]:
-        """End with an error; what was written so far stays."""
+        """End with an error; the text so far stays."""
         self.error = error
         yield from self._end("error")
 
     def cancel(self) -> Iterator[Event]:
-        """End because the caller asked for it."""
+        """End with the finish reason `cancelled`."""
         yield from self._end("cancelled")
 
     def _end(self, reason: FinishReason) -> Iterator[Event]:
-        """End without a token: what was held back, if anything, and the completion."""
+        """End without a further token: the text that was held back, then the completion."""
         self.finish_reason = reason
-        rest = self._stream.flush()
+        rest = self._detokenizer.flush()
         if rest:
             yield Chunk(id=self.encoded.request.id, index=self.index, text=rest, tokens=())
         yield self.completion()
@@ -96,17 +96,17 @@ class Sequence:
         encoded = self.encoded
         request, sampling = encoded.request, encoded.request.sampling
         notices = encoded.notices
-        asked = sampling.room(len(encoded.prompt_ids), 2**62)
-        if self.finish_reason == "length" and encoded.room < asked:
+        asked = sampling.new_token_limit(len(encoded.prompt_ids), 2**62)
+        if self.finish_reason == "length" and encoded.new_token_limit < asked:
             notices += (
-                f"stopped after {encoded.room} new tokens, not {asked}:"
+                f"stopped after {encoded.new_token_limit} new tokens, not {asked}:"
                 f" the context of {encoded.info.name} is {encoded.info.context} with the prompt",
             )
         return Completion(
             id=request.id,
             index=self.index,
             prompt=request.prompt,
-            text=self._stream.text,
+            text=self._detokenizer.text,
             tokens=tuple(self.tokens),
             finish_reason=self.finish_reason or "error",
             usage=Usage(

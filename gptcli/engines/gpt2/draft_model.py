@@ -1,8 +1,8 @@
-"""Guesses from a smaller GPT-2 that has the same tokens.
+"""Drafts from a smaller GPT-2 with the same tokens.
 
-It keeps its own KV cache, and catches up with what the model wrote before it guesses. It draws each
-token with the key that the row will draw with, so where the two models agree on the distribution
-they agree on the token. It pays where the model is many times its size.
+It has its own KV cache and catches up with the text before it drafts. It samples each token with
+the key that the sequence will use, so where the two models agree on the distribution they agree on
+the token. It pays off where the model is many times larger.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from itertools import accumulate, chain
 from weakref import WeakKeyDictionary
 
-from gptcli.engines.decoding.sampler import foreseen
+from gptcli.engines.decoding.sampler import sample_ahead
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.sequence import Sequence
 from gptcli.engines.gpt2.kv_cache import KVCache
 from gptcli.engines.gpt2.network import forward_step
-from gptcli.engines.gpt2.scheduler import common
+from gptcli.engines.gpt2.scheduler import common_prefix
 from gptcli.engines.gpt2.weights import Weights
 
-CATCH_UP = 256  # tokens of a prompt that are run before a guess; the rest must wait for the next
+MAX_PROMPT_TOKENS = 256  # of a prompt, run before one draft; the rest waits for the next draft
 
 
 class DraftModel:
-    """A GPT-2 that guesses for up to `slots` sequences; see
+    """A GPT-2 that drafts for up to `slots` sequences; see
     `gptcli.engines.decoding.speculative.Drafter`.
     """
 
@@ -32,57 +32,65 @@ class DraftModel:
         self._cache = KVCache(weights.config, slots, weights.device, weights.dtype)
         self._slots: WeakKeyDictionary[Sequence, int] = WeakKeyDictionary()
 
-    def guess(self, rows: list[Sequence], sizes: list[int]) -> list[list[int]]:
-        """See `Drafter.guess`."""
-        guesses: dict[Sequence, list[int]] = {row: [] for row in rows}
-        asked = dict(zip(rows, sizes, strict=True))
-        feeds = {row: self._missing(row) for row in rows if self._place(row)}
-        while feeds:
-            self._weights.pack_next(len(feeds))
-            due = self._run(feeds)
-            for row, token in due.items():
-                guesses[row].append(token)
-            feeds = {
-                row: [token]
-                for row, token in due.items()
-                if len(guesses[row]) < asked[row]
-                and row.length + len(guesses[row]) < self._cache.length
+    def propose(self, sequences: list[Sequence], sizes: list[int]) -> list[list[int]]:
+        """See `Drafter.propose`."""
+        drafts: dict[Sequence, list[int]] = {sequence: [] for sequence in sequences}
+        asked = dict(zip(sequences, sizes, strict=True))
+        inputs = {
+            sequence: self._not_cached(sequence)
+            for sequence in sequences
+            if self._has_slot(sequence)
+        }
+        while inputs:
+            self._weights.pack_next(len(inputs))
+            due = self._run(inputs)
+            for sequence, token in due.items():
+                drafts[sequence].append(token)
+            inputs = {
+                sequence: [token]
+                for sequence, token in due.items()
+                if len(drafts[sequence]) < asked[sequence]
+                and sequence.length + len(drafts[sequence]) < self._cache.length
             }
-        return [guesses[row] for row in rows]
+        return [drafts[sequence] for sequence in sequences]
 
-    def _place(self, row: Sequence) -> bool:
-        """Whether there is a slot for the row; those of rows that are gone are free again."""
-        if row not in self._slots:
+    def _has_slot(self, sequence: Sequence) -> bool:
+        """Give the sequence a slot; slots of finished sequences are free. False if none is left."""
+        if sequence not in self._slots:
             free = set(range(self._cache.slots)) - set(self._slots.values())
-            if not free or row.length > self._cache.length:
+            if not free or sequence.length > self._cache.length:
                 return False
-            self._slots[row] = min(free)
-        return row.length <= self._cache.length
+            self._slots[sequence] = min(free)
+        return sequence.length <= self._cache.length
 
-    def _missing(self, row: Sequence) -> list[int]:
-        """What of the row's tokens has to be run, at least the last; the cache is cut to fit."""
-        tokens = [*row.encoded.prompt_ids, *row.tokens]
-        held = self._cache.held[self._slots[row]]
-        del held[min(common(held, tokens), len(tokens) - 1) :]
-        return tokens[len(held) :][:CATCH_UP]
+    def _not_cached(self, sequence: Sequence) -> list[int]:
+        """Tokens of the sequence to run, at least the last one. Cuts the cache to what agrees."""
+        tokens = [*sequence.encoded.prompt_ids, *sequence.tokens]
+        cached = self._cache.cached_tokens[self._slots[sequence]]
+        del cached[min(common_prefix(cached, tokens), len(tokens) - 1) :]
+        return tokens[len(cached) :][:MAX_PROMPT_TOKENS]
 
-    def _run(self, feeds: dict[Sequence, list[int]]) -> dict[Sequence, int]:
-        """Run tokens of each row; its next token, for rows of which nothing is missing then."""
+    def _run(self, inputs: dict[Sequence, list[int]]) -> dict[Sequence, int]:
+        """Run tokens of each sequence. Returns the next token of those that have caught up."""
         cache = self._cache
-        rows = sorted(feeds, key=lambda row: self._slots[row])
-        slots = [self._slots[row] for row in rows]
+        sequences = sorted(inputs, key=lambda sequence: self._slots[sequence])
+        slots = [self._slots[sequence] for sequence in sequences]
         segments = [
-            Segment(slot, len(cache.held[slot]), len(feeds[row]))
-            for row, slot in zip(rows, slots, strict=True)
+            Segment(slot, len(cache.cached_tokens[slot]), len(inputs[sequence]))
+            for sequence, slot in zip(sequences, slots, strict=True)
         ]
         ends = [end - 1 for end in accumulate(segment.length for segment in segments)]
-        tokens = list(chain.from_iterable(feeds[row] for row in rows))
+        tokens = list(chain.from_iterable(inputs[sequence] for sequence in sequences))
         logits = forward_step(self._weights, cache, segments, tokens, ends)
-        for row, slot in zip(rows, slots, strict=True):
-            cache.held[slot] += feeds[row]
-        due = [n for n, row in enumerate(rows) if len(cache.held[slots[n]]) >= row.length]
+        for sequence, slot in zip(sequences, slots, strict=True):
+            cache.cached_tokens[slot] += inputs[sequence]
+        due = [
+            n
+            for n, sequence in enumerate(sequences)
+            if len(cache.cached_tokens[slots[n]]) >= sequence.length
+        ]
         if not due:
             return {}
-        steps = [len(cache.held[slots[n]]) - rows[n].length for n in due]
-        chosen = foreseen(logits[due], [rows[n].row for n in due], steps)
-        return {rows[n]: token for n, token in zip(due, chosen, strict=True)}
+        steps = [len(cache.cached_tokens[slots[n]]) - sequences[n].length for n in due]
+        chosen = sample_ahead(logits[due], [sequences[n].sampler for n in due], steps)
+        return {sequences[n]: token for n, token in zip(due, chosen, strict=True)}

@@ -1,10 +1,10 @@
-"""The built-in engine: GPT-2 with continuous batching, in torch alone.
+"""The built-in engine: GPT-2 with continuous batching, in torch and our kernels.
 
-Sequences live in slots of one KV cache. Each turn of the loop fills the free slots with new
-requests, then takes one step: one token of every sequence that is being written, with a draft of
-the next ones where that pays, and a part of the prompts that came in. So a long prompt holds up
-what is being written by no more than that part; a finished sequence leaves its slot to the next
-request at once. Beam search and other models are in `gptcli.engines.hf`.
+Sequences live in slots of one KV cache. Each turn of the loop fills free slots with new requests,
+then runs one step: one token of every decoding sequence, with a draft of the next ones where that
+pays, and a part of the prompts (chunked prefill). So a long prompt delays decoding only by that
+part, and a finished sequence frees its slot at once. Beam search and other models are in
+`gptcli.engines.hf`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import torch
 from torch import Tensor
 
 from gptcli.checkpoints.tokenizer import Tokenizer
-from gptcli.engines.decoding.loglikelihood import Branch, Loglikelihood, likelihoods, packed
+from gptcli.engines.decoding.loglikelihood import Branch, Loglikelihood, grouped, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (
     EncodedGenerate,
     EncodedLoglikelihood,
     EncodedRolling,
-    accept,
+    encode_request,
 )
-from gptcli.engines.decoding.sequence import Sequence, sequences
+from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.speculative import Drafter, DraftLength
-from gptcli.engines.decoding.step import IDLE, advance_drafted
+from gptcli.engines.decoding.step import IDLE_SECONDS, advance_drafted
 from gptcli.engines.gpt2.kv_cache import KVCache
 from gptcli.engines.gpt2.network import forward_step
-from gptcli.engines.gpt2.scheduler import Item, ScheduledTokens, Scheduler
+from gptcli.engines.gpt2.scheduler import ScheduledTokens, Scheduler, WorkItem
 from gptcli.engines.gpt2.weights import Weights
 from gptcli.protocol import Event, ModelInfo, Request
 
-PROMPT_TOKENS = 2048  # prompts run together up to this many tokens, which bounds the memory
-CHUNK = 256  # so many while something is being written, which bounds how long that waits
-BRANCH_TOKENS = 256  # choices likewise; these need all their logits
-MEASURED_TOKENS = 512  # windows as well: 100 MB of GPT-2's logits
+PREFILL_TOKENS = 2048  # prompt tokens of a step, which bounds the memory
+SHARED_PREFILL_TOKENS = 256  # of a step that also decodes, which bounds how long decoding waits
+BRANCH_TOKENS = 256  # tokens of choices in a step; all their logits are needed
+WINDOW_TOKENS = 512  # tokens of windows in a step: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
@@ -53,13 +53,13 @@ class GPT2Engine:
         drafter: Drafter | None = None,
     ) -> None:
         self.info = info
-        self._speculation = DraftLength(drafter, info.device) if drafter else None
+        self._draft_length = DraftLength(drafter, info.device) if drafter else None
         self._reuse = prefix_cache
         self.tokenizer = tokenizer
-        self.weights = weights  # in whatever form they are by now
+        self.weights = weights  # packed while the model decodes
         self._slots = slots
         self._eos = weights.config.eos_token_ids
-        self._open: list[Scheduler] = []  # runs under way
+        self._schedulers: list[Scheduler] = []  # one a run in progress
         self._cache: KVCache | None = None  # kept between runs
 
     def count(self, text: str) -> int:
@@ -68,39 +68,41 @@ class GPT2Engine:
 
     def cancel(self, id: str) -> None:
         """End the request `id`; see `gptcli.protocol.Engine.cancel`."""
-        for batch in self._open:
-            batch.cancelled.add(id)
+        for scheduler in self._schedulers:
+            scheduler.cancelled.add(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request; see `gptcli.protocol.Engine.run`."""
         cache, self._cache = self._cache or self._new_cache(), None
-        batch = Scheduler(cache, self._reuse)
-        self._open.append(batch)
+        scheduler = Scheduler(cache, self._reuse)
+        self._schedulers.append(scheduler)
         source: Iterator[Request | None] | None = iter(requests)
         try:
-            while source or batch.busy:
+            while source or scheduler.busy:
                 if source:
-                    for event in self._pull(source, batch):
+                    for event in self._pull(source, scheduler):
                         if event is None:
                             source = None
                         else:
                             yield event
-                    if source and not batch.busy:
-                        sleep(IDLE)
-                yield from batch.drop_cancelled()
-                yield from self._step(batch)
+                    if source and not scheduler.busy:
+                        sleep(IDLE_SECONDS)
+                yield from scheduler.drop_cancelled()
+                yield from self._step(scheduler)
         finally:
-            self._open.remove(batch)
-            batch.abandon()
+            self._schedulers.remove(scheduler)
+            scheduler.abandon()
             self._cache = cache
 
     def _new_cache(self) -> KVCache:
         weights = self.weights
         return KVCache(weights.config, self._slots, weights.device, weights.dtype)
 
-    def _pull(self, source: Iterator[Request | None], batch: Scheduler) -> Iterator[Event | None]:
-        """Queue requests while slots are free; gives refusals, and None when there are no more."""
-        while batch.free > len(batch.waiting):
+    def _pull(
+        self, source: Iterator[Request | None], scheduler: Scheduler
+    ) -> Iterator[Event | None]:
+        """Queue requests while slots are free. Yields refusals, and None after the last request."""
+        while scheduler.free > len(scheduler.waiting):
             try:
                 request = next(source)
             except StopIteration:
@@ -108,143 +110,143 @@ class GPT2Engine:
                 return
             if request is None:
                 return
-            match accept(request, self.tokenizer, self.info, self._eos, beams=False):
+            match encode_request(request, self.tokenizer, self.info, self._eos, beams=False):
                 case EncodedGenerate() as encoded:
-                    batch.waiting.extend(sequences(encoded))
+                    scheduler.waiting.extend(new_sequences(encoded))
                 case EncodedLoglikelihood() as encoded:
-                    batch.waiting.append(Loglikelihood(encoded))
+                    scheduler.waiting.append(Loglikelihood(encoded))
                 case EncodedRolling() as encoded:
-                    batch.waiting.append(LoglikelihoodRolling(encoded))
+                    scheduler.waiting.append(LoglikelihoodRolling(encoded))
                 case refusal:
                     yield refusal
 
-    def _step(self, batch: Scheduler) -> Iterator[Event]:
-        """Write one more token, or several, to every sequence in flight; run parts of prompts."""
-        known = batch.admit()
-        batch.compact()
-        writing = batch.writing
-        guesses = self._guesses(writing)
-        if writing:
-            self.weights.pack_next(len(writing) + sum(map(len, guesses.values())))
-        drafts = guesses if self.weights.wide else {}
-        room = MEASURED_TOKENS if batch.measuring else PROMPT_TOKENS
-        spans = batch.spans(drafts, CHUNK if writing else room)
-        starts = _starts(spans)  # of each item whose next token is due, its place in the logits
-        logits = self._run(batch, spans, starts)
-        if known:
-            starts |= {item: len(logits) + place for place, item in enumerate(known)}
-            first = [batch.first_logits[item.encoded] for item in known]
+    def _step(self, scheduler: Scheduler) -> Iterator[Event]:
+        """Run one step: tokens of every decoding sequence, and parts of prompts."""
+        prefilled = scheduler.admit()
+        scheduler.compact()
+        decoding = scheduler.decoding
+        proposed = self._drafts_for(decoding)
+        if decoding:
+            self.weights.pack_next(len(decoding) + sum(map(len, proposed.values())))
+        drafts = proposed if self.weights.wide else {}
+        alone = WINDOW_TOKENS if scheduler.scoring_window else PREFILL_TOKENS
+        scheduled = scheduler.schedule(drafts, SHARED_PREFILL_TOKENS if decoding else alone)
+        starts = _logit_rows(scheduled)
+        logits = self._run(scheduler, scheduled, starts)
+        if prefilled:
+            starts |= {item: len(logits) + place for place, item in enumerate(prefilled)}
+            first = [scheduler.prompt_logits[item.encoded] for item in prefilled]
             logits = torch.cat([logits, torch.stack(first)])
-        batch.forget()
+        scheduler.drop_logits()
         scored = {item: at for item, at in starts.items() if isinstance(item, Loglikelihood)}
-        results = list(self._score(batch, scored, logits))
-        results += self._score_windows(batch, spans, starts, logits)
-        rows = {item: at for item, at in starts.items() if isinstance(item, Sequence)}
-        events = self._write(batch, rows, drafts, logits)
-        if guesses and not drafts:
-            self._watch(guesses)
+        results = list(self._score(scheduler, scored, logits))
+        results += self._score_windows(scheduler, scheduled, starts, logits)
+        sequences = {item: at for item, at in starts.items() if isinstance(item, Sequence)}
+        events = self._sample_next(scheduler, sequences, drafts, logits)
+        if proposed and not drafts:
+            self._record_unused(proposed)
         yield from events
         yield from results
 
-    def _guesses(self, rows: list[Sequence]) -> dict[Sequence, list[int]]:
-        """Guesses of what each row will write next, where they pay or soon would."""
-        if not rows or self._speculation is None:
+    def _drafts_for(self, sequences: list[Sequence]) -> dict[Sequence, list[int]]:
+        """Drafts of the sequences, where they pay or soon will."""
+        if not sequences or self._draft_length is None:
             return {}
-        return self._speculation.drafts(rows, self.info.context)
+        return self._draft_length.drafts(sequences, self.info.context)
 
-    def _watch(self, guesses: dict[Sequence, list[int]]) -> None:
-        """Learn from guesses that were not run: the weights are not ready for several rows."""
-        for row, guess in guesses.items():
-            if self._speculation:
-                self._speculation.learn(row, 1, int(row.tokens[-1] == guess[0]))
+    def _record_unused(self, drafts: dict[Sequence, list[int]]) -> None:
+        """Learn from drafts that were not run because the weights are not packed yet."""
+        for sequence, draft in drafts.items():
+            if self._draft_length:
+                self._draft_length.record(sequence, 1, int(sequence.tokens[-1] == draft[0]))
 
     def _run(
-        self, batch: Scheduler, spans: list[ScheduledTokens], starts: dict[Item, int]
+        self, scheduler: Scheduler, scheduled: list[ScheduledTokens], starts: dict[WorkItem, int]
     ) -> Tensor:
-        """Run the spans' tokens; the logits that are wanted of them, one after the other."""
-        tokens = list(chain.from_iterable(span.tokens for span in spans))
+        """Run the scheduled tokens. Returns the logits that are needed, (W, vocab), in order."""
+        tokens = list(chain.from_iterable(part.tokens for part in scheduled))
         wanted, place = [], 0
-        for span in spans:
-            wanted += [place + own for own in span.wanted]
-            place += len(span.tokens)
-        segments = [span.segment for span in spans]
-        logits = forward_step(self.weights, batch.cache, segments, tokens, wanted)
-        for span in spans:
-            batch.keep(span)
-            if span.item in starts:
-                batch.share(span, logits[starts[span.item] + len(span.wanted) - 1])
+        for part in scheduled:
+            wanted += [place + own for own in part.wanted]
+            place += len(part.tokens)
+        segments = [part.segment for part in scheduled]
+        logits = forward_step(self.weights, scheduler.cache, segments, tokens, wanted)
+        for part in scheduled:
+            scheduler.mark_cached(part)
+            if part.item in starts:
+                scheduler.share_logits(part, logits[starts[part.item] + len(part.wanted) - 1])
         return logits
 
     def _score(
-        self, batch: Scheduler, scored: dict[Loglikelihood, int], logits: Tensor
+        self, scheduler: Scheduler, scored: dict[Loglikelihood, int], logits: Tensor
     ) -> Iterator[Event]:
-        """Score choices whose prompts are in the cache; their slots are free again."""
+        """Score choices whose prompts are in the KV cache, and free their slots."""
         for item, place in scored.items():
             item.begin(logits[place])
         branches = [
-            Branch(item, batch.slot(item), place)
+            Branch(item, scheduler.slot(item), place)
             for item in scored
             for place, ids in enumerate(item.encoded.choices)
             if len(ids) > 1
         ]
-        for few in packed(branches, BRANCH_TOKENS):
+        for few in grouped(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
             after = forward_step(
-                self.weights, batch.cache, [branch.segment for branch in few], tokens
+                self.weights, scheduler.cache, [branch.segment for branch in few], tokens
             )
             targets = [token for branch in few for token in branch.ids[1:]]
             values = iter(likelihoods(after, targets))
             for branch in few:
                 branch.scored.logprobs[branch.place] += islice(values, branch.segment.length)
         for item in scored:
-            batch.leave(item)
+            scheduler.release(item)
         for item in scored:
             yield from item.finished()
 
     def _score_windows(
         self,
-        batch: Scheduler,
-        spans: list[ScheduledTokens],
-        starts: dict[Item, int],
+        scheduler: Scheduler,
+        scheduled: list[ScheduledTokens],
+        starts: dict[WorkItem, int],
         logits: Tensor,
     ) -> list[Event]:
-        """Score what the step ran of windows; those that are done leave their slots."""
+        """Score what the step ran of windows, and free the slots of those that are done."""
         done = []
-        for span in spans:
-            item = span.item
-            if isinstance(item, LoglikelihoodRolling) and span.wanted:
+        for part in scheduled:
+            item = part.item
+            if isinstance(item, LoglikelihoodRolling) and part.wanted:
                 start = starts[item]
-                item.take(logits[start : start + len(span.wanted)])
+                item.take(logits[start : start + len(part.wanted)])
                 if item.done:
                     done.append(item)
         for item in done:
-            batch.leave(item)
+            scheduler.release(item)
         return [item.finished() for item in done]
 
-    def _write(
+    def _sample_next(
         self,
-        batch: Scheduler,
-        rows: dict[Sequence, int],
+        scheduler: Scheduler,
+        sequences: dict[Sequence, int],
         drafts: dict[Sequence, list[int]],
         logits: Tensor,
     ) -> list[Event]:
-        """Write the next tokens of each row; finished rows leave their slots."""
-        written = {row: len(row.tokens) for row in rows}
-        guesses = [drafts.get(row, []) for row in rows]
-        events = list(advance_drafted(list(rows), guesses, logits, list(rows.values())))
-        # All this before anything is given out: whoever reads the events may stop at any of them.
-        for row, guess in zip(rows, guesses, strict=True):
-            if guess and self._speculation:
-                right = max(len(row.tokens) - written[row] - 1, 0)
-                batch.extend(row, guess, right)
-                self._speculation.learn(row, len(guess), right)
-            if row.finish_reason:
-                batch.leave(row)
+        """Sample the next tokens of each sequence, and free the slots of finished ones."""
+        written = {sequence: len(sequence.tokens) for sequence in sequences}
+        verified = [drafts.get(sequence, []) for sequence in sequences]
+        events = list(advance_drafted(list(sequences), verified, logits, list(sequences.values())))
+        # Before any event is yielded: the caller may stop at any of them.
+        for sequence, draft in zip(sequences, verified, strict=True):
+            if draft and self._draft_length:
+                accepted = max(len(sequence.tokens) - written[sequence] - 1, 0)
+                scheduler.accept_draft(sequence, draft, accepted)
+                self._draft_length.record(sequence, len(draft), accepted)
+            if sequence.finish_reason:
+                scheduler.release(sequence)
         return events
 
 
-def _starts(spans: list[ScheduledTokens]) -> dict[Item, int]:
-    """Where the logits of each span begin, of those that want any."""
-    due = [span for span in spans if span.wanted]
-    sizes = accumulate((len(span.wanted) for span in due), initial=0)
-    return {span.item: place for span, place in zip(due, sizes, strict=False)}
+def _logit_rows(scheduled: list[ScheduledTokens]) -> dict[WorkItem, int]:
+    """The first row in the logits of each item that needs any."""
+    due = [part for part in scheduled if part.wanted]
+    sizes = accumulate((len(part.wanted) for part in due), initial=0)
+    return {part.item: place for part, place in zip(due, sizes, strict=False)}

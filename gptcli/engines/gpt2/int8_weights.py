@@ -1,7 +1,7 @@
-"""A checkpoint's weights as 8-bit integers: from the cache on disk, else made and put there.
+"""int8 weights of a checkpoint: read from the cache on disk, or quantized and stored there.
 
-What comes from the cache is mapped like a checkpoint. Left out: the files, see
-`gptcli.checkpoints.int8_store`, and the arithmetic, see `gptcli.engines.gpt2.int8`.
+Cached weights are mapped like a checkpoint. Not here: the files are in
+`gptcli.checkpoints.int8_store`, the arithmetic is in `gptcli.engines.gpt2.int8`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gptcli.engines.gpt2.mapped import MappedFile
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size
 
-VALUES, SCALES = "", ".scales"  # what follows a matrix's name in the file
-THREADS = 2  # matrices quantized at a time: each takes some tens of MB
+VALUES, SCALES = "", ".scales"  # suffixes of a matrix's name in the file
+QUANTIZE_THREADS = 2  # matrices at a time; each takes some tens of MB
 
 
 @dataclass(frozen=True)
-class Integers:
-    """Weights in 8 bits by the names of the checkpoint, and what to tell the user.
+class Int8Weights:
+    """int8 matrices by the checkpoint's names, and notices for the user.
 
-    `file` and `entries` are where they are kept, if they are.
+    `file` and `entries` are set where the matrices are mapped from the cache.
     """
 
     matrices: Mapping[str, Quantized]
@@ -40,88 +40,88 @@ class Integers:
     entries: Mapping[str, Entry] | None = None
 
     def release(self, name: str) -> None:
-        """Give the pages of a matrix back: it is not needed any more."""
+        """Give the pages of a matrix back to the system, once it is packed."""
         if self.file is not None and self.entries is not None:
             self.file.drop(self.entries[name + VALUES])
 
 
-def integers(model: str, manifest: CheckedCheckpoint) -> Integers:
-    """The matrices of a GPT-2 in 8 bits; `model` is the name under which the cache lists them.
+def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:
+    """The int8 matrices of a GPT-2; `model` is the name under which the cache lists them.
 
-    A cache that cannot be read or written is a notice, no error.
+    A cache that cannot be read or written gives a notice, not an error.
     """
-    names = _matrices(manifest)
+    names = _matrix_names(checked)
     try:
-        source = int8_store.digest(manifest.tensors.values())
+        source = int8_store.digest(checked.tensors.values())
     except OSError as error:
-        return Integers(_made(manifest, names), (_unkept(model, error),))
-    tensors = int8_store.find(source, _expected(manifest, names))
+        return Int8Weights(_quantized(checked, names), (_cache_failed(model, error),))
+    tensors = int8_store.find(source, _stored_shapes(checked, names))
     if tensors:
         with suppress(OSError):  # another process has just cleared the cache
             return _mapped(tensors, names)
-    matrices = _made(manifest, names)
+    matrices = _quantized(checked, names)
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
-        pieces[name + VALUES] = _piece("I8", matrix.values)
-        pieces[name + SCALES] = _piece("F32", matrix.scales)
+        pieces[name + VALUES] = _stored("I8", matrix.values)
+        pieces[name + SCALES] = _stored("F32", matrix.scales)
     try:
         int8_store.keep(source, model, pieces)
     except OSError as error:
-        return Integers(matrices, (_unkept(model, error),))
+        return Int8Weights(matrices, (_cache_failed(model, error),))
     size = model_size(sum(len(piece.data) for piece in pieces.values()))
-    said = f"made {size} of int8 weights for {model}, to be used again: see gptcli cache"
-    return Integers(matrices, (said,))
+    notice = f"made {size} of int8 weights for {model}, to be used again: see gptcli cache"
+    return Int8Weights(matrices, (notice,))
 
 
-def _unkept(model: str, error: OSError) -> str:
+def _cache_failed(model: str, error: OSError) -> str:
     return f"the int8 weights of {model} are made anew each time: {reason(error)}"
 
 
-def _matrices(manifest: CheckedCheckpoint) -> dict[str, bool]:
-    """The names of what is multiplied with, and whether it is stored as (in, out)."""
-    assert manifest.gpt2 is not None
-    tensors = manifest.tensors
+def _matrix_names(checked: CheckedCheckpoint) -> dict[str, bool]:
+    """The names of all matrices, and whether each is stored as (in, out)."""
+    assert checked.gpt2 is not None
+    tensors = checked.tensors
     names = {name: True for name in tensors if name[:2] == "h." and len(tensors[name].shape) == 2}
-    return names | {"wte.weight" if manifest.gpt2.tie_word_embeddings else "lm_head.weight": False}
+    return names | {"wte.weight" if checked.gpt2.tie_word_embeddings else "lm_head.weight": False}
 
 
-def _expected(
-    manifest: CheckedCheckpoint, names: Mapping[str, bool]
+def _stored_shapes(
+    checked: CheckedCheckpoint, names: Mapping[str, bool]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What a file of the cache must hold: dtype and shape by name."""
+    """The data type and shape by name that a cached file must have."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, turned in names.items():
-        shape = manifest.tensors[name].shape
-        rows, width = reversed(shape) if turned else shape
+    for name, transposed in names.items():
+        shape = checked.tensors[name].shape
+        rows, width = reversed(shape) if transposed else shape
         found[name + VALUES] = ("I8", (rows, width))
         found[name + SCALES] = ("F32", (rows,))
     return found
 
 
-def _made(manifest: CheckedCheckpoint, names: Mapping[str, bool]) -> dict[str, Quantized]:
-    """The matrices, quantized; the checkpoint's pages are given back as it goes on."""
-    files = {path: MappedFile(path) for path in {e.file for e in manifest.tensors.values()}}
+def _quantized(checked: CheckedCheckpoint, names: Mapping[str, bool]) -> dict[str, Quantized]:
+    """Quantize the matrices, and give the pages of the checkpoint back one by one."""
+    files = {path: MappedFile(path) for path in {e.file for e in checked.tensors.values()}}
 
-    def make(name: str) -> Quantized:
-        entry = manifest.tensors[name]
+    def quantized(name: str) -> Quantized:
+        entry = checked.tensors[name]
         weight = files[entry.file].tensor(entry)
         matrix = quantize((weight.t() if names[name] else weight).float())
         files[entry.file].drop(entry)
         return matrix
 
-    with ThreadPoolExecutor(min(THREADS, torch.get_num_threads())) as pool:
-        return dict(zip(names, pool.map(make, names), strict=True))
+    with ThreadPoolExecutor(min(QUANTIZE_THREADS, torch.get_num_threads())) as pool:
+        return dict(zip(names, pool.map(quantized, names), strict=True))
 
 
-def _mapped(tensors: Mapping[str, Entry], names: Mapping[str, bool]) -> Integers:
-    """The matrices as views of the file that holds them."""
+def _mapped(tensors: Mapping[str, Entry], names: Mapping[str, bool]) -> Int8Weights:
+    """The matrices as views of the mapped cache file."""
     file = MappedFile(next(iter(tensors.values())).file)
     matrices = {
         name: Quantized(file.tensor(tensors[name + VALUES]), file.tensor(tensors[name + SCALES]))
         for name in names
     }
-    return Integers(matrices, (), file, tensors)
+    return Int8Weights(matrices, (), file, tensors)
 
 
-def _piece(dtype: str, tensor: Tensor) -> StoredTensor:
+def _stored(dtype: str, tensor: Tensor) -> StoredTensor:
     return StoredTensor(dtype, tuple(tensor.shape), tensor.numpy().data.cast("B"))

@@ -1,10 +1,9 @@
-"""A step of few tokens through all of a GPT-2 in one call, where its matrices are `PackedLinear`.
+"""The forward pass of a few tokens in one native call, where all matrices are `PackedLinear`.
 
-What `gptcli.engines.gpt2.network` does operation by operation, forward.c of `gptcli.native` does in
-one go, all threads together: with weights of 8 bits the operations would take longer than reading
-the weights. Embeddings come from torch, and sampling stays with it. Many tokens at a time go to
-torch, whose attention is faster for them, and so do activations other than the tanh formula of
-GELU.
+`gptcli.engines.gpt2.network` runs the network operation by operation; forward.c of `gptcli.native`
+runs it in one call on all threads. With 8-bit weights the dispatch of single operations would take
+longer than reading the weights. Embeddings and sampling stay in torch. Steps of many tokens stay
+there too, because its attention is faster for them, and so do activations other than tanh GELU.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from gptcli.engines.gpt2.kv_cache import KVCache
 from gptcli.engines.gpt2.packed_linear import PackedLinear, address, scratch, threads_for
 from gptcli.engines.gpt2.weights import Layer, Norm, StagedLinear, Weights
 
-ROWS = 64  # tokens of a step at most
-ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # names of one formula
+MAX_STEP_TOKENS = 64
+ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # names of the tanh formula of GELU
 
-_prepared: WeakKeyDictionary[Weights, WeakKeyDictionary[KVCache, NativeForward]] = (
+_forwards: WeakKeyDictionary[Weights, WeakKeyDictionary[KVCache, NativeForward]] = (
     WeakKeyDictionary()
 )
 
 
 class NativeForward:
-    """The steps of one GPT-2 with one cache; both have to be there as long as this is."""
+    """The native forward pass of one GPT-2 with one KV cache; holds addresses of both."""
 
     def __init__(self, library: native.Library, weights: Weights, cache: KVCache) -> None:
         config = weights.config
@@ -53,24 +52,24 @@ class NativeForward:
         self._vocabulary, self._parameters = config.vocab_size, config.parameters
 
     def forward_step(self, segments: Sequence[Segment], x: Tensor, wanted: Sequence[int]) -> Tensor:
-        """As `network.forward_step`, with the tokens' embeddings x (N, C), which are changed."""
+        """As `network.forward_step`, for embeddings x (N, C), which are changed in place."""
         slots, starts, firsts = array("q"), array("q"), array("q")
         for segment in segments:
             first = len(slots)
             slots.extend([segment.slot] * segment.length)
             starts.extend([segment.start] * segment.length)
             firsts.extend([first] * segment.length)
-        places = array("q", wanted)
-        logits = torch.empty(len(places), self._vocabulary)
+        rows = array("q", wanted)
+        logits = torch.empty(len(rows), self._vocabulary)
         threads = threads_for(len(x) * self._parameters)
         team, model = self._library.team(threads), ctypes.byref(self._model)
         size = self._library.scratch_size(model, len(x), threads)
         self._library.forward_step(
             ctypes.byref(team),
             model,
-            *(numbers.buffer_info()[0] for numbers in (slots, starts, firsts, places)),
+            *(numbers.buffer_info()[0] for numbers in (slots, starts, firsts, rows)),
             len(x),
-            len(places),
+            len(rows),
             x.data_ptr(),
             logits.data_ptr(),
             scratch(size).data_ptr(),
@@ -79,17 +78,17 @@ class NativeForward:
 
 
 def native_forward(weights: Weights, cache: KVCache, tokens: int) -> NativeForward | None:
-    """What runs a step of so many tokens; None where operation by operation is the way."""
-    if tokens > ROWS:
+    """The native pass for a step of `tokens` tokens; None where torch runs the operations."""
+    if tokens > MAX_STEP_TOKENS:
         return None
-    of_caches = _prepared.get(weights)
+    of_caches = _forwards.get(weights)
     found = None if of_caches is None else of_caches.get(cache)
     if found is None:
         library, activation = native.library(), weights.config.activation_function
         if library is None or activation not in ACTIVATIONS or not weights.packed:
             return None
         found = NativeForward(library, weights, cache)
-        _prepared.setdefault(weights, WeakKeyDictionary())[cache] = found
+        _forwards.setdefault(weights, WeakKeyDictionary())[cache] = found
     return found
 
 

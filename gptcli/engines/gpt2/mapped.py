@@ -1,8 +1,7 @@
-"""A safetensors file in memory, read page by page as its tensors are touched.
+"""A safetensors file mapped into memory and read page by page as its tensors are used.
 
-Nothing is copied, so that opening a model costs no time, and pages whose numbers now live elsewhere
-can be given back one tensor at a time. Left out: the header, see
-`gptcli.checkpoints.safetensors_headers`.
+Nothing is copied, so opening a model takes no time. Pages of a tensor that has been packed can be
+given back. Not here: the header is in `gptcli.checkpoints.safetensors_headers`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ STORED = {
 
 
 class MappedFile:
-    """The pages of one file; its tensors are views of them."""
+    """The mapped pages of one file; its tensors are views of them."""
 
     def __init__(self, path: Path) -> None:
         self._pages = mapped(path)
@@ -36,7 +35,7 @@ class MappedFile:
         dtype = STORED[entry.dtype]
         source: mmap.mmap | bytearray = self._pages
         offset = entry.offset
-        if offset % dtype.itemsize:  # legal, but torch reads aligned numbers only
+        if offset % dtype.itemsize:  # legal, but torch reads only aligned values
             source, offset = bytearray(self._pages[offset : offset + entry.nbytes]), 0
         count = entry.nbytes // dtype.itemsize
         return torch.frombuffer(source, dtype=dtype, count=count, offset=offset).view(entry.shape)

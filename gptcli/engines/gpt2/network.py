@@ -1,10 +1,10 @@
 """GPT-2's forward pass over a preallocated KV cache.
 
-Tokens of all sequences stand in one row dimension N without padding: the matrix products see only
-real tokens, whether a step is one token of each of 16 sequences, a part of a long prompt, a draft
-to be checked, or all of them at once. Attention alone knows which token belongs to which sequence;
-it is passed in as a function, so the network is written once. Radford et al. 2019; tensor names are
-those of Hugging Face.
+The tokens of all sequences stand in one dimension N without padding. So the matrix products see
+only real tokens, whether a step is one token of each of 16 sequences, a part of a long prompt, a
+draft to verify, or all of them. Only attention knows which token belongs to which sequence. It is
+passed in as a function, so the network is written once. Radford et al. 2019; tensor names are those
+of Hugging Face.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gptcli.engines.gpt2.weights import Norm, Weights
 Attend = Callable[[int, Tensor, Tensor], Tensor]
 """(layer, q (N, C), kv (N, 2C)) -> (N, C)"""
 
-# What it costs to call attention once more, in keys that could be read in that time.
-CALL = 64
+# Cost of one more call of attention, as a number of keys that could be read in that time.
+ATTENTION_CALL_KEYS = 64
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def embedded(weights: Weights, tokens: Tensor, positions: Tensor) -> Tensor:
-    """What goes into the first layer, (N, C), for tokens (N,) at positions (N,)."""
+    """Input of the first layer, (N, C), for tokens (N,) at positions (N,)."""
     wte, wpe = F.embedding(tokens, weights.wte), F.embedding(positions, weights.wpe)
     return wte.to(weights.dtype) + wpe
 
@@ -51,7 +51,7 @@ def forward(
 ) -> Tensor:
     """The final hidden states, (N, C), for embeddings x (N, C).
 
-    `states` takes up what goes into each layer and what comes out of the last, as transformers'
+    `states` collects the input of each layer and the final output, as transformers'
     `output_hidden_states`. Nothing is changed in place, so that gradients can be taken.
     """
     epsilon = weights.config.layer_norm_epsilon
@@ -83,9 +83,9 @@ def forward_step(
 ) -> Tensor:
     """The forward pass of one step: the segments' tokens, (N,) in order, to logits (W, vocab).
 
-    Float32, of the tokens at the places `wanted` (W,) of N; without it, of all. Each
-    segment attends to its own slot alone: what the cache holds before `start`, and itself. Segments
-    may share a slot and a start: each sees only what is before, and the last stays in the cache.
+    The logits are float32, of the tokens at indices `wanted` (W,) of N, or of all. Each segment
+    attends only to its own slot: the cached tokens before `start`, and itself. Segments may share a
+    slot and a start: each sees only what is before, and the last one stays in the cache.
     """
     device = weights.device
     if not tokens:
@@ -96,7 +96,7 @@ def forward_step(
     native = native_forward(weights, cache, len(tokens))
     if native is not None:
         return native.forward_step(segments, x, range(len(tokens)) if wanted is None else wanted)
-    groups = [_Group(cache, weights, few, first) for first, few in _grouped(segments)]
+    groups = [_AttentionGroup(cache, weights, few, first) for first, few in _grouped(segments)]
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
         if len(groups) == 1:
@@ -111,10 +111,10 @@ def forward_step(
     return weights.head(x).float()
 
 
-class _Group:
+class _AttentionGroup:
     """Segments whose attention is one call: one of any length, or several of one token.
 
-    These are in adjacent slots. What does not depend on the layer is made once.
+    Several are in adjacent slots. What does not depend on the layer is computed once.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class _Group:
         self._causal = count == 1 and head.start == 0
         self._mask = None if self._causal else _mask(segments, weights.dtype, weights.device)
         if count == 1:
-            self._places = cache.places(head.slot, head.start, head.end)
+            self._views = cache.views(head.slot, head.start, head.end)
         else:
             tokens = [(segment.slot, segment.start) for segment in segments]
-            self._flat = cache.places_of_each(tokens)
+            self._indices = cache.indices_of_each(tokens)
 
     def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         """Causal attention of the group's queries, (N, C) -> (N, C); kv (N, 2C) is stored."""
         cache = self._cache
         if self._count == 1:
-            cache.put(self._places[layer], kv)
+            cache.store(self._views[layer], kv)
         else:
-            cache.put_one_each(layer, self._flat, kv)
+            cache.store_one_each(layer, self._indices, kv)
         out = F.scaled_dot_product_attention(
             split_heads(q.view(self._count, -1, q.shape[-1]), cache.heads),
             self._keys[layer],
@@ -152,41 +152,41 @@ class _Group:
 
 
 def _grouped(segments: Sequence[Segment]) -> Iterator[tuple[int, list[Segment]]]:
-    """The groups of a step, each with the place of its first token."""
+    """The groups of a step, each with the index of its first token."""
     place = 0
-    for stretch in _stretches(segments):
-        for few in _split(stretch):
+    for run in _runs(segments):
+        for few in _split(run):
             yield place, few
             place += sum(segment.length for segment in few)
 
 
-def _stretches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+def _runs(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
     """Runs of segments of one token in adjacent slots; every other segment alone."""
-    stretch: list[Segment] = []
+    run: list[Segment] = []
     for segment in segments:
-        last = stretch[-1] if stretch else segment
+        last = run[-1] if run else segment
         adjacent = segment.length == last.length == 1 and segment.slot == last.slot + 1
-        if stretch and not adjacent:
-            yield stretch
-            stretch = []
-        stretch.append(segment)
-    if stretch:
-        yield stretch
+        if run and not adjacent:
+            yield run
+            run = []
+        run.append(segment)
+    if run:
+        yield run
 
 
-def _split(stretch: list[Segment]) -> list[list[Segment]]:
-    """One call of attention for a stretch, or one a segment, whichever is cheaper.
+def _split(run: list[Segment]) -> list[list[Segment]]:
+    """One call of attention for a run, or one a segment, whichever is cheaper.
 
-    One call for all reads every slot as far as the longest; a call for each costs its dispatch.
+    One call for all reads every slot up to the longest; a call for each costs its dispatch.
     """
-    ends = [segment.end for segment in stretch]
-    if len(ends) * max(ends) <= sum(ends) + CALL * len(ends):
-        return [stretch]
-    return [[segment] for segment in stretch]
+    ends = [segment.end for segment in run]
+    if len(ends) * max(ends) <= sum(ends) + ATTENTION_CALL_KEYS * len(ends):
+        return [run]
+    return [[segment] for segment in run]
 
 
 def _mask(segments: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """What is added to the scores: 0 where a token may look, else -inf; None where it may always.
+    """Additive attention mask: 0 where a token may attend, else -inf; None where it always may.
 
     (T, start + T) for one segment, (B, 1, 1, longest end) for B of one token.
     """

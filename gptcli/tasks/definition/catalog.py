@@ -1,10 +1,9 @@
-"""Where tasks are: the user's folder, ours, and those of installed packages.
+"""Where task files are: the user's folder, the built-in ones, and those of installed packages.
 
-The first place that has a name wins, so that a user can replace any task by a file of the same
-name. A package brings tasks by an entry point of the group `gptcli.tasks`, whose value is a package
-with such files, or a module beside them; its code is never run for that, and packages are not even
-asked while the name is found elsewhere. Left out: what is in a file, see
-`gptcli.tasks.definition.schema`.
+The first place that has a name wins, so a user replaces a task by a file of the same name. A
+package offers tasks by an entry point of the group `gptcli.tasks`, whose value is a package with
+such files, or a module beside them. Its code is never run for that. Packages are searched only for
+a name that is found nowhere else. Not here: a file is read in `gptcli.tasks.definition.schema`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The labels of a classification: which lists of them can be chosen from."""
+"""Checks of the labels of a classification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gptcli.errors import UsageError
 def check_labels(labels: Sequence[str]) -> None:
     """Raise UsageError unless there are two labels or more, none empty and no two alike.
 
-    Labels are alike that differ only in case or in the space around them.
+    Labels that differ only in case or in the space around them are alike.
     """
     plain = [label.strip().casefold() for label in labels]
     if "" in plain:

@@ -1,7 +1,7 @@
 """A task's own options as a dataclass, so that they become flags like all others.
 
-The class is made when its task is read; what its fields say is what `gptcli.cli.flags` and the
-configuration file need. The files that options name are read by `gptcli.cli.commands.task`.
+The class is built when the task is read. Its fields tell `gptcli.cli.flags` and the configuration
+what they need. Not here: files that options name are read by `gptcli.cli.commands.task`.
 """
 
 from __future__ import annotations

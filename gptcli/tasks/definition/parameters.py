@@ -17,13 +17,13 @@ from gptcli.errors import UsageError
 from gptcli.options.registry import taken
 from gptcli.tasks.definition.labels import check_labels
 from gptcli.tasks.definition.tables import TomlTable, is_line, near
-from gptcli.tasks.definition.task import AnswerRule, OptionKind, ReadingKind, TaskOption, Value
+from gptcli.tasks.definition.task import AnswerKind, AnswerRule, OptionKind, TaskOption, Value
 
 # No underscore at the end: `from_` is how the field of an option `from` is called.
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-LONGEST_NAME = 40
+MAX_NAME_CHARS = 40
 ANOTHER = "Choose another name for the option."
-LARGEST = 2**63  # TOML's integers end here, but Python reads longer ones
+MAX_NUMBER = 2**63  # TOML's integers end here, but Python reads longer ones
 REFERENCE = re.compile(r"\{(.*)\}", re.DOTALL)
 STRATEGIES = ("each", "reduce", "window", "truncate", "whole")
 _OPTION_KEYS = ("type", "help", "default", "choices", "low", "high", "differs_from")
@@ -71,7 +71,7 @@ _ABSTAIN = (  # below a mean log-probability
     _parameter("abstain_below", "number", high=0),
     _parameter("abstain", "text"),
 )
-_PARAMETERS: dict[ReadingKind, tuple[TaskOption, ...]] = {
+_PARAMETERS: dict[AnswerKind, tuple[TaskOption, ...]] = {
     "text": _ABSTAIN,
     "line": _ABSTAIN,
     "sentences": (
@@ -93,7 +93,7 @@ _PARAMETERS: dict[ReadingKind, tuple[TaskOption, ...]] = {
     ),
     "spans": (_parameter("types", "list"),),
 }
-_NEEDED: dict[ReadingKind, str] = {"sentences": "sentences", "labels": "labels", "spans": "types"}
+_NEEDED: dict[AnswerKind, str] = {"sentences": "sentences", "labels": "labels", "spans": "types"}
 
 
 def read_options(table: TomlTable) -> dict[str, TaskOption]:
@@ -113,7 +113,7 @@ def read_options(table: TomlTable) -> dict[str, TaskOption]:
 
 def read_answer(table: TomlTable, options: Mapping[str, TaskOption]) -> AnswerRule:
     """How the answer is read, from `[answer]`. Raises BadTask."""
-    kind = cast(ReadingKind, table.word("kind", get_args(ReadingKind), "text"))
+    kind = cast(AnswerKind, table.word("kind", get_args(AnswerKind), "text"))
     rules = {rule.name: rule for rule in _PARAMETERS[kind]}
     table.expect(("kind", *rules))
     needed = _NEEDED.get(kind)
@@ -180,9 +180,9 @@ def _option(parent: TomlTable, name: str) -> TaskOption:
 
 
 def _check_name(table: TomlTable, name: str) -> None:
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+    if not NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
         rule = "an option's name is small letters, digits and single underscores"
-        raise table.error(name, rule, f"At most {LONGEST_NAME} characters, a letter first.")
+        raise table.error(name, rule, f"At most {MAX_NAME_CHARS} characters, a letter first.")
     if name in taken():
         raise table.error(name, "the name is taken", ANOTHER)
 
@@ -262,7 +262,7 @@ def _unfit(rule: TaskOption, value: object) -> str:
 
 
 def _wrong_number(rule: TaskOption, value: float) -> str:
-    if not abs(value) <= LARGEST:  # NaN neither
+    if not abs(value) <= MAX_NUMBER:  # NaN neither
         return "it is not a number of at most 64 bits"
     if rule.low is not None and value < rule.low:
         return f"{value} is out of range: at least {rule.low:g}"

@@ -1,9 +1,8 @@
-"""The layout of a task's file: TOML text in, a checked `Task` out.
+"""The layout of a task's file: from TOML text to a checked `Task`.
 
-Everything is checked here, when the file is read, so that a mistake in it is told with its key and
-its rule instead of showing up as a strange prompt; what comes after can trust a Task. Left out: the
-declarations of options and answer parameters, see `gptcli.tasks.definition.parameters`; where files
-are, see `gptcli.tasks.definition.catalog`.
+Everything is checked when the file is read, so that a mistake is reported with its key and rule
+instead of showing as a strange prompt. Not here: options and answer parameters are declared in
+`gptcli.tasks.definition.parameters`, files are found in `gptcli.tasks.definition.catalog`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gptcli.tasks.definition.parameters import STRATEGY, read_answer, read_optio
 from gptcli.tasks.definition.tables import TomlTable, is_line, near
 from gptcli.tasks.definition.task import Long, Task, TaskOption, Variant
 
-LIMIT = 256 << 10  # bytes
+MAX_FILE_BYTES = 256 << 10
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _TOP = tuple({item.name for item in fields(Task)} - {"name", "source"})
 _WORDING = {"input", "examples"}  # the fields of a prompt, beside the options
@@ -48,7 +47,7 @@ def read_text(path: Path) -> str:
     KiB in UTF-8.
     """
     try:
-        return read_bytes(path, LIMIT).decode("utf-8").removeprefix("\ufeff")
+        return read_bytes(path, MAX_FILE_BYTES).decode("utf-8").removeprefix("\ufeff")
     except BadModel as error:
         raise BadTask(str(path), error.why.removeprefix(f"{path.name}: "), _NO_TASK) from None
     except UnicodeDecodeError as error:

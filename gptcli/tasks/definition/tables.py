@@ -1,8 +1,8 @@
-"""A table of a task's file: every value is checked as it is taken out.
+"""A table of a task's TOML file, whose values are checked as they are read.
 
-TOML knows more types than a task has, and a person who mistypes a key must hear of that key: so
-nothing is read but through a `TomlTable`, whose every refusal is a BadTask naming file, table, key
-and rule. Left out: what the keys mean, see `gptcli.tasks.definition.schema`.
+TOML has more types than a task, and the user must be told which key is wrong. So everything is read
+through a `TomlTable`, whose errors are BadTask with file, table, key and rule. Not here: the
+meaning of the keys is in `gptcli.tasks.definition.schema`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gptcli.errors import BadTask
 from gptcli.system.sanitizer import one_line
 
 CORRECT = "Correct the file; gptcli tasks new shows the layout."
-LONGEST_KEY = 60  # characters of a key that an error quotes
+MAX_QUOTED_CHARS = 60  # of a key in an error
 _T = TypeVar("_T")
 _WORDS: dict[type, str] = {
     bool: "true or false",
@@ -33,7 +33,7 @@ _WORDS: dict[type, str] = {
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: the known one that is nearest, else all of them."""
+    """A hint for a wrong name: the nearest known one, else all of them."""
     names = sorted(known)
     close = get_close_matches(name, names, 1)
     if close:
@@ -56,7 +56,7 @@ class TomlTable:
 
     def error(self, key: str, rule: str, hint: str = CORRECT) -> BadTask:
         """The error for a key that breaks a rule, to be raised by the caller."""
-        where = f"{self.place} {key[:LONGEST_KEY]}".lstrip()
+        where = f"{self.place} {key[:MAX_QUOTED_CHARS]}".lstrip()
         return BadTask(f"{self.source}: {where}", rule, hint)
 
     def __contains__(self, key: str) -> bool:

@@ -1,7 +1,6 @@
 """What a task is: the contents of its TOML file as frozen data.
 
-`gptcli.tasks.definition.schema` makes these from a file and checks them. Left out: everything that
-is done with them.
+`gptcli.tasks.definition.schema` reads and checks the file.
 """
 
 from __future__ import annotations
@@ -11,27 +10,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 OptionKind = Literal["text", "file", "integer", "number", "flag", "choice", "list"]
-"""`file`: a text, or the contents of the file of that name; `list`: texts set apart by commas."""
+"""`file`: a text, or the contents of the file of that name; `list`: texts separated by commas."""
 
-ReadingKind = Literal["text", "line", "sentences", "code", "labels", "spans"]
-"""How an answer is read from what the model writes. `text`: all of it; `line`: the first line;
-`sentences`: the first ones; `code`: to the end of the block; `labels`: nothing is written, the
-likeliest label is taken; `spans`: a list of parts of the input, with their types."""
+AnswerKind = Literal["text", "line", "sentences", "code", "labels", "spans"]
+"""How an answer is read from generated text. `text`: all of it; `line`: the first line;
+`sentences`: the first ones; `code`: up to the end of the block; `labels`: no text is generated, the
+likeliest label is the answer; `spans`: a list of parts of the input, with their types."""
 
 Read = Callable[[str, bool], tuple[str, bool]]
-"""(the text so far, whether it is finished) -> (the answer so far, whether that is all).
+"""(text so far, whether it is finished) -> (answer so far, whether it is complete).
 
-The answer to a longer text begins with the answer to a shorter one; once it is all, more text
+The answer of a longer text begins with the answer of a shorter one. Once it is complete, more text
 changes nothing.
 """
 
 Value = str | int | float | bool | tuple[str, ...] | None
-"""What an option can be set to."""
+"""The value of an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOption:
-    """An option of a task's own: `--from` of translate."""
+    """A task's own option, such as `--from` of translate."""
 
     name: str  # as in templates: `from`, `abstain_below`
     kind: OptionKind
@@ -47,29 +46,30 @@ class TaskOption:
 class AnswerRule:
     """How the answer is read. A parameter is a value, or `{name}`: the value of that option.
 
-    Every kind but `spans` may have `abstain_below` (a number: the least confidence that is good
-    enough) and `abstain` (the text given instead). Further parameters:
+    Every kind except `spans` may have `abstain_below` (the least confidence: a mean natural
+    log-probability, for labels a probability) and `abstain` (the answer below it). Further
+    parameters:
 
     sentences: `sentences` (how many), `ratio` (or: this share of the input's sentences)
     code:      `until` (dedent, blank, fence or none)
-    labels:    `labels` (the list), `calibration` (none, contextual or pmi), `domain` (what stands
-               before a label without an input, for pmi; by default what follows the input in the
-               prompt), `content_free` (list of inputs that say nothing)
+    labels:    `labels` (the list), `calibration` (none, contextual or pmi), `domain` (the text
+               before a label without an input, for pmi; by default the part of the prompt after the
+               input), `content_free` (list of inputs without content)
     spans:     `types` (the list)
     """
 
-    kind: ReadingKind = "text"
+    kind: AnswerKind = "text"
     parameters: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Long:
-    """What is done with a text that is split: `field` is `input`, or an option's name.
+    """How a text that does not fit is handled. `field` is `input`, or the name of an option.
 
-    Strategies: `each` answers part by part and joins the answers in place; `reduce` answers part
-    by part, joins the answers and asks again until one is left; `window` takes the part that has
-    most in common with the input; `truncate` takes the beginning; `whole` never splits. A part is a
-    `sentence`, or a `passage`: as many sentences as fit the context.
+    Strategies: `each` answers part by part and joins the answers in place. `reduce` answers part
+    by part, joins the answers and asks again until one is left. `window` takes the part that has
+    most words in common with the input. `truncate` takes the beginning. `whole` never splits. A
+    part is a `sentence`, or a `passage`: as many sentences as fit the context.
     """
 
     field: str = "input"
@@ -109,5 +109,5 @@ class Task:
 
     @property
     def takes_examples(self) -> bool:
-        """Whether `--example` makes sense."""
+        """Whether the task has `--example`."""
         return bool(self.example)

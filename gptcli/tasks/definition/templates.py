@@ -1,8 +1,8 @@
 """Templates: text with fields in braces, `{input}`, and `{{` for a brace.
 
 They look like Python's format strings but can only name a field: no attribute, index, conversion or
-format, because a task file may come from a stranger and `{input.__class__}` is a way into the
-interpreter. Left out: which fields there are, see `gptcli.tasks.definition.schema`.
+format, because a task file may come from a stranger and `{input.__class__}` leads into the
+interpreter. Not here: which fields exist is in `gptcli.tasks.definition.schema`.
 """
 
 from __future__ import annotations

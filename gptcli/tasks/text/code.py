@@ -1,9 +1,9 @@
 """Where a block of code ends that a model continues.
 
-Indentation tells, in Python as in most code that is laid out well, so one rule serves many
-languages; beside it only those lines are known that stand further left and belong to the block all
-the same: a closing bracket, `else`. White space is kept as it is, but for that at the end. Left
-out: strings over several lines, whose contents may stand anywhere, and the grammar of any language.
+Indentation tells, in Python as in most well laid out code, so one rule serves many languages.
+Beside it only those lines are known that are indented less and still belong to the block: a closing
+bracket, `else`. White space is kept, except at the end. Strings over several lines are not
+recognised, and no language's grammar is known.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _CLOSING_WORDS = ("end", "fi", "done", "esac")
 _LETTERS = "".join(_CLOSING_WORDS)
 _FORKS = re.compile(r"\W*(?:if|elif|elsif|else|for|while|do|try|except|catch|rescue|unless)\b")
 _BRANCHES = ("else", "elif", "elsif", "except", "finally", "catch", "rescue", "ensure")
-# Lines that stand before a definition and open nothing: comments, decorators, imports.
+# Lines before a definition that open no block: comments, decorators, imports.
 _LEADS = re.compile(r"\s*(?:#|//|/\*|\*|--|@|(?:import|from|using|use|package|require)\b)")
 _FENCE = re.compile(r"^ {0,3}(?:`{3}|`{0,2}\Z)", re.MULTILINE)  # or its beginning, at the end
 
 
 @dataclass(frozen=True)
 class _Block:
-    """What is known of a block before a line of it, in columns.
+    """The state of a block before its next line; indentation in columns.
 
     Without `opener` and `level` the next line is its first. Without `level` the next line sets it.
     Without `opener` the block began before the prefix's last line.
@@ -41,15 +41,15 @@ class _Block:
 
 
 def block(until: str, prefix: str) -> Read:
-    """Reading of code that continues `prefix`, with its leading white space.
+    """The `Read` of code that continues `prefix`, with its leading white space.
 
-    `until` says where it ends. `none`: nowhere; all text is taken as it is. `blank`: before the
+    `until` says where it ends. `none`: nowhere, the text is taken as it is. `blank`: before the
     first blank line after any text. `fence`: before a line that begins with three backquotes.
-    `dedent`: before the first line, not blank, indented less than the line in which the prefix
-    ended. If that line opens a block, the block's own first line counts instead; at the top level,
-    where nothing can be indented less, the first definition or statement that opens a block does.
-    Closing brackets and `else` belong to the block they close or continue. But for `none`, white
-    space at the end is no part of the answer.
+    `dedent`: before the first non-blank line that is indented less than the last line of the
+    prefix. If that line opens a block, the block's first line counts instead. At the top level,
+    where nothing can be indented less, the first definition or statement that opens a block counts.
+    Closing brackets and `else` belong to the block they close or continue. Except for `none`, white
+    space at the end is not part of the answer.
     """
     if until == "none":
         return lambda text, finished: (text, finished)
@@ -98,7 +98,7 @@ def _from_prefix(prefix: str) -> _Block:
 
 
 def _find_end(block: _Block, body: str, given: bool, finished: bool) -> tuple[int, bool]:
-    """How much of the body is certain, and whether it is the whole block.
+    """How many characters of the body are certain, and whether that is the whole block.
 
     The body begins with the prefix's last line; `given`: that line belongs in any case.
     """

@@ -1,11 +1,10 @@
-"""From what a model writes to the answer, while it is being written.
+"""From generated text to the answer, while the text is being generated.
 
-A `Read` is asked again with each new piece of text. Its answers only ever grow, so they can be
-streamed; and it says as early as it can that nothing more will change, so that the rest need not be
-generated. To keep both promises it holds back what later text could take away: white space at the
-end, a sentence's possible border, a line that might not belong. Each is a function of the text
-alone and keeps no state. Left out: code, in `gptcli.tasks.text.code`, and labels, for which nothing
-is written.
+A `Read` is called again with each new piece of text. Its answers only grow, so they can be
+streamed. It reports as early as possible that nothing more will change, so that the rest need not
+be generated. To keep both promises it holds back what later text could take away: white space at
+the end, a possible sentence border, a line that might not belong. Each `Read` is a function of the
+text alone and keeps no state. Not here: code is in `gptcli.tasks.text.code`.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ _LINE_BREAK = re.compile(r"[\r\n]")
 
 
 def reader(reading: AnswerRule, parameters: Mapping[str, Value], input: str) -> Read:
-    """The way of reading that a task asks for.
+    """The `Read` of an answer rule.
 
-    `parameters` are the reading's with options resolved; `input` is what the answer is for: code
-    continues it, and a `ratio` is a share of its sentences, at least one. A `ratio` counts more
-    than `sentences`; without both all is read. Raises ValueError for labels: nothing is written.
+    `parameters` are those of the rule, with options resolved. `input` is the text that the answer
+    is about: code continues it, and a `ratio` is a share of its sentences, at least one. `ratio`
+    wins over `sentences`; without both the whole text is the answer. Raises ValueError for labels,
+    which generate no text.
     """
     if reading.kind == "text":
         return whole()
@@ -40,7 +40,7 @@ def reader(reading: AnswerRule, parameters: Mapping[str, Value], input: str) -> 
 
 
 def _how_many(parameters: Mapping[str, Value], input: str) -> int | None:
-    """How many sentences are asked for."""
+    """The number of sentences, None for all."""
     ratio, count = parameters.get("ratio"), parameters.get("sentences")
     if isinstance(ratio, int | float):
         return max(1, round(ratio * len(sentences(input))))
@@ -48,7 +48,7 @@ def _how_many(parameters: Mapping[str, Value], input: str) -> int | None:
 
 
 def whole() -> Read:
-    """All of the text, without white space around it."""
+    """The whole text, without white space around it."""
     return lambda text, finished: (text.strip(), finished)
 
 
@@ -66,8 +66,8 @@ def first_line() -> Read:
 def first_sentences(count: int) -> Read:
     """The first `count` sentences, or as many as there are.
 
-    That a sentence has ended shows in what follows, so the end of the last one is known a word or
-    two late, or at a blank line.
+    Only the following text shows that a sentence has ended, so the end of the last one is known a
+    word or two late, or at a blank line.
     """
 
     def read(text: str, finished: bool) -> tuple[str, bool]:

@@ -1,9 +1,9 @@
-"""A long text in pieces that fit a model: as many sentences as possible, or the most relevant ones.
+"""Split a long text into passages that fit a model, or find the most relevant one.
 
-What fits is asked of a function, since only an engine can count tokens and counting costs: pieces
-grow and shrink by doubling steps from the length of the one before, so that a few questions a piece
-are enough. Pieces are spans of the text and lose nothing: between them there is only whitespace.
-Left out: overlapping pieces for anything but the search for one window.
+Only an engine can count tokens, and counting costs time. So whether a passage fits is asked through
+a function, and passages grow and shrink by doubling steps from the length of the previous one: a
+few calls a passage are enough. Passages are spans of the text and lose nothing; between them is
+only white space. They do not overlap, except in the search for one window.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gptcli.tasks.text.sentences import CharSpan, paragraphs, sentences
 
 __all__ = ["CharSpan", "best_window", "paragraphs", "passages", "sentences"]
 
-# What questions are full of, whatever they are about.
+# Frequent words of questions on any subject.
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -39,12 +39,12 @@ _STOP_WORDS = frozenset(
 
 
 def passages(text: str, fits: Callable[[str], bool]) -> list[CharSpan]:
-    """Pack the text's sentences into pieces, each as long as `fits` allows.
+    """Pack the sentences of a text into passages, each as long as `fits` allows.
 
-    A piece ends early, where a paragraph begins, if it would tear that paragraph and is at least
-    half as long without it. A sentence that does not fit is torn between words, a word between
-    characters. `fits` should be monotone: what fits still fits when shortened. It was true of every
-    piece returned. Raises BadInput when not even one character fits.
+    A passage ends early, at the start of a paragraph, if it would tear that paragraph and is at
+    least half as long without it. A sentence that does not fit is torn between words, a word
+    between characters. `fits` should be monotone: what fits still fits when shortened. It was true
+    for every passage returned. Raises BadInput if not even one character fits.
     """
     units = sentences(text)
     if not units or fits(text[units[0][0] : units[-1][1]]):
@@ -68,7 +68,7 @@ def passages(text: str, fits: Callable[[str], bool]) -> list[CharSpan]:
 def _joined(
     text: str, units: list[CharSpan], at: int, fits: Callable[[str], bool]
 ) -> Callable[[int], bool]:
-    """Whether so many units from `at` on fit together."""
+    """Whether a number of units from `at` on fit together."""
     return lambda count: fits(text[units[at][0] : units[at + count - 1][1]])
 
 
@@ -88,7 +88,7 @@ def _most(fits: Callable[[int], bool], most: int, guess: int) -> int:
 
 
 def _torn(text: str, unit: CharSpan, fits: Callable[[str], bool]) -> list[CharSpan]:
-    """The words of a unit that does not fit; of a single word, parts as long as fit."""
+    """The words of a unit that does not fit; of a single word, the longest parts that fit."""
     start, end = unit
     words = [match.span() for match in re.compile(r"\S+").finditer(text, start, end)]
     if len(words) > 1:
@@ -109,12 +109,12 @@ def _torn(text: str, unit: CharSpan, fits: Callable[[str], bool]) -> list[CharSp
 
 
 def _begun(text: str, start: int, fits: Callable[[str], bool]) -> Callable[[int], bool]:
-    """Whether so many characters from `start` on fit."""
+    """Whether a number of characters from `start` on fit."""
     return lambda length: fits(text[start : start + length])
 
 
 def _before_paragraph(text: str, units: list[CharSpan], at: int, count: int) -> int:
-    """How many of `count` units from `at` to take, so that no paragraph is torn needlessly."""
+    """How many of `count` units from `at` to take, to avoid tearing a paragraph."""
     after = at + count
     if after == len(units) or _parted(text, units, after):
         return count
@@ -128,17 +128,17 @@ def _before_paragraph(text: str, units: list[CharSpan], at: int, count: int) -> 
 
 
 def _parted(text: str, units: list[CharSpan], index: int) -> bool:
-    """Whether a blank line stands before a unit."""
+    """Whether a blank line precedes a unit."""
     return text.count("\n", units[index - 1][1], units[index][0]) > 1
 
 
 def best_window(text: str, question: str, fits: Callable[[str], bool]) -> CharSpan:
-    """The passage that has most in common with a question; of equally good ones the first.
+    """The passage that has most words in common with a question; the first of equal ones.
 
-    Passages are cut twice, the second time from the middle of the first one on, so that what is
-    near the end of one is in the middle of another. Each word of the question counts once, by the
-    logarithm of its inverse passage frequency; words that any question has do not count. A text
-    without any words gives (0, 0). Raises BadInput as `passages`.
+    Passages are cut twice, the second time from the middle of the first one on, so that the end of
+    one is the middle of another. Each word of the question counts once, weighted by the logarithm
+    of its inverse passage frequency; stop words do not count. A text without words gives (0, 0).
+    Raises BadInput as `passages`.
     """
     windows = passages(text, fits)
     if len(windows) < 2:
@@ -156,7 +156,7 @@ def best_window(text: str, question: str, fits: Callable[[str], bool]) -> CharSp
 
 
 def _middle(text: str, window: CharSpan) -> int:
-    """Where the sentence, or else the word, begins that is nearest to the window's middle."""
+    """The start of the sentence, or else of the word, nearest to the middle of the window."""
     start, end = window
     starts = [start + first for first, _ in sentences(text[start:end])][1:]
     words = re.finditer(r"(?<=\s)\S", text[start:end])

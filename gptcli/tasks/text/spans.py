@@ -1,8 +1,8 @@
-"""Parts of a text with their types, from a line like `Anna Karenina (person), Rome (place)`.
+"""Typed parts of a text, from a line like `Anna Karenina (person), Rome (place)`.
 
-A model writes such a line more or less well, and can write names that the text never held: only
-those found in the text are kept, spelt and placed as they are there. The line is read from the
-types asked for, so names may hold commas and parentheses. Left out: names inside other names.
+A model writes such a line more or less well, and may invent names. Only names that occur in the
+text are kept, with the spelling and position they have there. The line is read from the requested
+types, so names may contain commas and parentheses. Names inside other names are not found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 _TYPE = re.compile(r"\(([^()]*)\)")
-_BETWEEN = re.compile(r"\s*[.,;]?\s+")  # two items
+_BETWEEN = re.compile(r"\s*[.,;]?\s+")  # between two items
 _SEPARATORS = re.compile(r"[,;)]")  # that may end an item of another type
 _EDGES = ' \t\r\n",;“”„«»'  # never part of a name
 
@@ -32,12 +32,12 @@ class Entity:
 
 
 def entities(answer: str, text: str, types: Sequence[str]) -> tuple[Entity, ...]:
-    """What a line names, where it stands in the text, by place.
+    """The entities that a line names, in order of their position in the text.
 
-    An item is a name with one of `types` (in any case) in parentheses; anything else is passed
-    over: an unfinished item, another type, "none". A name must stand in the text between word
-    borders, in the same case or else in any. It takes the first place that no longer name and no
-    earlier mention took; a mention for which no place is left is dropped.
+    An item is a name with one of `types` (in any case) in parentheses. Anything else is skipped: an
+    unfinished item, another type, "none". A name must occur in the text between word borders, in
+    the same case or else in any. It takes the first occurrence that no longer name and no earlier
+    mention took. A mention without an occurrence left is dropped.
     """
     found: list[Entity] = []
     mentions = [(_located(name, text), kind) for name, kind in _items(answer, types)]
@@ -50,14 +50,14 @@ def entities(answer: str, text: str, types: Sequence[str]) -> tuple[Entity, ...]
 
 
 def shifted(entities: Iterable[Entity], offset: int) -> tuple[Entity, ...]:
-    """The entities of a part of a text, placed in the whole: the part begins at `offset`."""
+    """The entities of a part of a text that begins at `offset` in the whole text."""
     return tuple(
         replace(entity, start=entity.start + offset, end=entity.end + offset) for entity in entities
     )
 
 
 def _items(answer: str, types: Sequence[str]) -> list[tuple[str, str]]:
-    """Each type found, as asked for, with all that stands between it and the one before."""
+    """Each requested type in the line, with the text between it and the previous one."""
     asked = {kind.strip().casefold(): kind for kind in types}
     items, start = [], 0
     for match in _TYPE.finditer(answer):
@@ -70,7 +70,7 @@ def _items(answer: str, types: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _located(name: str, text: str) -> list[tuple[int, int]]:
-    """Where a name stands in the text; without its beginning, if need be, up to a separator.
+    """The occurrences of a name in the text; if none, without its beginning up to a separator.
 
     That beginning can be an item of another type: `Rome (city), Anna` for Anna.
     """
@@ -84,9 +84,9 @@ def _located(name: str, text: str) -> list[tuple[int, int]]:
 
 
 def _places(name: str, text: str) -> list[tuple[int, int]]:
-    """Every place of a name between word borders, in its own case, or else in any.
+    """All occurrences of a name between word borders, in its own case, or else in any.
 
-    A space in the name is any whitespace in the text.
+    A space in the name matches any white space in the text.
     """
     pattern = r"\s+".join(map(re.escape, name.split()))
     before = r"(?<!\w)" if name[0].isalnum() else ""
