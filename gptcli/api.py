@@ -1,7 +1,7 @@
 """GPT-2 in Python: `load("gpt2").generate("Once upon a time")`.
 
-A thin face over an Engine, for people who import gptcli. Everything the command line does goes
-through the same engine; nothing is printed, and failures are GptcliErrors.
+A thin layer over `gptcli.protocol.Engine`. The command line uses the same engine. Nothing is
+printed; failures are GptcliErrors.
 """
 
 from __future__ import annotations

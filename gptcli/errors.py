@@ -5,7 +5,7 @@ stderr and the exit code. A message has three parts: what failed, why, and what 
 
     GptcliError
     ├── UsageError        2   an option or argument is wrong
-    ├── TooManyFailures   3   a batch was stopped by its failed rows
+    ├── TooManyFailures   3   too many rows of a batch failed
     ├── BadInput         65   the prompt cannot be used (encoding, length)
     ├── BadModel         65   the checkpoint is corrupt, unsafe or of an unknown kind
     ├── BadConfig        65   the configuration file cannot be used

@@ -1,9 +1,9 @@
 """What a command declares beside its body: its groups of options, its table, its own defaults.
 
-A command is a plain function; `command` writes down what its signature cannot say. All of it is one
-frozen `Declaration`, which `gptcli.cli.flags` completes with the groups of the signature, and which
-Click's command carries (see `gptcli.cli.root`). Nothing here knows Typer, so that what only asks
-which options there are (see `gptcli.cli.option_groups`) needs no command line.
+A command is a plain function; `command` adds what its signature cannot say, as one frozen
+`Declaration`. `gptcli.cli.flags` completes it with the groups of the signature, and Click's command
+carries it (see `gptcli.cli.root`). This module does not import Typer, so that
+`gptcli.cli.option_groups` can list options without a command line.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Declaration:
 
     `groups` are its groups of options by parameter, as the signature has them. `table` is that of
     config.toml, by default the name of the command or of its group. `naming` are the arguments that
-    name a model. One that is not `configured` takes no defaults from the file, and so works however
-    broken that is. `examples` are command lines for --help.
+    name a model. A command that is not `configured` takes no defaults from the file, so it works
+    with a broken file. `examples` are command lines for --help.
     """
 
     groups: Mapping[str, type[Options]] = field(default_factory=dict)

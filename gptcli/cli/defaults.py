@@ -1,7 +1,7 @@
-"""What a command takes from config.toml and from variables, where no flag says otherwise.
+"""Defaults of a command from config.toml and environment variables.
 
-One rule holds for both: a command takes the values that its own options allow. A value that it does
-not allow is passed over if another command allows it, and is an error if none does.
+One rule for both: a command takes the values that its own options allow. It skips a value that only
+another command allows. A value that no command allows is an error.
 """
 
 from __future__ import annotations

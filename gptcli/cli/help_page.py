@@ -1,9 +1,8 @@
 """The page of --help: what is used often on one screen, everything with --help-all.
 
-Written by us and not by Typer, because its tables cut long flags at 80 columns and load Rich. A
-flag is never cut: where it is too long for its column, its help begins on the next line. Which
-options are rare, and what a default is called that is no value, their declaration says
-(`gptcli.options.spec.Spec`).
+Not Typer's page: its tables cut long flags at 80 columns and load Rich. Here a flag is never cut:
+where it is too long for its column, its help begins on the next line. The declaration of an option
+says whether it is rare, and names a default that is no value (`gptcli.options.spec.Spec`).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from gptcli.cli.output import stderr
 from gptcli.options.spec import Spec
 from gptcli.system.sanitizer import one_line
 
-NARROWEST, WIDEST = 40, 100
+MIN_WIDTH, MAX_WIDTH = 40, 100  # characters of a line
 COLUMN = 31  # characters for a flag and its value
-LONGEST_RANGE = 10**6  # a larger bound is no help to a reader
-LONGEST_CHOICE = 20  # characters of choices that stand beside the flag
-LONGEST_DEFAULT = 30  # characters that are kept in one line
+MAX_SHOWN_BOUND = 10**6  # a larger bound is no help to a reader
+MAX_CHOICES_WIDTH = 20  # characters of choices that stand beside the flag
+MAX_DEFAULT_WIDTH = 30  # characters that are kept in one line
 HELP_ALL = "--help-all"
 GENERAL = "General"
 JOINED = "\0"  # a space that must not become a line break
@@ -166,14 +165,14 @@ def _value(param: Any, spec: Spec | None) -> tuple[str, str]:
         named = spec.names if spec and spec.names else ""
         return ("N" if numbers else "FILE" if named in ("file", "folder") else "TEXT"), ""
     joined = "|".join(map(str, choices))
-    return (joined, "") if len(joined) <= LONGEST_CHOICE else ("CHOICE", f"({joined})")
+    return (joined, "") if len(joined) <= MAX_CHOICES_WIDTH else ("CHOICE", f"({joined})")
 
 
 def _range(spec: Spec | None) -> str:
     """The range, if both ends are of use to a reader."""
     if spec is None or spec.high is None:
         return ""
-    short = all(bound is None or bound < LONGEST_RANGE for bound in (spec.high, spec.low))
+    short = all(bound is None or bound < MAX_SHOWN_BOUND for bound in (spec.high, spec.low))
     return f"({spec.range})".replace(" ", JOINED) if short else ""
 
 
@@ -185,7 +184,7 @@ def _default(param: Any, ctx: Any, spec: Spec | None, from_file: bool) -> str:
     else:
         text = _shown(param, param.get_default(ctx, call=False))
     shown = f"[default: {text}]" if text else ""
-    return shown.replace(" ", JOINED) if len(shown) <= LONGEST_DEFAULT else shown
+    return shown.replace(" ", JOINED) if len(shown) <= MAX_DEFAULT_WIDTH else shown
 
 
 def _shown(param: Any, value: Any) -> str:
@@ -224,7 +223,7 @@ def _lines(row: HelpRow) -> Iterator[str]:
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
     """Text cut into lines, all but the first indented; in columns the first is as short."""
-    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns))
+    width = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
     before = " " * indent
     return textwrap.wrap(
         text,
@@ -237,6 +236,6 @@ def _wrapped(text: str, indent: int = 0) -> list[str]:
 
 
 def _heading(panel: str) -> str:
-    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns))
+    width = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
     line = f"─ {one_line(panel)} ".ljust(width, "─")
     return f"{BOLD}{line}{PLAIN}" if stderr.styled() else line

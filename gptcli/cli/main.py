@@ -21,8 +21,8 @@ from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteF
 from gptcli.system import stages, torch_import
 from gptcli.system.os_errors import said
 
-LONGEST_QUOTE = 40  # characters of what was mistyped
-# What makes a command that opens a model do without torch after all.
+MAX_QUOTE = 40  # characters of a mistyped word in an error
+# Flags with which a command that opens a model needs no torch.
 NOT_OPENING = ("-h", "--help", "--help-all", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
 COMPLETE = "_GPTCLI_COMPLETE"  # set by a shell that asks what may come next: its name
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _complete(args: Sequence[str], own: bool) -> NoReturn:
-    """Answer a shell and exit. No failure is told, as it would stand in the line being typed."""
+    """Answer a shell and exit. A failure is silent: it would stand in the line being typed."""
     code = ExitCode.OK
     try:
         with signals.dying_of_closed_pipes():
@@ -90,7 +90,7 @@ def _run(args: Sequence[str]) -> int:
 
 
 def _hurry(args: Sequence[str], own: bool) -> None:
-    """Begin with what takes long, before anything is parsed; `own`: the process is ours alone."""
+    """Start slow imports before anything is parsed; `own`: the process is ours alone."""
     stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
     if own and _opens_a_model(args):
         torch_import.abridge()
@@ -189,7 +189,7 @@ def _bad_option(option: str, message: str, near: Sequence[str], hint: str) -> Us
         hint = f"Did you mean {' or '.join(sorted(near))}?"
     elif not option.replace("-", "").isalnum():
         hint = "Put -- before a prompt that begins with a dash."
-    shown = option if len(option) <= LONGEST_QUOTE else option[:LONGEST_QUOTE] + "..."
+    shown = option if len(option) <= MAX_QUOTE else option[:MAX_QUOTE] + "..."
     return UsageError(shown, "no such option", hint)
 
 

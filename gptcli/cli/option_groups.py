@@ -1,7 +1,7 @@
 """Which groups of options the commands have, computed from their signatures.
 
-This is what the configuration, completion and tests ask: there is no second list. Commands are
-imported for it, so who looks for one option should stop at the first group that has it.
+The configuration, completion and tests use this; there is no second list. Each step imports a
+command, so a caller that looks for one option should stop at the first group that has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The root command: how a command is found and loaded, and how configuration reaches it.
 
-Classes derive from Typer's, because loading on demand and defaults from a file are decided while
-Click resolves a command. Which commands there are is in `gptcli.cli.registry`, the page of --help
-in `gptcli.cli.help_page`, errors and exit codes in `gptcli.cli.main`.
+The classes derive from Typer's: Click imports a command, and gets the file's defaults, while it
+resolves the command's name. The list of commands is in `gptcli.cli.registry`, the page of --help in
+`gptcli.cli.help_page`, errors and exit codes are in `gptcli.cli.main`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One run of a command: its streams, how much it says on stderr, and the engine it opens.
 
-The streams and whether they are terminals are values, so that a test needs no terminal. What runs
-is the same for all commands: a spinner while the model loads, then its notices, then what writes
-the answers down where that was asked for. Not here: standard output, see `gptcli.cli.output.sink`.
+The streams, and whether they are terminals, are values, so a test needs no terminal. Every command
+opens its engine in the same way: a spinner while the model loads, then its notices, then a recorder
+with --record. Not here: standard output is in `gptcli.cli.output.sink`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Session:
             self.say(stderr.NOTE + text)
 
     def detail(self, *texts: str) -> None:
-        """Say what only --verbose asks for."""
+        """Say texts with --verbose only."""
         if self.talk.verbose:
             self.note(*texts)
 

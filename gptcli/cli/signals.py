@@ -1,9 +1,9 @@
 """Signals: clean up, then die of the signal itself, so that the shell sees the truth.
 
 No exception is thrown into running code: a KeyboardInterrupt inside an import or a C extension ends
-in a traceback, or is swallowed. The handler runs what was registered (erase the spinner, keep the
-text so far), restores the default action and sends the signal again. A second signal meanwhile ends
-the process at once. Only a conversation goes on after Ctrl-C: see `interruptible`.
+in a traceback, or is swallowed. The handler runs the registered cleanups (erase the spinner, keep
+the text so far), restores the default action and sends the signal again. A second signal meanwhile
+ends the process at once. Only a chat goes on after Ctrl-C: see `interruptible`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def cleaning(cleanup: Callable[[], None]) -> Iterator[None]:
 def interruptible(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` for a SIGINT inside the block, in place of ending the process.
 
-    `stop` runs between two steps of whatever runs, so it must only leave word. A SIGINT that is
+    `stop` runs inside a signal handler, so it must only set a flag or the like. A SIGINT that is
     ignored (nohup) stays ignored; SIGTERM and SIGHUP end the process as ever.
     """
     before = signal.getsignal(signal.SIGINT)

@@ -73,8 +73,8 @@ def own_task(tmp_path: Path, text: str) -> None:
     ("words", "expected"),
     [
         (["gen"], ("generate", "Continue a prompt")),
-        (["tasks", ""], ("show", "Show the file of a task as it is, or with --json what is")),
-        (["cache", ""], ("clear", "Remove what is kept")),
+        (["tasks", ""], ("show", "Print the file of a task; with --json the parsed task")),
+        (["cache", ""], ("clear", "Remove all kept weights, or those of one model")),
         (["inspect", ""], ("lens", "Show what each layer would say next")),
         (["run", ""], ("translate", "Translate a text, sentence by sentence")),
         (["cache", "-"], ("--json", "Write JSON")),

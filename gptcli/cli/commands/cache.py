@@ -1,6 +1,6 @@
-"""`gptcli cache`: what of weights in fewer bits is kept on disk, and how it is removed.
+"""`gptcli cache`: list and remove int8 weights kept on disk.
 
-Nothing here is ever lost for good: what is removed is made again when it is asked for.
+Removed weights are made again when a command needs them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from gptcli.options import Agreement, AsJson, Talk
 from gptcli.system.os_errors import reason
 from gptcli.system.units import counted, model_size
 
-ALL = "gptcli cache shows them all."
-
+HOW_TO_LIST = "gptcli cache shows them all."
 
 cache = group("Show and remove the int8 weights kept on disk.", Listing)
 
 
 def list_weights(*, shape: AsJson, talk: Talk) -> None:
-    """List what is kept: model, data type, size, last use. This is what the bare command does."""
+    """List kept weights: model, data type, size, last use. The default command."""
     found = int8_store.entries()
     if shape.json:
         write_json([entry.to_dict() for entry in found])
@@ -51,12 +50,12 @@ def clear(
     agreement: Agreement,
     talk: Talk,
 ) -> None:
-    """Remove what is kept, or only what is kept of one model."""
+    """Remove all kept weights, or those of one model."""
     session = Session.of(talk)
     found = [entry for entry in int8_store.entries() if name is None or _meant(entry, name)]
     if not found:
         if name is not None:
-            raise UsageError(name, "no weights of such a model are kept", ALL)
+            raise UsageError(name, "no weights of such a model are kept", HOW_TO_LIST)
         return
     size = model_size(sum(entry.size for entry in found))
     count = counted(len(found), "file")

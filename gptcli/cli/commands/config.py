@@ -1,6 +1,6 @@
-"""`gptcli config`: what is set, where it comes from, and how it is changed.
+"""`gptcli config`: show and change the defaults, and say where each value comes from.
 
-Not here: aliases of models, which are in the same file, are in `gptcli.cli.commands.models.alias`.
+Not here: aliases of models, of the same file, are in `gptcli.cli.commands.models.alias`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gptcli.system.os_errors import reason
 from gptcli.system.sanitizer import one_line
 
 EDITORS = ("sensible-editor", "nano", "vi")
-NEW = """\
+NEW_FILE = """\
 # Defaults of gptcli; what there is to set: gptcli config show --all
 # temperature = 0.7
 # [generate]
@@ -66,7 +66,7 @@ config = group(
 
 @dataclass(frozen=True, kw_only=True)
 class ShownValues(Options):
-    """ShownValues values are shown, and what of them."""
+    """Which values `config show` lists, and how."""
 
     panel = "Output"
 
@@ -99,7 +99,7 @@ def show(
     shape: AsJson,
     talk: Talk,
 ) -> None:
-    """List what is set by the file and by variables. This is what the bare command does."""
+    """List the values that the file and variables set. The default command."""
     if which.command is None and which.model is None and not which.all:
         found = settings.written(talk.config)
         found += settings.of_environment(option_groups.every())
@@ -116,9 +116,9 @@ def show(
 
 @command(configured=False)
 def get(key: Key, *, shape: AsJson, talk: Talk) -> None:
-    """Print the value that holds: a variable's, the file's, or the built-in one.
+    """Print the value in force: the variable's, the file's, or the built-in one.
 
-    A list has a line for each item, what is not set an empty one.
+    A list is printed one item a line, a value that is not set as an empty line.
     """
     parts = keys.split(key)
     known = keys.known_at(parts, options(), tables())
@@ -145,7 +145,7 @@ def put(
     *,
     talk: Talk,
 ) -> None:
-    """Set a value in the file, which is made if there is none."""
+    """Set a value in the file; the file is created if there is none."""
     parts = keys.split(key)
     known = keys.known_at(parts, options(), tables())
     new = editing.put(place(talk.config), parts, keys.parsed(parts, values, known))
@@ -155,13 +155,13 @@ def put(
 
 @command(configured=False)
 def unset(key: Key, *, talk: Talk) -> None:
-    """Take a value out of the file."""
+    """Remove a value from the file."""
     editing.drop(place(talk.config), keys.split(key))
 
 
 @command(configured=False)
 def path(*, talk: Talk) -> None:
-    """Print where the file is, or would be."""
+    """Print the path of the file, whether it exists or not."""
     write(f"{place(talk.config)}\n")
 
 
@@ -172,7 +172,7 @@ def edit(*, talk: Talk) -> None:
     if not os.path.exists(file):  # noqa: PTH110
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            durable.rewrite(file, NEW.encode())
+            durable.rewrite(file, NEW_FILE.encode())
         except OSError as error:
             hint = "Check the permissions of its folder, or name another with --config."
             raise CannotCreate(f"configuration {file}", reason(error), hint) from None
@@ -216,7 +216,7 @@ def _options(table: str) -> Known:
 
 
 def _holding(name: str | None, model: str | None, talk: Talk) -> list[ConfiguredValue]:
-    """What holds for a command, or for any."""
+    """The values in force for a command, or for any."""
     if name is None:
         return settings.holding(
             talk.config, Scope("", tuple(option_groups.every()), table_names, model=model)

@@ -1,7 +1,7 @@
 """The commands that are tasks: `summarize`, `translate`, ..., and `run NAME` for any.
 
-A command is made from the task's file: its options are flags, its sampling is the command's
-default, and the rest is what every command has. There is no code here for any one task.
+A command is made from the task's file: the task's options are its flags, the task's sampling is its
+default. All other options are those of every command. No task has code of its own here.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from gptcli.tasks.run_context import check_sampling
 from gptcli.tasks.solver import solve
 
 Questions = Iterator[Question | None]
-FREE = ("code", "text")  # kinds of answer that go with an input of white space
-PAUSE = 0.01  # seconds between two looks for a line
+BLANK_ALLOWED = ("code", "text")  # kinds of answer that accept an input of white space
+POLL_SECONDS = 0.01  # between two looks for a line
 Text = Annotated[
     str | None,
     typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
@@ -157,7 +157,7 @@ def _style(
 def _told(
     events: Iterator[AnswerChunk | Answer], lines: bool, session: Session
 ) -> Iterator[AnswerChunk | Answer]:
-    """Pass answers on, and tell of each what it does not say by itself."""
+    """Pass answers on; say errors of lines and details on stderr."""
     for event in events:
         if isinstance(event, Answer):
             where = f"line {event.id}: " if lines else ""
@@ -170,7 +170,7 @@ def _told(
 
 
 def _details(answer: Answer) -> str:
-    """What -v tells of an answer besides its text; empty where there is nothing."""
+    """What -v adds to an answer's text: label shares or mean log-probability; may be empty."""
     if answer.labels is not None:
         return ", ".join(f"{label} {share:.3f}" for label, share in answer.labels)
     if answer.mean_logprob is not None:
@@ -187,7 +187,7 @@ def _prepared(
     many: Many,
     session: Session,
 ) -> tuple[Wording, Questions]:
-    """The wording and the inputs; all that can be refused without a model is refused here."""
+    """The wording and the inputs; every error that needs no model is raised here."""
     stdin = session.stdin
     for option in task.options:
         value = chosen[option.name]
@@ -201,7 +201,7 @@ def _prepared(
     if many.lines:
         return wording, _lines(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
-    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in FREE:
+    if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in BLANK_ALLOWED:
         raise empty("empty input")
     if task.prompt.endswith("{input}"):
         session.note(*prompt.notices)
@@ -209,7 +209,7 @@ def _prepared(
 
 
 def _beside(name: str, chosen: dict[str, Value], input: Input, session: Session) -> Input:
-    """Let the option `name` have the file, or else what is piped in beside the argument."""
+    """Give the file, or else piped text, to the option `name`; the input is the argument."""
     if input.file is not None:
         if chosen[name] is not None:
             hint = f"The file is for --{name}: give one of them."
@@ -247,7 +247,7 @@ def _rehearse(wording: Wording, questions: Questions) -> int:
         between = ""
         for question in questions:
             if question is None:  # there is none right now
-                sleep(PAUSE)
+                sleep(POLL_SECONDS)
                 continue
             if question.error:
                 raise question.error

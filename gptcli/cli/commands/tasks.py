@@ -1,7 +1,7 @@
 """`gptcli tasks`: list the tasks there are, show one, make one.
 
-A task is a file, so these commands only say where files are and what is in them. Not here:
-running a task is in `gptcli.cli.commands.task`.
+A task is a file; these commands find, print and create such files. Not here: running a task is in
+`gptcli.cli.commands.task`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def list_tasks(*, shape: AsJson, talk: Talk) -> None:
 
 
 def show(name: Name, *, shape: AsJson, talk: Talk) -> None:
-    """Show the file of a task as it is, or with --json what is understood of it."""
+    """Print the file of a task; with --json the parsed task."""
     if shape.json:
         write_json(asdict(catalog.find(name)))
     else:
@@ -56,9 +56,9 @@ def new(
     overwrite: Overwrite,
     talk: Talk,
 ) -> None:
-    """Make a file for a task of your own, to be edited; prints where it is.
+    """Create a file for a task of your own, to be edited; prints its path.
 
-    It can have the name of another task, and is taken in its place.
+    A task of your own replaces another of the same name.
     """
     catalog.check_name(name)
     path = catalog.user_folder() / f"{name}{catalog.SUFFIX}"

@@ -1,8 +1,8 @@
 """What a value may be, for a shell to complete: models, tasks, keys of the configuration, files.
 
-One function for each kind of name; an option says by `Spec.names` which is its own, an argument is
-given the function as its `autocompletion`. Who presses Tab wants to see no error, so what cannot be
-read gives no candidates, and nothing heavy is imported: a model of the cache is the name of a
+One function for each kind of name. An option names its kind by `Spec.names`; an argument has the
+function as its `autocompletion`. An unreadable file gives no candidates, because an error would
+stand in the line being typed. Nothing heavy is imported: a model of the cache is the name of a
 folder. Which word is completed and how the shell is told is in `gptcli.cli.completion.complete`.
 """
 
@@ -29,7 +29,7 @@ from gptcli.options.registry import options_of
 from gptcli.options.spec import Options
 
 FILES, FOLDERS = "\0files", "\0folders"  # in place of those there are: the shell lists them itself
-MOST_FOLDERS = 1000  # looked into for a config.json: a slow disk must not hold up the shell
+MAX_FOLDERS = 1000  # searched for a config.json: a slow disk must not hold up the shell
 KEY = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes as a key without quotes
 
 Suggestion = tuple[str, str]
@@ -152,7 +152,7 @@ def _target(repo_id: str, cached: Collection[str | None]) -> str:
 def _model_folders() -> Iterator[str]:
     """The folders of the working directory that hold a config.json."""
     with suppress(OSError), os.scandir() as entries:
-        for entry in islice(entries, MOST_FOLDERS):
+        for entry in islice(entries, MAX_FOLDERS):
             with suppress(OSError):
                 if entry.is_dir() and Path(entry.name, "config.json").is_file():
                     yield entry.name

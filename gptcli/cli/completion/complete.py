@@ -3,10 +3,10 @@
 The scripts beside this module, `completion.bash` and so on, run gptcli with the words up to the
 cursor. The answer is plain lines, never code. The first says what to list if no candidate fits
 (`files`, `folders`, `nothing`) and how the word begins before its value (`--model=`); then comes a
-line for each candidate. Typer's scripts are not used: they let zsh evaluate what a folder is
-called, split words otherwise than the shell does, offer files where none are meant, and ask twice
-in fish. Nothing of the command line is checked or run. Left out: what the candidates are, see
-`gptcli.cli.completion.candidates`; the scripts' installation, see `gptcli.cli.completion.shells`.
+line for each candidate. Typer's scripts are not used: they let zsh evaluate the name of a folder,
+split words otherwise than the shell does, offer files where none are meant, and ask twice in fish.
+The command line is neither checked nor run. Not here: the candidates are in
+`gptcli.cli.completion.candidates`, the scripts' installation is in `gptcli.cli.completion.shells`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The scripts that make bash, zsh and fish complete gptcli, and where they are installed.
 
-Each script is a file beside this module, printed or copied as it is. bash and zsh are told of
-theirs by one line at the end of their start-up file, fish looks for its own. Left out: what the
-scripts ask gptcli, see `gptcli.cli.completion.complete`.
+Each script is a file beside this module, printed or copied unchanged. bash and zsh load theirs by
+one line at the end of their start-up file; fish finds its own. Not here: the answers to a script
+are in `gptcli.cli.completion.complete`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def script(shell: str) -> str:
 
 
 def running(flag: str) -> str:
-    """The shell that runs gptcli, else the user's. Raises UsageError, naming `flag`, for others."""
+    """The shell that runs gptcli, else the user's login shell. Raises UsageError for others."""
     from shellingham import (  # type: ignore[import-untyped]
         ShellDetectionFailure,
         detect_shell,
@@ -49,8 +49,8 @@ def running(flag: str) -> str:
 def install(shell: str) -> tuple[Path, Path | None]:
     """Write a shell's script, and a line that loads it into the shell's start-up file.
 
-    Returns where the script is, and that file if it was changed. What is there is written anew, and
-    the line only once. Raises CannotCreate.
+    Returns the script's path, and the start-up file if it was changed. A script that is there is
+    replaced; the line is added only once. Raises CannotCreate.
     """
     data, configuration = ("XDG_DATA_HOME", ".local/share"), ("XDG_CONFIG_HOME", ".config")
     path = _home(*(configuration if shell == "fish" else data)) / SHELLS[shell]

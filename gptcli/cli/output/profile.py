@@ -1,8 +1,8 @@
 """The profile of a start: what `--profile-startup` shows.
 
-The clock begins with the process, as far as the system tells when that was (Linux does, to 10 ms),
-else with gptcli's first line. Stages of the main line add up to the total; what ran in a thread
-meanwhile is listed below it. Left out: how stages are recorded, see `gptcli.system.stages`.
+The clock begins with the process where the system says when that was (Linux does, to 10 ms), else
+with gptcli's first line. Stages of the main thread add up to the total; stages of other threads are
+listed below it. Not here: stages are recorded by `gptcli.system.stages`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rows with named columns: as an aligned table for people; as JSON, JSON lines, CSV or TSV for
 programs.
 
-A row is written as soon as it is there, so the columns of its table have fixed widths and what is
-of any length comes last. Which rows there are is a command's business; where they go, the sink's.
+Each row is written at once, so the table has fixed column widths, and the column without a limit
+comes last. Commands make the rows; `gptcli.cli.output.sink` says where they go.
 """
 
 from __future__ import annotations

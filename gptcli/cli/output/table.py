@@ -1,8 +1,7 @@
 """Aligned text tables: the one place where cells become columns.
 
-A table whose rows are all there has columns as wide as their widest cell; one whose rows are
-written as they come has fixed widths, and is written with `line`. Cells are strings: how a number
-is shown, and in which unit, is up to who makes the table.
+A finished table has columns as wide as their widest cell. A table whose rows are written one by one
+has fixed widths: use `line`. Cells are strings; the caller formats numbers and units.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def line(
     gap: str = GAP,
     measure: Measure = len,
 ) -> str:
-    """One row, without blanks at its end; the cells of the places in `right` at their right."""
+    """One row without trailing blanks. `right`: indices of right-aligned cells."""
     aligned = []
     for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
         blank = " " * (width - measure(cell))
@@ -43,6 +42,6 @@ def lines(
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """The text of a table, each row a line; what is in the cells is sanitised."""
+    """The text of a table, a line a row; cells are sanitised. `right` as in `line`."""
     shown = [[one_line(cell) for cell in row] for row in rows]
     return "".join(row + "\n" for row in lines(shown, right))

@@ -91,7 +91,7 @@ def list_aliases(
     shape: AsJson,
     talk: Talk,
 ) -> None:
-    """List your short names and what they stand for. This is what the bare command does."""
+    """List your short names and what they stand for. The default command."""
     found = _known(talk) | (ALIASES if extent.all else {})
     if shape.json:
         write_json(found)

@@ -1,7 +1,7 @@
 """`gptcli models list`: a line for every model on the machine.
 
 On a terminal it has a heading and fits the width; on a pipe it has neither, and `-` stands for what
-is not known, so that every line has the same columns.
+is not known: every line has the same columns.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from gptcli.options import AsJson, Output, Talk
 from gptcli.system.units import counted, model_size
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")
-RIGHT = {1, 5}
+RIGHT_ALIGNED = {1, 5}  # columns
 NAME, STATE = 0, 7
-SHORTEST = {STATE: 10, NAME: 16}  # characters, in the order in which columns give way
-DIGITS = 7  # of a commit
+MIN_WIDTHS = {STATE: 10, NAME: 16}  # characters; columns are cut in this order
+COMMIT_DIGITS = 7
 
 
 def list_models(*, shape: AsJson, talk: Talk) -> None:
     """List the models on this machine: in the Hugging Face cache, in the package, as int8 weights.
 
-    This is what the bare command does. Whatever is wrong with a model stands at its line's end.
+    The default command. A fault of a model stands at the end of its line.
     """
     found = inventory()
     if shape.json:
@@ -34,7 +34,7 @@ def list_models(*, shape: AsJson, talk: Talk) -> None:
     else:
         rows = [_row(entry) for entry in found.entries]
         with opened(Output()) as out:
-            out.write(table(_fitted([HEADING, *rows]) if out.terminal else rows, RIGHT))
+            out.write(table(_fitted([HEADING, *rows]) if out.terminal else rows, RIGHT_ALIGNED))
     size = sum({str(entry.path): entry.size for entry in found.entries}.values())
     in_all = f"{model_size(size)} in all; the cache is {cache_folder()}{_unseen(found.others)}"
     Session.of(talk).note(in_all)
@@ -44,7 +44,7 @@ def _row(entry: ListedModel) -> tuple[str, ...]:
     return (
         entry.name,
         model_size(entry.size),
-        (entry.revision or "-")[:DIGITS],
+        (entry.revision or "-")[:COMMIT_DIGITS],
         f"{entry.used.astimezone():%Y-%m-%d}" if entry.used else "-",
         entry.architecture or "-",
         str(entry.context or "-"),
@@ -56,7 +56,7 @@ def _row(entry: ListedModel) -> tuple[str, ...]:
 def _fitted(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Rows whose last and first columns are cut so that lines fit the terminal, if that helps."""
     room = shutil.get_terminal_size().columns
-    for place, shortest in SHORTEST.items():
+    for place, shortest in MIN_WIDTHS.items():
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         over = sum(widths) + 2 * (len(widths) - 1) - room
         if over > 0:

@@ -1,9 +1,8 @@
 """`gptcli models pull`: a model of the Hub made complete in the cache, as the Hub has it now.
 
-A command that needs a model takes what is cached without asking; this one asks, so that a branch
-that moved is followed, and a download that was cut off goes on. The folder is the answer on
-standard output, what happened is said on stderr. Left out: how a download works, see
-`gptcli.checkpoints.hub`.
+Other commands use a cached model without asking the Hub. This one asks, so it follows a branch
+that moved and continues a download that was cut off. It prints the folder on standard output and a
+report on stderr. Not here: the download itself is in `gptcli.checkpoints.hub`.
 """
 
 from __future__ import annotations

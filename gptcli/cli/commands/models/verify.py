@@ -28,7 +28,7 @@ from gptcli.options import AsJson, Talk
 from gptcli.system.sanitizer import one_line
 from gptcli.system.units import counted, model_size
 
-LARGE = 2**26  # bytes of a file whose reading is shown
+MIN_SHOWN_SIZE = 2**26  # bytes of a file whose reading is shown
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _reading(quiet: bool) -> Iterator[Callable[[str], VerifyProgress] | None]:
 
 def _progress(show: Callable[[str], None], model: str) -> VerifyProgress:
     def progress(file: str, done: int, size: int) -> None:
-        if size >= LARGE:
+        if size >= MIN_SHOWN_SIZE:
             show(f"{model}: {file}: {100 * done // size} % of {model_size(size)}")
 
     return progress
