@@ -20,6 +20,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, MissingInput, UsageError
+from gptcli.inputs.encoding import refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
 
@@ -163,7 +164,7 @@ def _decode(data: bytes, input: Input, source: str) -> str:
 
 
 def _decode_argument(argument: str, input: Input) -> str:
-    return _utf8(encode_argument(argument), input, "argument")
+    return decode(encode_argument(argument), input, "argument")
 
 
 def encode_argument(argument: str) -> bytes:
@@ -177,6 +178,7 @@ def encode_argument(argument: str) -> bytes:
 
 
 def _utf8(data: bytes, input: Input, source: str) -> str:
+    refuse_foreign(data, source)
     mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     return decode(data, input, source, mark)
 

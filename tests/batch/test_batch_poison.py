@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.batch_rows import of, texts
 
 from gptcli.errors import BadInput, ExitCode
-from gptcli.inputs.lines import LONGEST
+from gptcli.inputs.pieces import MAX_LINE_BYTES
 
 GOOD = b'{"prompt": "good"}\n'
 DEEP = b"[" * 100_000
@@ -51,7 +51,7 @@ JSON = {
     "list id": (b'{"prompt": "a", "id": [1]}', "the id is a list"),
     "fraction id": (b'{"prompt": "a", "id": 1.5}', "the id is a number"),
     "true id": (b'{"prompt": "a", "id": true}', "the id is true or false"),
-    "too long": (b'{"prompt": "' + b"x" * LONGEST + b'"}', "longer than 1 MiB"),
+    "too long": (b'{"prompt": "' + b"x" * MAX_LINE_BYTES + b'"}', "longer than 1 MiB"),
     "text temperature": (b'{"prompt": "a", "temperature": "hot"}', "temperature: 'hot' is not"),
     "true temperature": (b'{"prompt": "a", "temperature": true}', "temperature: True is not"),
     "hot temperature": (b'{"prompt": "a", "temperature": 900}', "900 is out of range. Give from 0"),
@@ -125,8 +125,8 @@ CSV = {
     "quote left open": (b'1,"a', "quote"),
     "quote open at the first field": (b'"1,a', "quote"),
     "carriage return inside": (b"1,a\rb", "new-line character"),
-    "too long": (b"1," + b"x" * LONGEST, "longer than 1 MiB"),
-    "too long and open": (b'1,"' + b"x" * (LONGEST + 9), "longer than 1 MiB"),
+    "too long": (b"1," + b"x" * MAX_LINE_BYTES, "longer than 1 MiB"),
+    "too long and open": (b'1,"' + b"x" * (MAX_LINE_BYTES + 9), "longer than 1 MiB"),
 }
 
 
@@ -146,8 +146,8 @@ LINES = {
     "only a carriage return": (b"\r", "the prompt is empty"),
     "bad UTF-8": (b"a\xff\xfe", "invalid UTF-8 at byte 1"),
     "surrogate in UTF-8": (b"\xed\xa0\x80", "invalid UTF-8 at byte 0"),
-    "too long": (b"x" * (LONGEST + 1), "longer than 1 MiB"),
-    "much too long": (b"x" * (3 * LONGEST), "longer than 1 MiB"),
+    "too long": (b"x" * (MAX_LINE_BYTES + 1), "longer than 1 MiB"),
+    "much too long": (b"x" * (3 * MAX_LINE_BYTES), "longer than 1 MiB"),
 }
 
 

@@ -7,28 +7,15 @@ same for every format: a record of 1 MiB, text that is UTF-8, a prompt that is n
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gptcli.batch.options import BatchInput
 from gptcli.errors import BadInput, GptcliError
-from gptcli.inputs.lines import LONGEST, split
+from gptcli.inputs.pieces import MAX_LINE_BYTES
 
 CUT = "A prompt is a few pages at most: cut it."
 _LONGEST_WHY = 300  # characters of an explanation: it may quote the value it is about
-
-
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """The raw bytes of a record without its end; `line` counts from 1.
-
-    `why` says what is wrong with it already, empty when nothing is.
-    """
-
-    line: int
-    raw: bytes
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +36,6 @@ def place(name: str, unit: str, line: int) -> str:
     return f"{name} {unit} {line}" if unit else name
 
 
-def numbered(
-    pieces: Iterator[bytes | None], end: bytes = b"\n", dropped: bytes = b"\r"
-) -> Iterator[RawRecord | None]:
-    """The pieces cut into records at each `end`, as `split` does; None is handed on.
-
-    A byte order mark at the very beginning is no part of the first record.
-    """
-    line = 0
-    for raw in split(pieces, end, dropped):
-        if raw is None:
-            yield None
-            continue
-        line += 1
-        yield RawRecord(line, raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw)
-
-
 def bad(where: str, why: str, hint: str) -> BadInput:
     """The error of a record; an explanation that quotes a long value is cut."""
     return BadInput(where, why if len(why) <= _LONGEST_WHY else why[:_LONGEST_WHY] + "...", hint)
@@ -72,7 +43,7 @@ def bad(where: str, why: str, hint: str) -> BadInput:
 
 def decoded(raw: bytes, where: str, reading: BatchInput) -> str:
     """The record's text. Raises BadInput: longer than 1 MiB, or not UTF-8."""
-    if len(raw) > LONGEST:
+    if len(raw) > MAX_LINE_BYTES:
         raise bad(where, "longer than 1 MiB", CUT)
     try:
         return raw.decode("utf-8", reading.errors)

@@ -10,20 +10,12 @@ import json
 from collections.abc import Iterator, Mapping
 
 from gptcli.batch.input import openai_lines
-from gptcli.batch.input.entries import (
-    ParsedRow,
-    RawRecord,
-    bad,
-    decoded,
-    identity,
-    numbered,
-    place,
-    prompt,
-)
+from gptcli.batch.input.entries import ParsedRow, bad, decoded, identity, place, prompt
 from gptcli.batch.input.overrides import overrides, settings_of
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
+from gptcli.inputs.records import RawRecord, numbered
 from gptcli.system.strict_json import parse_value
 
 _SHAPE = 'Write one object a line, as {"prompt": "Once upon a time"}.'

@@ -9,11 +9,12 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from gptcli.batch.input.entries import ParsedRow, decoded, numbered, place, prompt
+from gptcli.batch.input.entries import ParsedRow, decoded, place, prompt
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
-from gptcli.inputs.lines import LONGEST
+from gptcli.inputs.pieces import MAX_LINE_BYTES
+from gptcli.inputs.records import numbered
 
 
 def read_lines(
@@ -42,7 +43,7 @@ def read_file(
             yield None
             continue
         held += piece
-        if len(held) > LONGEST + 2:
+        if len(held) > MAX_LINE_BYTES + 2:
             break
     raw = bytes(held)
     text = raw.removeprefix(codecs.BOM_UTF8)

@@ -25,7 +25,7 @@ from gptcli.batch.input.paths import STDIN, InputFile, errors_of, expand
 from gptcli.batch.input.row import Row
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.inputs.lines import pieces
+from gptcli.inputs.pieces import pieces
 
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8

@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Generator, Iterator
 
 from gptcli.batch.input.columns import Columns, chosen, entry_of
-from gptcli.batch.input.entries import ParsedRow, RawRecord, bad, decoded, numbered, place
+from gptcli.batch.input.entries import ParsedRow, bad, decoded, place
 from gptcli.batch.input.overrides import from_cell
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import BadInput, GptcliError
-from gptcli.inputs.lines import LONGEST
+from gptcli.inputs.pieces import MAX_LINE_BYTES
+from gptcli.inputs.records import RawRecord, numbered
 
 # A record with so many fields more than the header is broken, and is not searched for its end.
 _SURPLUS = 10
@@ -37,7 +38,7 @@ def read(
 ) -> Iterator[ParsedRow | None]:
     """The rows of a table. Raises BadInput for a broken header, UsageError for a wrong column."""
     # The module's own limit of a field is 128 KiB, and is one for the whole process.
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     columns: Columns | None = None
     width = 0
     for record in _records(numbered(pieces, dropped=b""), delimiter.encode()):
@@ -118,7 +119,8 @@ def _record(
         size += len(line.raw) + 1
         inside, more, why = _scan(line.raw, inside, delimiter)
         fields += more
-        if size > LONGEST + 2 or (inside and fields > most):  # a CR and an LF are no part of it
+        # A CR and an LF are no part of the record.
+        if size > MAX_LINE_BYTES + 2 or (inside and fields > most):
             why = _OPEN if len(so_far) > 1 else _LONG
         if why or not inside:
             break
