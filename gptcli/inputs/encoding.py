@@ -19,7 +19,8 @@ _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MIN_BYTES = 8  # that tell without a mark
+_MIN_BYTES, _MIN_WIDE_BYTES = 8, 16  # that tell without a mark
+_SPOILT = 1 / 8  # share of the bytes that UTF-8 cannot have
 _SMALL = bytes(range(0x10))  # upper bytes of the alphabets from Latin to Thai
 _SPACES = b"\t\n\r"  # are no upper bytes in a sample as short as this
 _SHORT_BYTES = 64
@@ -78,7 +79,8 @@ def _is_small(high: bytes) -> bool:
 
 def _is_wide(sample: bytes, encoding: str) -> bool:
     """Whether these bytes, such as Chinese, are text in UTF-16 and none in UTF-8."""
-    if _text(sample, "utf-8"):
+    spoilt = sample.decode("utf-8", "replace").count("\ufffd")
+    if len(sample) < _MIN_WIDE_BYTES or spoilt < len(sample) * _SPOILT:
         return False
     text = _text(sample, encoding)
     shown = sum(letter.isprintable() or letter.isspace() for letter in text)

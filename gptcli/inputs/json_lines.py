@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from gptcli.errors import BadInput, GptcliError
@@ -97,6 +97,16 @@ def begun_object(text: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         pass
     return found
+
+
+def without(row: Mapping[str, object], keys: Collection[str]) -> dict[str, object]:
+    """The row's other keys; which of them stand twice stays known."""
+    found = {name: value for name, value in row.items() if name not in keys}
+    if not isinstance(row, DoubledObject):
+        return found
+    doubled = DoubledObject(found)
+    doubled.twice = row.twice
+    return doubled
 
 
 def check_once(row: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:

@@ -15,7 +15,7 @@ from gptcli.errors import BadInput, GptcliError
 from gptcli.inputs.columns import ID, TableColumns, TextColumn, chosen
 from gptcli.inputs.delimited import cells_of, cut, first_cells
 from gptcli.inputs.dialect import Dialect, declared_separator, dialect_of
-from gptcli.inputs.json_lines import SHAPE, JsonRecord, check_once, read_json
+from gptcli.inputs.json_lines import SHAPE, JsonRecord, check_once, read_json, without
 from gptcli.inputs.records import (
     Note,
     RawRecord,
@@ -134,8 +134,8 @@ class _Reader:
         self._dialect = dialect_of(header.raw, self._declared, self._usual, self._table, names)
         if self._dialect.guessed:
             self._note(
-                f"{self._name}: its header is written with {self._dialect.shown}, so are its"
-                " columns taken; --delimiter sets another separator"
+                f"{self._name}: columns are separated by {self._dialect.shown}, as in its header;"
+                " --delimiter sets another separator"
             )
         return self._dialect
 
@@ -222,7 +222,7 @@ def json_row(
             key = table.id_column or ID
             id = identity(value.get(key), where)
             used = [_key(value, column, where) for column in wanted] if error is None else []
-            others = {name: item for name, item in value.items() if name not in (key, *used)}
+            others = without(value, (key, *used))
             if error is None:
                 check_once(value, (key, *used), where)
                 texts = tuple(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from gptcli.batch.input.entries import ParsedRow, decoded, place, prompt
+from gptcli.batch.input.entries import ParsedRow, prompt
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
 from gptcli.inputs.pieces import MAX_LINE_BYTES
-from gptcli.inputs.records import numbered
+from gptcli.inputs.records import decoded, numbered, place
 
 
 def read_lines(
@@ -56,7 +56,7 @@ def _entry(
 ) -> ParsedRow:
     key = digest(raw)
     try:
-        taken = prompt(decoded(text, where, reading), where, reading)
-        return ParsedRow(line, key, id, taken, unit=unit)
+        taken = prompt(decoded(text, where, reading.errors), where, reading)
+        return ParsedRow(line, key, id, taken, unit=unit, has_ids=id is not None)
     except GptcliError as error:
-        return ParsedRow(line, key, id, error=error, unit=unit)
+        return ParsedRow(line, key, id, error=error, unit=unit, has_ids=id is not None)

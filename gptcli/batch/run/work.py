@@ -101,7 +101,7 @@ def _continuation(
         sampling = sampling_of(row, work)
     except GptcliError as error:
         blank = GenerateRequest(id=row.id, prompt=row.text).refused(error, engine.info)
-        return (Done(row, blank.to_dict(), 0, 0),)
+        return (Done(row, {**blank.to_dict(), **row.carried}, 0, 0),)
 
     def seen(event: Event) -> None:
         if isinstance(event, Chunk):
@@ -132,7 +132,7 @@ def _recorded(row: Row, results: list[Completion] | list[Answer], written: int) 
             {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
             for one in results
         ]
-    return Done(row, record, first.usage.prompt_tokens, written)
+    return Done(row, {**record, **row.carried}, first.usage.prompt_tokens, written)
 
 
 def _solved(
