@@ -150,7 +150,7 @@ class _Reader:
         """A record as a row."""
         where = place(self._name, "line", record.line)
         id: str | None = None
-        others: dict[str, object] = {}
+        others: dict[str, object] = dict.fromkeys(columns.others.values())
         has_ids = columns.id is not None
         try:
             cells = self._cells(record, where, len(columns.header))

@@ -68,6 +68,7 @@ COLUMN: Any = option(
     "The text's column or key in a table: a name, or a column's number from 1.",
     metavar="NAME",
     shown_default="prompt, else text, else the only column",
+    needs="lines",  # of commands that have it; others always read tables
 )
 ID_COLUMN: Any = option(
     None,
@@ -75,6 +76,7 @@ ID_COLUMN: Any = option(
     "The column or key of a row's id.",
     metavar="NAME",
     shown_default="id, where there is one",
+    needs="lines",
     rare=True,
 )
 DELIMITER: Any = option(
@@ -84,6 +86,7 @@ DELIMITER: Any = option(
     metavar="CHARACTER",
     parse=parse_delimiter,
     shown_default="the one that the header is written with",
+    needs="lines",
     rare=True,
 )
 QUOTING: Any = option(
@@ -91,6 +94,7 @@ QUOTING: Any = option(
     "--quoting",
     "Quotation marks in a table. minimal: they enclose fields. none: they are text.",
     shown_default="minimal; between tabs, those that enclose no field are text",
+    needs="lines",
     rare=True,
 )
 

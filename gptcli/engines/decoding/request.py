@@ -22,6 +22,7 @@ from gptcli.protocol import (
     Result,
     RollingRequest,
 )
+from gptcli.system.units import counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -231,11 +232,13 @@ def _fitted(
         return tokens, 0, ()
     keep = room.limit - min(room.wanted, room.limit // 2)
     if on_overflow == "error" or keep == room.limit:
-        raise room.too_long(f"{length} tokens")
+        raise room.too_long(counted(length, "token"))
     left = on_overflow == "truncate-left"
     tokens = tokens[-keep:] if left else tokens[:keep]
     side = "beginning" if left else "end"
-    notice = f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {room.allowed}"
+    notice = (
+        f"prompt of {counted(length, 'token')} cut to {len(tokens)} at its {side}: {room.allowed}"
+    )
     return tokens, length - len(tokens), (notice,)
 
 
