@@ -1,9 +1,9 @@
 """The prompt: from the argument, a file, standard input, or several of them.
 
-Bytes are read here and decoded here, strictly as UTF-8 in every locale, so that a bad byte is named
-by its place instead of failing later as something else. Nothing waits for input that may never
-come: beside a prompt given as an argument, a silent pipe is given one second. Left out: files of
-many prompts.
+Bytes are read and decoded here, strictly as UTF-8 in every locale, so that an error names the place
+of a bad byte. Nothing waits for input that may never come: beside a prompt that is an argument, a
+silent pipe has one second. Not here: many
+inputs are in `gptcli.inputs.lines`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gptcli.inputs.encoding import refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
 
-LIMIT = 4 << 20  # bytes: a thousand times the longest context
-PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt is already there
+MAX_PROMPT_BYTES = 4 << 20  # a thousand times the longest context
+PATIENCE_SECONDS = 1.0  # for an open, silent pipe when a prompt is already there
 
 _PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
@@ -115,10 +115,10 @@ def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
     """Everything up to the limit; None when nothing came in time and `patient` is not set."""
     if stdin is None:
         raise MissingInput("standard input", "it is closed", _HOW)
-    if not patient and not is_ready(stdin, PATIENCE):
+    if not patient and not is_ready(stdin, PATIENCE_SECONDS):
         return None
     try:
-        return stdin.read(LIMIT + 1)
+        return stdin.read(MAX_PROMPT_BYTES + 1)
     except OSError as error:
         raise MissingInput("standard input", reason(error), "Give the prompt by -f FILE.") from None
 
@@ -136,7 +136,7 @@ def is_ready(stdin: BinaryIO, patience: float) -> bool:
 
 def _read_file(name: str) -> bytes:
     with errors_of_file(name), Path(name).open("rb") as file:
-        return file.read(LIMIT + 1)
+        return file.read(MAX_PROMPT_BYTES + 1)
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def errors_of_file(name: str) -> Iterator[None]:
 
 def _decode(data: bytes, input: Input, source: str) -> str:
     """UTF-8 without its byte order mark and without one trailing line break."""
-    if len(data) > LIMIT:
+    if len(data) > MAX_PROMPT_BYTES:
         raise BadInput(source, "more than 4 MiB", "A prompt is a few pages at most: cut it.")
     text = _utf8(data, input, source)
     for ending in ("\r\n", "\n"):

@@ -25,7 +25,7 @@ from gptcli.inputs.records import bad, identity, place, text_of
 from gptcli.inputs.table import TableRow
 
 MAGIC = b"PAR1"
-_ROWS = 256  # read at a time
+_ROWS_AT_A_TIME = 256  # read at a time
 
 
 def read(
@@ -46,8 +46,9 @@ def read(
             notices.say(f"{name}: column {schema.names[at]} holds bytes, and is not carried along")
         others = {at: title for at, title in columns.others.items() if at not in binary}
         line = 0
-        for batch in file.iter_batches(batch_size=_ROWS, columns=_read(schema.names, binary)):
-            places = [at for at in range(len(schema.names)) if at not in binary]
+        places = [at for at in range(len(schema.names)) if at not in binary]
+        read = _read(schema.names, binary)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=read):
             cells = {at: batch.column(index) for index, at in enumerate(places)}
             for index in range(batch.num_rows):
                 line += 1

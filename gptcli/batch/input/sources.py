@@ -1,10 +1,9 @@
 """The rows of a batch: all inputs, in order, row by row.
 
-Nothing is held but the record that is read, and 16 bytes of each id given: an input of any size
-takes the same memory, and what a slow pipe has not sent yet keeps nothing before it waiting. A bad
-record is a row with an error; only damage that ends an input (packed data cut short) is raised, and
-after the rows before it. What can be known at once is raised at once: each file is opened, and
-begun to be read, before the first row is asked for.
+Memory holds one record, and 16 bytes of each id; the size of an input does not matter. A slow pipe
+holds back no row that was sent. A bad record is a row with an error. Only damage that ends an input
+(packed data cut short) is raised, after the rows before it. Each file is opened, and read up to its
+first row, before a row is asked for, so that other errors are raised early.
 """
 
 from __future__ import annotations

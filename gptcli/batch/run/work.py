@@ -20,7 +20,7 @@ from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.prompts import Wording
 from gptcli.tasks.solver import solve
 
-SEEDS = 2**63  # a seed lies below
+SEED_LIMIT = 2**63  # a seed lies below
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def sampling_of(row: Row, work: Work) -> Sampling:
     if row.error:
         raise row.error
     seed = work.sampling.seed or 0
-    own = {"seed": (seed + row.number) % SEEDS} | dict(row.overrides)
+    own = {"seed": (seed + row.number) % SEED_LIMIT} | dict(row.overrides)
     return replace(work.sampling, **own)  # type: ignore[arg-type]
 
 
