@@ -18,7 +18,8 @@ from gptcli.options.common import TableInput
 Marks = Literal["strict", "lenient", "none"]
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
-_EXCEL = re.compile(rb'"?sep=(.)"?\r?', re.IGNORECASE)
+_FLAGS = {"\t": "tab", "|": "bar", ",": "comma", ";": "semicolon"}
+_EXCEL = re.compile(rb'"?sep=(.|\\t|tab)"?\r?', re.IGNORECASE)
 _QUOTED = re.compile(rb'"[^"]*"')
 
 
@@ -42,7 +43,26 @@ class Dialect:
 def declared_separator(line: bytes) -> str | None:
     """The separator that Excel's line `sep=;` declares, if the line is one."""
     found = _EXCEL.fullmatch(line)
-    return found[1].decode("latin-1") if found else None
+    if found is None:
+        return None
+    return "\t" if len(found[1]) > 1 else found[1].decode("latin-1")
+
+
+def header_notice(line: bytes, name: str) -> str | None:
+    """What to say of lines whose first one looks like the header of a table; None where none does.
+
+    It looks so with two titles or more, all of them single words, and one the name of a text.
+    """
+    for separator, shown in SEPARATORS.items():
+        titles = line.decode("utf-8", "replace").removeprefix("\ufeff").strip().split(separator)
+        words = [title.strip(' "').casefold() for title in titles]
+        if len(words) > 1 and all(map(str.isidentifier, words)) and {"prompt", "text"} & {*words}:
+            flag = _FLAGS[separator]
+            return (
+                f"{name}: its first line looks like the header of a table with {shown}, and is"
+                f" taken as text; --delimiter {flag} reads a table"
+            )
+    return None
 
 
 def dialect_of(

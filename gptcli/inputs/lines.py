@@ -17,9 +17,11 @@ from typing import BinaryIO
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs.columns import TextColumn
+from gptcli.inputs.dialect import header_notice
 from gptcli.inputs.encoding import checked
 from gptcli.inputs.pieces import HOW_LINES, MAX_LINE_BYTES, pieces, split
 from gptcli.inputs.prompt import decode, empty, encode_argument, errors_of_file
+from gptcli.inputs.prompt import refuse_file_name as refuse_file_name
 from gptcli.inputs.records import CUT, Note
 from gptcli.inputs.table import FORMATS, TableFormat, TableRow, read_table
 from gptcli.options import Input, TableInput
@@ -71,13 +73,13 @@ def read_lines(
     _check(argument, input)
     if argument not in (None, "-"):
         text = encode_argument(str(argument))
-        return _plain(iter([text] if text else []), input)
+        return _plain(iter([text] if text else []), input, "argument", unheard)
     shape = None if table is None else _shape(input.file, table)
 
     def read(stream: BinaryIO, source: str, name: str) -> Iterator[InputLine | None]:
         data = checked(pieces(stream, source), source)
         if table is None or shape is None:
-            return _plain(data, input)
+            return _plain(data, input, source, note)
         wanted = (TextColumn(table.column, tuple(defaults), what="the text"),)
         rows = read_table(data, name, shape, table, note, wanted, input.errors)
         return _rows(rows, input)
@@ -92,18 +94,6 @@ def read_lines(
     if stdin is None:
         raise MissingInput("standard input", "it is closed", HOW_LINES)
     return read(stdin, "standard input", "standard input")
-
-
-def refuse_file_name(text: str, what: str) -> None:
-    """Raises UsageError where an argument that should be a text is the name of a file."""
-    try:
-        is_file = 0 < len(text) < 4096 and "\n" not in text and Path(text).is_file()
-    except (OSError, ValueError):
-        return
-    if is_file:
-        raise UsageError(
-            what, f"{text} is a file, and would be taken as the text", f"Add -f: -f {text}"
-        )
 
 
 def _check(argument: str | None, input: Input) -> None:
@@ -145,13 +135,18 @@ def _closed(lines: Iterator[InputLine | None], stream: BinaryIO) -> Iterator[Inp
         yield from lines
 
 
-def _plain(data: Iterator[bytes | None], input: Input) -> Iterator[InputLine | None]:
+def _plain(
+    data: Iterator[bytes | None], input: Input, source: str, note: Note
+) -> Iterator[InputLine | None]:
     number = 0
     for line in split(data):
         if line is None:
             yield None
             continue
         number += 1
+        notice = header_notice(line, source) if number == 1 else None
+        if notice is not None:
+            note(notice)
         start = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
         yield _line(number, line, start, input)
 

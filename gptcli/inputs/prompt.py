@@ -47,13 +47,16 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
 
     Parts are joined by a line break; empty ones are left out. Of a file and of standard input one
     trailing line break is dropped. `stdin` is the binary stream, None when it is closed; `argument`
-    is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name),
+    is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name, an
+    argument that is the path of a file),
     MissingInput (the file), BadInput (not UTF-8, more than 4 MiB).
     """
     if argument == "-" and input.file == "-":
         raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
     if input.file == "":
         raise UsageError("--file", "the name is empty", "Name a file.")
+    if argument is not None and _PATH.search(argument):
+        refuse_file_name(argument, "the prompt")
     typed = _decode_argument(argument, input) if argument not in (None, "-") else None
     stored = ""
     if input.file not in (None, "-"):
@@ -74,6 +77,18 @@ def empty(what: str) -> UsageError:
         "there is nothing to continue",
         "Give some text, or start from nothing with --allow-empty.",
     )
+
+
+def refuse_file_name(text: str, what: str) -> None:
+    """Raises UsageError where an argument that should be a text is the name of a file."""
+    try:
+        is_file = 0 < len(text) < 4096 and "\n" not in text and Path(text).is_file()
+    except (OSError, ValueError):
+        return
+    if is_file:
+        raise UsageError(
+            what, f"{text} is a file, and would be taken as the text", f"Add -f: -f {text}"
+        )
 
 
 def read_piped(input: Input, stdin: BinaryIO | None) -> Prompt | None:

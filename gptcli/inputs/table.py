@@ -7,11 +7,12 @@ guess or a choice is, is said by `note`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gptcli.errors import BadInput, GptcliError
+from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.inputs.columns import ID, TableColumns, TextColumn, chosen
 from gptcli.inputs.delimited import cells_of, cut, first_cells
 from gptcli.inputs.dialect import Dialect, declared_separator, dialect_of
@@ -38,6 +39,7 @@ FORMATS: Mapping[str, TableFormat] = {
 }
 """What the suffix of a table's name says."""
 PROMPT = (TextColumn(),)
+_SEPARATING = re.compile(r"[^\w\s().'-]")  # what titles hold seldom, and may separate them
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,22 @@ class _Reader:
         where = place(self._name, "line", record.line)
         text = decoded(record.raw, where, self._errors)
         titles = [title.strip() for title in cells_of(record, text, self._dialect, where, 0)]
-        return chosen(titles, self._name, self._wanted, self._table.id_column)
+        columns = chosen(titles, self._name, self._wanted, self._table.id_column)
+        column = self._wanted[0]
+        if len(titles) == 1 and titles[0].casefold() not in column.names and not column.given:
+            self._check_alone(titles[0], column)
+        return columns
+
+    def _check_alone(self, title: str, column: TextColumn) -> None:
+        """Say that the only column is the text. Raises UsageError where it looks like several."""
+        words = set(re.split(r"\W+", title.casefold()))
+        known = words & {*column.names, self._table.id_column or ID}
+        if len(known) > 1 or (known and _SEPARATING.search(title)):
+            why = (
+                f"the header of {self._name}, {title[:60]!r}, is one column by any usual separator"
+            )
+            raise UsageError("--delimiter", why, "Name the separator, or the column by --column 1.")
+        self._note(f"{self._name}: its only column, {title[:60]!r}, is taken as {column.what}")
 
     def row(self, record: RawRecord, columns: TableColumns) -> TableRow:
         """A record as a row."""

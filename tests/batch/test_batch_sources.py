@@ -320,6 +320,14 @@ def test_rows_without_an_id_have_their_number() -> None:
     assert [row.id for row in of(b"prompt,x\na,1\nb,2\n", input_format="csv")] == ["0", "1"]
 
 
+def test_standard_input_is_a_table_where_an_option_of_tables_is_given() -> None:
+    data = b"id;prompt\n7;Once\n"
+    assert texts(of(data)) == ["id;prompt", "7;Once"]
+    for options in ({"column": "prompt"}, {"delimiter": ";"}, {"id_column": "id"}):
+        assert [(row.id, row.text) for row in of(data, **options)] == [("7", "Once")]
+    assert [row.id for row in of(b'{"q": "Once", "id": 7}\n', column="q")] == ["7"]
+
+
 def test_rows_without_an_id_are_told_apart_from_those_that_have_one() -> None:
     found = of(
         b'{"prompt": "a", "id": null}\n{"prompt": "b", "id": ""}\n{"prompt": "c"}\n"d"\n'

@@ -258,7 +258,7 @@ def test_a_file_that_is_a_table_by_its_name_gives_its_column(tmp_path: Path, nam
     found = rows(tmp_path, name, "id\tcond\ttext\nx\tA\tOnce\n\ty\n7\tB\tA fox\n\tC\tA hen\n")
     assert [(line.id, line.text, line.others) for line in found] == [
         ("x", "Once", {"cond": "A"}),
-        ("row:2", None, {}),
+        ("row:2", None, {"cond": None}),
         ("7", "A fox", {"cond": "B"}),
         ("row:4", "A hen", {"cond": "C"}),
     ]
@@ -269,6 +269,26 @@ def test_rows_of_a_table_without_ids_are_numbered(tmp_path: Path) -> None:
     found = rows(tmp_path, "a.csv", "text,x\nOnce,1\n,2\n")
     assert [line.id for line in found] == ["1", "2"]
     assert "line 3 is empty" in str(found[1].error)
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("id,prompt", True),
+        ("id\ttext\tcond", True),
+        ("Prompt;id", True),
+        ("I say, text, not picture", False),
+        ("prompt", False),
+        ("a,b", False),
+        ("text|", False),
+    ],
+)
+def test_lines_that_begin_with_a_header_are_said(first: str, said: bool) -> None:
+    notes: list[str] = []
+    data = BytesIO(f"{first}\n1,a\n".encode())
+    found = [line for line in read_lines(None, Input(), data, TableInput(), notes.append) if line]
+    assert len(found) == 2
+    assert ["--delimiter" in note for note in notes] == [True] * said
 
 
 def test_an_option_of_tables_makes_any_input_a_table(tmp_path: Path) -> None:

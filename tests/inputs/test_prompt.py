@@ -181,3 +181,15 @@ def test_every_lone_high_byte_is_bad_input(data: bytes) -> None:
     with pytest.raises(GptcliError) as caught:
         text_of(None, data)
     assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("argument", ["story.txt", "./story", "texts/story.text"])
+def test_an_argument_that_is_the_path_of_a_file_is_refused(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert text_of(argument) == argument
+    Path(argument).parent.mkdir(exist_ok=True)
+    Path(argument).write_text("Once")
+    with pytest.raises(UsageError, match="Add -f: -f"):
+        text_of(argument)

@@ -110,6 +110,29 @@ def test_a_table_without_a_known_column_is_refused_with_its_columns() -> None:
         read(b"a;b\n1;2\n")
 
 
+@pytest.mark.parametrize("written", [r"\t", "tab", "\t"])
+def test_excels_line_can_name_the_tab(written: str) -> None:
+    assert pairs(read(f"sep={written}\nid\tprompt\n1\ta\n".encode())) == [("1", "a")]
+
+
+@pytest.mark.parametrize("header", ["id:prompt", "id prompt", "id~prompt", "ID^Text", "text/id"])
+def test_a_header_that_looks_like_several_columns_is_not_taken_as_one(header: str) -> None:
+    with pytest.raises(UsageError, match="--delimiter"):
+        read(header.encode() + b"\n1:a\n")
+    assert pairs(read(header.encode() + b"\n1:a\n", column="1")) == [(None, "1:a")]
+
+
+def test_an_only_column_of_another_name_is_the_text_and_that_is_said() -> None:
+    found = read(b"review\nGood.\n")
+    assert (pairs(found), found[1]) == (
+        [(None, "Good.")],
+        ["a.csv: its only column, 'review', is taken as the prompt"],
+    )
+    assert read(b"Prompt\nGood.\n")[1] == []
+    for title in (b"source_text", b"Text (English)", b"the text", b"Wer, wie, was"):
+        assert pairs(read(b'"' + title + b'"\nGood.\n')) == [(None, "Good.")]
+
+
 def test_quotation_marks_between_tabs_are_text_where_they_enclose_nothing() -> None:
     data = (
         'id\tprompt\n1\t"Yes," he said, and\n2\tHe was 5" tall and\n3\t"The end\n4\tA fox\n'

@@ -10,15 +10,17 @@ import codecs
 from collections.abc import Iterator
 
 from gptcli.batch.input.entries import ParsedRow, prompt
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
+from gptcli.inputs.dialect import header_notice
 from gptcli.inputs.pieces import MAX_LINE_BYTES
 from gptcli.inputs.records import decoded, numbered, place
 
 
 def read_lines(
-    pieces: Iterator[bytes | None], name: str, reading: BatchInput
+    pieces: Iterator[bytes | None], name: str, reading: BatchInput, notices: RowNotices
 ) -> Iterator[ParsedRow | None]:
     """A prompt a line, or a NUL byte; one that is blank is an error unless allowed."""
     end, dropped, unit = (b"\0", b"", "record") if reading.null else (b"\n", b"\r", "line")
@@ -26,6 +28,9 @@ def read_lines(
         if record is None:
             yield None
             continue
+        notice = header_notice(record.raw, name) if record.line == 1 else None
+        if notice is not None:
+            notices.say(notice)
         where = place(name, unit, record.line)
         yield _entry(record.raw, record.raw, record.line, where, reading, None, unit)
 

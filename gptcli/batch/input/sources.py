@@ -185,6 +185,8 @@ def _unpacked_entries(
         head = yield from _head(data, _tells_format)
         data = itertools.chain([head] if head else [], data)
         format = _format_of(head)
+        if format == "lines" and reading.given:
+            format = "tsv" if reading.separator == "\t" else "csv"
     if format == "parquet":
         yield from _parquet_entries(source, reading, notices, packed=packing is not None)
     else:
@@ -222,7 +224,7 @@ def _parsed(
         return jsonlines.read(data, name, reading, notices, only_openai=only)
     if format == "files":
         return plaintext.read_file(data, name, reading, source.id)
-    return plaintext.read_lines(data, name, reading)
+    return plaintext.read_lines(data, name, reading, notices)
 
 
 def _head(
