@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from gptcli import engines
 from gptcli.batch.input.inputs import Files, Name, Prompts, Rows, taken
+from gptcli.batch.input.notices import OF_ANSWERS, OF_COMPLETIONS, RowNotices
 from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.output.journal import Journal
 from gptcli.batch.output.manifest import RunManifest
@@ -28,6 +29,8 @@ from gptcli.batch.run.tally import BatchResult, Tally
 from gptcli.batch.run.work import Work
 from gptcli.checkpoints.resolve import Progress
 from gptcli.errors import UsageError
+from gptcli.inputs.lines import unheard
+from gptcli.inputs.records import Note
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 from gptcli.tasks.definition import catalog
@@ -37,8 +40,6 @@ from gptcli.tasks.prompts import Wording, worded
 Inputs = Name | Iterable[Name] | Prompts
 Send = Callable[[str], object]
 """Takes a row of the output: a line of JSON with its line feed."""
-Note = Callable[[str], object]
-"""Takes a notice: a sentence without a full stop."""
 Watch = Callable[[Tally], object]
 """Called after each row that was written."""
 Opener = Callable[[int], Engine]
@@ -79,7 +80,7 @@ def run_batch(
             "reviews.csv",
             "labels.jsonl",
             batch=Batch(task="classify", set=("labels=good,bad",)),
-            reading=Reading(column="review"),
+            reading=BatchInput(column="review"),
             watch=lambda tally: print(tally.line()),
         )
         print(result.rows, "rows,", result.failed, "failed")
@@ -97,7 +98,7 @@ def run_batch(
     """
     around, settings = frame or Frame(), batch or Batch()
     _check(output, settings)
-    plan = _planned(taken(inputs), output, settings, reading, load, sampling, around)
+    plan = _planned(taken(inputs), output, settings, reading, load, sampling, around, note)
     with ExitStack() as stack:
         rows = stack.enter_context(closing(plan.rows))
         tally = Tally(total=plan.source.total(plan.reading) if watch else None)
@@ -130,7 +131,7 @@ def forecast_batch(
     its seed. Raises as `run_batch`, but for what is the output's.
     """
     around, settings = frame or Frame(), batch or Batch()
-    plan = _planned(taken(inputs), output, settings, reading, load, sampling, around)
+    plan = _planned(taken(inputs), output, settings, reading, load, sampling, around, note)
     with closing(plan.rows) as rows:
         opened = _opener(plan.work, around, note, _itself)
         width = width_of(settings, plan.work.load, plan.identity)
@@ -156,13 +157,15 @@ def _planned(
     load: Load | None,
     sampling: Sampling | None,
     around: Frame,
+    note: Note | None,
 ) -> _Plan:
     """Check the task, then the inputs, then the model: in the order of what that costs."""
     reading, load = reading or BatchInput(), load or Load()
     wording = _wording(settings)
     if sampling is None:
         sampling = Sampling(**wording.task.sampling) if wording else Sampling()  # type: ignore[arg-type]
-    rows = source.rows(reading, around.stdin)
+    notices = RowNotices(note or unheard, OF_ANSWERS if wording else OF_COMPLETIONS)
+    rows = source.rows(reading, around.stdin, notices)
     with around.waiting(f"looking for {load.model or 'the model'}") as progress:
         identity = identify(load, progress)
     work = Work(

@@ -10,23 +10,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.common import TableInput
 from gptcli.options.shared import ALLOW_EMPTY, ERRORS, EXAMPLE, ON_OVERFLOW, Errors, Overflow
 from gptcli.options.spec import Options, option
 
-MOST = 1024  # rows computed at a time
+MAX_ROWS_AT_A_TIME = 1024
 InputFormat = Literal["auto", "lines", "jsonl", "openai", "csv", "tsv", "parquet", "files"]
 
 
 def parse_size(text: str) -> str:
     """`auto`, or a number of rows. Raises UsageError."""
     number = text if text.isascii() and text.isdigit() and len(text) < 5 else ""
-    if text != "auto" and not (number and 1 <= int(number) <= MOST):
-        raise UsageError("--batch-size", f"{text!r} is no size", f"Give auto, or 1 to {MOST}.")
+    if text != "auto" and not (number and 1 <= int(number) <= MAX_ROWS_AT_A_TIME):
+        hint = f"Give auto, or 1 to {MAX_ROWS_AT_A_TIME}."
+        raise UsageError("--batch-size", f"{text!r} is no size", hint)
     return text
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchInput(Options):
+class BatchInput(TableInput):
     """How the inputs are read: format, columns, bad bytes, empty prompts."""
 
     panel = "Input"
@@ -38,21 +40,6 @@ class BatchInput(Options):
     )
     null: bool = option(
         False, "-0 --null", "Prompts end in a NUL byte, not in a line break.", rare=True
-    )
-    column: str | None = option(
-        None,
-        "--column",
-        "The prompt's column or key: a name, or a column's number from 1.",
-        metavar="NAME",
-        shown_default="prompt, else text, else the only column",
-    )
-    id_column: str | None = option(
-        None,
-        "--id-column",
-        "The column or key of a row's id.",
-        metavar="NAME",
-        shown_default="id, where there is one",
-        rare=True,
     )
     row_settings: bool = option(
         True,
@@ -69,9 +56,6 @@ class BatchInput(Options):
             raise UsageError(
                 "--null", f"it does not go with {self.input_format}", "Leave one of them out."
             )
-        for flag, name in (("--column", self.column), ("--id-column", self.id_column)):
-            if name == "":
-                raise UsageError(flag, "the name is empty", "Name a column, or give its number.")
 
 
 @dataclass(frozen=True, kw_only=True)

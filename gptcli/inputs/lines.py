@@ -1,97 +1,161 @@
-"""Many inputs, one a line, from the file, standard input or the argument, as they come.
+"""Many inputs, one a line or one a row of a table, from a file, standard input or the argument.
 
 A line is handed on as soon as it is whole, and nothing is read ahead that is not asked for: a file
 of any size takes little memory, and what a slow pipe has not sent yet never keeps the lines before
-it waiting. A bad line is a line with an error: those after it are still read. Left out: the reading
-of single prompts, in `gptcli.inputs.prompt`, and of formats other than lines.
+it waiting. A bad line is a line with an error: those after it are still read. A file whose name
+ends in .csv, .tsv or .jsonl is a table; so is any input where an option of tables is given.
 """
 
 from __future__ import annotations
 
 import codecs
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.inputs.prompt import decode, empty, encode_argument, errors_of_file, is_ready
-from gptcli.options import Input
-from gptcli.system.os_errors import reason
-
-LONGEST = 1 << 20  # bytes of a line: hundreds of times the longest context
-_PIECE = 1 << 16  # bytes read at a time
-
-_HOW = "Give the lines by -f FILE, or by a pipe."
+from gptcli.inputs.columns import TextColumn
+from gptcli.inputs.dialect import header_notice
+from gptcli.inputs.encoding import checked
+from gptcli.inputs.pieces import HOW_LINES, MAX_LINE_BYTES, pieces, split
+from gptcli.inputs.prompt import decode, empty, encode_argument, errors_of_file
+from gptcli.inputs.prompt import refuse_file_name as refuse_file_name
+from gptcli.inputs.records import CUT, Note
+from gptcli.inputs.table import FORMATS, TableFormat, TableRow, read_table
+from gptcli.options import Input, TableInput
 
 
 @dataclass(frozen=True)
 class InputLine:
-    """An input, or why it cannot be one; `number` counts from 1."""
+    """An input, or why it cannot be one; `number` counts lines, of a table its rows, from 1.
+
+    `id` is the row's own, else the number; where other rows have ids of their own it is
+    `row:NUMBER`, which is none of theirs. `others` are the other columns of a table.
+    """
 
     number: int
     text: str | None
     error: GptcliError | None = None
+    id: str = ""
+    others: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", str(self.number))
+
+
+def unheard(notice: str) -> None:
+    """A `note` for those who have nowhere to say it."""
 
 
 def read_lines(
-    argument: str | None, input: Input, stdin: BinaryIO | None
+    argument: str | None,
+    input: Input,
+    stdin: BinaryIO | None,
+    table: TableInput | None = None,
+    note: Note = unheard,
+    defaults: Sequence[str] = ("prompt", "text"),
 ) -> Iterator[InputLine | None]:
-    """The lines of the argument, the file or standard input; None for "none right now".
+    """The lines, or rows, of the argument, the file or standard input; None for "none right now".
 
     A line ends at LF, or at the end of the input; one CR before it is dropped, as is a byte order
     mark at the very beginning. A line has an error if it is empty or blank (UsageError, unless
-    `input.allow_empty`), no UTF-8 or longer than 1 MiB (BadInput). Raises, before anything is read,
-    UsageError (no input, two of them, a bad file name) and MissingInput (the file); while reading,
-    MissingInput.
+    `input.allow_empty`), no UTF-8 or longer than 1 MiB (BadInput), or no row of its table
+    (BadInput). Without `table` no input is one; `defaults` are names of the text's column, for
+    where the option names none.
+
+    Raises, before anything is read, UsageError (no input, two of them, a bad file name, an argument
+    that is a file's name, a column that a file does not have), MissingInput (the file) and BadInput
+    (a file in UTF-16); while reading, the same of standard input.
     """
-    typed = argument not in (None, "-")
+    _check(argument, input)
+    if argument not in (None, "-"):
+        text = encode_argument(str(argument))
+        return _plain(iter([text] if text else []), input, "argument", unheard)
+    shape = None if table is None else _shape(input.file, table)
+
+    def read(stream: BinaryIO, source: str, name: str) -> Iterator[InputLine | None]:
+        data = checked(pieces(stream, source), source)
+        if table is None or shape is None:
+            return _plain(data, input, source, note)
+        wanted = (TextColumn(table.column, tuple(defaults), what="the text"),)
+        rows = read_table(data, name, shape, table, note, wanted, input.errors)
+        return _rows(rows, input)
+
+    if input.file not in (None, "-"):
+        with errors_of_file(str(input.file)):
+            file = Path(str(input.file)).open("rb")  # noqa: SIM115 - closed where it is read
+        begun = _closed(read(file, f"file {input.file}", str(input.file)), file)
+        return _begun(begun) if Path(str(input.file)).is_file() else begun
+    if "-" not in (argument, input.file) and (stdin is None or stdin.isatty()):
+        raise UsageError("no lines", "standard input is a terminal or closed", HOW_LINES)
+    if stdin is None:
+        raise MissingInput("standard input", "it is closed", HOW_LINES)
+    return read(stdin, "standard input", "standard input")
+
+
+def _check(argument: str | None, input: Input) -> None:
     if argument == "-" and input.file == "-":
         raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
     if input.file == "":
         raise UsageError("--file", "the name is empty", "Name a file.")
     if argument is not None and input.file is not None:
         raise UsageError("--lines", "an argument and a file are both given", "Drop one of them.")
-    if typed:
-        return _lines(BytesIO(encode_argument(str(argument))), "argument", input)
-    if input.file not in (None, "-"):
-        with errors_of_file(str(input.file)):
-            file = Path(str(input.file)).open("rb")  # noqa: SIM115 - closed where it is read
-        return _lines(file, f"file {input.file}", input, close=True)
-    if "-" not in (argument, input.file) and (stdin is None or stdin.isatty()):
-        raise UsageError("no lines", "standard input is a terminal or closed", _HOW)
-    if stdin is None:
-        raise MissingInput("standard input", "it is closed", _HOW)
-    return _lines(stdin, "standard input", input)
+    if argument is not None:
+        refuse_file_name(argument, "--lines")
 
 
-def _lines(
-    stream: BinaryIO, source: str, input: Input, *, close: bool = False
+def _shape(file: str | None, table: TableInput) -> TableFormat | None:
+    """What kind of table a file is by its name, or an input of other names by the options."""
+    found = FORMATS.get(Path(file or "").suffix.lower())
+    if found is not None or not table.given:
+        return found
+    return "tsv" if table.separator == "\t" else "csv"
+
+
+def _begun(lines: Iterator[InputLine | None]) -> Iterator[InputLine | None]:
+    """The lines, of which the first is read now, for the errors that this raises."""
+    return _behind(next(lines, None), lines)
+
+
+def _behind(
+    first: InputLine | None, lines: Iterator[InputLine | None]
 ) -> Iterator[InputLine | None]:
-    """The stream's lines; it is closed at the end if `close`."""
+    if first is not None:
+        yield first
+    yield from lines
+
+
+def _closed(lines: Iterator[InputLine | None], stream: BinaryIO) -> Iterator[InputLine | None]:
+    """The lines; the stream is closed when they end."""
     with ExitStack() as stack:
-        if close:
-            stack.enter_context(stream)
-        number = 0
-        for data in split(pieces(stream, source)):
-            if data is None:
-                yield None
-                continue
-            number += 1
-            start = len(codecs.BOM_UTF8) if number == 1 and data.startswith(codecs.BOM_UTF8) else 0
-            yield _line(number, data, start, input)
+        stack.enter_context(stream)
+        yield from lines
+
+
+def _plain(
+    data: Iterator[bytes | None], input: Input, source: str, note: Note
+) -> Iterator[InputLine | None]:
+    number = 0
+    for line in split(data):
+        if line is None:
+            yield None
+            continue
+        number += 1
+        notice = header_notice(line, source) if number == 1 else None
+        if notice is not None:
+            note(notice)
+        start = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+        yield _line(number, line, start, input)
 
 
 def _line(number: int, data: bytes, start: int, input: Input) -> InputLine:
     """The line of these bytes, from `start` on."""
     try:
-        if len(data) > LONGEST:
-            raise BadInput(
-                f"line {number}", "longer than 1 MiB", "A prompt is a few pages at most: cut it."
-            )
+        if len(data) > MAX_LINE_BYTES:
+            raise BadInput(f"line {number}", "longer than 1 MiB", CUT)
         text = decode(data, input, f"line {number}", start)
         if not text.strip() and not input.allow_empty:
             raise empty(f"line {number} is empty")
@@ -100,52 +164,19 @@ def _line(number: int, data: bytes, start: int, input: Input) -> InputLine:
     return InputLine(number, text)
 
 
-def split(
-    pieces: Iterator[bytes | None], end: bytes = b"\n", dropped: bytes = b"\r"
-) -> Iterator[bytes | None]:
-    """Lines without their ends; of a line that is too long only its beginning is kept.
-
-    One `dropped` before the `end` is no part of a line. Of a line longer than LONGEST bytes more
-    than LONGEST bytes come. None is handed on, and comes now and then while a long line is read.
-    """
-    held = b""
-    for piece in pieces:
-        if piece is None:
+def _rows(rows: Iterator[TableRow | None], input: Input) -> Iterator[InputLine | None]:
+    number = 0
+    for row in rows:
+        if row is None:
             yield None
             continue
-        *whole, rest = piece.split(end)
-        for part in whole:
-            yield (held + part).removesuffix(dropped)
-            held = b""
-        if len(held) < LONGEST + 2:  # one CR, and one byte too many
-            held = (held + rest)[: LONGEST + 2]
-        elif not whole:
-            yield None
-    if held:
-        yield held.removesuffix(dropped)
+        number += 1
+        yield _row(number, row, input)
 
 
-def pieces(stream: BinaryIO, source: str, hint: str = _HOW) -> Iterator[bytes | None]:
-    """What there is to read, piece by piece; None whenever reading would wait.
-
-    Raises MissingInput, with `source` and `hint`, when reading fails.
-    """
-    try:
-        descriptor = stream.fileno()
-    except (OSError, ValueError):  # not a real file (a BytesIO): reading returns at once
-        descriptor = None
-    while True:
-        if not is_ready(stream, 0):
-            yield None
-            continue
-        try:
-            # Past the stream's own buffer, which would wait until it is full.
-            piece = stream.read(_PIECE) if descriptor is None else os.read(descriptor, _PIECE)
-        except BlockingIOError:  # the descriptor does not wait, and something else read first
-            yield None
-            continue
-        except OSError as error:
-            raise MissingInput(source, reason(error), hint) from None
-        if not piece:
-            return
-        yield piece
+def _row(number: int, row: TableRow, input: Input) -> InputLine:
+    id = row.id or (f"row:{number}" if row.has_ids else str(number))
+    error = row.error
+    if error is None and not row.texts[0].strip() and not input.allow_empty:
+        error = empty(f"line {row.line} is empty")
+    return InputLine(number, None if error else row.texts[0], error, id, row.others)

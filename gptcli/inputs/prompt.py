@@ -1,9 +1,9 @@
 """The prompt: from the argument, a file, standard input, or several of them.
 
-Bytes are read here and decoded here, strictly as UTF-8 in every locale, so that a bad byte is named
-by its place instead of failing later as something else. Nothing waits for input that may never
-come: beside a prompt given as an argument, a silent pipe is given one second. Left out: files of
-many prompts.
+Bytes are read and decoded here, strictly as UTF-8 in every locale, so that an error names the place
+of a bad byte. Nothing waits for input that may never come: beside a prompt that is an argument, a
+silent pipe has one second. Not here: many
+inputs are in `gptcli.inputs.lines`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, MissingInput, UsageError
+from gptcli.inputs.encoding import refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
 
-LIMIT = 4 << 20  # bytes: a thousand times the longest context
-PATIENCE = 1.0  # seconds that an open, silent pipe is waited for when a prompt is already there
+MAX_PROMPT_BYTES = 4 << 20  # a thousand times the longest context
+PATIENCE_SECONDS = 1.0  # for an open, silent pipe when a prompt is already there
 
 _PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
@@ -46,13 +47,16 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
 
     Parts are joined by a line break; empty ones are left out. Of a file and of standard input one
     trailing line break is dropped. `stdin` is the binary stream, None when it is closed; `argument`
-    is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name),
+    is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name, an
+    argument that is the path of a file),
     MissingInput (the file), BadInput (not UTF-8, more than 4 MiB).
     """
     if argument == "-" and input.file == "-":
         raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
     if input.file == "":
         raise UsageError("--file", "the name is empty", "Name a file.")
+    if argument is not None and _PATH.search(argument):
+        refuse_file_name(argument, "the prompt")
     typed = _decode_argument(argument, input) if argument not in (None, "-") else None
     stored = ""
     if input.file not in (None, "-"):
@@ -73,6 +77,18 @@ def empty(what: str) -> UsageError:
         "there is nothing to continue",
         "Give some text, or start from nothing with --allow-empty.",
     )
+
+
+def refuse_file_name(text: str, what: str) -> None:
+    """Raises UsageError where an argument that should be a text is the name of a file."""
+    try:
+        is_file = 0 < len(text) < 4096 and "\n" not in text and Path(text).is_file()
+    except (OSError, ValueError):
+        return
+    if is_file:
+        raise UsageError(
+            what, f"{text} is a file, and would be taken as the text", f"Add -f: -f {text}"
+        )
 
 
 def read_piped(input: Input, stdin: BinaryIO | None) -> Prompt | None:
@@ -114,10 +130,10 @@ def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
     """Everything up to the limit; None when nothing came in time and `patient` is not set."""
     if stdin is None:
         raise MissingInput("standard input", "it is closed", _HOW)
-    if not patient and not is_ready(stdin, PATIENCE):
+    if not patient and not is_ready(stdin, PATIENCE_SECONDS):
         return None
     try:
-        return stdin.read(LIMIT + 1)
+        return stdin.read(MAX_PROMPT_BYTES + 1)
     except OSError as error:
         raise MissingInput("standard input", reason(error), "Give the prompt by -f FILE.") from None
 
@@ -135,7 +151,7 @@ def is_ready(stdin: BinaryIO, patience: float) -> bool:
 
 def _read_file(name: str) -> bytes:
     with errors_of_file(name), Path(name).open("rb") as file:
-        return file.read(LIMIT + 1)
+        return file.read(MAX_PROMPT_BYTES + 1)
 
 
 @contextmanager
@@ -153,7 +169,7 @@ def errors_of_file(name: str) -> Iterator[None]:
 
 def _decode(data: bytes, input: Input, source: str) -> str:
     """UTF-8 without its byte order mark and without one trailing line break."""
-    if len(data) > LIMIT:
+    if len(data) > MAX_PROMPT_BYTES:
         raise BadInput(source, "more than 4 MiB", "A prompt is a few pages at most: cut it.")
     text = _utf8(data, input, source)
     for ending in ("\r\n", "\n"):
@@ -163,7 +179,7 @@ def _decode(data: bytes, input: Input, source: str) -> str:
 
 
 def _decode_argument(argument: str, input: Input) -> str:
-    return _utf8(encode_argument(argument), input, "argument")
+    return decode(encode_argument(argument), input, "argument")
 
 
 def encode_argument(argument: str) -> bytes:
@@ -177,6 +193,7 @@ def encode_argument(argument: str) -> bytes:
 
 
 def _utf8(data: bytes, input: Input, source: str) -> str:
+    refuse_foreign(data, source)
     mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     return decode(data, input, source, mark)
 

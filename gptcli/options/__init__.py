@@ -15,6 +15,7 @@ from gptcli.options.common import (
     Output,
     Overwrite,
     Record,
+    TableInput,
     Talk,
 )
 from gptcli.options.model import Device, Dtype, HubSource, Load, Network
@@ -40,5 +41,6 @@ __all__ = [
     "Overwrite",
     "Record",
     "Sampling",
+    "TableInput",
     "Talk",
 ]

@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gptcli.errors import UsageError
 from gptcli.options.shared import (
     ALLOW_EMPTY,
     BATCH_SIZE,
+    COLUMN,
+    DELIMITER,
     ERRORS,
     FORCE,
+    ID_COLUMN,
     JSON,
     LINES,
     ON_OVERFLOW,
     ONLY_JSON,
     OUTPUT,
     OVERWRITE,
+    QUOTING,
     YES,
     Errors,
     Overflow,
+    Quoting,
+    parse_delimiter,
 )
 from gptcli.options.spec import Options, option
 
@@ -37,6 +44,39 @@ class Input(Options):
     on_overflow: Overflow = ON_OVERFLOW
     allow_empty: bool = ALLOW_EMPTY
     errors: Errors = ERRORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInput(Options):
+    """How a table is read: which column is the text, which the id, and how columns are set apart.
+
+    It is for CSV, TSV and JSON lines, wherever rows are inputs.
+    """
+
+    panel = "Input"
+
+    column: str | None = COLUMN
+    id_column: str | None = ID_COLUMN
+    delimiter: str | None = DELIMITER
+    quoting: Quoting | None = QUOTING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, name in (("--column", self.column), ("--id-column", self.id_column)):
+            if name == "":
+                raise UsageError(flag, "the name is empty", "Name a column, or give its number.")
+        if self.delimiter is not None:
+            parse_delimiter(self.delimiter)
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter as the character that it is."""
+        return None if self.delimiter is None else parse_delimiter(self.delimiter)
+
+    @property
+    def given(self) -> bool:
+        """Whether anything says that the input is a table."""
+        return any((self.column, self.id_column, self.delimiter, self.quoting))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, fields
 from functools import cache
 from typing import Any, TypedDict, get_type_hints
 
-from gptcli.options.common import Input, Many, Output, Record, Talk
+from gptcli.options.common import Input, Many, Output, Record, TableInput, Talk
 from gptcli.options.model import Load
 from gptcli.options.sampling import Sampling
 from gptcli.options.spec import Options, Spec, key_of, longs_of, spec_of
@@ -24,6 +24,7 @@ class TaskGroups(TypedDict):
 
     input: Input
     many: Many
+    table: TableInput
     load: Load
     sampling: Sampling
     output: Output

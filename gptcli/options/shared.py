@@ -10,12 +10,34 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from gptcli.errors import UsageError
 from gptcli.options.spec import option
 
 Overflow = Literal["error", "truncate-left", "truncate-right"]
 Errors = Literal["strict", "replace"]
 
+Quoting = Literal["minimal", "none"]
+
 ASKED = "It is asked for each time."
+_DELIMITERS = {
+    "tab": "\t",
+    r"\t": "\t",
+    "comma": ",",
+    "semicolon": ";",
+    "bar": "|",
+    "pipe": "|",
+    "space": " ",
+}
+
+
+def parse_delimiter(text: str) -> str:
+    """A single character, or its name. Raises UsageError."""
+    found = _DELIMITERS.get(text.lower(), text)
+    if len(found) != 1 or found in '"\r\n\0':
+        hint = f"Give one character, or {', '.join(name for name in _DELIMITERS if len(name) > 2)}."
+        raise UsageError("--delimiter", f"{text!r} is no separator", hint)
+    return found
+
 
 # Input
 LINES: Any = option(False, "--lines", "Take every line as an input of its own.")
@@ -38,6 +60,41 @@ EXAMPLE: Any = option(
     "An example: its input and output, separated by a spaced =; repeatable.",
     metavar="INPUT = OUTPUT",
     needs="task",  # of commands that have it; a task's own command needs none
+    rare=True,
+)
+COLUMN: Any = option(
+    None,
+    "--column",
+    "The text's column or key in a table: a name, or a column's number from 1.",
+    metavar="NAME",
+    shown_default="prompt, else text, else the only column",
+    needs="lines",  # of commands that have it; others always read tables
+)
+ID_COLUMN: Any = option(
+    None,
+    "--id-column",
+    "The column or key of a row's id.",
+    metavar="NAME",
+    shown_default="id, where there is one",
+    needs="lines",
+    rare=True,
+)
+DELIMITER: Any = option(
+    None,
+    "--delimiter",
+    "The character between the columns of a table, such as ; or tab.",
+    metavar="CHARACTER",
+    parse=parse_delimiter,
+    shown_default="the one that the header is written with",
+    needs="lines",
+    rare=True,
+)
+QUOTING: Any = option(
+    None,
+    "--quoting",
+    "Quotation marks in a table. minimal: they enclose fields. none: they are text.",
+    shown_default="minimal; between tabs, those that enclose no field are text",
+    needs="lines",
     rare=True,
 )
 

@@ -6,8 +6,8 @@ a test pins them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from gptcli.errors import GptcliError
 from gptcli.options import Sampling
@@ -54,6 +54,7 @@ class Answer:
     entities: tuple[Entity, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     notices: tuple[str, ...] = ()
+    carried: Mapping[str, object] = field(default_factory=dict)  # other columns of its row
 
     def to_dict(self) -> dict[str, object]:
         """The answer for JSON; without the keys that this kind of task does not have."""
@@ -80,7 +81,8 @@ class Answer:
         }
         if self.entities == ():
             found["entities"] = []
-        return {**shown, **{key: value for key, value in found.items() if value is not None}}
+        found = {key: value for key, value in found.items() if value is not None}
+        return {**shown, **found, **self.carried}
 
 
 def total(results: Iterable[Completion | ChoiceLogprobs]) -> Usage:

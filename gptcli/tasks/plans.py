@@ -14,6 +14,7 @@ from dataclasses import replace
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Overflow
 from gptcli.protocol import ChoiceLogprobs, Completion
+from gptcli.system.units import counted
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.outcome import answers, failed, results_of
 from gptcli.tasks.prompts import resolved
@@ -64,7 +65,7 @@ def _whole(context: RunContext, question: Question, side: Overflow | None = None
     blank = failed(context, question, None)
     start = len(text) - len(kept) if side == "truncate-left" else 0
     if cut:
-        notice = f"input cut by {cut} tokens at its {CUT[side]} to fit the context"
+        notice = f"input cut by {counted(cut, 'token')} at its {CUT[side]} to fit the context"
         blank = replace(blank, truncated=cut, notices=(notice,))
     return answers(context, question, replies, blank, starts=(start,))
 
@@ -113,7 +114,8 @@ def _reduce(context: RunContext, question: Question) -> Steps:
     single = replace(context, sampling=replace(context.sampling, num_return_sequences=1))
     while not fits(text):
         parts = passages(text, fits)
-        context.say(f"{context.count(text)} tokens do not fit: answering {len(parts)} parts")
+        count = counted(context.count(text), "token")
+        context.say(f"{count} do not fit: answering {len(parts)} parts")
         asks = [ask_of(single, question, text[start:stop]) for start, stop in parts]
         replies = yield tuple(replace(ask, final=False) for ask in asks)
         taken += results_of(replies)
@@ -126,7 +128,8 @@ def _reduce(context: RunContext, question: Question) -> Steps:
     if taken and not text.strip():  # a model would invent an answer to nothing
         return answers(context, question, (), taken=taken)
     if taken:
-        context.say(f"answering for the {context.count(text)} tokens of the parts' answers")
+        count = counted(context.count(text), "token")
+        context.say(f"answering for the {count} of the parts' answers")
     replies = yield (ask_of(context, question, text, of=whole),)
     return answers(context, question, replies, taken=taken)
 

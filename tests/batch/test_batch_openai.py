@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 
 import pytest
 from support.batch_rows import errors, of, texts
 
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import Row
+from gptcli.batch.input.sources import rows
+from gptcli.batch.options import BatchInput
 from gptcli.options import Sampling
 
 
@@ -157,3 +161,18 @@ def test_a_line_of_another_kind_is_bad_where_openai_is_asked_for() -> None:
 def test_ids_given_twice_are_found_in_openai_batches() -> None:
     found = of(line({"prompt": "a"}) + line({"prompt": "b"}))
     assert texts(found) == ["a", None]
+
+
+def test_fields_that_are_not_known_are_said_once_and_min_tokens_is_served() -> None:
+    said: list[str] = []
+    body = {"prompt": "a", "min_tokens": 3, "ignore_eos": True, "stop_token_ids": [5], "user": "u"}
+    quiet = {"prompt": "a", "ignore_eos": False, "stop_token_ids": [], "guided_json": None}
+    data = line(body) + line(body, id="r-2") + line(quiet, id="r-3")
+    found = [
+        row for row in rows(["-"], BatchInput(), BytesIO(data), RowNotices(said.append)) if row
+    ]
+    assert [(row.error, row.overrides) for row in found] == [
+        *[(None, {"min_new_tokens": 3})] * 2,
+        (None, {}),
+    ]
+    assert [notice.split(":")[0] for notice in said] == ["ignore_eos", "stop_token_ids"]

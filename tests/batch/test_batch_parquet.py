@@ -33,8 +33,9 @@ def test_the_prompts_and_ids_are_read(file: Path) -> None:
     assert [(row.id, row.text) for row in read(file)] == [
         ("5", "one"),
         ("6", "two\n"),
-        ("2", "é🙂"),
+        ("row:2", "é🙂"),
     ]
+    assert [row.carried for row in read(file)] == [{"x": [1]}, {"x": []}, {"x": None}]
 
 
 def test_a_file_without_a_suffix_is_known_by_its_first_bytes(tmp_path: Path) -> None:
@@ -96,9 +97,9 @@ def test_bad_utf8_is_one_bad_row(file: Path) -> None:
     assert "row 2: prompt: invalid UTF-8 at byte 1" in errors(found)[0]
 
 
-def test_digests_depend_on_the_columns_read_alone(tmp_path: Path) -> None:
+def test_digests_depend_on_the_values_alone(tmp_path: Path) -> None:
     one = write(tmp_path / "1.parquet", {"prompt": ["a", "b"], "x": [1, 2]})
-    two = write(tmp_path / "2.parquet", {"y": [3, 4], "prompt": ["a", "c"]}, compression="gzip")
+    two = write(tmp_path / "2.parquet", {"x": [1, 3], "prompt": ["a", "b"]}, compression="gzip")
     first, second = ([row.digest for row in read(path)] for path in (one, two))
     assert first[0] == second[0]
     assert first[1] != second[1]

@@ -67,7 +67,7 @@ def test_several_inputs_are_one_batch_in_their_order(here: Path) -> None:
     found = read("b.txt", "a.jsonl", "b.txt")
     assert texts(found) == ["one", "two", "three", "one", "two"]
     assert [row.number for row in found] == [0, 1, 2, 3, 4]
-    assert [row.id for row in found] == ["0", "1", "x", "3", "4"]
+    assert [row.id for row in found] == ["row:0", "row:1", "x", "row:3", "row:4"]
 
 
 def test_standard_input_can_stand_among_files(here: Path) -> None:
@@ -316,8 +316,36 @@ def test_the_second_row_with_an_id_names_the_first(here: Path) -> None:
 
 
 def test_rows_without_an_id_have_their_number() -> None:
-    found = of(b'{"prompt": "a", "id": null}\n{"prompt": "b", "id": ""}\n{"prompt": "c"}\n')
-    assert [row.id for row in found] == ["0", "1", "2"]
+    assert [row.id for row in of(b"a\nb\nc\n")] == ["0", "1", "2"]
+    assert [row.id for row in of(b"prompt,x\na,1\nb,2\n", input_format="csv")] == ["0", "1"]
+
+
+def test_standard_input_is_a_table_where_an_option_of_tables_is_given() -> None:
+    data = b"id;prompt\n7;Once\n"
+    assert texts(of(data)) == ["id;prompt", "7;Once"]
+    for options in ({"column": "prompt"}, {"delimiter": ";"}, {"id_column": "id"}):
+        assert [(row.id, row.text) for row in of(data, **options)] == [("7", "Once")]
+    assert [row.id for row in of(b'{"q": "Once", "id": 7}\n', column="q")] == ["7"]
+
+
+def test_rows_without_an_id_are_told_apart_from_those_that_have_one() -> None:
+    found = of(
+        b'{"prompt": "a", "id": null}\n{"prompt": "b", "id": ""}\n{"prompt": "c"}\n"d"\n'
+        b'{"prompt": "e", "id": 1}\n{"prompt": "f", "id": "row:6"}\n{"prompt": "g"}\n[]\n'
+    )
+    assert [row.id for row in found] == [
+        *("row:0", "row:1", "row:2", "row:3", "1", "row:6", "row:row:6", "row:7"),
+    ]
+    found = of(b"id,prompt\n1,a\n,b\nbroken\n", input_format="csv")
+    assert [row.id for row in found] == ["1", "row:1", "broken"]
+
+
+def test_a_row_that_cannot_be_read_never_has_the_id_of_another() -> None:
+    found = of(b'{"prompt": "a", "id": 1}\n{"prompt": \n{"id": 7, "prompt": "c\xff"}\n{"id": 2}\n')
+    assert [row.id for row in found] == ["1", "row:1", "7", "2"]
+    assert [bool(row.error) for row in found] == [False, True, True, True]
+    found = of(b"id,prompt\n3,a\n1,b\xff\n0,c\n\xff,d\n", input_format="csv")
+    assert [row.id for row in found] == ["3", "1", "0", "row:3"]
 
 
 def test_a_bad_row_keeps_its_id() -> None:

@@ -53,7 +53,7 @@ def test_tabs_separate_in_tsv() -> None:
 
 def test_ids_come_from_the_column_of_that_name() -> None:
     found = of(b"id,key,prompt\n1,x,a\n,y,b\n", input_format="csv")
-    assert [row.id for row in found] == ["1", "1"]
+    assert [row.id for row in found] == ["1", "row:1"]
     found = of(b"id,key,prompt\n1,x,a\n,y,b\n", input_format="csv", id_column="key")
     assert [row.id for row in found] == ["x", "y"]
 
@@ -99,7 +99,7 @@ def test_the_digest_is_that_of_the_whole_record() -> None:
 
 def test_rows_are_named_by_the_line_they_begin_in() -> None:
     found = of(b'id,prompt\n1,"a\nb\nc"\n2\n', input_format="csv")
-    assert "line 5: 1 fields" in errors(found)[0]
+    assert "line 5: 1 field where" in errors(found)[0]
 
 
 @pytest.mark.parametrize(

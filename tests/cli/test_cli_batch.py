@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.commands import REAL, TALES, environment, run
+from support.commands import REAL, TALES, Terminal, environment, run
 from support.fake_engine import INFO, FakeEngine
 from support.fake_server import FakeServer, failing, hanging_up
 
@@ -68,6 +68,67 @@ def test_standard_input_goes_to_standard_output(batch: Cli) -> None:
     code, out, _ = batch(stdin=b"a\nb\n")
     assert code == 0
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["A", "B"]
+
+
+def test_other_columns_are_carried_and_settings_are_said(batch: Cli) -> None:
+    Path("in.csv").write_text(
+        "id;prompt;cond;model;seed;temperature\n1;a;x;m;5;0.5\n2;b;y;n;;\n3;c\n4;;z;o;6;\n"
+    )
+    code, _, err = batch("in.csv", "-o", "out.jsonl")
+    assert code == 3
+    found = read("out.jsonl")
+    assert [(row["id"], row["text"]) for row in found] == [
+        *(("1", "A"), ("2", "B"), ("3", ""), ("4", ""))
+    ]
+    assert [row["cond"] for row in found] == ["x", "y", None, "z"]
+    assert [row["input_model"] for row in found] == ["m", "n", None, "o"]
+    assert [row["model"] for row in found] == [INFO.name] * 4
+    assert [row["temperature"] for row in found] == ["0.5", "", None, ""]
+    assert err.count("seed, temperature: taken as settings of each row; --no-row-settings") == 1
+    assert err.count("separated by semicolons") == 1
+    assert err.count("column model: written as input_model") == 1
+    batch("in.csv", "-o", "rows.csv", "--no-row-settings")
+    with Path("rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["cond"], row["temperature"]) for row in rows[:2]] == [("x", "0.5"), ("y", "")]
+
+
+def test_a_value_that_is_no_setting_is_refused_with_the_flag_that_helps(batch: Cli) -> None:
+    Path("in.csv").write_text("id,text,seed\n1,a,oak\n")
+    code, out, _ = batch("in.csv")
+    assert code == 3
+    assert "--no-row-settings" in json.loads(out)["error"]["hint"]
+    code, out, err = batch("in.csv", "--no-row-settings")
+    assert (code, json.loads(out)["input_seed"]) == (0, "oak")
+    assert "column seed: written as input_seed" in err
+
+
+def test_numbers_and_keys_of_data_frames_do_no_harm(batch: Cli) -> None:
+    values = ["NaN", "Infinity", "1e999", "9" * 39, '{"a": 1, "a": 2}']
+    rows = [f'{{"id": {n}.0, "prompt": "a", "x": {value}}}' for n, value in enumerate(values)]
+    Path("in.jsonl").write_text("\n".join(rows))
+    assert batch("in.jsonl", "-o", "out.jsonl")[0] == 0
+    assert [row["id"] for row in read("out.jsonl")] == ["0", "1", "2", "3", "4"]
+    assert [row["x"] for row in read("out.jsonl")] == [
+        *(None, "Infinity", "Infinity", int("9" * 39), {"a": 2})
+    ]
+
+
+def test_rows_that_were_all_there_have_no_speed(batch: Cli) -> None:
+    Path("in.txt").write_text(lines())
+    batch("in.txt", "-o", "out.jsonl")
+    _, _, err = batch("in.txt", "-o", "out.jsonl")
+    assert "done: 5 of 5 rows, none left to compute; out.jsonl" in err
+
+
+def test_a_terminal_is_read_only_where_it_is_named_and_that_is_said(tmp_path: Path) -> None:
+    terminal = Terminal(REAL, "batch", *TALES)
+    assert terminal.finish() != 0
+    assert b"no input: standard input is a terminal" in terminal.output
+    terminal = Terminal(REAL, "batch", "-", "-o", str(tmp_path / "out.jsonl"), *TALES)
+    terminal.read_until(b"reading rows from the terminal, one a line; Ctrl-D ends them")
+    terminal.send(b"Once\n\x04")
+    assert terminal.finish() == 0
 
 
 def test_rows_of_json_have_settings_and_ids_of_their_own(batch: Cli) -> None:

@@ -88,6 +88,51 @@ def test_quiet_lines_still_tell_what_failed(cli: Cli) -> None:
     assert "line 1 is empty" in cli("classify", "--lines", "-q", stdin=b"\nx\n")[2]
 
 
+ITEMS = "id;cond;text;model\nx;A;Once.;m\ny;B\nx;C;A fox.;n\n;D;A hen.;o\n"
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> str:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return str(tmp_path / "items.csv")
+
+
+def test_lines_of_a_table_have_their_ids_and_other_columns(cli: Cli, items: str) -> None:
+    code, out, err = cli("summarize", "--lines", "-f", items, "--json")
+    assert code == 3
+    assert [(one["id"], one["input"], one["cond"]) for one in json.loads(out)] == [
+        ("x", "Once.", "A"),
+        ("y", "", None),
+        ("x", "A fox.", "C"),
+        ("row:4", "A hen.", "D"),
+    ]
+    assert [one["input_model"] for one in json.loads(out)] == ["m", None, "n", "o"]
+    assert err.count("separated by semicolons") == 1
+    assert err.count("column model: written as input_model") == 1
+    assert f"error: {items} line 3: 2 fields where the header has 4" in err
+
+
+def test_other_columns_of_a_table_are_columns_of_csv(cli: Cli, items: str) -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(cli("summarize", "--lines", "-f", items, "--format", "csv")[1]))
+    )
+    assert [(row["id"], row["cond"]) for row in rows] == [
+        *(("x", "A"), ("y", ""), ("x", "C"), ("row:4", "D"))
+    ]
+
+
+def test_options_of_tables_are_refused_without_lines(cli: Cli) -> None:
+    code, _, err = cli("summarize", "Once", "--column", "x")
+    assert code == 2
+    assert "Add --lines" in err
+
+
+def test_a_file_given_as_the_text_of_lines_is_refused(cli: Cli, items: str) -> None:
+    code, out, err = cli("summarize", "--lines", items)
+    assert (code, out) == (2, "")
+    assert f"Add -f: -f {items}" in err
+
+
 @pytest.mark.parametrize("args", [("--json",), ("--format", "jsonl"), ("--format", "csv")])
 def test_every_shape_has_every_line(cli: Cli, args: tuple[str, ...]) -> None:
     code, out, _ = cli("classify", "--lines", *args, stdin=b"good\n\nbad\n")

@@ -12,7 +12,7 @@ import pytest
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs import prompt as files
-from gptcli.inputs.prompt import LIMIT, read_prompt
+from gptcli.inputs.prompt import MAX_PROMPT_BYTES, read_prompt
 from gptcli.options import Input
 
 
@@ -124,7 +124,7 @@ def test_huge_input_is_refused_by_size() -> None:
 
 
 def test_input_of_exactly_the_limit_is_taken() -> None:
-    assert len(text_of(None, b"a" * LIMIT)) == LIMIT
+    assert len(text_of(None, b"a" * MAX_PROMPT_BYTES)) == MAX_PROMPT_BYTES
 
 
 def test_trailing_space_is_noticed() -> None:
@@ -155,7 +155,7 @@ def test_closed_stdin_that_is_asked_for_is_missing() -> None:
 def test_silent_pipe_beside_an_argument_is_left_alone(
     pipe: tuple[BinaryIO, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "PATIENCE", 0.05)
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.05)
     prompt = read_prompt("Once", Input(), pipe[0])
     assert prompt.text == "Once"
     assert "stayed open and empty" in prompt.notices[0]
@@ -181,3 +181,15 @@ def test_every_lone_high_byte_is_bad_input(data: bytes) -> None:
     with pytest.raises(GptcliError) as caught:
         text_of(None, data)
     assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("argument", ["story.txt", "./story", "texts/story.text"])
+def test_an_argument_that_is_the_path_of_a_file_is_refused(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert text_of(argument) == argument
+    Path(argument).parent.mkdir(exist_ok=True)
+    Path(argument).write_text("Once")
+    with pytest.raises(UsageError, match="Add -f: -f"):
+        text_of(argument)

@@ -1,9 +1,9 @@
-"""Inputs packed by gzip or zstd, unpacked piece by piece as they come.
+"""Inputs compressed by gzip or zstd, decompressed piece by piece as they come.
 
-The first bytes say what a file is packed by, its name does not: servers and browsers unpack files
-and leave the name. Neither magic number can begin a text in UTF-8. Damage ends the input with one
-error, after the text before it: what follows cannot be had, and to guess where rows begin again
-would be worse than to stop. Left out: zip and other archives, which hold many files.
+The first bytes tell the compression, not the name: servers and browsers decompress files and keep
+the name. Neither magic number can begin a text in UTF-8. Damage ends the input with one error,
+after the text before it, because the next row cannot be found. Archives of many files, such as zip,
+are not read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SUFFIXES: dict[str, Packing] = {".gz": "gzip", ".zst": "zstd"}
 MAGIC: dict[bytes, Packing] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 # Bytes unpacked at a time. Four bytes of zstd can stand for 128 KiB: so these, for 8 MiB at most.
-_SIP = 256
-_PIECE = 1 << 16
+_PACKED_BYTES = 256
+_UNPACKED_BYTES = 1 << 16
 
 
 class Unpacker(Protocol):
@@ -71,7 +71,7 @@ def unpacked(pieces: Iterator[bytes | None], kind: Packing, source: str) -> Iter
         for part in _parts(pieces, make):
             if part is not None:
                 held += part
-            if held and (part is None or len(held) >= _PIECE):
+            if held and (part is None or len(held) >= _UNPACKED_BYTES):
                 yield bytes(held)
                 held.clear()
             if part is None:
@@ -92,8 +92,8 @@ def _parts(pieces: Iterator[bytes | None], make: Callable[[], Unpacker]) -> Iter
         if piece is None:
             yield None
             continue
-        for at in range(0, len(piece), _SIP):
-            rest = piece[at : at + _SIP]
+        for at in range(0, len(piece), _PACKED_BYTES):
+            rest = piece[at : at + _PACKED_BYTES]
             while rest:
                 if state.eof:
                     rest = rest.lstrip(b"\0")  # what tapes and block devices are padded with

@@ -1,34 +1,22 @@
-"""What each format makes of a record: an entry, not yet one of many.
+"""What each format makes of a record: a row of its own input, not yet one of many.
 
 Numbering and the search for ids given twice need all inputs and happen in
-`gptcli.batch.input.sources`; everything here is judged by looking at one record. The limits are the
-same for every format: a record of 1 MiB, text that is UTF-8, a prompt that is not blank.
+`gptcli.batch.input.sources`; everything here is judged by looking at one record.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gptcli.batch.input.notices import RowNotices
+from gptcli.batch.input.overrides import HOW_OFF, NESTED, from_cell, overrides, settings_of
+from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
-from gptcli.errors import BadInput, GptcliError
-from gptcli.inputs.lines import LONGEST, split
-
-CUT = "A prompt is a few pages at most: cut it."
-_LONGEST_WHY = 300  # characters of an explanation: it may quote the value it is about
-
-
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """The raw bytes of a record without its end; `line` counts from 1.
-
-    `why` says what is wrong with it already, empty when nothing is.
-    """
-
-    line: int
-    raw: bytes
-    why: str = ""
+from gptcli.errors import GptcliError
+from gptcli.inputs.json_lines import plain
+from gptcli.inputs.records import bad, place, text_of
+from gptcli.inputs.table import TableRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,85 +28,53 @@ class ParsedRow:
     id: str | None = None  # None if the record has none of its own
     text: str = ""
     overrides: Mapping[str, object] = field(default_factory=dict)  # fields of Sampling
+    carried: Mapping[str, object] = field(default_factory=dict)  # other columns, as strict JSON
     error: GptcliError | None = None
     unit: str = "line"  # what `line` counts
-
-
-def place(name: str, unit: str, line: int) -> str:
-    """Where an entry stands, in words: `prompts.csv line 3`; a whole file is its name alone."""
-    return f"{name} {unit} {line}" if unit else name
-
-
-def numbered(
-    pieces: Iterator[bytes | None], end: bytes = b"\n", dropped: bytes = b"\r"
-) -> Iterator[RawRecord | None]:
-    """The pieces cut into records at each `end`, as `split` does; None is handed on.
-
-    A byte order mark at the very beginning is no part of the first record.
-    """
-    line = 0
-    for raw in split(pieces, end, dropped):
-        if raw is None:
-            yield None
-            continue
-        line += 1
-        yield RawRecord(line, raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw)
-
-
-def bad(where: str, why: str, hint: str) -> BadInput:
-    """The error of a record; an explanation that quotes a long value is cut."""
-    return BadInput(where, why if len(why) <= _LONGEST_WHY else why[:_LONGEST_WHY] + "...", hint)
-
-
-def decoded(raw: bytes, where: str, reading: BatchInput) -> str:
-    """The record's text. Raises BadInput: longer than 1 MiB, or not UTF-8."""
-    if len(raw) > LONGEST:
-        raise bad(where, "longer than 1 MiB", CUT)
-    try:
-        return raw.decode("utf-8", reading.errors)
-    except UnicodeDecodeError as error:
-        raise bad(
-            where,
-            f"invalid UTF-8 at byte {error.start}",
-            "Convert it with iconv, or replace such bytes with --errors replace.",
-        ) from None
+    has_ids: bool = False  # whether rows of its input can have ids
 
 
 def prompt(value: object, where: str, reading: BatchInput) -> str:
     """The value as a prompt. Raises BadInput: no text, blank, half of a surrogate pair."""
-    if not isinstance(value, str):
-        raise bad(where, f"the prompt is {_kind(value)}, not a text", "Put it in quotes.")
-    if not reading.allow_empty and not value.strip():
+    text = text_of(value, where, "the prompt")
+    if not reading.allow_empty and not text.strip():
         raise bad(
             where,
             "the prompt is empty",
             "Give some text, or start from nothing with --allow-empty.",
         )
-    return whole(value, where, "the prompt")
-
-
-def identity(value: object, where: str) -> str | None:
-    """The value as a row's id: text or integer, None if it is null or empty. Raises BadInput."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise bad(where, f"the id is {_kind(value)}", "Give a text or a whole number.")
-    return whole(str(value), where, "the id")
-
-
-def whole(text: str, where: str, what: str) -> str:
-    """The text, if it has no lone surrogate, which UTF-8 cannot hold. Raises BadInput."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise bad(
-            where, f"{what} has half of a surrogate pair at character {error.start}", "Correct it."
-        ) from None
     return text
 
 
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
-    return names.get(type(value), "a text" if isinstance(value, str) else "an object")
+def entry_of(
+    row: TableRow, name: str, reading: BatchInput, notices: RowNotices, *, cells: bool = False
+) -> ParsedRow:
+    """A row of the table `name`: its settings apart from what is only carried along.
+
+    `cells`: its columns are texts in which settings are written.
+    """
+    where = place(name, row.unit, row.line)
+    key, error, text = digest(row.raw), row.error, ""
+    found: dict[str, object] = {}
+    taken: frozenset[str] = frozenset()
+    try:
+        if error is None:
+            text = prompt(row.texts[0], where, reading)
+            others = row.others
+            if cells:
+                others = {title: from_cell(title, str(cell)) for title, cell in others.items()}
+            settings = settings_of(others, where, reading)
+            taken = frozenset(settings.keys() & others.keys())
+            if settings.keys() - taken:
+                taken |= {NESTED}
+            notices.settings(taken)
+            found = overrides(settings, where, HOW_OFF)
+    except GptcliError as problem:
+        error = problem
+    carried = plain(notices.carried(row.others, taken))
+    assert isinstance(carried, dict)
+    if error is not None:
+        text = ""
+    return ParsedRow(
+        row.line, key, row.id, text, found, carried, error, row.unit, has_ids=row.has_ids
+    )

@@ -15,11 +15,12 @@ from typing import BinaryIO
 from gptcli.batch.input import sources
 from gptcli.batch.input.entries import prompt
 from gptcli.batch.input.fingerprints import Fingerprint
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import Row, digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError, UsageError
 
-COUNTED = 4 << 20  # bytes of input that are read twice to count the rows
+COUNTED_BYTES = 4 << 20  # of input, at most, that are read twice to count the rows
 Rows = Generator[Row | None, None, None]
 Name = str | os.PathLike[str]
 
@@ -38,7 +39,12 @@ class Prompts:
         if isinstance(self.texts, str):  # its letters would be the prompts
             raise UsageError("prompts", "one text is given", "Give a list: Prompts([text]).")
 
-    def rows(self, reading: BatchInput, stdin: BinaryIO | None = None) -> Rows:
+    def rows(
+        self,
+        reading: BatchInput,
+        stdin: BinaryIO | None = None,
+        notices: RowNotices | None = None,
+    ) -> Rows:
         """The rows, numbered from 0; a prompt that cannot be used is a row with an error."""
         for number, text in enumerate(self.texts):
             yield _row(number, text, reading)
@@ -58,14 +64,19 @@ class Files:
 
     names: tuple[str, ...]
 
-    def rows(self, reading: BatchInput, stdin: BinaryIO | None = None) -> Rows:
+    def rows(
+        self,
+        reading: BatchInput,
+        stdin: BinaryIO | None = None,
+        notices: RowNotices | None = None,
+    ) -> Rows:
         """As `gptcli.batch.input.sources.rows`."""
-        return sources.rows(self.names, reading, stdin)
+        return sources.rows(self.names, reading, stdin, notices)
 
     def total(self, reading: BatchInput) -> int | None:
         """How many rows there are, where it costs little to read the input twice."""
         size = sources.size(self.names, reading)
-        if size is None or size > COUNTED:
+        if size is None or size > COUNTED_BYTES:
             return None
         with closing(sources.rows(self.names, reading, None)) as rows:
             return sum(row is not None for row in rows)

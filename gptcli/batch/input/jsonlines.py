@@ -6,72 +6,57 @@ as a sampling option is one, and must be right. A blank line is no row.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from gptcli.batch.input import openai_lines
-from gptcli.batch.input.entries import (
-    ParsedRow,
-    RawRecord,
-    bad,
-    decoded,
-    identity,
-    numbered,
-    place,
-    prompt,
-)
-from gptcli.batch.input.overrides import overrides, settings_of
+from gptcli.batch.input.entries import ParsedRow, entry_of, prompt
+from gptcli.batch.input.notices import RowNotices
+from gptcli.batch.input.overrides import overrides
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
-from gptcli.system.strict_json import parse_value
-
-_SHAPE = 'Write one object a line, as {"prompt": "Once upon a time"}.'
+from gptcli.inputs.columns import TextColumn
+from gptcli.inputs.json_lines import SHAPE, JsonRecord, read_json
+from gptcli.inputs.records import bad, identity, place
+from gptcli.inputs.table import json_row
 
 
 def read(
-    pieces: Iterator[bytes | None], name: str, reading: BatchInput, *, only_openai: bool
+    pieces: Iterator[bytes | None],
+    name: str,
+    reading: BatchInput,
+    notices: RowNotices,
+    *,
+    only_openai: bool,
 ) -> Iterator[ParsedRow | None]:
     """The rows of JSON lines; with `only_openai` each must be one of an OpenAI batch."""
-    for record in numbered(pieces):
+    wanted = (TextColumn(reading.column),)
+    for record in read_json(pieces, name, reading.errors):
         if record is None:
             yield None
-        elif record.raw.strip():
-            yield _entry(record, place(name, "line", record.line), reading, only_openai)
-
-
-def _entry(record: RawRecord, where: str, reading: BatchInput, only_openai: bool) -> ParsedRow:
-    key, id = digest(record.raw), None
-    try:
-        row = _parsed(decoded(record.raw, where, reading), where)
-        if isinstance(row, str) and not only_openai:
-            return ParsedRow(record.line, key, None, prompt(row, where, reading))
-        if not isinstance(row, dict):
-            raise bad(where, "not an object", _SHAPE)
-        if only_openai or openai_lines.is_line(row):
-            id = identity(row.get("custom_id"), where)
-            text, settings = openai_lines.asked(row, where)
+            continue
+        where = place(name, "line", record.line)
+        value = record.value
+        if only_openai or (isinstance(value, dict) and openai_lines.is_line(value)):
+            yield _openai_entry(record, where, reading, notices)
         else:
-            id = identity(row.get(reading.id_column or "id"), where)
-            text, settings = _prompt(row, where, reading), settings_of(row, where, reading)
-        checked = prompt(text, where, reading)
-        return ParsedRow(record.line, key, id, checked, overrides(settings, where))
-    except GptcliError as error:
-        return ParsedRow(record.line, key, id, error=error)
+            yield entry_of(json_row(record, where, reading, wanted), name, reading, notices)
 
 
-def _parsed(text: str, where: str) -> object:
+def _openai_entry(
+    record: JsonRecord, where: str, reading: BatchInput, notices: RowNotices
+) -> ParsedRow:
+    key, id, error = digest(record.raw), None, record.error
     try:
-        return parse_value(text)
-    except json.JSONDecodeError as error:
-        raise bad(where, f"not JSON: {error.msg} at character {error.pos}", _SHAPE) from None
-    except ValueError as error:
-        raise bad(where, str(error), _SHAPE) from None
-
-
-def _prompt(row: Mapping[str, object], where: str, reading: BatchInput) -> object:
-    names = ("prompt", "text") if reading.column is None else (reading.column,)
-    for name in names:
-        if name in row:
-            return row[name]
-    raise bad(where, f"no key {' or '.join(names)}", "Name the prompt's key with --column.")
+        if not isinstance(record.value, dict):
+            raise error or bad(where, "not an object", SHAPE)
+        id = identity(record.value.get("custom_id"), where)
+        if error is None:
+            text, settings = openai_lines.asked(record.value, where)
+            notices.unserved(openai_lines.unknown(record.value))
+            found = overrides(settings, where)
+            checked = prompt(text, where, reading)
+            return ParsedRow(record.line, key, id, checked, found, has_ids=True)
+    except GptcliError as problem:
+        error = error or problem
+    return ParsedRow(record.line, key, id, error=error, has_ids=True)

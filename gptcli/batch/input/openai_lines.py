@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gptcli.batch.input.entries import bad
 from gptcli.batch.input.overrides import KNOWN
+from gptcli.inputs.records import bad
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -25,6 +25,12 @@ _UNSERVED: dict[str, tuple[object, ...]] = {
     "functions": ([],),
     "response_format": ({"type": "text"},),
 }
+# Fields that say nothing of the text, or are read here under another name.
+_SERVED = KNOWN | {
+    *("model", "prompt", "messages", "max_completion_tokens", "top_logprobs", "min_tokens"),
+    *("stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"),
+}
+_NOTHING: tuple[object, ...] = (None, False, [], {})  # 0 is False
 _HOW = "Write the messages as they should be continued."
 
 
@@ -53,6 +59,15 @@ def asked(row: Mapping[str, object], where: str) -> tuple[object, dict[str, obje
             raise bad(where, f"{name} = {value!r} cannot be done", f"Leave {name} out.")
     text = _conversation(body, where) if url == CHAT else _prompt(body, where)
     return text, _settings(body, where)
+
+
+def unknown(row: Mapping[str, object]) -> list[str]:
+    """The fields of a line's body that are not known, and do something elsewhere."""
+    body = row["body"]
+    known = _SERVED | _UNSERVED.keys()
+    if not isinstance(body, Mapping):
+        return []
+    return [name for name, value in body.items() if name not in known and value not in _NOTHING]
 
 
 def _prompt(body: Mapping[str, object], where: str) -> object:
@@ -95,6 +110,9 @@ def _turn(message: object, where: str) -> tuple[str, str]:
 def _settings(body: Mapping[str, object], where: str) -> dict[str, object]:
     """Settings among the body's keys, chat's own spellings included."""
     found = {name: value for name, value in body.items() if name in KNOWN and value is not None}
+    least = body.get("min_tokens")  # vLLM's name
+    if least is not None:
+        found.setdefault("min_new_tokens", least)
     longest = body.get("max_completion_tokens")
     if longest is not None:
         if "max_tokens" in found:

@@ -2,20 +2,21 @@
 
 Names, types and ranges are those of `Sampling`, which is built from them once to check them; here
 is only what other ways of writing them there are: OpenAI's `max_tokens`, one stop text without a
-list, a bias as an object, a number in a cell of a table. Left out: joining them with the settings
-of the run.
+list, a bias as an object, a number in a cell of a table.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from gptcli.batch.input.entries import bad, whole
 from gptcli.batch.options import BatchInput
 from gptcli.errors import UsageError
+from gptcli.inputs.json_lines import DoubledObject, LongInteger, check_once, plain
+from gptcli.inputs.records import bad, whole
 from gptcli.options import Sampling
 from gptcli.system.strict_json import parse_value
 
@@ -26,6 +27,7 @@ REFUSED = {
     "num_return_sequences": "One row gives one answer: repeat the row.",
     "num_beams": "Give --num-beams, for all rows.",
 }
+HOW_OFF = " Where it is no setting: --no-row-settings."
 _TEXTS = ("stop", "bad_words")
 
 
@@ -51,9 +53,12 @@ def settings_of(row: Mapping[str, object], where: str, reading: BatchInput) -> d
         return {}
     settings = KNOWN - {reading.column, reading.id_column}
     found = {name: value for name, value in row.items() if name in settings and value is not None}
+    check_once(row, tuple(found), where)
     nested = row.get(NESTED) if NESTED not in (reading.column, reading.id_column) else None
     if not isinstance(nested, Mapping):  # a column of another meaning
         return found
+    if isinstance(nested, DoubledObject):
+        check_once(nested, tuple(nested), f"{where}: {NESTED}")
     for name, value in nested.items():
         if name not in KNOWN:
             known = ", ".join(sorted(KNOWN - REFUSED.keys()))
@@ -66,29 +71,37 @@ def settings_of(row: Mapping[str, object], where: str, reading: BatchInput) -> d
     return found
 
 
-def overrides(settings: Mapping[str, object], where: str) -> dict[str, object]:
-    """Settings as fields of Sampling, checked. Raises BadInput, naming the setting."""
+def overrides(settings: Mapping[str, object], where: str, off: str = "") -> dict[str, object]:
+    """Settings as fields of Sampling, checked.
+
+    `off` tells, behind a hint, how not to have them. Raises BadInput, naming the setting.
+    """
     found: dict[str, Any] = {}
     if not settings:  # as of most rows, and the check takes a tenth of a millisecond
         return found
     for written, value in settings.items():
         name = ALIASES.get(written, written)
         if name in REFUSED:
-            raise bad(where, f"{name} cannot be set by a row", REFUSED[name])
+            raise bad(where, f"{name} cannot be set by a row", REFUSED[name] + off)
         if name in found:
-            raise bad(where, f"{name} is given twice", "Drop one of them.")
-        found[name] = _value(name, value, where)
+            raise bad(where, f"{name} is given twice", "Drop one of them." + off)
+        found[name] = _value(name, value, where, off)
     try:
         Sampling(**found)
     except UsageError as error:
         name = error.what.removeprefix("--").replace("-", "_")
         hint = error.hint if error.why.endswith("range") else "Correct it."
-        raise bad(where, f"{name}: {error.why}", hint) from None
+        raise bad(where, f"{name}: {error.why}", hint + off) from None
     return found
 
 
 def from_cell(name: str, cell: str) -> object:
-    """A setting's value in a cell of a table of text: as in JSON, but texts without quotes."""
+    """A setting's value in a cell of a table of text: as in JSON, but texts without quotes.
+
+    A cell of a column that is no setting stays as it is.
+    """
+    if name not in KNOWN and name != NESTED:
+        return cell
     if cell == "" or name in _TEXTS:
         return cell or None
     try:
@@ -97,29 +110,35 @@ def from_cell(name: str, cell: str) -> object:
         return cell
 
 
-def _value(name: str, value: object, where: str) -> object:
+def _value(name: str, value: object, where: str, off: str) -> object:
     """The value in the type of the field, where the two are only written differently."""
     if name in _TEXTS:
-        return _texts(name, value, where)
+        return _texts(name, value, where, off)
     if name == "logit_bias":
-        return _bias(value, where)
+        return _bias(value, where, off)
+    if isinstance(value, LongInteger):
+        raise bad(where, f"{name}: a number of {len(value)} digits", "Correct it." + off)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise bad(
+            where, f"{name}: {plain(value) or 'NaN'} is not a JSON number", "Correct it." + off
+        )
     if _KINDS[name] is int and isinstance(value, float) and value.is_integer():
         return int(value)  # JSON has one kind of number, and a data frame may know only this one
     return value
 
 
-def _texts(name: str, value: object, where: str) -> tuple[str, ...]:
+def _texts(name: str, value: object, where: str, off: str) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise bad(where, f"{name}: {value!r} is no list of texts", 'Write ["one", "two"].')
+        raise bad(where, f"{name}: {value!r} is no list of texts", 'Write ["one", "two"].' + off)
     return tuple(whole(text, where, name) for text in texts)
 
 
-def _bias(value: object, where: str) -> tuple[tuple[str, float], ...]:
+def _bias(value: object, where: str, off: str) -> tuple[tuple[str, float], ...]:
     pairs: Iterable[Any] = value.items() if isinstance(value, Mapping) else ()
     found = tuple((whole(str(token), where, "logit_bias"), bias) for token, bias in pairs)
     numbers = all(isinstance(bias, int | float) and not isinstance(bias, bool) for _, bias in found)
     if not isinstance(value, Mapping) or not numbers:
-        hint = 'Write {"50256": -100}.'
+        hint = 'Write {"50256": -100}.' + off
         raise bad(where, f"logit_bias: {value!r} is no object of numbers", hint)
     return found

@@ -1,8 +1,8 @@
-"""Rows of Parquet files, by pyarrow, of which only the columns needed are read.
+"""Rows of Parquet files, by pyarrow.
 
-Memory is that of one row group and no more. What stands for a row's raw bytes is its JSON, of the
-columns read: two files with the same rows have the same digests. Left out: Parquet from a pipe, as
-its table of contents stands at the end.
+Memory is that of one row group and no more. What stands for a row's raw bytes is the JSON of its
+values: two files with the same rows have the same digests. Parquet from a pipe cannot be read,
+because its table of contents stands at the end.
 """
 
 from __future__ import annotations
@@ -15,51 +15,93 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gptcli.batch.input.columns import chosen, entry_of
-from gptcli.batch.input.entries import ParsedRow, bad, place
-from gptcli.batch.input.row import digest
+from gptcli.batch.input.entries import ParsedRow, entry_of
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.options import BatchInput
 from gptcli.errors import BadInput, GptcliError, Unavailable
+from gptcli.inputs.columns import TableColumns, TextColumn, chosen
+from gptcli.inputs.json_lines import plain
+from gptcli.inputs.records import bad, identity, place, text_of
+from gptcli.inputs.table import TableRow
 
 MAGIC = b"PAR1"
-_ROWS = 256  # read at a time
+_ROWS_AT_A_TIME = 256  # read at a time
 
 
-def read(path: Path, name: str, reading: BatchInput) -> Iterator[ParsedRow | None]:
+def read(
+    path: Path, name: str, reading: BatchInput, notices: RowNotices
+) -> Iterator[ParsedRow | None]:
     """The rows of a Parquet file.
 
     Raises BadInput (not Parquet, damaged), UsageError (a wrong column), Unavailable (no pyarrow).
     """
     library = _pyarrow()
     with _errors(name), library.ParquetFile(path) as file:
-        columns = chosen(file.schema_arrow.names, name, reading)
+        wanted = (TextColumn(reading.column),)
+        schema = file.schema_arrow
+        columns = chosen(schema.names, name, wanted, reading.id_column)
+        binary = {at for at, kind in enumerate(schema.types) if "binary" in str(kind)}
+        binary &= columns.others.keys()
+        for at in sorted(binary):
+            notices.say(f"{name}: column {schema.names[at]} holds bytes, and is not carried along")
+        others = {at: title for at, title in columns.others.items() if at not in binary}
         line = 0
-        for batch in file.iter_batches(batch_size=_ROWS, columns=list(columns.needed)):
-            cells = {column: batch.column(column) for column in columns.needed}
+        places = [at for at in range(len(schema.names)) if at not in binary]
+        read = _read(schema.names, binary)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=read):
+            cells = {at: batch.column(index) for index, at in enumerate(places)}
             for index in range(batch.num_rows):
                 line += 1
-                where = place(name, "row", line)
-                values, error = _values(cells, index, where)
-                raw = json.dumps(values, ensure_ascii=False, sort_keys=True, default=repr)
-                blank = ParsedRow(
-                    line, digest(raw.encode("utf-8", "replace")), unit="row", error=error
-                )
-                yield blank if error else entry_of(values, columns, blank, where, reading)
+                row = _row(cells, index, columns, others, name, line)
+                yield entry_of(row, name, reading, notices)
 
 
-def _values(
-    cells: dict[str, Any], index: int, where: str
-) -> tuple[dict[str, object], GptcliError | None]:
-    """The row's values by column; NaN, a data frame's word for nothing, is None."""
-    values: dict[str, object] = {}
-    for column, cell in cells.items():
+def _read(names: list[str], binary: set[int]) -> list[str] | None:
+    """The columns to read; None for all, because names may stand twice."""
+    return [name for at, name in enumerate(names) if at not in binary] if binary else None
+
+
+def _row(
+    cells: dict[int, Any],
+    index: int,
+    columns: TableColumns,
+    others: dict[int, str],
+    name: str,
+    line: int,
+) -> TableRow:
+    where = place(name, "row", line)
+    values: dict[int, object] = {}
+    error: GptcliError | None = None
+    for at, cell in cells.items():
         try:
-            value = _bare(cell[index].as_py())
-        except UnicodeDecodeError as error:
-            why = f"{column}: invalid UTF-8 at byte {error.start}"
-            return values, bad(where, why, "Write the file again, with texts in UTF-8.")
-        values[column] = None if isinstance(value, float) and math.isnan(value) else value
-    return values, None
+            values[at] = _value(cell[index], columns.header[at], where)
+        except GptcliError as problem:
+            error = error or problem
+    named = {columns.header[at]: value for at, value in values.items()}
+    raw = json.dumps(plain(named), ensure_ascii=False, sort_keys=True)
+    id: str | None = None
+    texts: tuple[str, ...] = ()
+    try:
+        id = identity(values.get(columns.id), where) if columns.id is not None else None
+        if error is None:
+            texts = tuple(text_of(values[at], where, "the prompt") for at in columns.texts)
+    except GptcliError as problem:
+        error = error or problem
+    carried = {title: values[at] for at, title in others.items() if at in values}
+    has_ids, key = columns.id is not None, raw.encode("utf-8", "replace")
+    return TableRow(line, key, id, texts, carried, error, has_ids, "row")
+
+
+def _value(cell: Any, title: str, where: str) -> object:
+    """The cell; NaN, a data frame's word for nothing, is None. Raises BadInput for bad UTF-8."""
+    try:
+        value = _bare(cell.as_py())
+    except UnicodeDecodeError as error:
+        why = f"{title}: invalid UTF-8 at byte {error.start}"
+        raise bad(where, why, "Write the file again, with texts in UTF-8.") from None
+    except ValueError:  # times with nanoseconds, which Python's have not
+        value = str(cell)
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _bare(value: object) -> object:

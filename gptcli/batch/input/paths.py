@@ -1,9 +1,9 @@
 """Names on the command line as inputs: files, folders, patterns and standard input.
 
-A pattern means what the shell would make of it, so that quoting it changes nothing; a folder means
-its text files, one prompt each. Names starting with a dot are left out of both. What a name cannot
-be is found here, before anything is read: a missing file, a suffix that nothing is known of. Left
-out: what the bytes say, in `gptcli.batch.input.sources`.
+A pattern matches as in the shell, so that quoting it changes nothing. A folder means its text
+files, one prompt each. Both skip names that start with a dot. A missing file and an unknown suffix
+are found here, before anything is read. Not here: formats that the first bytes tell are in
+`gptcli.batch.input.sources`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gptcli.errors import MissingInput, UsageError
 from gptcli.system.os_errors import reason
 
 STDIN = "-"
-TEXTS = (".txt", ".md")  # what is read of a folder
+TEXT_SUFFIXES = (".txt", ".md")  # what is read of a folder
 FORMATS: dict[str, InputFormat] = {
     ".txt": "lines",
     ".prompts": "lines",
@@ -117,9 +117,8 @@ def _of_folder(folder: Path, reading: BatchInput, several: bool) -> list[InputFi
         raise UsageError("input", why, f"Name its files: {folder}/*")
     found = sorted(_texts(folder), key=lambda path: path.relative_to(folder).as_posix())
     if not found:
-        raise MissingInput(
-            str(folder), f"no file in it ends in {' or '.join(TEXTS)}", "Name the files themselves."
-        )
+        why = f"no file in it ends in {' or '.join(TEXT_SUFFIXES)}"
+        raise MissingInput(str(folder), why, "Name the files themselves.")
     return [
         InputFile(
             _shown(str(path)),
@@ -140,7 +139,7 @@ def _texts(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if name.lower().endswith(TEXTS) and not name.startswith("."):
+            if name.lower().endswith(TEXT_SUFFIXES) and not name.startswith("."):
                 yield Path(place, name)
 
 

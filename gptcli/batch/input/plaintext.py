@@ -9,15 +9,18 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from gptcli.batch.input.entries import ParsedRow, decoded, numbered, place, prompt
+from gptcli.batch.input.entries import ParsedRow, prompt
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
-from gptcli.inputs.lines import LONGEST
+from gptcli.inputs.dialect import header_notice
+from gptcli.inputs.pieces import MAX_LINE_BYTES
+from gptcli.inputs.records import decoded, numbered, place
 
 
 def read_lines(
-    pieces: Iterator[bytes | None], name: str, reading: BatchInput
+    pieces: Iterator[bytes | None], name: str, reading: BatchInput, notices: RowNotices
 ) -> Iterator[ParsedRow | None]:
     """A prompt a line, or a NUL byte; one that is blank is an error unless allowed."""
     end, dropped, unit = (b"\0", b"", "record") if reading.null else (b"\n", b"\r", "line")
@@ -25,6 +28,9 @@ def read_lines(
         if record is None:
             yield None
             continue
+        notice = header_notice(record.raw, name) if record.line == 1 else None
+        if notice is not None:
+            notices.say(notice)
         where = place(name, unit, record.line)
         yield _entry(record.raw, record.raw, record.line, where, reading, None, unit)
 
@@ -42,7 +48,7 @@ def read_file(
             yield None
             continue
         held += piece
-        if len(held) > LONGEST + 2:
+        if len(held) > MAX_LINE_BYTES + 2:
             break
     raw = bytes(held)
     text = raw.removeprefix(codecs.BOM_UTF8)
@@ -55,7 +61,7 @@ def _entry(
 ) -> ParsedRow:
     key = digest(raw)
     try:
-        taken = prompt(decoded(text, where, reading), where, reading)
-        return ParsedRow(line, key, id, taken, unit=unit)
+        taken = prompt(decoded(text, where, reading.errors), where, reading)
+        return ParsedRow(line, key, id, taken, unit=unit, has_ids=id is not None)
     except GptcliError as error:
-        return ParsedRow(line, key, id, error=error, unit=unit)
+        return ParsedRow(line, key, id, error=error, unit=unit, has_ids=id is not None)

@@ -19,10 +19,11 @@ class Row:
 
     number: int  # from 0, in input order
     digest: str  # SHA-256 of the raw record, hexadecimal
-    id: str  # its own, or else its number as text
+    id: str  # its own, else its number, or row:NUMBER where others have ids of their own
     text: str  # the prompt, or a task's input
     overrides: Mapping[str, object] = field(default_factory=dict)  # fields of Sampling
     error: GptcliError | None = None
+    carried: Mapping[str, object] = field(default_factory=dict)  # other columns, for the output
 
     @property
     def key(self) -> str:

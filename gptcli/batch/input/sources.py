@@ -1,10 +1,9 @@
 """The rows of a batch: all inputs, in order, row by row.
 
-Nothing is held but the record that is read, and 16 bytes of each id given: an input of any size
-takes the same memory, and what a slow pipe has not sent yet keeps nothing before it waiting. A bad
-record is a row with an error; only damage that ends an input (packed data cut short) is raised, and
-after the rows before it. What can be known at once is raised at once: each file is opened, and
-begun to be read, before the first row is asked for.
+Memory holds one record, and 16 bytes of each id; the size of an input does not matter. A slow pipe
+holds back no row that was sent. A bad record is a row with an error. Only damage that ends an input
+(packed data cut short) is raised, after the rows before it. Each file is opened, and read up to its
+first row, before a row is asked for, so that other errors are raised early.
 """
 
 from __future__ import annotations
@@ -16,16 +15,21 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import BinaryIO
 
-from gptcli.batch.input import jsonlines, parquet, plaintext, tables
+from gptcli.batch.input import jsonlines, parquet, plaintext
 from gptcli.batch.input.compressed import MAGIC, SUFFIXES, packing_of, unpacked
-from gptcli.batch.input.entries import ParsedRow, bad, place
+from gptcli.batch.input.entries import ParsedRow, entry_of
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.input.fingerprints import fingerprint as fingerprint_of
+from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.paths import STDIN, InputFile, errors_of, expand
 from gptcli.batch.input.row import Row
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
-from gptcli.inputs.lines import pieces
+from gptcli.inputs.columns import TextColumn
+from gptcli.inputs.encoding import checked
+from gptcli.inputs.pieces import pieces
+from gptcli.inputs.records import bad, place
+from gptcli.inputs.table import read_table
 
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8
@@ -35,15 +39,21 @@ _PARQUET = (
 
 
 def rows(
-    inputs: Sequence[str], reading: BatchInput, stdin: BinaryIO | None
+    inputs: Sequence[str],
+    reading: BatchInput,
+    stdin: BinaryIO | None,
+    notices: RowNotices | None = None,
 ) -> Generator[Row | None, None, None]:
     """The rows of all inputs, numbered from 0; None for "none right now".
 
     A row that cannot be used has an error (BadInput, with its file and line) and keeps its id, if
-    it has one; of two rows with the same id the second has one. Raises, before anything is asked
-    for: UsageError (no input, a bad name, an unknown suffix, a column that is not there),
-    MissingInput (no such file, none in a folder), BadInput (a table without a header, data damaged
-    from the beginning on), Unavailable (a package for Parquet or zstd). While reading: the same,
+    that can be read; of two rows with the same id the second has one. The id of a row without one
+    is its number, and where other rows can have ids `row:NUMBER`, which is none of theirs.
+
+    Raises, before anything is asked for: UsageError (no input, a bad name, an unknown suffix, a
+    column that is not there), MissingInput (no such file, none in a folder), BadInput (a table
+    without a header, UTF-16, data damaged from the beginning on), Unavailable (a package for
+    Parquet or zstd). While reading: the same,
     where standard input or a later change of a file gives the reason; BadInput where packed data
     is damaged.
     """
@@ -53,9 +63,10 @@ def rows(
             raise MissingInput("standard input", "it is closed", _HOW)
         if not inputs and stdin.isatty():
             raise UsageError("no input", "standard input is a terminal", _HOW)
-    for source in sources:
-        _try(source, reading)
-    return _rows(sources, reading, stdin)
+    notices = notices or RowNotices()
+    named = [_try(source, reading, notices) for source in sources]
+    several = any(named) if len(sources) > 1 else None
+    return _rows(sources, reading, stdin, notices, several)
 
 
 def fingerprint(inputs: Sequence[str], reading: BatchInput) -> tuple[Fingerprint, ...]:
@@ -79,68 +90,85 @@ def _fingerprint(source: InputFile) -> Fingerprint:
 
 
 def _rows(
-    sources: Sequence[InputFile], reading: BatchInput, stdin: BinaryIO | None
+    sources: Sequence[InputFile],
+    reading: BatchInput,
+    stdin: BinaryIO | None,
+    notices: RowNotices,
+    named: bool | None,
 ) -> Generator[Row | None, None, None]:
+    """`named`: whether some row may have an id; None where each row tells that."""
     number = 0
     seen: dict[bytes, tuple[int, int]] = {}  # of each id: its hash, the source's index, the line
     units: dict[int, str] = {}
     for index, source in enumerate(sources):
-        for entry in _entries(source, reading, stdin):
+        for entry in _entries(source, reading, stdin, notices):
             if entry is None:
                 yield None
                 continue
-            error = entry.error
-            if entry.id is not None:
+            error, id = entry.error, entry.id
+            has_ids = entry.has_ids if named is None else named
+            if id is None:
+                id = str(number)
+                while has_ids and (id == str(number) or _short(id) in seen):
+                    id = f"row:{id}"
+            else:
                 units[index] = entry.unit
-                short = hashlib.blake2b(entry.id.encode(), digest_size=16).digest()
-                first, line = seen.setdefault(short, (index, entry.line))
+                first, line = seen.setdefault(_short(id), (index, entry.line))
                 if (first, line) != (index, entry.line) and error is None:
                     before = place(sources[first].name, units[first], line)
-                    error = _twice(place(source.name, entry.unit, entry.line), entry.id, before)
-            yield _row(number, entry, error)
+                    error = _twice(place(source.name, entry.unit, entry.line), id, before)
+            yield _row(number, id, entry, error)
             number += 1
 
 
-def _row(number: int, entry: ParsedRow, error: GptcliError | None) -> Row:
-    id = str(number) if entry.id is None else entry.id
+def _short(id: str) -> bytes:
+    return hashlib.blake2b(id.encode(), digest_size=16).digest()
+
+
+def _row(number: int, id: str, entry: ParsedRow, error: GptcliError | None) -> Row:
     if error is not None:
-        return Row(number, entry.digest, id, "", error=error)
-    return Row(number, entry.digest, id, entry.text, entry.overrides)
+        return Row(number, entry.digest, id, "", error=error, carried=entry.carried)
+    return Row(number, entry.digest, id, entry.text, entry.overrides, carried=entry.carried)
 
 
 def _twice(where: str, id: str, before: str) -> BadInput:
     return bad(where, f"the id {id[:100]!r} is that of {before}", "Give every row its own.")
 
 
-def _try(source: InputFile, reading: BatchInput) -> None:
-    """Open a file and read up to its first row, for the errors that this raises."""
+def _try(source: InputFile, reading: BatchInput, notices: RowNotices) -> bool:
+    """Open a file and read up to its first row, for the errors that this raises.
+
+    Returns whether its rows can have ids; of what can be read only once, they can.
+    """
     if source.path is None or not source.regular:
-        return
+        return source.format != "lines"
     with errors_of(source.name), source.path.open("rb"):
         pass
-    if source.format != "files":  # of which each row is a whole file
-        with closing(_entries(source, reading, None)) as entries:
-            next(entries, None)
+    if source.format == "files":  # of which each row is a whole file
+        return True
+    with closing(_entries(source, reading, None, notices)) as entries:
+        first = next(entries, None)
+    return first is not None and first.has_ids
 
 
 def _entries(
-    source: InputFile, reading: BatchInput, stdin: BinaryIO | None
+    source: InputFile, reading: BatchInput, stdin: BinaryIO | None, notices: RowNotices
 ) -> Generator[ParsedRow | None, None, None]:
     """The entries of one input; a file is closed when they end."""
     if source.path is None:
         if stdin is not None:
-            yield from _unpacked_entries(source, reading, stdin)
+            yield from _unpacked_entries(source, reading, stdin, notices)
     elif source.format == "parquet":
-        yield from parquet.read(source.path, source.name, reading)
+        yield from parquet.read(source.path, source.name, reading, notices)
     else:
         with errors_of(source.name):
             file = source.path.open("rb")
         with file:
-            yield from _unpacked_entries(source, reading, file)
+            yield from _unpacked_entries(source, reading, file, notices)
 
 
 def _unpacked_entries(
-    source: InputFile, reading: BatchInput, stream: BinaryIO
+    source: InputFile, reading: BatchInput, stream: BinaryIO, notices: RowNotices
 ) -> Generator[ParsedRow | None, None, None]:
     """The entries of a stream of bytes, packed or not."""
     data = pieces(stream, source.name, _HOW)
@@ -157,33 +185,46 @@ def _unpacked_entries(
         head = yield from _head(data, _tells_format)
         data = itertools.chain([head] if head else [], data)
         format = _format_of(head)
+        if format == "lines" and reading.given:
+            format = "tsv" if reading.separator == "\t" else "csv"
     if format == "parquet":
-        yield from _parquet_entries(source, reading, packed=packing is not None)
+        yield from _parquet_entries(source, reading, notices, packed=packing is not None)
     else:
-        yield from _parsed(data, format, source, reading)
+        yield from _parsed(data, format, source, reading, notices)
 
 
 def _parquet_entries(
-    source: InputFile, reading: BatchInput, *, packed: bool
+    source: InputFile, reading: BatchInput, notices: RowNotices, *, packed: bool
 ) -> Iterator[ParsedRow | None]:
     """The entries of what has turned out to be Parquet."""
     if source.path is None or not source.regular or packed:
         why = "Parquet is read from its end, and a pipe or packed file has none"
         raise BadInput(source.name, why, "Unpack it into a file, and name that.")
-    return parquet.read(source.path, source.name, reading)
+    return parquet.read(source.path, source.name, reading, notices)
 
 
 def _parsed(
-    data: Iterator[bytes | None], format: InputFormat, source: InputFile, reading: BatchInput
+    data: Iterator[bytes | None],
+    format: InputFormat,
+    source: InputFile,
+    reading: BatchInput,
+    notices: RowNotices,
 ) -> Iterator[ParsedRow | None]:
+    name = source.name
+    data = checked(data, name, marked_only=reading.null)
     if format in ("csv", "tsv"):
-        return tables.read(data, source.name, reading, "\t" if format == "tsv" else ",")
+        wanted = (TextColumn(reading.column),)
+        table = read_table(data, name, format, reading, notices.say, wanted, reading.errors)
+        return (
+            None if row is None else entry_of(row, name, reading, notices, cells=True)
+            for row in table
+        )
     if format in ("jsonl", "openai"):
         only = format == "openai"
-        return jsonlines.read(data, source.name, reading, only_openai=only)
+        return jsonlines.read(data, name, reading, notices, only_openai=only)
     if format == "files":
-        return plaintext.read_file(data, source.name, reading, source.id)
-    return plaintext.read_lines(data, source.name, reading)
+        return plaintext.read_file(data, name, reading, source.id)
+    return plaintext.read_lines(data, name, reading, notices)
 
 
 def _head(

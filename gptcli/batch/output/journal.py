@@ -1,11 +1,11 @@
 """The rows of an output, appended one by one so that a kill at any moment loses none.
 
-The output is its own journal: a row is one write, made only when all rows before it are written,
-and what is there after a crash is therefore a prefix and at most one torn line. Nothing there is
-changed before the first new row, so that a run which is refused leaves no trace. To replace single
-rows (those that failed, or those of a changed input) the same is done to a second file, into which
-the rows that stay are copied as they are; it takes the output's place when it is complete. After a
-failed write nothing more is written: after a failed flush nobody knows what the disk holds.
+The output is its own journal. A row is one write, made only when all rows before it are written, so
+a crash leaves a prefix and at most one torn line. Nothing is changed before the first new row, so a
+run that is refused leaves no trace. To replace single rows (failed ones, or those of a changed
+input), rows go to a second file, into which those that stay are copied unchanged; it replaces the
+output when it is complete. After a failed write or flush nothing more is written, because the state
+of the disk is unknown.
 
 Not here: the choice between the two is in `gptcli.batch.output.opening`.
 """
@@ -32,7 +32,7 @@ from gptcli.system import durable
 from gptcli.system.os_errors import reason
 
 Fsync = Literal["row", "1s", "off"]
-INTERVAL = 1.0  # seconds between two flushes
+SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 class Journal:
@@ -113,7 +113,7 @@ class Journal:
         now = time.monotonic()
         if self._fsync == "row" or (self._fsync == "1s" and now >= self._flush_due):
             self._flush()
-            self._flush_due = now + INTERVAL
+            self._flush_due = now + SECONDS_BETWEEN_FLUSHES
 
     def finish(self) -> None:
         """The input has ended: check that it had all rows, and give the output its final form.

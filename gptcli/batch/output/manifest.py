@@ -1,10 +1,9 @@
-"""What an output was made from: the file beside it that a resumed run is compared with.
+"""The manifest of an output: what the output was made from, to compare a resumed run with.
 
-Two runs may share an output only if each row would come out the same: the same contents of the
-inputs (not their names: a file may have moved), the same settings, the same model, and the same
-tool but for its patch number, since a patch release changes no text. Of standard input nothing is
-known beforehand; its rows are compared one by one while it is read. The file is written whole and
-flushed before the first row, so that rows are never without it.
+Two runs may share an output only if each row would be the same: the same contents of the inputs
+(not their names: a file may have moved), the same settings, the same model, and the same version of
+gptcli up to the patch number. Standard input is not known beforehand; its rows are compared one by
+one while they are read. The manifest is written whole and flushed before the first row.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gptcli.system import durable
 from gptcli.system.strict_json import Object, parse_object
 
 FORMAT = 1
-LARGEST = 1 << 20  # bytes: a few hundred inputs take a tenth of it
+MAX_MANIFEST_BYTES = 1 << 20  # bytes: a few hundred inputs take a tenth of it
 WAY_OUT = "Start over with --force, or write elsewhere with -o."
 
 _KEYS = {
@@ -29,7 +28,7 @@ _KEYS = {
     "complete",
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHOWN = 60  # characters of a value in a message
+_MAX_VALUE_LENGTH = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ def read_manifest(path: Path) -> RunManifest | None:
     Raises BadInput, naming the rule, for a file that is broken or not ours; OSError.
     """
     try:
-        data = durable.read_small(path, LARGEST)
+        data = durable.read_small(path, MAX_MANIFEST_BYTES)
         return None if data is None else _manifest(parse_object(data))
     except ValueError as error:
         raise BadInput(f"manifest {path}", str(error), WAY_OUT) from None
@@ -103,11 +102,11 @@ def input_differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
 
 def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
     if then.version.split(".")[:2] != now.version.split(".")[:2]:
-        yield f"gptcli was {then.version[:_SHOWN]} and is {now.version}"
+        yield f"gptcli was {then.version[:_MAX_VALUE_LENGTH]} and is {now.version}"
     # One commit is one model, whatever name it was asked for by.
     if then.revision is None or then.revision != now.revision:
         if then.model != now.model:
-            yield f"the model was {then.model[:_SHOWN]} and is {now.model}"
+            yield f"the model was {then.model[:_MAX_VALUE_LENGTH]} and is {now.model}"
         if then.revision != now.revision:
             yield f"the model's revision was {_shown(then.revision)} and is {_shown(now.revision)}"
     yield from _of_inputs(then.inputs, now.inputs)
@@ -126,7 +125,7 @@ def _of_inputs(then: tuple[Fingerprint, ...], now: tuple[Fingerprint, ...]) -> I
         return
     for old, new in zip(then, now, strict=True):
         if (old.sha256 is None) != (new.sha256 is None):
-            yield f"the input was {old.name[:_SHOWN]} and is {new.name}"
+            yield f"the input was {old.name[:_MAX_VALUE_LENGTH]} and is {new.name}"
         elif old.size != new.size:
             yield f"the input {new.name} had {old.size} bytes and has {new.size}"
         elif old.sha256 != new.sha256:
@@ -135,7 +134,7 @@ def _of_inputs(then: tuple[Fingerprint, ...], now: tuple[Fingerprint, ...]) -> I
 
 def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}..."
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

@@ -1,16 +1,16 @@
 """Open an output of many rows: begin it, go on with it, or refuse it.
 
-An output that is there is gone on with only if it is ours (its manifest lies beside it), was made
-from the same things, and is whole up to its end; otherwise nothing of it is touched. The decision
-is made under a lock that the kernel frees with the process, so there is nothing to clean up after a
-kill. An output without a single whole row is nobody's work: it is begun again, whatever it was to
-be made from. What --force overwrites stays until the first new row is there to be written.
+An existing output is resumed only if it is ours (its manifest lies beside it), was made from the
+same inputs and settings, and is whole up to its end; otherwise it is not touched. The decision is
+made under a lock that the kernel frees with the process, so a kill leaves nothing to clean up. An
+output without a whole row is begun again, whatever it was made from. What --force overwrites stays
+until the first new row can be written.
 
     output            manifest        what is done
     none              any             begun
     there             none            CannotCreate: a stranger's file is never appended to
     there             another         BadInput, naming what differs
-    there             the same        gone on with, after its last whole row
+    there             the same        resumed after its last whole row
 
 Outputs in another format than JSON lines keep their rows in a hidden file beside them until they
 are complete, and as long as some of them are errors.

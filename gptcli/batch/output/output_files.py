@@ -23,10 +23,10 @@ from gptcli.system.os_errors import reason
 
 ELSEWHERE = "Choose another file with -o."
 AGAIN = "Make room, then run the same command again (without --force): it goes on from there."
-LONGEST_NAME = 240  # bytes: most file systems take 255, and a partial file's name is longer
+MAX_NAME_BYTES = 240  # bytes: most file systems take 255, and a partial file's name is longer
 
 _FAILING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_PATIENCE = 0.3  # seconds that a new holder of the lock is given to write its number
+_PATIENCE_SECONDS = 0.3  # seconds that a new holder of the lock is given to write its number
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class OutputFiles:
     def beside(self, ending: str) -> Path:
         """The hidden file `.NAME.ending`; of a very long name only its beginning and a digest."""
         name = os.fsencode(self.output.name)
-        room = LONGEST_NAME - len(ending) - 2
+        room = MAX_NAME_BYTES - len(ending) - 2
         if len(name) > room:
             short = name[: room - 17].decode("utf-8", "ignore")
             return self.output.with_name(
@@ -177,7 +177,7 @@ class Lock:
 
 def _holder(descriptor: int) -> str:
     """`process 123`, as the lock file says; its holder may be about to write it."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         number = os.pread(descriptor, 20, 0).strip()
         if number.isdigit():

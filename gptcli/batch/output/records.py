@@ -1,9 +1,9 @@
-"""One row of an output as a line of JSON, and the whole lines of a file that was cut off somewhere.
+"""One row of an output as a line of JSON, and the whole lines of a file that may be cut off.
 
 A line begins with the row's key, `{"key": "12:0f3a5c7e9b1d2f40", ...`, and ends in `}` and a line
-feed, so that a torn line is never a whole one. A file is checked line by line from its beginning:
-only what comes after the last line feed may be incomplete; anything else that is not as we write it
-was changed by someone, and is refused and never mended. Of each row 16 bytes are kept in memory.
+feed, so that a torn line is never a whole one. A file is checked line by line from its beginning.
+Only the text after the last line feed may be incomplete. Any other line that differs from what we
+write was changed by someone: it is refused and never repaired. Each row takes 16 bytes of memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rows that go to standard output, a pipe or a device: as lines of JSON, and without a journal.
 
-What was sent cannot be read again, so there is nothing to go on with, to lock or to flush. It takes
-the same calls as `gptcli.batch.output.journal.Journal`, so that the loop over the rows is one. How
-text is sent is the caller's: a terminal's is sanitised, a closed pipe ends the program.
+What was sent cannot be read again, so nothing can be resumed, locked or flushed. It has the methods
+of `gptcli.batch.output.journal.Journal`, so that one loop over the rows serves both. The caller
+decides how text is sent: it sanitises what goes to a terminal, and ends on a closed pipe.
 """
 
 from __future__ import annotations

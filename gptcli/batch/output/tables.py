@@ -30,7 +30,7 @@ ColumnType = Literal["null", "bool", "int", "long", "float", "text"]  # long: no
 
 GROUP_ROWS = 8192  # the most rows of a Parquet row group
 GROUP_BYTES = 16 << 20  # of JSON lines, after which a row group ends
-_PIECE = 1 << 18  # bytes of CSV written at a time
+_PIECE_LENGTH = 1 << 18  # bytes of CSV written at a time
 
 _SHAPES: dict[str, TableFormat] = {
     ".csv": "csv",
@@ -165,7 +165,7 @@ def _write_separated(
     held = separator.join(map(_quoted, columns)) + "\n"
     for cells, _ in _records(rows):
         held += separator.join(_quoted(cells.get(name)) for name in columns) + "\n"
-        if len(held) >= _PIECE:
+        if len(held) >= _PIECE_LENGTH:
             write_all(descriptor, held.encode("utf-8"))
             held = ""
     write_all(descriptor, held.encode("utf-8"))

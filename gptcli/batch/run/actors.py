@@ -1,10 +1,10 @@
 """What runs on a Ray cluster: the feed that has the rows, the engines, and the dataset between.
 
-A dataset's row is a block of our rows, in one cell of bytes, and so is what becomes of it. The feed
-is an actor on the program's own node: blocks are asked of it by number, so that a task which Ray
-runs again gets what it got before. It also counts what was begun: a block that was begun before is
-computed row by row, so that a row which kills its actor is told from those beside it. Left out: the
-program's side, see `gptcli.batch.run.cluster`.
+A row of the dataset is a block of our rows, in one cell of bytes; so is its result. The feed is an
+actor on the program's own node. It gives out blocks by number, so that a task which Ray runs again
+gets the same block. It also counts how often work on a block began: a block that began before is
+computed row by row, which shows the row that kills its actor. Not here: the program's side is in
+`gptcli.batch.run.cluster`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gptcli.batch.run.nodes import Pool
 from gptcli.batch.run.work import Done, answered
 from gptcli.errors import GptcliError, Unavailable
 
-ALONE = 2  # how often a row is computed by itself, after it was in a block that was not finished
+MAX_TRIES_ALONE = 2  # of a row that was in a block which was not finished
 
 
 class Feed:
@@ -45,22 +45,22 @@ class Feed:
             self._new.notify_all()
 
     async def get(self, number: int) -> bytes | None:
-        """A block, when it is there; an empty one for what was forgotten."""
+        """Wait for a block and return it; an empty one if the block was dropped."""
         async with self._new:
             await self._new.wait_for(lambda: number < self._taken)
             return self._blocks.get(number, b"")
 
     async def forget(self, number: int) -> None:
-        """The answers of a block are there."""
+        """Drop a block: its answers have arrived."""
         self._blocks.pop(number, None)
 
     async def begun(self, what: str) -> int:
-        """Count that the work on something begins; how often it has by now."""
+        """Count a start of the work on a block or row; returns how many starts there were."""
         self._begun[what] += 1
         return self._begun[what]
 
     async def survived(self, what: str) -> None:
-        """Something came to its end, so whatever killed an actor was not that."""
+        """Forget the starts of work that finished: it did not kill its actor."""
         del self._begun[what]
 
 
@@ -108,8 +108,8 @@ class Answers:
     def _by_itself(self, row: Row) -> list[Done]:
         """The answer to a row computed alone; an error where it has killed often enough."""
         what = f"row {row.number}"
-        if self._begun(what) > ALONE:
-            why = f"its worker died each of the {ALONE + 1} times that it was computed"
+        if self._begun(what) > MAX_TRIES_ALONE:
+            why = f"its worker died each of the {MAX_TRIES_ALONE + 1} times that it was computed"
             hint = "Try it again with --retry-failed and a smaller --batch-size."
             row = replace(row, error=Unavailable(f"row {row.id}", why, hint))
         done = list(self._computed([row]))

@@ -1,9 +1,9 @@
-"""What a worker does: it loads the model, answers the rows that it is sent, and sends records back.
+"""What a worker does: it loads the model, answers the rows that it gets, and sends records back.
 
-A worker is a process of its own on the other end of a socket, or an actor in a cluster, and this is
-what both have in common; a process reads its socket in a thread, so that it ends within a moment
-when its parent does, however that ended and whatever is being computed. Left out: who gets which
-row and what becomes of the rows of a worker that died, see `gptcli.batch.run.workers`.
+A worker is a process on the other end of a socket, or an actor in a cluster; both share this code.
+A process reads its socket in a thread. So it ends at once when its parent ends, whatever it is
+computing. Not here: who gets which
+row, and the rows of a worker that died, are in `gptcli.batch.run.workers`.
 """
 
 from __future__ import annotations

@@ -1,18 +1,17 @@
 """More than one machine: the rows are a Ray dataset, and the engines are actors of its pool.
 
-The rows are read by the program itself, as without Ray, and handed to the cluster a few dozen at a
-time; a dataset's row is such a block of rows. So standard input, a resumed run and files that only
-this machine has all work, a shared file system is needed for nothing but a model's own folder, and
-never more than a few blocks for each actor are under way, however long the input is. Between the
-program and the dataset stands the feed, an actor on the program's own node: blocks are asked of it
-by number, so that a task which Ray runs again gets what it got before.
+The program itself reads the rows, as without Ray, and hands them to the cluster in blocks of a few
+dozen; a row of the dataset is such a block. So standard input, a resumed run and local files all
+work. Only a model's own folder needs a shared file system. However long the input is, only a few
+blocks for each actor are under way. The feed, an actor on the program's own node, gives out blocks
+by number, so that a task which Ray runs again gets the same block.
 
 An actor whose node dies is started again on another one, and Ray gives it the same blocks again;
 what it had sent is not sent twice. A block that was begun before is computed row by row, so that a
 row which kills its actor is told from those beside it. Actors ask for half of the processors that
 they use, so that those of a lost node find a place; of GPUs there is no half, and without a spare
-one the run ends after a while, to be resumed. Left out: processes on one machine without Ray, see
-`gptcli.batch.run.workers`.
+one the run ends after a while, to be resumed. Not here: processes on one machine without Ray are
+in `gptcli.batch.run.workers`.
 """
 
 from __future__ import annotations
@@ -32,25 +31,27 @@ from gptcli.batch.run.actors import Feed, dataset
 from gptcli.batch.run.child import Failed, Orders
 from gptcli.batch.run.nodes import Pool, alive, arranged, connected, first_line
 from gptcli.batch.run.runner import Runner
-from gptcli.batch.run.width import FIRST
+from gptcli.batch.run.width import FIRST_WIDTH
 from gptcli.batch.run.work import Done, Work
-from gptcli.batch.run.workers import WIDEST
+from gptcli.batch.run.workers import MAX_WORKER_WIDTH
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.errors import Unavailable
 
-AT_A_TIME = 1024  # rows: a cluster may have so many sequences, which is only known later
-BLOCKS = 3  # blocks under way for each actor: one computed, one waiting there, one on its way
-FULL = 4  # rows of a block, as a multiple of those computed at a time
-LINGER = 0.2  # seconds that a block waits for more rows while others are computed
-IDLE = 0.02  # seconds between two looks for a row where there was none
-STALL = 120.0  # seconds without a result after a node was lost, until that is an error
+MAX_ROWS_AT_A_TIME = 1024  # how many sequences a cluster has is known only later
+BLOCKS_PER_ACTOR = 3  # under way: one computed, one waiting there, one on its way
+ROUNDS_PER_BLOCK = 4  # rows of a block, as a multiple of those computed at a time
+LINGER_SECONDS = 0.2  # that a block waits for more rows while others are computed
+IDLE_SECONDS = 0.02  # between two looks for a row where there was none
+STALL_SECONDS = 120.0  # without a result after a node was lost, until that is an error
 AGAIN = "Run the same command again: it goes on from there."
 
 
 def runner(work: Work, address: str | None, most: int, verbose: bool = False) -> Runner:
     """A cluster as a runner; `most` sequences fit the memory of a machine like this."""
-    return Runner(lambda rows: answered(work, rows, address, most=most, verbose=verbose), AT_A_TIME)
+    return Runner(
+        lambda rows: answered(work, rows, address, most=most, verbose=verbose), MAX_ROWS_AT_A_TIME
+    )
 
 
 def answered(
@@ -58,7 +59,7 @@ def answered(
     rows: Iterator[Row | None],
     address: str | None = None,
     actors: int | None = None,
-    most: int = WIDEST,
+    most: int = MAX_WORKER_WIDTH,
     progress: Progress = None,
     verbose: bool = False,
 ) -> Generator[Done, None, None]:
@@ -105,7 +106,7 @@ class _Run:
     ) -> None:
         self._ray, self._pool = ray, pool
         self._rows: Iterator[Row | None] | None = rows
-        width = orders.work.batch_size or min(FIRST, orders.most)
+        width = orders.work.batch_size or min(FIRST_WIDTH, orders.most)
         self._wide = max(1, width // orders.work.sampling.num_return_sequences)
         self._block: list[Row] = []  # not handed out yet
         self._since = 0.0  # when the first of it came
@@ -132,7 +133,7 @@ class _Run:
             if not self._thread.ident and self._under_way:  # no row: no actor
                 self._thread.start()
             try:
-                answer = self._results.get(timeout=IDLE if starved else 1.0)
+                answer = self._results.get(timeout=IDLE_SECONDS if starved else 1.0)
             except Empty:
                 self._check(time.monotonic() - heard)
                 continue
@@ -159,10 +160,14 @@ class _Run:
     def _hand_out(self) -> bool:
         """Hand out blocks while there is room. Whether there was no row right now."""
         starved = False
-        while self._rows and len(self._under_way) < BLOCKS * self._pool.count and not starved:
+        while (
+            self._rows
+            and len(self._under_way) < BLOCKS_PER_ACTOR * self._pool.count
+            and not starved
+        ):
             few = self._sent < 2 * self._pool.count  # so that all actors have work soon
-            starved = self._fill(self._wide if few else FULL * self._wide)
-            linger = starved and self._under_way and time.monotonic() - self._since < LINGER
+            starved = self._fill(self._wide if few else ROUNDS_PER_BLOCK * self._wide)
+            linger = starved and self._under_way and time.monotonic() - self._since < LINGER_SECONDS
             if self._block and not linger:
                 self._send()
         return starved
@@ -212,6 +217,6 @@ class _Run:
 
     def _check(self, silent: float) -> None:
         """After a node was lost there may be no place for its actors, and Ray waits for ever."""
-        if silent > STALL and len(alive(self._ray)) < self._nodes:
+        if silent > STALL_SECONDS and len(alive(self._ray)) < self._nodes:
             why = f"a node was lost, and nothing came for {silent:.0f} seconds"
             raise Unavailable("Ray cluster", why, AGAIN)

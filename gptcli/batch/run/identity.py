@@ -1,4 +1,4 @@
-"""Which model a batch runs on, and how many sequences of it fit the memory: before torch is loaded.
+"""Which model a batch runs on, and how many sequences fit the memory; torch is not loaded.
 
 A model of the Hub is known by its revision. A folder has none, so it is known by a hash of its
 configuration and of samples of its weights: training changes all of them.
@@ -16,11 +16,11 @@ from gptcli.options import Load
 from gptcli.system.memory import available
 
 SAMPLES, SAMPLE = 64, 4096  # blocks of a weights file that are hashed, and their bytes
-MOST = 64  # sequences computed at a time: beyond it a CPU gains nothing
-OF_OTHERS = 8  # for models whose memory is not known here
-OF_SERVERS = 32  # requests at the same time, which is all that a server needs to fill its own batch
-SHARE = 0.5  # of the free memory, that the KV cache may take
-WIDE = 4  # bytes of a number in it, at most
+MAX_SEQUENCES = 64  # sequences computed at a time: beyond it a CPU gains nothing
+SEQUENCES_OF_OTHERS = 8  # for models whose memory is not known here
+REQUESTS_OF_SERVERS = 32  # at the same time: enough for a server to fill its own batch
+MEMORY_SHARE = 0.5  # of the free memory, that the KV cache may take
+MAX_NUMBER_BYTES = 4  # bytes of a number in it, at most
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,19 @@ def identify(load: Load, progress: Progress = None) -> Identity:
     Raises as `gptcli.engines.open_engine`, but for the device.
     """
     if load.server is not None:
-        return Identity(f"{load.model or ''}@{load.server}", None, OF_SERVERS)
+        return Identity(f"{load.model or ''}@{load.server}", None, REQUESTS_OF_SERVERS)
     checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     revision = checkpoint.revision or sampled(checkpoint.folder)
     if manifest.gpt2 is None:
-        return Identity(checkpoint.name, revision, OF_OTHERS)
+        return Identity(checkpoint.name, revision, SEQUENCES_OF_OTHERS)
     config = manifest.gpt2
-    slot = config.n_layer * config.n_positions * 2 * config.n_embd * WIDE
-    return Identity(checkpoint.name, revision, max(1, min(MOST, int(available() * SHARE) // slot)))
+    slot = config.n_layer * config.n_positions * 2 * config.n_embd * MAX_NUMBER_BYTES
+    return Identity(
+        checkpoint.name,
+        revision,
+        max(1, min(MAX_SEQUENCES, int(available() * MEMORY_SHARE) // slot)),
+    )
 
 
 def sampled(folder: Path) -> str:

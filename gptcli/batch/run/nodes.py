@@ -1,6 +1,6 @@
 """The Ray cluster: connected to or started, and how its nodes are shared out.
 
-Left out: what is computed on it, see `gptcli.batch.run.actors` and `gptcli.batch.run.cluster`.
+Not here: what is computed on it is in `gptcli.batch.run.actors` and `gptcli.batch.run.cluster`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.system.processors import allowed_cores
 
-MEMORY = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
+SHARED_MEMORY_BYTES = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _connect(ray: Any, address: str | None, verbose: bool) -> None:
     """Connect to a cluster, or start one here. Raises Unavailable."""
     alone = {
         "num_cpus": allowed_cores(),
-        "object_store_memory": MEMORY,
+        "object_store_memory": SHARED_MEMORY_BYTES,
         "include_dashboard": False,
     }
     try:

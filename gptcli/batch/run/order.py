@@ -1,7 +1,7 @@
-"""Rows go in as there is room and come out as they are finished; here they are put in order.
+"""Reorder buffer: rows are computed in any order and written in the order of the input.
 
-A row that takes long holds back those after it, so how many may wait is bounded: then no more rows
-go in. Rows that are in the output already pass by.
+A slow row holds back those after it. The number of waiting rows is bounded: when the buffer is
+full, no more rows go in. Rows that are in the output already skip it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gptcli.batch.output.stream import Stream
 from gptcli.batch.run.work import Done
 from gptcli.multiplex import InOrder
 
-MOST_SKIPPED = 100_000  # rows that are there already and lie after one that is under way
-AHEAD = 4  # rows under way or waiting, as a multiple of those computed at a time
+MAX_SKIPPED_ROWS = 100_000  # rows that are there already and lie after one that is under way
+ROUNDS_AHEAD = 4  # rows under way or waiting, as a multiple of those computed at a time
 
 
 @dataclass
@@ -37,7 +37,7 @@ class RowWindow:
     def rows(self, rows: Iterator[Row | None]) -> Iterator[Row | None]:
         """The rows that are to be computed, as long as there is room. Raises BadInput."""
         for row in rows:
-            while self._under_way >= self.size or self._order.skipped > MOST_SKIPPED:
+            while self._under_way >= self.size or self._order.skipped > MAX_SKIPPED_ROWS:
                 yield None
             if row is not None and self.journal.skip(row):
                 self.skipped += 1

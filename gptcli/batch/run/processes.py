@@ -1,11 +1,10 @@
 """A worker's process: how it is started, what it may use, what it has, and how it ended.
 
-It is started as `python -c` with one end of a socket, and what goes over it is pickled. A fork
-would copy torch's threads in whatever state they are, and multiprocessing's spawn would import the
-program's main module, which is the command line, in each. It has a process group of its own, so
-that Ctrl-C reaches only the parent, which stops it; where the parent cannot, killed itself, the
-worker sees the socket closed and goes. Left out: which rows it is given, see
-`gptcli.batch.run.workers`; what it does with them, see `gptcli.batch.run.child`.
+It starts as `python -c` with one end of a socket; messages are pickled. A fork would copy torch's
+threads in an undefined state, and multiprocessing's spawn would import the command line again. The
+worker has its own process group, so that Ctrl-C reaches only the parent, which stops the worker. If
+the parent was killed, the worker sees the closed socket and exits. Not here: which rows it gets is
+in `gptcli.batch.run.workers`, what it does with them in `gptcli.batch.run.child`.
 """
 
 from __future__ import annotations

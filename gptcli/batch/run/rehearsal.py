@@ -1,7 +1,7 @@
-"""A dry run: how many rows and tokens there are, and about how long and how large it will be.
+"""A dry run: count rows and tokens, and estimate time and memory.
 
-Tokens are counted with the model's own tokenizer, without the model; then the first rows are run
-for a few seconds to see how fast this machine is. Nothing is written.
+The model's tokenizer counts the tokens, without the model. Then the first rows run for a few
+seconds, to measure the speed of this machine. Nothing is written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gptcli.options import DEFAULT_NEW_TOKENS
 from gptcli.protocol import Engine
 from gptcli.system.memory import peak
 
-BINS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # upper bounds of the histogram, in tokens
-SAMPLE = 16  # rows that are run to see how fast it is
+BIN_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # upper bounds of the histogram, in tokens
+SAMPLE_ROWS = 16  # rows that are run to see how fast it is
 
 
 @dataclass
@@ -59,7 +59,7 @@ def rehearse(
     for row in rows:
         if row is not None:
             _count(found, row, work, engine)
-            if row.error is None and len(sample) < SAMPLE:
+            if row.error is None and len(sample) < SAMPLE_ROWS:
                 sample.append(row)
     if sample:
         _time(found, sample, work, engine, width)
@@ -75,7 +75,7 @@ def _count(found: Forecast, row: Row, work: Work, engine: Engine) -> None:
         return
     text = work.wording.text(row.text) if work.wording else row.text
     tokens = engine.count(text)
-    bound = next((bound for bound in BINS if tokens <= bound), BINS[-1] * 2)
+    bound = next((bound for bound in BIN_TOKENS if tokens <= bound), BIN_TOKENS[-1] * 2)
     found.histogram[bound] = found.histogram.get(bound, 0) + 1
     found.prompt_tokens += tokens
     found.too_long += tokens >= min(engine.info.context, sampling.max_length or 2**62)

@@ -24,7 +24,7 @@ from gptcli.batch.output.output_files import locate
 from gptcli.batch.output.stream import Stream
 from gptcli.batch.output.tables import shape_of
 from gptcli.batch.run.identity import Identity
-from gptcli.batch.run.order import AHEAD, RowWindow
+from gptcli.batch.run.order import ROUNDS_AHEAD, RowWindow
 from gptcli.batch.run.tally import Tally
 from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
@@ -35,7 +35,7 @@ from gptcli.system.units import counted
 from gptcli.tasks.prompts import Wording
 
 Rows = Iterator[Row | None]
-IDLE = 0.01  # seconds between two looks for the first row
+IDLE_SECONDS = 0.01  # seconds between two looks for the first row
 
 
 def seeded(sampling: Sampling, before: RunManifest | None) -> Sampling:
@@ -106,7 +106,7 @@ def run(
     Raises TooManyFailures, what the reading of rows, the runner and the journal raise; what is
     written stays, and the same batch goes on from there.
     """
-    window = RowWindow(journal, AHEAD * runner.at_a_time)
+    window = RowWindow(journal, ROUNDS_AHEAD * runner.at_a_time)
     tally.kept = journal.recovered
     wanted = window.rows(rows)
     first = _first(wanted)
@@ -137,7 +137,7 @@ def _first(rows: Rows) -> Row | None:
     for row in rows:
         if row is not None:
             return row
-        sleep(IDLE)
+        sleep(IDLE_SECONDS)
     return None
 
 

@@ -86,10 +86,11 @@ class Tally:
         """How far it is, in one line."""
         done = self.kept + self.rows
         share = f" of {self.total}" if self.total is not None else ""
+        tokens = self.completion_tokens / max(self.seconds, 1e-9)
+        speeds = f"{self.speed:.1f} rows/s, {tokens:.0f} tokens/s"
         parts = [
             f"{done}{share} rows",
-            f"{self.speed:.1f} rows/s",
-            f"{self.completion_tokens / max(self.seconds, 1e-9):.0f} tokens/s",
+            speeds if self.rows else "none left to compute" if done == self.total else "",
             f"{self.failed} failed" if self.failed else "",
             f"{clock(self.left)} left" if self.left else "",
         ]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
-FIRST = 8
-PAYS = 1.07  # a doubled width must write so many times the tokens
-STEPS = 12  # steps at full width that make a measurement
+FIRST_WIDTH = 8
+MIN_GAIN = 1.07  # a doubled width must write so many times the tokens
+STEPS_MEASURED = 12  # steps at full width that make a measurement
 
 
 @dataclass
@@ -39,12 +39,12 @@ class Width:
             self._begun, self._tokens = now, 0
             return
         self._tokens += tokens
-        if self._tokens >= STEPS * self.limit:
+        if self._tokens >= STEPS_MEASURED * self.limit:
             self._decide(self._tokens / max(now - self._begun, 1e-9))
             self._begun = None
 
     def _decide(self, speed: float) -> None:
-        if speed < self._before * PAYS:
+        if speed < self._before * MIN_GAIN:
             self.limit, self.settled = self.limit // 2, True
         elif self.limit * 2 > self.most:
             self.settled = True
@@ -56,4 +56,4 @@ def width(batch_size: int | None, most: int) -> Width:
     """The width asked for, or with None one that is found out, of at most `most`."""
     if batch_size is not None:
         return Width(batch_size, batch_size)
-    return Width(min(FIRST, most), most, settled=False)
+    return Width(min(FIRST_WIDTH, most), most, settled=False)

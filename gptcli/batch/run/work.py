@@ -20,7 +20,7 @@ from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.prompts import Wording
 from gptcli.tasks.solver import solve
 
-SEEDS = 2**63  # a seed lies below
+SEED_LIMIT = 2**63  # a seed lies below
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def sampling_of(row: Row, work: Work) -> Sampling:
     if row.error:
         raise row.error
     seed = work.sampling.seed or 0
-    own = {"seed": (seed + row.number) % SEEDS} | dict(row.overrides)
+    own = {"seed": (seed + row.number) % SEED_LIMIT} | dict(row.overrides)
     return replace(work.sampling, **own)  # type: ignore[arg-type]
 
 
@@ -101,7 +101,7 @@ def _continuation(
         sampling = sampling_of(row, work)
     except GptcliError as error:
         blank = GenerateRequest(id=row.id, prompt=row.text).refused(error, engine.info)
-        return (Done(row, blank.to_dict(), 0, 0),)
+        return (Done(row, {**blank.to_dict(), **row.carried}, 0, 0),)
 
     def seen(event: Event) -> None:
         if isinstance(event, Chunk):
@@ -132,7 +132,7 @@ def _recorded(row: Row, results: list[Completion] | list[Answer], written: int) 
             {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
             for one in results
         ]
-    return Done(row, record, first.usage.prompt_tokens, written)
+    return Done(row, {**record, **row.carried}, first.usage.prompt_tokens, written)
 
 
 def _solved(

@@ -1,9 +1,9 @@
 """More than one process on this machine: each has its own engine and takes rows as it has room.
 
-A worker that dies, for want of memory most of all, is replaced, and its rows are computed again:
-once together, once each by itself, so that the row which kills is told from those beside it. The
-parent never imports torch. Left out: the processes themselves, see `gptcli.batch.run.processes`;
-other machines, see `gptcli.batch.run.cluster`.
+A worker that dies, mostly for lack of memory, is replaced. Its rows are computed again: once
+together, then each alone, which shows the row that kills a worker. The parent never imports
+torch. Not here: the processes themselves are in `gptcli.batch.run.processes`,
+other machines in `gptcli.batch.run.cluster`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from gptcli.batch.run.work import Done, Work
 from gptcli.checkpoints.resolve import Progress
 from gptcli.errors import Unavailable
 
-RETRIES = 2  # how often a row is computed again after its worker died
-STILLBORN = 3  # workers that die in a row before they are ready; then no more are started
-WIDEST = 16  # sequences at a time in a worker, where nothing else is said
-IDLE = 0.02  # seconds between two looks for a row where there was none
+MAX_RETRIES = 2  # of a row whose worker died
+MAX_STILLBORN_WORKERS = (
+    3  # workers that die in a row before they are ready; then no more are started
+)
+MAX_WORKER_WIDTH = 16  # sequences at a time in a worker, where nothing else is said
+IDLE_SECONDS = 0.02  # between two looks for a row where there was none
 
 
 def runner(work: Work, count: int, most: int) -> Runner:
@@ -39,7 +41,7 @@ def answered(
     work: Work,
     rows: Iterator[Row | None],
     count: int,
-    most: int = WIDEST,
+    most: int = MAX_WORKER_WIDTH,
     progress: Progress = None,
 ) -> Generator[Done, None, None]:
     """The records of all rows, computed by `count` processes, in the order they are finished.
@@ -84,7 +86,9 @@ class _Crew:
             self._staff()
             if not self._left:
                 self._flush()
-            heard = wait([w.connection for w in self._workers], IDLE if self._starved else None)
+            heard = wait(
+                [w.connection for w in self._workers], IDLE_SECONDS if self._starved else None
+            )
             if not heard:  # nothing comes and nothing goes
                 self._flush()
             for worker in [w for w in self._workers if w.connection in heard]:
@@ -143,7 +147,7 @@ class _Crew:
         """Start the workers that are missing, while there is something for them to do."""
         taken = {worker.place for worker in self._workers}
         for place in range(self._count):
-            if place not in taken and self._left and self._stillborn < STILLBORN:
+            if place not in taken and self._left and self._stillborn < MAX_STILLBORN_WORKERS:
                 self._workers.append(started(place, self._orders))
         if not self._workers:
             raise Unavailable("workers", self._fate, "Try fewer --workers, or a smaller model.")
@@ -177,9 +181,9 @@ class _Crew:
         for row in worker.rows.values():
             self._deaths[row.number] += 1
             deaths = self._deaths[row.number]
-            if deaths < RETRIES:
+            if deaths < MAX_RETRIES:
                 self._again.append(row)
-            elif deaths == RETRIES:
+            elif deaths == MAX_RETRIES:
                 self._alone.append(row)
             else:
                 self._give_up(row)
@@ -189,7 +193,7 @@ class _Crew:
         self._given_up.setdefault(row.number, row)
         error = Unavailable(
             f"row {row.id}",
-            f"{self._fate} each of the {RETRIES + 1} times that it was computed",
+            f"{self._fate} each of the {MAX_RETRIES + 1} times that it was computed",
             "Try it again with --retry-failed and a smaller --batch-size, or --workers 1.",
         )
         self._alone.append(replace(row, error=error))

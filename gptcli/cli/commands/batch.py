@@ -29,7 +29,7 @@ from gptcli.errors import ExitCode, UsageError
 from gptcli.options import Load, Output, Record, Sampling, Talk
 from gptcli.tasks.definition import catalog
 
-EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 GO_ON = "stopped; the same command goes on where it was"
 
 
@@ -82,7 +82,9 @@ def batch(
         computing=computing,
         verbose=talk.verbose,
     )
-    names = inputs or ["-"]
+    names = inputs or []
+    if "-" in names and session.stdin is not None and session.stdin.isatty() and note is not None:
+        note("reading rows from the terminal, one a line; Ctrl-D ends them")
     if settings.dry_run:
         return _forecast(names, settings, reading, load, sampling, talk, frame)
     with _output(settings, talk) as output:
@@ -134,7 +136,7 @@ class _Progress:
     def shown(self) -> Iterator[None]:
         """Show it inside the block."""
         with render.status() as self._show:
-            self._due = monotonic() + EVERY
+            self._due = monotonic() + SECONDS_BETWEEN_LINES
             yield
 
     def __call__(self, tally: Tally) -> None:
@@ -142,7 +144,7 @@ class _Progress:
         if self._show is not None:
             self._show(tally.line())
         elif monotonic() >= self._due:
-            self._due = monotonic() + EVERY
+            self._due = monotonic() + SECONDS_BETWEEN_LINES
             stderr.note(tally.line())
 
 

@@ -6,6 +6,7 @@ default. All other options are those of every command. No task has code of its o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import sleep
@@ -22,9 +23,11 @@ from gptcli.cli.registry import TASKS, CommandEntry
 from gptcli.cli.root import Group, LazyCommand
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, GptcliError, UsageError
-from gptcli.inputs.lines import read_lines
+from gptcli.inputs.columns import CarriedNames
+from gptcli.inputs.json_lines import plain
+from gptcli.inputs.lines import InputLine, read_lines
 from gptcli.inputs.prompt import empty, read_piped, read_prompt, read_text
-from gptcli.options import Input, Load, Many, Output, Record, Sampling, Talk
+from gptcli.options import Input, Load, Many, Output, Record, Sampling, TableInput, Talk
 from gptcli.options.registry import TaskGroups
 from gptcli.options.spec import Options
 from gptcli.tasks.answers import Answer, AnswerChunk, Question
@@ -37,6 +40,7 @@ from gptcli.tasks.solver import solve
 
 Questions = Iterator[Question | None]
 BLANK_ALLOWED = ("code", "text")  # kinds of answer that accept an input of white space
+_PLACED = re.compile(r"(.+ )?line \d+\b")  # an error that names its line
 POLL_SECONDS = 0.01  # between two looks for a line
 Text = Annotated[
     str | None,
@@ -95,6 +99,7 @@ def ask(
     text: str | None,
     input: Input,
     many: Many,
+    table: TableInput,
     load: Load,
     sampling: Sampling,
     output: Output,
@@ -106,8 +111,12 @@ def ask(
     chosen = values(task, own)
     style = _style(task, chosen, sampling, output, many.lines)
     check_sampling(task, chosen, sampling)
+    if table.given and not many.lines:
+        flags = "--column, --id-column, --delimiter and --quoting"
+        raise UsageError(flags, "they are for many inputs", "Add --lines.")
+    rows = _Rows(table, session)
     examples = getattr(own, "example", ())
-    wording, questions = _prepared(task, chosen, examples, text, input, many, session)
+    wording, questions = _prepared(task, chosen, examples, text, input, many, session, rows)
     if many.dry_run:
         return _rehearse(wording, questions)
     if output.echo and not many.lines:
@@ -124,7 +133,7 @@ def ask(
         report = RunReport()
         settings = sampling, input.on_overflow, many.batch_size
         solved = report.watched(solve(engine, wording, questions, *settings, session.detail))
-        write(out, _told(solved, many.lines, session), style)
+        write(out, _told(rows.named(solved), many.lines, session), style)
     session.note(*report.notices)
     session.detail(report.closing(engine.info))
     if report.error and not many.lines:
@@ -160,13 +169,18 @@ def _told(
     """Pass answers on; say errors of lines and details on stderr."""
     for event in events:
         if isinstance(event, Answer):
-            where = f"line {event.id}: " if lines else ""
+            where = f"{_place(event.id)}: " if lines else ""
             if event.error and lines:
-                own = str(event.error).startswith(f"line {event.id}")
+                own = _PLACED.match(str(event.error)) is not None
                 session.error(f"{'' if own else where}{event.error}")
             elif _details(event):
                 session.detail(where + _details(event))
         yield event
+
+
+def _place(id: str) -> str:
+    """A line in words, by its number or its row's id."""
+    return f"line {id}" if id.isdigit() else id
 
 
 def _details(answer: Answer) -> str:
@@ -186,6 +200,7 @@ def _prepared(
     input: Input,
     many: Many,
     session: Session,
+    rows: _Rows,
 ) -> tuple[Wording, Questions]:
     """The wording and the inputs; every error that needs no model is raised here."""
     stdin = session.stdin
@@ -199,7 +214,7 @@ def _prepared(
         input, stdin = _beside(task.piped, chosen, input, session), None
     wording = worded(task, chosen, examples)
     if many.lines:
-        return wording, _lines(text, input, stdin)
+        return wording, rows.questions(text, input, stdin)
     prompt = read_prompt(text, input, stdin)
     if not prompt.text.strip() and not input.allow_empty and task.answer.kind not in BLANK_ALLOWED:
         raise empty("empty input")
@@ -222,13 +237,43 @@ def _beside(name: str, chosen: dict[str, Value], input: Input, session: Session)
     return replace(input, file=None)
 
 
-def _lines(text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
-    """Every line as an input; its id is its number, from 1."""
-    lines = read_lines(text, input, stdin)  # raises now, before a model is loaded
-    return (
-        None if line is None else Question(str(line.number), line.text or "", line.error)
-        for line in lines
-    )
+class _Rows:
+    """The inputs of --lines: asked by number, answered with the ids and columns of their rows."""
+
+    def __init__(self, table: TableInput, session: Session) -> None:
+        self._table = table
+        self._session = session
+        self._under_way: dict[str, InputLine] = {}
+        self._names = CarriedNames({*ANSWER_COLUMNS, "usage", "logprobs"}, session.note)
+
+    def questions(self, text: str | None, input: Input, stdin: BinaryIO | None) -> Questions:
+        """Every line or row as an input. Raises now what is known before a model is loaded."""
+        return self._asked(read_lines(text, input, stdin, self._table, self._session.note))
+
+    def _asked(self, lines: Iterator[InputLine | None]) -> Questions:
+        for line in lines:
+            if line is None:
+                yield None
+                continue
+            id = str(line.number)
+            if line.id != id or line.others:
+                self._under_way[id] = line
+            yield Question(id, line.text or "", line.error)
+
+    def named(self, events: Iterator[AnswerChunk | Answer]) -> Iterator[AnswerChunk | Answer]:
+        """Pass answers on, each with the id and the other columns of its row."""
+        last = ""
+        for event in events:
+            if isinstance(event, Answer):
+                if event.id != last:
+                    self._under_way.pop(last, None)
+                last = event.id
+                line = self._under_way.get(event.id)
+                if line is not None:
+                    carried = plain(self._names.carried(line.others))
+                    assert isinstance(carried, dict)
+                    event = replace(event, id=line.id, carried=carried)
+            yield event
 
 
 def _withheld(task: Task, chosen: Mapping[str, Value]) -> str:

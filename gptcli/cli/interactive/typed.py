@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from gptcli.cli.output import stderr
 from gptcli.errors import BadInput, MissingInput
-from gptcli.inputs.prompt import LIMIT
+from gptcli.inputs.prompt import MAX_PROMPT_BYTES
 from gptcli.system.os_errors import reason
 
 PROMPT, MORE = ">>> ", "... "
@@ -77,9 +77,9 @@ def piped(stdin: BinaryIO | None, prompting: bool = False) -> ReadLine:
         if prompting:
             stderr.emit(prompt)
         try:
-            data = rest = stdin.readline(LIMIT + 1)
-            while len(data) > LIMIT and rest and not rest.endswith(b"\n"):
-                rest = stdin.readline(LIMIT + 1)  # skip the rest of a line that is refused
+            data = rest = stdin.readline(MAX_PROMPT_BYTES + 1)
+            while len(data) > MAX_PROMPT_BYTES and rest and not rest.endswith(b"\n"):
+                rest = stdin.readline(MAX_PROMPT_BYTES + 1)  # of a line that is refused
         except OSError as error:
             why = reason(error)
             raise MissingInput("standard input", why, "Pipe messages in.") from None
@@ -90,7 +90,7 @@ def piped(stdin: BinaryIO | None, prompting: bool = False) -> ReadLine:
 
 
 def _decoded(data: bytes, number: int) -> str:
-    if len(data) > LIMIT:
+    if len(data) > MAX_PROMPT_BYTES:
         raise BadInput(f"line {number}", "more than 4 MiB", "A message is a few pages at most.")
     skipped = len(codecs.BOM_UTF8) if number == 1 and data.startswith(codecs.BOM_UTF8) else 0
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gptcli.cli.output.records import document, written
 from gptcli.cli.output.sink import Sink
@@ -89,7 +90,11 @@ def write(
             out.write(document(rows[0] if single else rows))
     else:
         flat = _flat if style.shape == "csv" else _nested
-        for piece in written(map(flat, found), style.shape, style.columns):
+        first = next(found, None)
+        carried = first.carried if isinstance(first, Answer) else ()
+        columns = (*style.columns, *carried)
+        begun = chain([] if first is None else [first], found)
+        for piece in written(map(flat, begun), style.shape, columns):
             out.write(piece)
 
 

@@ -133,7 +133,7 @@ class ScoreTally:
         self.error = self.error or error
         if not self.single:
             named = f"line {id}" if id.isdigit() else id
-            self.tell(str(error) if f" {named}" in error.message else f"{named}: {error}")
+            self.tell(str(error) if f" {named}" in f" {error.message}" else f"{named}: {error}")
 
     def summary(self) -> str:
         """All texts together; empty where none was scored."""

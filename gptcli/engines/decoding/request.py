@@ -22,6 +22,7 @@ from gptcli.protocol import (
     Result,
     RollingRequest,
 )
+from gptcli.system.units import counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -239,11 +240,13 @@ def _fitted(
         return tokens, 0, ()
     keep = limits.limit - min(limits.reserved, limits.limit // 2)
     if on_overflow == "error" or keep == limits.limit:
-        raise limits.too_long(f"{length} tokens")
+        raise limits.too_long(counted(length, "token"))
     left = on_overflow == "truncate-left"
     tokens = tokens[-keep:] if left else tokens[:keep]
     side = "beginning" if left else "end"
-    notice = f"prompt of {length} tokens cut to {len(tokens)} at its {side}: {limits.reason}"
+    notice = (
+        f"prompt of {counted(length, 'token')} cut to {len(tokens)} at its {side}: {limits.reason}"
+    )
     return tokens, length - len(tokens), (notice,)
 
 
