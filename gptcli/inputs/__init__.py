@@ -1,1 +1,1 @@
-"""What a user gives to be read: the prompt, and lines of inputs."""
+"""What a user gives to be read: the prompt, lines of inputs, and tables."""
