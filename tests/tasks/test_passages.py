@@ -15,7 +15,7 @@ from gptcli.errors import BadInput
 from gptcli.tasks.text.passages import CharSpan, best_window, paragraphs, passages, sentences
 from gptcli.tasks.text.sentences import borders
 
-WILD = st.text(alphabet=st.sampled_from("aB1.!?…,。「」\"')» \n\t\r-") | st.characters())
+WILD = st.text(alphabet=st.sampled_from("aB1.!?…,。।؟۔नी「」\"')» \n\t\r-") | st.characters())
 
 
 def pieces(text: str, spans: Sequence[CharSpan]) -> list[str]:
@@ -65,6 +65,13 @@ def at_most(length: int) -> Callable[[str], bool]:
         ["O Dr. Silva saiu.", "Não voltou."],
         ["Dhr. de Vries kwam.", "Hij bleef bijv. thuis."],
         ["She left.", "– He stayed.", "*Both* slept."],
+        ["من أنت؟", "لا أعرف!", "قال د. أحمد: «نعم؟»", "ثم ذهب."],
+        ["آپ کیسے ہیں؟", "میں ٹھیک ہوں۔", "ایم۔اے کا طالب علم ہے۔", "شکریہ!"],
+        ["राम घर गया।", "क्या वह सोया?", "डॉ. राम ने कहा “हाँ।”", "ए. पी. जे. कलाम आए॥", "वह गया"],
+        ["আমি যাই।", "তুমি এসো।"],
+        ["Ես գնացի։", "Նա մնաց։"],
+        ["ሰላም ነው።", "ደህና?", "አዎ።"],
+        ["Πού πας\u037e", "Σπίτι.", "Really?!", "Yes‽", "No"],
     ],
     ids=lambda expected: expected[0],
 )
@@ -79,6 +86,10 @@ def test_cjk_sentences_need_no_space() -> None:
         "「行く。」と言った。",
         "终于？",
     ]
+
+
+def test_a_danda_needs_no_space_before_a_letter() -> None:
+    assert split("राम गया।वह सोया।। २ है।२") == ["राम गया।", "वह सोया।।", "२ है।२"]
 
 
 def test_a_blank_line_always_ends_a_sentence() -> None:

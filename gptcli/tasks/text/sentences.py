@@ -3,7 +3,8 @@
 The text on both sides of a gap decides whether it is a border. So while a text is still being
 generated its last border is uncertain. `borders` says so: a streamed answer can be cut as soon as
 its border is certain. Rules and short word lists serve English, French, German, Spanish, Italian,
-Portuguese, Dutch, and CJK punctuation. Abbreviations are not learned from the text.
+Portuguese, Dutch and Hindi; the signs are those of the Latin, CJK, Arabic, Devanagari (and other
+Indic), Armenian, Ethiopic, Khmer and Burmese scripts. Abbreviations are not learned from the text.
 """
 
 # ruff: noqa: RUF001 - quotes and marks of other scripts are what this is about
@@ -18,17 +19,24 @@ CharSpan = tuple[int, int]
 """Where a piece begins and ends: `text[start:end]` is the piece."""
 
 _CLOSING = "\"'”’“‘»«›‹)]}」』）】》〉"
-_STRONG = "!?。！？｡"
+_WIDE = "。！？｡"  # no space follows them
+# Arabic question mark and Urdu full stop, Greek question mark, double marks
+_SPACED = "!?؟۔\u037e‼⁇⁈⁉‽"
+# Danda and double danda, Armenian, Ethiopic, Khmer, Burmese: a space follows, in most texts
+_LOOSE = "।॥։።፧។៕။"
+_STRONG = _WIDE + _SPACED + _LOOSE
 _ENDING = ".…" + _STRONG
-_AFTER = set(_CLOSING + _ENDING + ",;:")  # a word of these alone belongs to the sentence before
+_AFTER = set(_CLOSING + _ENDING + ",;:،؛")  # a word of these alone belongs to the sentence before
 
 # A gap between words, or the end of a sentence in a script that has none.
-_PLACE = re.compile(r"\s+|[。！？｡]+…*[」』）】》〉”’]*")
+_PLACE = re.compile(rf"\s+|[{_WIDE}]+…*[」』）】》〉”’]*|[{_LOOSE}]+(?=[^\W\d_])")
 _SYMBOLS = re.compile(r"[^\w\s]*")  # what a sentence can begin with before its first word
-_WORD = re.compile(r"\w+")
+_VOWEL_SIGNS = "\u0900-\u0903\u093a-\u093c\u093e-\u094f"  # of Devanagari: not in \w
+_WORD = re.compile(rf"[\w{_VOWEL_SIGNS}]+")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“„«‘’¿¡—–/-]*$")
 # The J of J., the U.S of U.S.
-_DOTTED = re.compile(r"[^\W\d_]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")
+_LETTER = rf"[^\W\d_][{_VOWEL_SIGNS}]*"
+_DOTTED = re.compile(rf"{_LETTER}|(?:(?:{_LETTER}){{1,2}}\.)+(?:{_LETTER}){{1,2}}")
 _LOOKBACK_CHARS = 24  # for an abbreviation
 
 
@@ -41,7 +49,7 @@ _OPEN = _words(
     """mr mrs ms messrs dr dra drs prof profa rev hon gen col capt cpt lt sgt cmdr adm gov sen rep
     pres supt mt ft mme mmes mlle mgr ste hr hrn fr frl dhr mevr mw ing dipl sra srta dott avv sig
     vs e.g i.e z.b d.h u.a o.ä cf ca approx viz bzw vgl sog evtl ggf inkl bijv dwz o.a d.w.z p.ej
-    env univ"""
+    env univ डॉ श्री श्रीमती प्रो पं"""
 )
 # Followed by a number, or else the end.
 _BEFORE_NUMBER = _words(
@@ -57,7 +65,8 @@ _STARTERS = _words(
     il elle nous vous ils elles je un une ce cet cette ces mais et dans les
     él ella ellos ellas nosotros yo este esta pero los las
     gli lui lei noi questo questa ma ele ela eles nós eu um uma mas os
-    het een hij zij ze wij ik dit dat deze maar"""
+    het een hij zij ze wij ik dit dat deze maar
+    वह यह वे ये मैं हम तुम आप उस इस लेकिन और फिर जब तब क्या"""
 )
 # German ordinals: am 3. Oktober, der 2. Weltkrieg.
 _BEFORE_ORDINAL = _words("am im vom zum beim der die das den dem des ab bis seit")
@@ -78,8 +87,8 @@ class Border(NamedTuple):
 def sentences(text: str, *, lines: bool = False) -> list[CharSpan]:
     """The text's sentences, in order; between them, and around, there is only whitespace.
 
-    A sentence ends at . ! ? … or their CJK forms, with the quotes and brackets that close after
-    it, and always at a blank line; with `lines` at every line break.
+    A sentence ends at . ! ? … or their forms in other scripts (see the module), with the quotes and
+    brackets that close after it, and always at a blank line; with `lines` at every line break.
     """
     return _pieces(text, borders(text, lines=lines))
 
@@ -130,7 +139,7 @@ def borders(text: str, *, lines: bool = False, finished: bool = True) -> Iterato
 
 
 def _ends_wide(text: str, end: int, mark: str) -> bool:
-    """Whether a sentence ends after a mark that no space need follow; a space is judged itself."""
+    """Whether a sentence ends after a mark that needs no space; a space is a place of its own."""
     after = text[end : end + 1]
     quoted = mark[-1] in _CLOSING and after in ("、", "，", "と")  # 「…。」と言った
     return bool(after) and not after.isspace() and not quoted
