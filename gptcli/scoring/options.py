@@ -29,6 +29,13 @@ class Scoring(Options):
         parse=str,  # so that its bytes are read as UTF-8 in every locale
     )
     stride: int | None = STRIDE
+    regions: str | None = option(
+        None,
+        "--regions",
+        "Sum the surprisal over regions of interest. A mark such as | cuts the text and is not"
+        " scored; or name a column with one label for each word. With --words, number the regions.",
+        metavar="MARK|COLUMN",
+    )
     word_method: WordMethod = option(
         "leading",
         "--word-method",

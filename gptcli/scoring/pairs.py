@@ -20,7 +20,7 @@ from gptcli.errors import BadInput, GptcliError
 from gptcli.protocol import Engine
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
-from gptcli.scoring.scores import BITS_PER_NAT, JsonRow
+from gptcli.scoring.scores import BITS_PER_NAT, JsonRow, TextScore, bits
 from gptcli.system.strict_json import parse_value
 
 NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
@@ -52,8 +52,8 @@ class PairScore:
     error: GptcliError | None = None
 
     @property
-    def difference(self) -> float | None:
-        """How many bits likelier the good one is."""
+    def difference_bits(self) -> float | None:
+        """The surprisal of the bad sentence minus that of the good one: above 0 is correct."""
         if self.logprob_good is None or self.logprob_bad is None:
             return None
         return (self.logprob_good - self.logprob_bad) * BITS_PER_NAT
@@ -61,11 +61,11 @@ class PairScore:
     @property
     def correct(self) -> float | None:
         """1 where the good one is likelier, 0.5 for a tie, else 0."""
-        if self.difference is None:
+        if self.difference_bits is None:
             return None
-        if abs(self.difference) < TIE_NATS * BITS_PER_NAT:
+        if abs(self.difference_bits) < TIE_NATS * BITS_PER_NAT:
             return 0.5
-        return float(self.difference > 0)
+        return float(self.difference_bits > 0)
 
     def to_dict(self) -> JsonRow:
         """As a row."""
@@ -75,7 +75,9 @@ class PairScore:
             "bad": self.bad,
             "logprob_good": self.logprob_good,
             "logprob_bad": self.logprob_bad,
-            "difference": self.difference,
+            "surprisal_good_bits": bits(self.logprob_good),
+            "surprisal_bad_bits": bits(self.logprob_bad),
+            "difference_bits": self.difference_bits,
             "correct": self.correct,
             "error": self.error.to_dict() if self.error else None,
         }
@@ -134,7 +136,7 @@ def wilson(correct: float, count: int) -> tuple[float, float]:
 def score_pairs(
     engine: Engine, pairs: Iterable[Pair], scoring: Scoring, batch_size: int = 1
 ) -> Iterator[PairScore]:
-    """A PairScore for each pair, in order. Raises as `gptcli.scoring.scorer.score`."""
+    """A PairScore for each pair, in order. Raises at once as `gptcli.scoring.scorer.score`."""
     waiting: deque[Pair] = deque()
 
     def texts() -> Iterator[TextToScore]:
@@ -143,7 +145,10 @@ def score_pairs(
             yield TextToScore(pair.id, pair.good, pair.error)
             yield TextToScore(pair.id, pair.bad, pair.error)
 
-    scores = score(engine, texts(), scoring, batch_size=batch_size)
+    return _paired(waiting, score(engine, texts(), scoring, batch_size=batch_size))
+
+
+def _paired(waiting: deque[Pair], scores: Iterator[TextScore]) -> Iterator[PairScore]:
     for good in scores:
         bad, pair = next(scores), waiting.popleft()
         error = good.error or bad.error

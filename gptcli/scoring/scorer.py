@@ -10,31 +10,47 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.multiplex import Exchange, Plan, run_plans
 from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
-from gptcli.scoring import words
+from gptcli.scoring import regions, words
 from gptcli.scoring.options import Scoring
-from gptcli.scoring.scores import BITS_PER_NAT, TextScore, TokenScore, WordScore, spread
+from gptcli.scoring.regions import Region
+from gptcli.scoring.scores import (
+    BITS_PER_NAT,
+    RegionScore,
+    TextScore,
+    TokenScore,
+    WordScore,
+    spread,
+)
 from gptcli.scoring.windows import Stretch, checked_stride, stretches
-from gptcli.scoring.words import CharRange, Edge
+from gptcli.scoring.words import CharRange, Edge, TokenSpan
+from gptcli.system.units import counted
 
 OPEN_TEXTS_PER_SLOT = 4  # texts under way, or done and waiting for an earlier one
-Detail = Literal["texts", "tokens", "words"]
+Detail = Literal["texts", "tokens", "words", "regions"]
 
 
 @dataclass(frozen=True)
 class TextToScore:
-    """A text to score, or the error that took its place."""
+    """A text to score, or the error that took its place.
+
+    `regions` are needed for the detail "regions", unless `Scoring.regions` is a mark that cuts the
+    text. `carried` goes into the score as it is.
+    """
 
     id: str
     text: str
     error: GptcliError | None = None
+    regions: tuple[Region, ...] = ()
+    carried: Mapping[str, object] = field(default_factory=dict)
 
 
 def score(
@@ -46,14 +62,13 @@ def score(
 ) -> Iterator[TextScore]:
     """A TextScore for each text, in order; None among the texts means "none right now".
 
-    `detail` adds the scores of tokens or words. Raises UsageError for a stride or a word method
-    that the model does not allow, Unavailable where the engine has no tokens. The `error` of one
-    text is UsageError (empty), BadInput (no token after another, a lone surrogate) or BadModel
-    (NaN).
+    `detail` adds the scores of tokens, words or regions. Raises at once UsageError for a stride or
+    a word method that the model does not allow, Unavailable where the engine has no tokens. The
+    `error` of one text is UsageError (empty), BadInput (no token after another, a lone surrogate,
+    regions that do not fit) or BadModel (NaN).
     """
-    yield from run_plans(
-        engine, _plans(_Shared(engine, scoring, detail), texts), OPEN_TEXTS_PER_SLOT * batch_size
-    )
+    shared = _Shared(engine, scoring, detail)
+    return run_plans(engine, _plans(shared, texts), OPEN_TEXTS_PER_SLOT * batch_size)
 
 
 class _Shared:
@@ -68,7 +83,8 @@ class _Shared:
             raise UsageError("--bos", why, "Score without it: --no-bos.")
         self.before = [eos] if scoring.bos and eos is not None else []
         self.before += self.tokenizer.encode(scoring.context, bare=True)
-        self.trailing = detail == "words" and scoring.word_method == "trailing"
+        self.mark = (scoring.regions or "").strip()
+        self.trailing = detail in ("words", "regions") and scoring.word_method == "trailing"
         self.among: tuple[tuple[int, ...], ...] = ()
         self.end = 0 if eos is None else eos  # after the text: predicted, never read
         if self.trailing:
@@ -82,8 +98,11 @@ class _Scored:
 
     text: TextToScore
     shared: _Shared
+    string: str = ""  # the text, without marks of regions
+    regions: tuple[Region, ...] = ()
     ids: list[int] = field(default_factory=list)
     places: list[CharRange] = field(default_factory=list)
+    spans: list[TokenSpan] = field(default_factory=list)  # of the regions
     error: GptcliError | None = None
     logprobs: array[float] = field(default_factory=lambda: array("d"))  # NaN: no score
     details: dict[int, RankedLogprob] = field(default_factory=dict)  # by the token's index
@@ -106,23 +125,34 @@ class _Scored:
 
     def _begin(self) -> None:
         """Tokenize the text."""
-        shared, text = self.shared, self.text.text
-        self.error = self.text.error
+        self.string, self.regions, self.error = self.text.text, self.text.regions, self.text.error
         try:
-            if self.error is None and not text:
-                raise UsageError(
-                    "empty text", "there is nothing to score", "Give at least one character."
-                )
-            if self.error is None and shared.detail == "texts":
-                self.ids = shared.tokenizer.encode(text, bare=True)
-            elif self.error is None:
-                self.ids, self.places = shared.tokenizer.encode_places(text)
-            if self.error is None and len(self.ids) + len(shared.before) < 2:
-                why = f"it has {len(self.ids)} token, and nothing stands before it"
-                raise BadInput("nothing to score", why, "Leave out --no-bos, or give --context.")
+            if self.error is None:
+                self._tokenize()
         except GptcliError as error:
             self.error = error
         self.logprobs = array("d", [math.nan]) * len(self.ids)
+
+    def _tokenize(self) -> None:
+        """Cut the text at its marks, and encode it. Raises UsageError and BadInput."""
+        shared = self.shared
+        if not self.regions and regions.is_mark(shared.mark):
+            self.string, self.regions = regions.marked(self.string, shared.mark)
+        if not self.regions and (shared.mark or shared.detail == "regions"):
+            why = f"{shared.mark!r} is no mark, and no column of a table" if shared.mark else "none"
+            raise UsageError("--regions", why, 'Cut the text by marks: --regions "|".')
+        if not self.string:
+            hint = "Give at least one character."
+            raise UsageError("empty text", "there is nothing to score", hint)
+        if shared.detail == "texts":
+            self.ids = shared.tokenizer.encode(self.string, bare=True)
+        else:
+            self.ids, self.places = shared.tokenizer.encode_places(self.string)
+        if len(self.ids) + len(shared.before) < 2:
+            why = f"it has {counted(len(self.ids), 'token')}, and nothing stands before it"
+            raise BadInput("nothing to score", why, "Leave out --no-bos, or give --context.")
+        if shared.detail == "regions":
+            self.spans = list(regions.tokens_of(self.string, self.regions, self.places))
 
     def _requests(
         self, places: Iterable[Stretch], ids: Iterator[int], firsts: dict[str, int]
@@ -134,7 +164,7 @@ class _Scored:
             tokens = sequence[at.begin : at.end]
             if shared.trailing and at.end == len(sequence):
                 tokens = (*tokens, shared.end)
-            detailed = shared.detail == "tokens"
+            detailed = shared.detail != "texts"
             window = Window(tokens, at.first - at.begin, detailed=detailed, among=shared.among)
             id = str(next(ids))
             firsts[id] = at.first - known
@@ -146,56 +176,92 @@ class _Scored:
         for index, token in enumerate(result.tokens, first):
             if index < len(self.ids):
                 self.logprobs[index] = token.logprob
-            if self.shared.detail == "tokens" or self.shared.trailing:
+            if self.shared.detail != "texts":
                 self.details[index] = token
 
     def _score(self) -> TextScore:
         """The finished score."""
-        shared, text = self.shared, self.text.text
+        shared = self.shared
         blank = TextScore(
             id=self.text.id,
-            text=text,
+            text=self.string,
             model=shared.info.name,
             revision=shared.info.revision,
             error=self.error,
+            carried=self.text.carried,
         )
         if self.error is not None:
             return blank
         known = [value for value in self.logprobs if not math.isnan(value)]
         total, squares = spread(known)
-        return TextScore(
-            id=blank.id,
-            text=text,
+        return replace(
+            blank,
             tokens=len(self.ids),
             scored=len(known),
-            words=words.count(text),
-            bytes=len(text.encode("utf-8")),
+            words=words.count(self.string),
+            bytes=len(self.string.encode("utf-8")),
             logprob=total,
             squares=squares,
-            model=blank.model,
-            revision=blank.revision,
             token_scores=tuple(self._tokens()) if shared.detail == "tokens" else (),
             word_scores=tuple(self._words()) if shared.detail == "words" else (),
+            region_scores=tuple(self._regions()) if shared.detail == "regions" else (),
         )
 
     def _tokens(self) -> Iterator[TokenScore]:
         for index, (id, (start, end)) in enumerate(zip(self.ids, self.places, strict=True)):
             shown, found = self.shared.tokenizer.token_text(id), self.details.get(index)
-            if found is None:
-                yield TokenScore(index, shown, id, start, end, None, None, None)
-                continue
-            entropy = None if found.entropy is None else found.entropy * BITS_PER_NAT
-            yield TokenScore(index, shown, id, start, end, found.logprob, found.rank, entropy)
+            logprob = None if found is None else found.logprob
+            yield TokenScore(index, shown, id, start, end, logprob, *self._ranked(index))
 
-    def _words(self) -> list[WordScore]:
-        text, shared = self.text.text, self.shared
-        found = list(words.spans(text, self.places))
+    def _ranked(self, index: int | None) -> tuple[int | None, float | None]:
+        """Rank, and entropy in bits, in the place of a token."""
+        found = None if index is None else self.details.get(index)
+        if found is None or found.entropy is None:
+            return None if found is None else found.rank, None
+        return found.rank, found.entropy * BITS_PER_NAT
+
+    def _words(self) -> Iterator[WordScore]:
+        spans = list(words.spans(self.string, self.places))
+        logprobs, ends = self._by_word(spans), [region.end for region in self.regions]
+        for index, span in enumerate(spans):
+            yield WordScore(
+                index,
+                self.string[span.start : span.end],
+                span.start,
+                span.end,
+                span.tokens,
+                words.summed(span, logprobs),
+                *self._ranked(words.beginning(span, self.places)),
+                region=bisect_right(ends, span.start) if ends else None,
+            )
+
+    def _regions(self) -> Iterator[RegionScore]:
+        logprobs = self._by_word(list(words.spans(self.string, self.places)))
+        begins = [start for start, _ in words.places(self.string)]
+        for index, (region, span) in enumerate(zip(self.regions, self.spans, strict=True)):
+            first, after = bisect_left(begins, region.start), bisect_left(begins, region.end)
+            yield RegionScore(
+                index,
+                self.string[region.start : region.end],
+                region.label,
+                region.start,
+                region.end,
+                first,
+                after - first,
+                span.tokens,
+                words.summed(span, logprobs),
+                *self._ranked(words.beginning(span, self.places)),
+            )
+
+    def _by_word(self, spans: list[TokenSpan]) -> list[float | None]:
+        """Log-probabilities of tokens whose sums are those of the word method."""
         logprobs = [None if math.isnan(value) else value for value in self.logprobs]
-        if not shared.trailing:
-            return words.leading(text, found, logprobs)
+        if not self.shared.trailing:
+            return logprobs
         at = [self.details.get(index) for index in range(len(self.ids) + 1)]
         edges = [None if token is None else Edge(*token.among) for token in at]
-        return words.trailing(text, found, logprobs, edges, [id in shared.begun for id in self.ids])
+        blank = [id in self.shared.begun for id in self.ids]
+        return words.with_ends(spans, logprobs, edges, blank)
 
 
 def _plans(

@@ -7,8 +7,8 @@ dictionaries of `to_dict()` are the rows of `gptcli score`; a test pins their ke
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gptcli.errors import GptcliError
 
@@ -32,10 +32,10 @@ class TokenScore:
     end: int
     logprob: float | None  # nats
     rank: int | None  # 1 is the likeliest
-    entropy: float | None  # bits
+    entropy_bits: float | None
 
     @property
-    def surprisal(self) -> float | None:
+    def surprisal_bits(self) -> float | None:
         """-log2 of its probability."""
         return bits(self.logprob)
 
@@ -44,19 +44,23 @@ class TokenScore:
         return {
             "index": self.index,
             "token": self.token,
-            "id": self.id,
+            "token_id": self.id,
             "start": self.start,
             "end": self.end,
             "logprob": self.logprob,
-            "surprisal": self.surprisal,
+            "surprisal_bits": self.surprisal_bits,
             "rank": self.rank,
-            "entropy": self.entropy,
+            "entropy_bits": self.entropy_bits,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """One word, between white space: characters `start` to `end` (exclusive) of the text."""
+    """One word, between white space: characters `start` to `end` (exclusive) of the text.
+
+    `rank` and `entropy_bits` are of the word's first token with a character of the word: they say
+    how open the text was where the word began.
+    """
 
     index: int
     word: str
@@ -64,22 +68,71 @@ class WordScore:
     end: int
     tokens: int  # how many are summed, those of white space before the word included
     logprob: float | None  # nats; None where one of its tokens has no score
+    rank: int | None = None
+    entropy_bits: float | None = None
+    region: int | None = None  # the index of the region in which it begins, if there are regions
 
     @property
-    def surprisal(self) -> float | None:
+    def surprisal_bits(self) -> float | None:
         """-log2 of its probability."""
         return bits(self.logprob)
 
     def to_dict(self) -> JsonRow:
-        """As a row."""
+        """As a row; numbers of words and regions count from 1."""
+        region = {} if self.region is None else {"region_number": self.region + 1}
         return {
-            "index": self.index,
+            **region,
+            "word_number": self.index + 1,
             "word": self.word,
             "start": self.start,
             "end": self.end,
             "tokens": self.tokens,
             "logprob": self.logprob,
-            "surprisal": self.surprisal,
+            "surprisal_bits": self.surprisal_bits,
+            "rank": self.rank,
+            "entropy_bits": self.entropy_bits,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RegionScore:
+    """One region of interest: characters `start` to `end` (exclusive) of the text.
+
+    `word` is the index of its first word. An empty region has the sum of no tokens, which is 0.
+    """
+
+    index: int
+    region: str
+    label: str | None
+    start: int
+    end: int
+    word: int
+    words: int  # words that begin in it
+    tokens: int
+    logprob: float | None  # nats
+    rank: int | None = None  # this and entropy_bits: as in WordScore
+    entropy_bits: float | None = None
+
+    @property
+    def surprisal_bits(self) -> float | None:
+        """-log2 of its probability."""
+        return bits(self.logprob)
+
+    def to_dict(self) -> JsonRow:
+        """As a row; numbers of words and regions count from 1."""
+        return {
+            "region_number": self.index + 1,
+            "region_label": self.label,
+            "region": self.region,
+            "start": self.start,
+            "end": self.end,
+            "word_number": self.word + 1 if self.words else None,
+            "words": self.words,
+            "tokens": self.tokens,
+            "logprob": self.logprob,
+            "surprisal_bits": self.surprisal_bits,
+            "rank": self.rank,
+            "entropy_bits": self.entropy_bits,
         }
 
 
@@ -102,11 +155,13 @@ class TextScore:
     model: str = ""
     revision: str | None = None
     error: GptcliError | None = None
-    token_scores: tuple[TokenScore, ...] = ()  # where they were asked for
-    word_scores: tuple[WordScore, ...] = ()  # likewise
+    token_scores: tuple[TokenScore, ...] = ()  # by `detail`
+    word_scores: tuple[WordScore, ...] = ()
+    region_scores: tuple[RegionScore, ...] = ()
+    carried: Mapping[str, object] = field(default_factory=dict)  # other columns of its row
 
     @property
-    def surprisal(self) -> float | None:
+    def surprisal_bits(self) -> float | None:
         """-log2 of the text's probability."""
         return bits(self.logprob)
 
@@ -126,7 +181,7 @@ class TextScore:
         return BITS_PER_NAT * math.sqrt(self.squares / (self.scored - 1) / self.scored)
 
     @property
-    def surprisal_se(self) -> float | None:
+    def surprisal_se_bits(self) -> float | None:
         """The standard error of the whole text's surprisal, in bits: s x sqrt(n)."""
         error = self.bits_per_token_se
         return None if error is None else error * self.scored
@@ -154,7 +209,7 @@ class TextScore:
         return None if error is None or power is None else power * error / BITS_PER_NAT
 
     def _per(self, count: int) -> float | None:
-        return self.surprisal / count if count and self.surprisal is not None else None
+        return self.surprisal_bits / count if count and self.surprisal_bits is not None else None
 
     def to_dict(self) -> JsonRow:
         """As a row."""
@@ -166,7 +221,7 @@ class TextScore:
             "words": self.words,
             "bytes": self.bytes,
             "logprob": self.logprob,
-            "surprisal": self.surprisal,
+            "surprisal_bits": self.surprisal_bits,
             "perplexity": self.perplexity,
             "perplexity_se": self.perplexity_se,
             "bits_per_token": self.bits_per_token,

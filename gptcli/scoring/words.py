@@ -33,7 +33,6 @@ from dataclasses import dataclass
 
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.errors import UsageError
-from gptcli.scoring.scores import WordScore
 
 BLANK = b" \t\n\v\f\r"
 _WORD = re.compile(r"[^ \t\n\v\f\r]+")
@@ -49,18 +48,31 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class WordSpan:
-    """The tokens from `first` to `last`, inclusive, of the word at `start` to `end` of a text."""
+class TokenSpan:
+    """Characters `start` to `end` (exclusive) of a text; its tokens `first` to `last`, inclusive.
+
+    A span without a token has `last` before `first`.
+    """
 
     start: int
     end: int
     first: int
     last: int
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has."""
+        return self.last - self.first + 1
+
+
+def places(text: str) -> Iterator[CharRange]:
+    """Where the words of a text are, in characters; the end is exclusive."""
+    return (found.span() for found in _WORD.finditer(text))
+
 
 def count(text: str) -> int:
     """How many words a text has."""
-    return sum(1 for _ in _WORD.finditer(text))
+    return sum(1 for _ in places(text))
 
 
 def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -77,59 +89,55 @@ def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tup
     return tuple(sorted(begun | ends)), tuple(id for id in ids if id not in begun or id in ends)
 
 
-def spans(text: str, places: Sequence[CharRange]) -> Iterator[WordSpan]:
+def spans(text: str, tokens: Sequence[CharRange]) -> Iterator[TokenSpan]:
     """Each word's tokens, from the place of each token. A token belongs to its last character.
 
     Tokens of white space belong to the word after them. A word that lies inside a token which ends
     in a later word has no token, and is skipped; no tokenizer of GPT-2's kind makes one.
     """
     token = 0
-    for found in _WORD.finditer(text):
+    for start, end in places(text):
         first = token
-        while token < len(places) and places[token][1] <= found.end():
+        while token < len(tokens) and tokens[token][1] <= end:
             token += 1
         if token > first:
-            yield WordSpan(found.start(), found.end(), first, token - 1)
+            yield TokenSpan(start, end, first, token - 1)
 
 
-def leading(
-    text: str, words: Sequence[WordSpan], logprobs: Sequence[float | None]
-) -> list[WordScore]:
-    """Words scored with the white space before them; see the module's docstring."""
-    return [
-        _score(index, text, span, _sum(logprobs[span.first : span.last + 1]))
-        for index, span in enumerate(words)
-    ]
-
-
-def trailing(
-    text: str,
-    words: Sequence[WordSpan],
+def with_ends(
+    words: Sequence[TokenSpan],
     logprobs: Sequence[float | None],
     edges: Sequence[Edge | None],
     blank: Sequence[bool],
-) -> list[WordScore]:
-    """Words scored with the white space after them; see the module's docstring.
+) -> list[float | None]:
+    """Log-probabilities (nats) of tokens, so that the sum over a word is its `trailing` score.
 
-    `edges` has one item for each token's place (None where `logprobs` has None), and one for the
-    place after the last token. `blank` says which tokens begin with white space.
+    A word's first token gives p(B) in its place away, its last one takes that of the place after
+    it. `edges` has one item for each token's place (None where `logprobs` has None), and one for
+    the place after the last token. `blank` says which tokens begin with white space.
     """
-    scores = []
-    for index, span in enumerate(words):
-        total, before = _sum(logprobs[span.first : span.last + 1]), edges[span.first]
-        after = edges[span.last + 1]
-        if total is not None and before is not None and after is not None:
-            total -= before.begun if blank[span.first] else before.going_on
-            total += after.begun
-        scores.append(_score(index, text, span, total))
-    return scores
+    found = list(logprobs)
+    for span in words:
+        before, after = edges[span.first], edges[span.last + 1]
+        if before is not None and after is not None:
+            _add(found, span.first, -(before.begun if blank[span.first] else before.going_on))
+            _add(found, span.last, after.begun)
+    return found
 
 
-def _sum(logprobs: Sequence[float | None]) -> float | None:
-    found = [value for value in logprobs if value is not None]
-    return sum(found) if len(found) == len(logprobs) else None
+def _add(values: list[float | None], index: int, change: float) -> None:
+    value = values[index]
+    values[index] = None if value is None else value + change
 
 
-def _score(index: int, text: str, span: WordSpan, logprob: float | None) -> WordScore:
-    word = text[span.start : span.end]
-    return WordScore(index, word, span.start, span.end, span.last - span.first + 1, logprob)
+def summed(span: TokenSpan, logprobs: Sequence[float | None]) -> float | None:
+    """The sum over a span's tokens; None where one of them has no score."""
+    part = logprobs[span.first : span.last + 1]
+    found = [value for value in part if value is not None]
+    return sum(found) if len(found) == len(part) else None
+
+
+def beginning(span: TokenSpan, tokens: Sequence[CharRange]) -> int | None:
+    """The first token that holds a character of the span; None for a span without one."""
+    inside = range(span.first, span.last + 1)
+    return next((index for index in inside if tokens[index][1] > span.start), None)

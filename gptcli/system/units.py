@@ -57,7 +57,7 @@ def share(part: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability in at most 7 columns: 92.8%, or as a power of ten where that would be 0."""
+    """A probability in at most 7 columns: 92.8%, 0.02%, <0.001%; 0.0% only for 0 itself."""
     if probability == 0 or probability >= 0.0005:
         return f"{probability:.1%}"
-    return f"{probability:.0e}"
+    return f"{100 * probability:.1g}%" if probability >= 1e-5 else "<0.001%"

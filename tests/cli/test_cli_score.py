@@ -20,19 +20,26 @@ from gptcli.options import Load
 from gptcli.protocol import Window
 
 TEXT_KEYS = [
-    *("id", "text", "tokens", "scored", "words", "bytes", "logprob", "surprisal", "perplexity"),
-    *("perplexity_se", "bits_per_token", "bits_per_token_se", "bits_per_word", "bits_per_byte"),
+    *("id", "text", "tokens", "scored", "words", "bytes", "logprob"),
+    *("surprisal_bits", "perplexity", "perplexity_se"),
+    *("bits_per_token", "bits_per_token_se", "bits_per_word", "bits_per_byte"),
     *("model", "revision", "error"),
 ]
 TOKEN_KEYS = [
-    *("source", "index", "token", "id", "start", "end", "logprob", "surprisal", "rank", "entropy"),
-    "error",
+    *("id", "index", "token", "token_id", "start", "end", "logprob", "surprisal_bits", "rank"),
+    *("entropy_bits", "error"),
 ]
 WORD_KEYS = [
-    *("source", "index", "word", "start", "end", "tokens", "logprob", "surprisal", "error"),
+    *("id", "word_number", "word", "start", "end", "tokens", "logprob", "surprisal_bits", "rank"),
+    *("entropy_bits", "error"),
+]
+REGION_KEYS = [
+    *("id", "region_number", "region_label", "region", "start", "end", "word_number", "words"),
+    *("tokens", "logprob", "surprisal_bits", "rank", "entropy_bits", "error"),
 ]
 PAIR_KEYS = [
-    *("id", "good", "bad", "logprob_good", "logprob_bad", "difference", "correct", "error"),
+    *("id", "good", "bad", "logprob_good", "logprob_bad", "surprisal_good_bits"),
+    *("surprisal_bad_bits", "difference_bits", "correct", "error"),
 ]
 
 
@@ -129,9 +136,9 @@ def test_a_token_is_a_row(ask, engine: FakeEngine) -> None:
     assert engine.tokenizer
     ids = engine.tokenizer.encode("Once upon a\N{ROCKET}")
     assert [list(row) for row in rows] == [TOKEN_KEYS] * len(ids)
-    assert [row["id"] for row in rows] == ids
+    assert [row["token_id"] for row in rows] == ids
     assert [row["index"] for row in rows] == list(range(len(ids)))
-    assert rows[0]["surprisal"] == pytest.approx((1 + ids[0] % 5) / 0.6931471805599453)
+    assert rows[0]["surprisal_bits"] == pytest.approx((1 + ids[0] % 5) / 0.6931471805599453)
     assert [(row["start"], row["end"]) for row in rows[-4:]] == [(11, 12)] * 4
 
 
@@ -146,12 +153,32 @@ def test_a_word_is_a_row(ask) -> None:
     ]
 
 
-@pytest.mark.parametrize("detail", ["--tokens", "--words"])
+def test_a_region_is_a_row(ask, engine: FakeEngine) -> None:
+    _, out, _ = ask("Once | upon a", "--regions", "|", "--json")
+    rows = json.loads(out)
+    assert [list(row) for row in rows] == [REGION_KEYS] * 2
+    assert [(row["region_number"], row["region"]) for row in rows] == [(1, "Once"), (2, "upon a")]
+    assert sum(row["logprob"] for row in rows) == pytest.approx(logprob(engine, "Once upon a"))
+    _, out, _ = ask("Once | upon a", "--regions", "|", "--format", "csv")
+    assert list(csv.DictReader(io.StringIO(out)).fieldnames or ()) == REGION_KEYS
+
+
+def test_words_are_numbered_by_their_region(ask) -> None:
+    _, out, _ = ask("Once | upon a", "--regions", "|", "--words", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["region_number"], row["word_number"], row["word"]) for row in rows] == [
+        ("1", "1", "Once"),
+        ("2", "2", "upon"),
+        ("2", "3", "a"),
+    ]
+
+
+@pytest.mark.parametrize("detail", ["--tokens", "--words", "--regions=|"])
 def test_a_line_that_fails_is_a_row_among_tokens_and_words(ask, detail: str) -> None:
     code, out, _ = ask("--lines", detail, "--format", "jsonl", stdin=b"a\n\nb\n")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 3
-    assert [(row["source"], row["error"] is None) for row in rows] == [
+    assert [(row["id"], row["error"] is None) for row in rows] == [
         ("1", True),
         ("2", False),
         ("3", True),
@@ -161,7 +188,7 @@ def test_a_line_that_fails_is_a_row_among_tokens_and_words(ask, detail: str) -> 
 def test_the_table_of_tokens_quotes_them(ask) -> None:
     _, out, _ = ask("a b\n\x07", "--tokens")
     head, *rows = out.splitlines()
-    place = head.index("token")
+    place = head.rindex("token")
     assert head.split()[0] == "index"
     assert "".join(json.loads(row[place:]) for row in rows) == "a b\n\x07"
 
@@ -210,7 +237,7 @@ def test_the_likeliest_of_several_texts_is_named(ask, engine: FakeEngine) -> Non
     assert code == 0
     assert shown["likeliest"] == sums.index(max(sums)) + 1
     margin = (sorted(sums)[-1] - sorted(sums)[-2]) / 0.6931471805599453
-    assert shown["margin"] == pytest.approx(margin)
+    assert shown["margin_bits"] == pytest.approx(margin)
     assert [row["logprob"] for row in shown["texts"]] == pytest.approx(sums)
     assert sum(row["share"] for row in shown["texts"]) == pytest.approx(1)
     _, table, _ = ask("--compare", *texts)
@@ -275,16 +302,16 @@ def test_a_pair_that_fails_is_said_and_not_counted(ask, tmp_path: Path) -> None:
 
 def test_top_and_bottom_keep_the_most_and_the_least_surprising(ask) -> None:
     _, out, _ = ask("Once upon a time an old king", "--tokens", "--json")
-    everything = [row["surprisal"] for row in json.loads(out)]
+    everything = [row["surprisal_bits"] for row in json.loads(out)]
     _, out, _ = ask("Once upon a time an old king", "--tokens", "--json", "--top", "3")
-    assert [row["surprisal"] for row in json.loads(out)] == sorted(everything)[:-4:-1]
+    assert [row["surprisal_bits"] for row in json.loads(out)] == sorted(everything)[:-4:-1]
     _, out, _ = ask("Once upon a time an old king", "--tokens", "--json", "--bottom", "3")
-    assert [row["surprisal"] for row in json.loads(out)] == sorted(everything)[:3]
+    assert [row["surprisal_bits"] for row in json.loads(out)] == sorted(everything)[:3]
 
 
 def test_rows_are_sorted_by_any_number(ask) -> None:
-    _, out, _ = ask("Once upon a time", "--tokens", "--json", "--sort", "id")
-    ids = [row["id"] for row in json.loads(out)]
+    _, out, _ = ask("Once upon a time", "--tokens", "--json", "--sort", "token_id")
+    ids = [row["token_id"] for row in json.loads(out)]
     assert ids == sorted(ids, reverse=True)
 
 
@@ -304,6 +331,9 @@ def test_equal_rows_stay_in_their_order_and_unknown_ones_go_last() -> None:
         (("a", "--compare"), "Give two texts"),
         (("a", "b", "--compare", "--tokens"), "does not go with --tokens"),
         (("a", "b", "--compare", "--top", "1"), "does not go with --sort, --top or --bottom"),
+        (("a", "--tokens", "--regions", "|"), "does not go with --tokens"),
+        (("a", "b", "--compare", "--regions", "|"), "does not go with --regions"),
+        (("a", "--regions", "condition"), "no mark"),
         (("a", "--pairs", "x"), "does not go with a text"),
         (("--pairs", "x", "--lines"), "does not go with --lines"),
         (("a", "--sort", "token"), "Name one: tokens, scored"),
@@ -360,7 +390,13 @@ def test_what_fails_in_the_engine_is_the_commands_error(main_in, engine: FakeEng
     assert "broken" in err
 
 
-def test_a_server_has_no_scores(main_in) -> None:
+SHAPES = ["text", "json", "jsonl", "csv", "tsv"]
+DETAILS = [(), ("--tokens",), ("--words",), ("--regions", "|"), ("--lines",)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("detail", [*DETAILS, ("--compare", "b"), ("--pairs", "-")])
+def test_a_server_has_no_scores(main_in, detail: tuple[str, ...], shape: str) -> None:
     class Remote(FakeEngine):
         @property
         def tokenizer(self) -> None:
@@ -370,9 +406,37 @@ def test_a_server_has_no_scores(main_in) -> None:
         def tokenizer(self, value: object) -> None:
             pass
 
-    code, _, err = main_in("score", "a b", engine=Remote())
-    assert code == 69
+    text = ("a b",) if "--pairs" not in detail else ()
+    args = (*text, *detail, "--format", shape)
+    code, out, err = main_in("score", *args, stdin=b"good,bad\na,b\n", engine=Remote())
+    assert (code, out) == (69, "")
     assert "--server" in err
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("detail", [*DETAILS, ("--pairs", "-")])
+def test_a_refusal_while_it_runs_leaves_the_output_empty(
+    main_in, engine: FakeEngine, detail: tuple[str, ...], shape: str
+) -> None:
+    class Broken(FakeEngine):
+        def run(self, requests):
+            next(iter(requests))
+            raise Unavailable("the server", "it does not say log-probabilities", "Use another")
+
+    broken = Broken(tokenizer=engine.tokenizer)
+    text = ("a b",) if "--pairs" not in detail else ()
+    args = (*text, *detail, "--format", shape)
+    code, out, _ = main_in("score", *args, stdin=b"good,bad\na,b\n", engine=broken)
+    assert (code, out) == (69, "")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("detail", DETAILS[:4])
+def test_a_text_without_a_score_leaves_the_output_empty(
+    ask, detail: tuple[str, ...], shape: str
+) -> None:
+    code, out, _ = ask("x", "--no-bos", *detail, "--format", shape)
+    assert (code, out) == (65, "")
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_the_likelier_sentence_as_a_whole_is_preferred(tokenizer: Tokenizer) -> 
     scores = list(score_pairs(engine, pairs, Scoring(), 2))
     for item, (good, bad) in zip(scores, texts, strict=True):
         assert (item.logprob_good, item.logprob_bad) == (total(good), total(bad))
-        assert item.difference == pytest.approx((total(good) - total(bad)) / math.log(2))
+        assert item.difference_bits == pytest.approx((total(good) - total(bad)) / math.log(2))
         assert item.correct == float(total(good) > total(bad))
 
 

@@ -81,9 +81,9 @@ def test_figures_are_those_computed_by_hand(tokenizer: Tokenizer) -> None:
 
     engine = FakeEngine(tokenizer=tokenizer, expecting=expecting)
     found = one(engine, "x-y")
-    assert [token.surprisal for token in found.token_scores] == pytest.approx([1, 2, 6])
+    assert [token.surprisal_bits for token in found.token_scores] == pytest.approx([1, 2, 6])
     assert found.logprob == pytest.approx(-6.238325)
-    assert found.surprisal == pytest.approx(9)
+    assert found.surprisal_bits == pytest.approx(9)
     assert found.bits_per_token == pytest.approx(3)
     assert found.bits_per_token_se == pytest.approx(1.527525)  # sqrt(7 / 3)
     assert found.perplexity == pytest.approx(8)
@@ -200,7 +200,7 @@ def test_ranks_and_entropies_are_in_their_units(
         table = reference(torch.tensor([ids])).logits[0].log_softmax(-1)[:-1]
     found = one(built_in(tiny), "Once upon").token_scores
     entropies = -(table.exp() * table).sum(-1) / math.log(2)
-    assert [token.entropy for token in found] == pytest.approx(entropies.tolist(), abs=CLOSE)
+    assert [token.entropy_bits for token in found] == pytest.approx(entropies.tolist(), abs=CLOSE)
     order = table.argsort(descending=True).tolist()
     assert [token.rank for token in found] == [
         row.index(id) + 1 for row, id in zip(order, ids[1:], strict=True)

@@ -147,7 +147,7 @@ def test_without_bos_the_first_word_has_no_score(tiny: Path) -> None:
     for method in ("leading", "trailing"):
         first, *others = found(tiny, TALE, bos=False, word_method=method)
         assert first.logprob is None
-        assert first.surprisal is None
+        assert first.surprisal_bits is None
         assert all(word.logprob is not None for word in others)
 
 

@@ -89,9 +89,13 @@ def test_a_number_has_three_digits_or_its_whole_part(value: float, shown: str) -
 
 @pytest.mark.parametrize(
     ("probability", "shown"),
-    [(1, "100.0%"), (0.0005, "0.1%"), (0.00049, "5e-04"), (0, "0.0%"), (1e-300, "1e-300")],
+    [
+        *((1, "100.0%"), (0.0005, "0.1%"), (0.00049, "0.05%"), (0.0000949, "0.009%")),
+        *((0.0000999, "0.01%"), (1e-5, "0.001%"), (9.9e-6, "<0.001%"), (1e-300, "<0.001%")),
+        (0, "0.0%"),
+    ],
 )
-def test_a_small_probability_is_a_power_of_ten(probability: float, shown: str) -> None:
+def test_a_probability_is_a_percentage_however_small_it_is(probability: float, shown: str) -> None:
     assert percent(probability) == shown
 
 

@@ -84,8 +84,8 @@ class ScoreTable(Options):
     top: int | None = option(
         None,
         "--top",
-        "Only the N rows with the greatest surprisal of a token or word, perplexity of a text,"
-        " difference of a pair, or value of --sort.",
+        "Only the N rows with the greatest surprisal of a token, word or region, perplexity of a"
+        " text, difference of a pair, or value of --sort.",
         low=1,
         high=10**9,
         metavar="N",
@@ -105,10 +105,11 @@ class ScoreTable(Options):
         """The format asked for, by either flag."""
         return "json" if self.json else self.format
 
-    @property
-    def detail(self) -> Detail:
+    def detail(self, scoring: Scoring) -> Detail:
         """What a row holds."""
-        return "tokens" if self.tokens else "words" if self.words else "texts"
+        if self.tokens:
+            return "tokens"
+        return "words" if self.words else "texts" if scoring.regions is None else "regions"
 
 
 # Also where config.toml sets another data type for all commands: the numbers must be exact.
@@ -136,8 +137,8 @@ def score(
     """
     session = Session.of(talk)
     given = list(texts or ())
-    _check(given, asked, table)
-    style = _style(given, asked, table)
+    _check(given, asked, table, scoring)
+    style = _style(given, asked, table, scoring)
     pairs = _pairs(asked, session) if asked.pairs is not None else ()
     found = () if pairs else _texts(given, asked, style.single, session)
     begun = scoring.context[-1:].isalnum()
@@ -169,7 +170,7 @@ def score(
     return ExitCode.PARTIAL if tally.error else ExitCode.OK
 
 
-def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
+def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scoring) -> None:
     """Raises UsageError for options that exclude each other."""
     ordered = table.sort is not None or table.top is not None or table.bottom is not None
     rows = [
@@ -177,9 +178,10 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
         ("--lines", asked.lines),
         ("--tokens", table.tokens),
         ("--words", table.words),
+        ("--regions", scoring.regions is not None),
     ]
     pairs = ("--pairs", asked.pairs is not None)
-    clashes = [(("--words", table.words), ("--tokens", table.tokens))]
+    clashes = [(rows[3], rows[2]), (rows[4], rows[2])]
     clashes += [(("--compare", asked.compare), other) for other in (*rows, pairs)]
     clashes += [(("--compare", asked.compare), ("--sort, --top or --bottom", ordered))]
     clashes += [(pairs, other) for other in (*rows, ("a text", bool(texts)))]
@@ -194,13 +196,15 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable) -> None:
         raise UsageError("TEXT", f"{len(texts)} texts are given", hint)
 
 
-def _style(texts: Sequence[str], asked: Asked, table: ScoreTable) -> ScoreStyle:
+def _style(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scoring) -> ScoreStyle:
     """How the rows are written. Raises UsageError for an unknown column."""
-    kind = KINDS["pairs" if asked.pairs is not None else table.detail]
+    detail, regions = table.detail(scoring), scoring.regions is not None
+    kind = KINDS["pairs" if asked.pairs is not None else detail]
     files = len(asked.file) + (len(texts) if asked.file else 0)
     return ScoreStyle(
         shape=table.shape,
-        detail=table.detail,
+        detail=detail,
+        regions=regions,
         order=order(table.sort, table.top, table.bottom, kind.default, kind.numbers),
         single=not asked.lines and not asked.compare and asked.pairs is None and files < 2,
         titled=not asked.lines and (files > 0 or list(texts) in ([], ["-"])),

@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from gptcli.cli.output import table
@@ -45,7 +46,8 @@ def written(
     """The text to write, piece by piece.
 
     `keys` are the columns of CSV and TSV; a record without one has an empty cell. `columns` are
-    those of the table for people.
+    those of the table for people, which has no header without a record. The header comes with the
+    first record, so a refusal before it leaves the output empty.
     """
     if shape == "json":
         yield document(list(records))
@@ -53,13 +55,16 @@ def written(
         for record in records:
             yield json_line(record)
     elif shape == "text":
-        yield _aligned([column.name for column in columns], columns)
-        for record in records:
+        for number, record in enumerate(records):
+            if not number:
+                yield _aligned([column.name for column in columns], columns)
             yield _aligned([_shown(record[column.name], column) for column in columns], columns)
     else:
         separator = "," if shape == "csv" else "\t"
+        rows = iter(records)
+        first = next(rows, None)  # before the header: where this raises, nothing is written
         yield _separated(keys, separator)
-        for record in records:
+        for record in rows if first is None else chain((first,), rows):
             yield _separated([_cell(key, record.get(key)) for key in keys], separator)
 
 

@@ -17,7 +17,15 @@ from gptcli.errors import GptcliError
 from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
-from gptcli.scoring.scores import BITS_PER_NAT, JsonRow, TextScore, TokenScore, WordScore, together
+from gptcli.scoring.scores import (
+    BITS_PER_NAT,
+    JsonRow,
+    RegionScore,
+    TextScore,
+    TokenScore,
+    WordScore,
+    together,
+)
 from gptcli.system import stages
 from gptcli.system.units import counted, rate, seconds
 
@@ -33,6 +41,11 @@ class RowKind:
     default: str  # the key that --top sorts by
     others: tuple[str, ...]  # the keys without numbers
 
+    def with_regions(self) -> RowKind:
+        """The same with the number of the region, after the id."""
+        keys, columns = (self.keys[0], REGION.name, *self.keys[1:]), self.columns
+        return replace(self, keys=keys, columns=(columns[0], REGION, *columns[1:]))
+
     @property
     def numbers(self) -> tuple[str, ...]:
         """The keys with numbers."""
@@ -40,16 +53,18 @@ class RowKind:
 
 
 MAX_NAME = 4096  # characters: names of files are not cut
-INDEX = Column("index", 5, 0)
-START, END = Column("start", 6, 0), Column("end", 6, 0)
-LOGPROB, SURPRISAL = Column("logprob", 11, 4), Column("surprisal", 10, 4)
-SOURCE = Column("source", 10, most=MAX_NAME, quoted=False)
+INDEX, START = Column("index", 5, 0), Column("start", 5, 0)
+LOGPROB, SURPRISAL = Column("logprob", 9, 4), Column("surprisal_bits", 14, 4)
+RANK, ENTROPY = Column("rank", 5, 0), Column("entropy_bits", 12, 4)
+ID = Column("id", 6, most=MAX_NAME, quoted=False)
+COUNT = Column("tokens", 6, 0)
+REGION = Column("region_number", 13, 0)
 TEXTS = RowKind(
     tuple(TextScore(id="").to_dict()),
     (
         Column("id", 6, quoted=False),
         Column("tokens", 7, 0),
-        LOGPROB,
+        Column("logprob", 11, 4),
         Column("perplexity", 10, 2),
         Column("perplexity_se", 13, 2),
         Column("bits_per_token", 14, 4),
@@ -63,33 +78,50 @@ TEXTS = RowKind(
 KINDS = {
     "texts": TEXTS,
     "tokens": RowKind(
-        ("source", *TokenScore(0, "", 0, 0, 0, None, None, None).to_dict(), "error"),
+        ("id", *TokenScore(0, "", 0, 0, 0, None, None, None).to_dict(), "error"),
         (
-            *(SOURCE, INDEX, START, END, Column("id", 6, 0), LOGPROB, SURPRISAL),
-            *(Column("rank", 6, 0), Column("entropy", 8, 4), Column("token")),
+            *(ID, INDEX, START, Column("token_id", 8, 0), LOGPROB, SURPRISAL, RANK, ENTROPY),
+            Column("token"),
         ),
-        "surprisal",
-        ("source", "token", "error"),
+        "surprisal_bits",
+        ("id", "token", "error"),
     ),
     "words": RowKind(
-        ("source", *WordScore(0, "", 0, 0, 0, None).to_dict(), "error"),
-        (SOURCE, INDEX, START, END, Column("tokens", 6, 0), LOGPROB, SURPRISAL, Column("word")),
-        "surprisal",
-        ("source", "word", "error"),
+        ("id", *WordScore(0, "", 0, 0, 0, None).to_dict(), "error"),
+        (
+            ID,
+            Column("word_number", 11, 0),
+            COUNT,
+            LOGPROB,
+            SURPRISAL,
+            RANK,
+            ENTROPY,
+            Column("word"),
+        ),
+        "surprisal_bits",
+        ("id", "word", "error"),
+    ),
+    "regions": RowKind(
+        ("id", *RegionScore(0, "", None, 0, 0, 0, 0, 0, None).to_dict(), "error"),
+        (
+            *(ID, REGION, Column("words", 5, 0), COUNT, LOGPROB, SURPRISAL),
+            *(Column("region_label", 12, quoted=False), Column("region")),
+        ),
+        "surprisal_bits",
+        ("id", "region_label", "region", "error"),
     ),
     "pairs": RowKind(
         tuple(PairScore("", "", "").to_dict()),
         (
-            *(Column("id", 6, quoted=False), Column("difference", 10, 4), Column("correct", 7, 1)),
+            *(Column("id", 6, quoted=False), Column("difference_bits", 15, 4)),
+            Column("correct", 7, 1),
             *(Column("good", 40, most=40), Column("bad", most=40)),
         ),
-        "difference",
+        "difference_bits",
         ("id", "good", "bad", "error"),
     ),
 }
-COMPARED = (
-    *(INDEX, Column("tokens", 6, 0), LOGPROB, SURPRISAL, Column("share", 8, 4), Column("text")),
-)
+COMPARED = (*(INDEX, COUNT, LOGPROB, SURPRISAL, Column("share", 8, 4), Column("text")),)
 
 
 @dataclass
@@ -111,7 +143,7 @@ class ScoreTally:
                 stages.mark(stages.FIRST_TOKEN)
             self.texts += 1
             if score.error is None:
-                bare = replace(score, text=None, token_scores=(), word_scores=())
+                bare = replace(score, text=None, token_scores=(), word_scores=(), region_scores=())
                 self.total = bare if self.total is None else together((self.total, bare))
             else:
                 self.failed_with(score.error, score.id)
@@ -160,22 +192,28 @@ class ScoreStyle:
     detail: Detail = "texts"
     order: Order | None = None
     single: bool = False  # one text alone
+    regions: bool = False  # words have the number of their region
     titled: bool = False  # rows show the names of files, not the texts
 
 
 def write_texts(out: Sink, scores: Iterable[TextScore], style: ScoreStyle) -> None:
     """Write texts, or their tokens or words, in the format of `style`."""
     kind = KINDS[style.detail]
-    if style.single and style.detail == "texts" and style.shape in ("text", "json"):
-        for score in scores:
-            if score.error is None:
+    if style.regions and style.detail == "words":
+        kind = kind.with_regions()
+    if style.single:
+        scores = list(scores)
+        if any(score.error for score in scores):
+            return  # the command raises it, and nothing is written
+        if style.detail == "texts" and style.shape in ("text", "json"):
+            for score in scores:
                 shown = _row(score, style)
                 out.write(document(shown) if style.shape == "json" else block(score))
-        return
+            return
     rows = (row for score in scores for row in _rows(score, style, kind))
     columns = kind.columns
     if style.single:
-        columns = tuple(column for column in columns if column is not SOURCE)
+        columns = tuple(column for column in columns if column is not ID)
     if style.titled and style.detail == "texts":
         columns = (Column("id", 30, most=MAX_NAME, quoted=False), *columns[1:-1])
     _write(out, rows, style, kind.keys, columns)
@@ -194,19 +232,16 @@ def _write(
 
 
 def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRow]:
-    """The rows of a text. A text without a score is one row with `error`, except in text tables.
-
-    One text alone has no such row: the command raises its error.
-    """
-    if score.error is not None and (style.single or style.shape == "text"):
+    """The rows of a text. A text without a score is one row with `error`, except in text tables."""
+    if score.error is not None and style.shape == "text":
         return
     if style.detail == "texts":
         yield _row(score, style)
         return
     if score.error is not None:
-        yield {**dict.fromkeys(kind.keys), "source": score.id, "error": score.error.to_dict()}
-    for part in score.token_scores or score.word_scores:
-        yield {"source": score.id, **part.to_dict(), "error": None}
+        yield {**dict.fromkeys(kind.keys), "id": score.id, "error": score.error.to_dict()}
+    for part in score.token_scores or score.word_scores or score.region_scores:
+        yield {"id": score.id, **part.to_dict(), "error": None}
 
 
 def _row(score: TextScore, style: ScoreStyle) -> JsonRow:
@@ -234,7 +269,8 @@ def _figures(score: TextScore) -> Iterator[tuple[str, str]]:
 
 def _error(score: TextScore, by: float) -> float | None:
     """The standard error of the surprisal, divided by a count."""
-    return score.surprisal_se / by if by and score.surprisal_se is not None else None
+    error = score.surprisal_se_bits
+    return error / by if by and error is not None else None
 
 
 def _with_error(value: float | None, error: float | None, decimals: int) -> str:
@@ -256,7 +292,7 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) 
             "text": score.text,
             "tokens": score.tokens,
             "logprob": score.logprob,
-            "surprisal": score.surprisal,
+            "surprisal_bits": score.surprisal_bits,
             "share": math.exp(value - best) / whole,
         }
         for number, (score, value) in enumerate(zip(scores, sums, strict=True), 1)
@@ -264,7 +300,7 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) 
     likeliest = sums.index(best)
     margin = (best - max(sums[:likeliest] + sums[likeliest + 1 :])) / math.log(2)
     if shape == "json":
-        out.write(document({"likeliest": likeliest + 1, "margin": margin, "texts": rows}))
+        out.write(document({"likeliest": likeliest + 1, "margin_bits": margin, "texts": rows}))
         return
     _write(out, rows, ScoreStyle(shape), tuple(rows[0]), COMPARED)
     if shape == "text":
