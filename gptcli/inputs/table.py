@@ -64,8 +64,9 @@ def read_table(
     note: Note,
     wanted: Sequence[TextColumn] = PROMPT,
     errors: Errors = "strict",
+    titles: Sequence[str] = (),
 ) -> Iterator[TableRow | None]:
-    """The rows of a table; None for "none right now".
+    """The rows of a table; None for "none right now". `titles` are the header of one without.
 
     `name` is the input's, for the errors; `wanted` says which texts a row has, and `table.column`
     is for the caller to put in it. Raises BadInput for a broken header, UsageError for a wrong
@@ -73,17 +74,12 @@ def read_table(
     """
     if format == "jsonl":
         return _json_rows(pieces, name, table, wanted, errors)
-    return _rows(pieces, name, "\t" if format == "tsv" else ",", table, note, wanted, errors)
+    reader = _Reader(name, "\t" if format == "tsv" else ",", table, note, wanted, errors)
+    return _rows(pieces, reader, name, titles)
 
 
 def _rows(
-    pieces: Iterator[bytes | None],
-    name: str,
-    usual: str,
-    table: TableInput,
-    note: Note,
-    wanted: Sequence[TextColumn],
-    errors: Errors,
+    pieces: Iterator[bytes | None], reader: _Reader, name: str, titles: Sequence[str]
 ) -> Iterator[TableRow | None]:
     lines = numbered(pieces, dropped=b"")
     first = None
@@ -92,10 +88,9 @@ def _rows(
             yield None
         elif first.raw.strip():
             break
-    declared = declared_separator(first.raw) if first else None
-    reader = _Reader(name, usual, declared, table, note, wanted, errors)
-    begun = lines if declared or first is None else _with(first, lines)
-    columns: TableColumns | None = None
+    reader.declared = declared_separator(first.raw) if first else None
+    begun = lines if reader.declared or first is None else _with(first, lines)
+    columns = reader.columns(titles) if titles else None
     for record in cut(begun, reader.recognised):
         if record is None:
             yield None
@@ -119,13 +114,13 @@ class _Reader:
         self,
         name: str,
         usual: str,
-        declared: str | None,
         table: TableInput,
         note: Note,
         wanted: Sequence[TextColumn],
         errors: Errors,
     ) -> None:
-        self._name, self._usual, self._declared = name, usual, declared
+        self._name, self._usual = name, usual
+        self.declared: str | None = None  # the separator, by Excel's first line
         self._table, self._note, self._wanted, self._errors = table, note, wanted, errors
         self._dialect = Dialect(usual)
 
@@ -133,7 +128,7 @@ class _Reader:
         """The dialect of the table with this header; a guess is said."""
         names = {name for column in self._wanted for name in column.names}
         names.add(self._table.id_column or ID)
-        self._dialect = dialect_of(header.raw, self._declared, self._usual, self._table, names)
+        self._dialect = dialect_of(header.raw, self.declared, self._usual, self._table, names)
         if self._dialect.guessed:
             self._note(
                 f"{self._name}: columns are separated by {self._dialect.shown}, as in its header;"
@@ -146,6 +141,10 @@ class _Reader:
         where = place(self._name, "line", record.line)
         text = decoded(record.raw, where, self._errors)
         titles = [title.strip() for title in cells_of(record, text, self._dialect, where, 0)]
+        return self.columns(titles)
+
+    def columns(self, titles: Sequence[str]) -> TableColumns:
+        """The columns of these titles. Raises UsageError."""
         columns = chosen(titles, self._name, self._wanted, self._table.id_column)
         column = self._wanted[0]
         if len(titles) == 1 and titles[0].casefold() not in column.names and not column.given:

@@ -8,26 +8,19 @@ for few pairs and for accuracies near either end.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from gptcli.errors import BadInput, GptcliError
+from gptcli.errors import GptcliError
 from gptcli.protocol import Engine
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
 from gptcli.scoring.scores import BITS_PER_NAT, JsonRow, TextScore, bits
-from gptcli.system.strict_json import parse_value
 
-NAMES = ("sentence_good", "sentence_bad"), ("good", "bad")
 TIE_NATS = 1e-4  # how exact a score is
 Z_95 = 1.959963984540054  # standard deviations of the normal distribution, for 95 %
-HOW = "Give TSV, CSV or JSON lines with sentence_good and sentence_bad, or two columns alone."
-MAX_FIELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +31,7 @@ class Pair:
     good: str = ""
     bad: str = ""
     error: GptcliError | None = None
+    carried: Mapping[str, object] = field(default_factory=dict)  # other columns of its row
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,7 @@ class PairScore:
     logprob_good: float | None = None
     logprob_bad: float | None = None
     error: GptcliError | None = None
+    carried: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def difference_bits(self) -> float | None:
@@ -153,95 +148,4 @@ def _paired(waiting: deque[Pair], scores: Iterator[TextScore]) -> Iterator[PairS
         bad, pair = next(scores), waiting.popleft()
         error = good.error or bad.error
         sums = (None, None) if error else (good.logprob, bad.logprob)
-        yield PairScore(pair.id, pair.good, pair.bad, *sums, error)
-
-
-def read_pairs(data: bytes, name: str) -> Iterator[Pair]:
-    """The pairs of a file: JSON lines, TSV or CSV, by its name or else by its first line.
-
-    With a header (or keys) sentence_good and sentence_bad, or good and bad; a table of two columns
-    may do without. Ids are line numbers. Raises BadInput (not UTF-8, a broken table, other
-    columns); what is wrong with one row is its own error.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        why = f"invalid UTF-8 at byte {error.start}"
-        raise BadInput(f"file {name}", why, "Convert it with iconv.") from None
-    head = text.lstrip()[:1], text.partition("\n")[0]
-    kind = Path(name).suffix.lower()
-    if kind in (".jsonl", ".ndjson") or (kind not in (".csv", ".tsv") and head[0] == "{"):
-        return _from_json(text, name)
-    tabs = kind == ".tsv" or (kind != ".csv" and "\t" in head[1])
-    return _from_table(text, name, "\t" if tabs else ",")
-
-
-def _from_json(text: str, name: str) -> Iterator[Pair]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield _from_object(line, str(number))
-            except ValueError as error:
-                why = f"not an object of JSON with two texts ({str(error)[:100]})"
-                broken = BadInput(f"{name} line {number}", why, HOW)
-                yield Pair(str(number), error=broken)
-
-
-def _from_object(line: str, id: str) -> Pair:
-    """The pair of one line of JSON. Raises ValueError."""
-    value = parse_value(line)
-    if not isinstance(value, dict):
-        raise ValueError("it is none")
-    for good, bad in NAMES:
-        if isinstance(value.get(good), str) and isinstance(value.get(bad), str):
-            return Pair(id, str(value[good]), str(value[bad]))
-    raise ValueError(f"no {NAMES[0][0]} and {NAMES[0][1]}")
-
-
-def _from_table(text: str, name: str, separator: str) -> Iterator[Pair]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_BYTES))
-    # Not split("\n"), because a quoted field may hold a line break; newline="" keeps it as it is.
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    columns: tuple[int, int] | None = None
-    width = 0
-    while True:
-        try:
-            row = next(table, None)
-        except csv.Error as error:
-            how = 'Write a quote inside a quoted field twice: "say ""so"".'
-            raise BadInput(f"{name} line {table.line_num}", str(error), how) from None
-        if row is None:
-            return
-        if not any(row):
-            continue
-        if columns is None:
-            columns, width = _columns(row, name), len(row)
-            if _header(row):
-                continue
-        yield _from_row(row, columns, width, f"{name} line {table.line_num}", table.line_num)
-
-
-def _from_row(
-    row: Sequence[str], columns: tuple[int, int], width: int, where: str, line: int
-) -> Pair:
-    if len(row) != width:
-        why = f"{len(row)} fields, where the first line has {width}"
-        return Pair(str(line), error=BadInput(where, why, "Put such a field in quotes."))
-    return Pair(str(line), row[columns[0]], row[columns[1]])
-
-
-def _header(row: Sequence[str]) -> tuple[int, int] | None:
-    """The columns that the first row names, if it is a header."""
-    named = [cell.strip().lower() for cell in row]
-    for good, bad in NAMES:
-        if good in named and bad in named:
-            return named.index(good), named.index(bad)
-    return None
-
-
-def _columns(row: Sequence[str], name: str) -> tuple[int, int]:
-    columns = _header(row)
-    if columns is None and len(row) != 2:
-        count = f"{len(row)} column{'s' * (len(row) != 1)}"
-        raise BadInput(name, f"it has {count}, and no header that says which two", HOW)
-    return columns or (0, 1)
+        yield PairScore(pair.id, pair.good, pair.bad, *sums, error, pair.carried)

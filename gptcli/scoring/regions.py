@@ -4,18 +4,19 @@ Marks stand in the text: "The horse | raced past the barn | fell." A mark is not
 White space on both sides of a mark counts once, so the model reads the sentence as without marks.
 Two marks in a row make an empty region: regions of different sentences keep their numbers.
 
-Labels stand in a column, one for each word, separated by white space: "subj subj verb". Equal
-labels in a row are one region.
+Labels stand in a column, one for each word, as "subj subj verb" or as a list of JSON. Equal labels
+in a row are one region.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from gptcli.errors import BadInput
 from gptcli.scoring import words
+from gptcli.system.units import counted
 
 _BLANK = words.BLANK.decode()
 _HOW = "Give one label for each word, separated by spaces, or cut the text by marks such as |."
@@ -50,13 +51,13 @@ def marked(text: str, mark: str) -> tuple[str, tuple[Region, ...]]:
     return clean, tuple(found)
 
 
-def labelled(text: str, labels: str) -> tuple[Region, ...]:
+def labelled(text: str, labels: Sequence[str]) -> tuple[Region, ...]:
     """The regions of a text with one label for each word. Raises BadInput for another count."""
-    found, given = list(words.places(text)), labels.split()
-    if len(found) != len(given):
-        why = f"{len(given)} labels for {len(found)} words"
+    found = list(words.places(text))
+    if len(found) != len(labels):
+        why = f"{counted(len(labels), 'label')} for {counted(len(found), 'word')}"
         raise BadInput("the regions do not fit the text", why, _HOW)
-    groups = groupby(zip(found, given, strict=True), key=lambda pair: pair[1])
+    groups = groupby(zip(found, labels, strict=True), key=lambda pair: pair[1])
     return tuple(_joined(label, [place for place, _ in pairs]) for label, pairs in groups)
 
 

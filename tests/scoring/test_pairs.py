@@ -13,7 +13,8 @@ from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from gptcli.errors import BadInput
 from gptcli.protocol import Window
 from gptcli.scoring.options import Scoring
-from gptcli.scoring.pairs import Accuracy, Pair, PairScore, read_pairs, score_pairs, wilson
+from gptcli.scoring.pair_files import read_pairs
+from gptcli.scoring.pairs import Accuracy, Pair, PairScore, score_pairs, wilson
 
 GOOD, BAD = "The king was old.", "The king were old."
 
@@ -45,7 +46,7 @@ def test_pairs_are_read_from_any_of_these(name: str, text: str, line: str) -> No
 
 
 def test_a_quoted_field_may_hold_separators_and_line_breaks() -> None:
-    assert read('"a, b\nc","say ""so"""\n', "a.csv") == [("2", "a, b\nc", 'say "so"')]
+    assert read('"a, b\nc","say ""so"""\n', "a.csv") == [("1", "a, b\nc", 'say "so"')]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_a_value_without_a_letter_or_digit_is_a_mark(value: str, mark: bool) -> 
 
 
 def test_a_label_a_word_joins_equal_neighbours() -> None:
-    found = labelled("The  old man\nleft early.", "subj subj subj verb adv")
+    found = labelled("The  old man\nleft early.", ["subj", "subj", "subj", "verb", "adv"])
     assert [(region.start, region.end, region.label) for region in found] == [
         (0, 12, "subj"),
         (13, 17, "verb"),
@@ -97,7 +97,7 @@ def test_a_label_a_word_joins_equal_neighbours() -> None:
 
 def test_another_number_of_labels_is_refused() -> None:
     with pytest.raises(BadInput, match="2 labels for 3 words"):
-        labelled("a b c", "x y")
+        labelled("a b c", ["x", "y"])
 
 
 def test_the_surprisal_of_a_region_is_the_sum_over_its_tokens(
@@ -166,7 +166,7 @@ def test_rank_and_entropy_of_a_word_are_those_where_it_begins(tiny: Path) -> Non
 
 
 def test_regions_can_come_with_the_text(tiny: Path) -> None:
-    item = TextToScore("7", PLAIN, regions=labelled(PLAIN, "a a b b b b c"))
+    item = TextToScore("7", PLAIN, regions=labelled(PLAIN, list("aabbbbc")))
     given_ = scored(tiny, item).region_scores
     assert [region.label for region in given_] == ["a", "b", "c"]
     cut = scored(tiny, MARKED, regions="|").region_scores

@@ -20,7 +20,6 @@ from gptcli.cli.output.records import RecordFormat, order
 from gptcli.cli.output.scorings import (
     KINDS,
     ScoreStyle,
-    ScoreTally,
     write_compared,
     write_pairs,
     write_texts,
@@ -28,15 +27,20 @@ from gptcli.cli.output.scorings import (
 from gptcli.cli.output.sink import Sink
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, UsageError
+from gptcli.inputs.columns import CarriedNames
+from gptcli.inputs.lines import refuse_file_name
 from gptcli.inputs.prompt import decode, encode_argument
-from gptcli.options import Load, Output, Talk
+from gptcli.options import Load, Output, TableInput, Talk
 from gptcli.options.shared import BATCH_SIZE, ERRORS, FORCE, JSON, LINES, OUTPUT, Errors
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Engine
 from gptcli.scoring.options import Scoring
-from gptcli.scoring.pairs import Accuracy, Pair, read_pairs, score_pairs
+from gptcli.scoring.pair_files import PairColumns, read_pairs
+from gptcli.scoring.pairs import Accuracy, Pair, score_pairs
+from gptcli.scoring.regions import is_mark
 from gptcli.scoring.scorer import Detail, TextToScore
 from gptcli.scoring.scorer import score as scored
+from gptcli.scoring.tally import ScoreTally
 from gptcli.scoring.texts import TextSource, read_bytes, read_texts
 
 
@@ -65,6 +69,14 @@ class Asked(Options):
         " input. Prints the share of pairs whose good sentence is likelier.",
         metavar="FILE",
         names="file",
+    )
+    bad_column: str | None = option(
+        None,
+        "--bad-column",
+        "With --pairs: the column of the bad sentence; --column is that of the good one.",
+        metavar="NAME",
+        shown_default="sentence_bad, or bad",
+        rare=True,
     )
     errors: Errors = ERRORS
     batch_size: int = BATCH_SIZE
@@ -125,6 +137,7 @@ def score(
     ] = None,
     *,
     asked: Asked,
+    columns: TableInput,
     scoring: Scoring,
     load: Load,
     table: ScoreTable,
@@ -137,10 +150,12 @@ def score(
     """
     session = Session.of(talk)
     given = list(texts or ())
-    _check(given, asked, table, scoring)
-    style = _style(given, asked, table, scoring)
-    pairs = _pairs(asked, session) if asked.pairs is not None else ()
-    found = () if pairs else _texts(given, asked, style.single, session)
+    _check(given, asked, columns, table, scoring)
+    source = _source(given, asked, columns, scoring)
+    style = _style(source, asked, table, scoring, session)
+    names = CarriedNames(style.kind.reserved, session.note)
+    pairs = _pairs(asked, columns, names, session) if asked.pairs is not None else ()
+    found = () if pairs else _texts(given, asked, source, names, session)
     begun = scoring.context[-1:].isalnum()
     if asked.compare and begun and any(text[:1].isalnum() for text in given):
         session.note(
@@ -152,7 +167,7 @@ def score(
             dtype = engine.info.dtype
             session.note(f"weights in {dtype}: the numbers differ a little from float32's")
         alone = style.single or asked.compare  # its error is the command's
-        tally = ScoreTally(session.error, alone)
+        tally = ScoreTally(session.error, alone, style.numbers)
         if pairs:
             said = _write_pairs(out, engine, pairs, scoring, asked, style, tally)
         else:
@@ -170,7 +185,9 @@ def score(
     return ExitCode.PARTIAL if tally.error else ExitCode.OK
 
 
-def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scoring) -> None:
+def _check(
+    texts: Sequence[str], asked: Asked, columns: TableInput, table: ScoreTable, scoring: Scoring
+) -> None:
     """Raises UsageError for options that exclude each other."""
     ordered = table.sort is not None or table.top is not None or table.bottom is not None
     rows = [
@@ -184,10 +201,18 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scori
     clashes = [(rows[3], rows[2]), (rows[4], rows[2])]
     clashes += [(("--compare", asked.compare), other) for other in (*rows, pairs)]
     clashes += [(("--compare", asked.compare), ("--sort, --top or --bottom", ordered))]
+    clashes += [(("--compare", asked.compare), ("--column", columns.given))]
     clashes += [(pairs, other) for other in (*rows, ("a text", bool(texts)))]
     for (flag, given), (other, too) in clashes:
         if given and too:
             raise UsageError(flag, f"does not go with {other}", "Leave one of them out.")
+    if asked.bad_column is not None and asked.pairs is None:
+        raise UsageError("--bad-column", "it is of --pairs", "Add --pairs FILE, or leave it out.")
+    _check_count(texts, asked)
+
+
+def _check_count(texts: Sequence[str], asked: Asked) -> None:
+    """Raises UsageError for too few texts to compare, or too many to score."""
     if asked.compare and len(texts) < 2:
         hint = 'Give two texts or more: --compare " cat" " dog".'
         raise UsageError("--compare", f"{len(texts)} given", hint)
@@ -196,35 +221,48 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scori
         raise UsageError("TEXT", f"{len(texts)} texts are given", hint)
 
 
-def _style(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scoring) -> ScoreStyle:
-    """How the rows are written. Raises UsageError for an unknown column."""
-    detail, regions = table.detail(scoring), scoring.regions is not None
-    kind = KINDS["pairs" if asked.pairs is not None else detail]
-    files = len(asked.file) + (len(texts) if asked.file else 0)
-    return ScoreStyle(
-        shape=table.shape,
-        detail=detail,
-        regions=regions,
-        order=order(table.sort, table.top, table.bottom, kind.default, kind.numbers),
-        single=not asked.lines and not asked.compare and asked.pairs is None and files < 2,
-        titled=not asked.lines and (files > 0 or list(texts) in ([], ["-"])),
-    )
-
-
-def _texts(
-    texts: Sequence[str], asked: Asked, single: bool, session: Session
-) -> Iterable[TextToScore | None]:
-    """The texts; a single one is read at once, and its error raised."""
-    if asked.compare:
-        return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
-    source = TextSource(
+def _source(
+    texts: Sequence[str], asked: Asked, columns: TableInput, scoring: Scoring
+) -> TextSource:
+    """Where the texts come from, unless they are compared or pairs."""
+    regions = scoring.regions
+    return TextSource(
         argument=texts[0] if texts and not asked.file else None,
         files=(*asked.file, *(texts if asked.file else ())),
         lines=asked.lines,
         errors=asked.errors,
+        table=columns,
+        regions=None if regions is None or is_mark(regions.strip()) else regions,
     )
-    found = read_texts(source, session.stdin)
-    if not single:
+
+
+def _style(
+    source: TextSource, asked: Asked, table: ScoreTable, scoring: Scoring, session: Session
+) -> ScoreStyle:
+    """How the rows are written. Raises UsageError for an unknown column."""
+    detail, pairs = table.detail(scoring), asked.pairs is not None
+    kind = KINDS["pairs" if pairs else detail]
+    rows = asked.lines or source.is_table
+    return ScoreStyle(
+        shape=table.shape,
+        kind=kind.with_regions() if detail == "words" and scoring.regions is not None else kind,
+        detail=detail,
+        order=order(table.sort, table.top, table.bottom, kind.default, kind.numbers),
+        single=source.single and not asked.compare and not pairs,
+        titled=not rows and bool(source.names),
+        numbers="id" if source.is_table or pairs else "line",
+        note=session.note,
+    )
+
+
+def _texts(
+    texts: Sequence[str], asked: Asked, source: TextSource, names: CarriedNames, session: Session
+) -> Iterable[TextToScore | None]:
+    """The texts; a single one is read at once, and its error raised."""
+    if asked.compare:
+        return [_candidate(number, text, asked) for number, text in enumerate(texts, 1)]
+    found = read_texts(source, session.stdin, session.note, names)
+    if not source.single:
         return found
     [text] = found
     assert text is not None
@@ -242,14 +280,16 @@ def _nothing(asked: Asked) -> UsageError:
 
 
 def _candidate(number: int, text: str, asked: Asked) -> TextToScore:
+    refuse_file_name(text, "TEXT")
     source = TextSource(errors=asked.errors)
     return TextToScore(str(number), decode(encode_argument(text), source.input, f"text {number}"))
 
 
-def _pairs(asked: Asked, session: Session) -> list[Pair]:
+def _pairs(asked: Asked, columns: TableInput, names: CarriedNames, session: Session) -> list[Pair]:
     """The pairs of the file. Raises UsageError where there are none, and as `read_pairs`."""
     name = str(asked.pairs)
-    pairs = list(read_pairs(read_bytes(name, session.stdin), name))
+    given = PairColumns(table=columns, bad=asked.bad_column, errors=asked.errors)
+    pairs = read_pairs(read_bytes(name, session.stdin), name, given, session.note, names)
     if not pairs:
         raise UsageError("--pairs", f"{name} has no pairs", "Write one pair a row.")
     return pairs

@@ -6,15 +6,14 @@ One text alone is a block of lines as text, and one object as JSON; all else is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from gptcli.cli.output import table
-from gptcli.cli.output.records import Column, Order, RecordFormat, document, written
+from gptcli.cli.output.records import Column, Order, Record, RecordFormat, document, written
 from gptcli.cli.output.sink import Sink
-from gptcli.errors import GptcliError
-from gptcli.protocol import ModelInfo
+from gptcli.inputs.lines import unheard
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import (
@@ -24,12 +23,8 @@ from gptcli.scoring.scores import (
     TextScore,
     TokenScore,
     WordScore,
-    together,
 )
-from gptcli.system import stages
-from gptcli.system.units import counted, rate, seconds
-
-Tell = Callable[[str], None]
+from gptcli.scoring.tally import Tell, figures, standard_error, with_error
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,11 @@ class RowKind:
         """The same with the number of the region, after the id."""
         keys, columns = (self.keys[0], REGION.name, *self.keys[1:]), self.columns
         return replace(self, keys=keys, columns=(columns[0], REGION, *columns[1:]))
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names that carried columns cannot have."""
+        return frozenset((*self.keys, REGION.name))
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -124,83 +124,23 @@ KINDS = {
 COMPARED = (*(INDEX, COUNT, LOGPROB, SURPRISAL, Column("share", 8, 4), Column("text")),)
 
 
-@dataclass
-class ScoreTally:
-    """Counts and totals of the texts so far; no text is kept."""
-
-    tell: Tell  # says the error of one text
-    single: bool  # there is only one text
-    texts: int = 0
-    failed: int = 0
-    error: GptcliError | None = None  # the first one
-    total: TextScore | None = None
-    started: float = field(default_factory=perf_counter)
-
-    def watched(self, scores: Iterable[TextScore]) -> Iterator[TextScore]:
-        """Pass scores on, and count them."""
-        for score in scores:
-            if not self.texts:
-                stages.mark(stages.FIRST_TOKEN)
-            self.texts += 1
-            if score.error is None:
-                bare = replace(score, text=None, token_scores=(), word_scores=(), region_scores=())
-                self.total = bare if self.total is None else together((self.total, bare))
-            else:
-                self.failed_with(score.error, score.id)
-            yield score
-
-    def pairs(self, scores: Iterable[PairScore]) -> Iterator[PairScore]:
-        """The same for minimal pairs."""
-        for score in scores:
-            if not self.texts:
-                stages.mark(stages.FIRST_TOKEN)
-            self.texts += 1
-            if score.error is not None:
-                self.failed_with(score.error, score.id)
-            yield score
-
-    def failed_with(self, error: GptcliError, id: str) -> None:
-        """Count an error, and say it unless there is only one text."""
-        self.failed += 1
-        self.error = self.error or error
-        if not self.single:
-            named = f"line {id}" if id.isdigit() else id
-            self.tell(str(error) if f" {named}" in f" {error.message}" else f"{named}: {error}")
-
-    def summary(self) -> str:
-        """All texts together; empty where none was scored."""
-        if self.total is None:
-            return ""
-        done = self.texts - self.failed
-        shown = ", ".join(f"{name} {value}" for name, value in _figures(self.total))
-        return f"{counted(done, 'text')} together: {shown}"
-
-    def closing(self, info: ModelInfo) -> str:
-        """Tokens, time, speed and model, in one line."""
-        passed = perf_counter() - self.started
-        count, unit = (self.total.tokens, "token") if self.total else (self.texts, "row")
-        done = f"{counted(count, unit)} in {seconds(passed)}"
-        speed = rate(count, passed, f"{unit}s")
-        return f"{done} ({speed}); {info.name} in {info.dtype} on {info.device}"
-
-
 @dataclass(frozen=True)
 class ScoreStyle:
     """How scores are written."""
 
     shape: RecordFormat
+    kind: RowKind = TEXTS
     detail: Detail = "texts"
     order: Order | None = None
     single: bool = False  # one text alone
-    regions: bool = False  # words have the number of their region
     titled: bool = False  # rows show the names of files, not the texts
+    numbers: str = "line"  # what an id of digits is the number of
+    note: Tell = unheard  # says that a column is left out
 
 
 def write_texts(out: Sink, scores: Iterable[TextScore], style: ScoreStyle) -> None:
     """Write texts, or their tokens or words, in the format of `style`."""
-    kind = KINDS[style.detail]
-    if style.regions and style.detail == "words":
-        kind = kind.with_regions()
+    kind = style.kind
     if style.single:
         scores = list(scores)
         if any(score.error for score in scores):
@@ -214,21 +154,49 @@ def write_texts(out: Sink, scores: Iterable[TextScore], style: ScoreStyle) -> No
     columns = kind.columns
     if style.single:
         columns = tuple(column for column in columns if column is not ID)
-    if style.titled and style.detail == "texts":
+    elif style.titled and style.detail == "texts":
         columns = (Column("id", 30, most=MAX_NAME, quoted=False), *columns[1:-1])
     _write(out, rows, style, kind.keys, columns)
 
 
 def _write(
     out: Sink,
-    rows: Iterable[JsonRow],
+    rows: Iterable[Record],
     style: ScoreStyle,
     keys: Sequence[str],
     columns: Sequence[Column],
 ) -> None:
     ordered = rows if style.order is None else style.order.applied(rows)
+    if style.shape in ("text", "csv", "tsv"):
+        ordered, carried = _carrying(iter(ordered), keys, style.note)
+        keys = (keys[0], *carried, *keys[1:])
+        shown = [Column(name, max(len(name), 8), most=24, quoted=False) for name in carried]
+        columns = (*columns[:1], *shown, *columns[1:]) if columns[0].name == ID.name else columns
     for piece in written(ordered, style.shape, keys, columns):
         out.write(piece)
+
+
+def _carrying(
+    rows: Iterator[Record], keys: Sequence[str], note: Tell
+) -> tuple[Iterator[Record], list[str]]:
+    """The rows, and the other columns that they carry: those of the first row without an error."""
+    held: list[Record] = []
+    for row in rows:
+        held.append(row)
+        if row.get("error") is None:
+            break
+    carried = list(dict.fromkeys(key for row in held for key in row if key not in keys))
+    return _kept(chain(held, rows), {*keys, *carried}, note), carried
+
+
+def _kept(rows: Iterator[Record], keys: set[str], note: Tell) -> Iterator[Record]:
+    """The rows with these keys, in which a carried one can be missing."""
+    said: set[str] = set()
+    for row in rows:
+        for key in row.keys() - keys - said:
+            said.add(key)
+            note(f"column {key} is left out: the first row has none; --format jsonl keeps it")
+        yield {**dict.fromkeys(keys), **row}
 
 
 def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRow]:
@@ -239,44 +207,28 @@ def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRo
         yield _row(score, style)
         return
     if score.error is not None:
-        yield {**dict.fromkeys(kind.keys), "id": score.id, "error": score.error.to_dict()}
+        blank = dict.fromkeys(kind.keys[1:])
+        yield {"id": score.id, **score.carried, **blank, "error": score.error.to_dict()}
     for part in score.token_scores or score.word_scores or score.region_scores:
-        yield {"id": score.id, **part.to_dict(), "error": None}
+        yield {"id": score.id, **score.carried, **part.to_dict(), "error": None}
 
 
 def _row(score: TextScore, style: ScoreStyle) -> JsonRow:
-    return (replace(score, text=None) if style.titled else score).to_dict()
+    row = (replace(score, text=None) if style.titled else score).to_dict()
+    return {"id": score.id, **score.carried, **row}
 
 
 def block(score: TextScore) -> str:
     """One text's score as text: one line a figure."""
+    total = with_error(score.logprob, standard_error(score, BITS_PER_NAT), 4)
     counts = [
         ("tokens", f"{score.tokens}" + f", {score.scored} scored" * (score.scored < score.tokens)),
         ("words", f"{score.words}"),
         ("bytes", f"{score.bytes}"),
-        ("log-probability", _with_error(score.logprob, _error(score, BITS_PER_NAT), 4) + " nats"),
+        ("log-probability", f"{total} nats"),
     ]
-    figures = [*counts, *_figures(score)]
-    return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in figures)
-
-
-def _figures(score: TextScore) -> Iterator[tuple[str, str]]:
-    yield "perplexity", _with_error(score.perplexity, score.perplexity_se, 2)
-    yield "bits per token", _with_error(score.bits_per_token, score.bits_per_token_se, 4)
-    yield "bits per word", _with_error(score.bits_per_word, _error(score, score.words), 4)
-    yield "bits per byte", _with_error(score.bits_per_byte, _error(score, score.bytes), 4)
-
-
-def _error(score: TextScore, by: float) -> float | None:
-    """The standard error of the surprisal, divided by a count."""
-    error = score.surprisal_se_bits
-    return error / by if by and error is not None else None
-
-
-def _with_error(value: float | None, error: float | None, decimals: int) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{decimals}f}" + (f" ± {error:.{decimals}f}" if error is not None else "")
+    shown = [*counts, *figures(score)]
+    return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in shown)
 
 
 def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) -> None:
@@ -316,9 +268,9 @@ def write_pairs(
         for score in scores:
             accuracy.add(score)
             if score.error is None or style.shape != "text":
-                yield score.to_dict()
+                yield {"id": score.id, **score.carried, **score.to_dict()}
 
-    kind = KINDS["pairs"]
+    kind = style.kind
     if style.shape == "json":
         shown = list(rows() if style.order is None else style.order.applied(rows()))
         out.write(document({**accuracy.to_dict(), "rows": shown}))
