@@ -64,9 +64,9 @@ class ScoreTally:
             self.tell(str(error) if known else f"{named}: {error}")
 
     def summary(self) -> str:
-        """All texts together; empty where none was scored."""
+        """All texts together; empty where none could be scored."""
         if self.total is None:
-            return ""
+            return "" if self.texts else "no text is scored: the input has no rows"
         done = self.texts - self.failed
         shown = ", ".join(f"{name} {value}" for name, value in figures(self.total))
         return f"{counted(done, 'text')} together: {shown}"

@@ -86,6 +86,8 @@ def read_texts(
     reads: the same of standard input.
     """
     _check(source, stdin)
+    if source.table.given and not source.names:
+        note("--column and its like are for tables: the text is scored as it is")
     if not source.names:
         if source.lines:
             return _rows(source, None, "", stdin, note, names)
@@ -99,7 +101,7 @@ def _check(source: TextSource, stdin: BinaryIO | None) -> None:
     """Refuse files that cannot be opened, before the model loads."""
     names, argument = source.files, source.argument
     if argument not in (None, "-"):
-        _check_argument(source)
+        refuse_file_name(str(argument), "TEXT")
     for name in names:
         if name == "":
             raise UsageError("--file", "the name is empty", "Name a file.")
@@ -114,13 +116,6 @@ def _check(source: TextSource, stdin: BinaryIO | None) -> None:
     named = "-" in names or argument == "-"
     if wanted and not named and stdin is not None and stdin.isatty():
         raise UsageError("no text", "standard input is a terminal", HOW)
-
-
-def _check_argument(source: TextSource) -> None:
-    refuse_file_name(str(source.argument), "TEXT")
-    if source.table.given:
-        flags = "--column, --id-column, --delimiter or --quoting"
-        raise UsageError(flags, "a text is given, and no table", "Name a table by -f FILE.")
 
 
 def _of_file(

@@ -180,9 +180,24 @@ def test_a_column_that_is_not_there_is_refused(
 
 
 def test_a_text_is_no_table(ask: Ask) -> None:
-    code, _, err = ask("One.", "--column", "x")
-    assert code == 2
-    assert "no table" in err
+    """The option can come from a file of defaults, so it is said, and no error."""
+    code, out, err = ask("One.", "--column", "x", "--json")
+    assert (code, json.loads(out)["text"]) == (0, "One.")
+    assert "scored as it is" in err
+
+
+def test_a_table_without_rows_is_said_to_have_none(ask: Ask, file) -> None:
+    code, out, err = ask("-f", file("a.csv", "id,text\n"))
+    assert (code, out) == (0, "")
+    assert "no rows" in err
+
+
+def test_a_first_line_that_is_taken_as_a_header_is_shown(ask: Ask, file) -> None:
+    _, out, err = ask("-f", file("a.csv", "The king was sad.\nOne.\n"), "--format", "jsonl")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["One."]
+    assert "The king was sad." in err
+    _, _, err = ask("-f", file("b.csv", "sentence\nOne.\n"))
+    assert "header" not in err
 
 
 def test_a_table_in_utf16_is_refused_with_the_way_out(ask: Ask, tmp_path: Path) -> None:

@@ -83,6 +83,21 @@ class Asked(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredColumns(TableInput):
+    """Which columns of a table are scored, and how it is read."""
+
+    column: str | None = option(
+        None,
+        "--column",
+        "The text's column or key in a table, by name or by number from 1; with --pairs that of"
+        " the good sentence.",
+        metavar="NAME",
+        shown_default="text, sentence or prompt, else the only column",
+        redeclares="texts to score have other names than prompts, and pairs have two columns",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreTable(Options):
     """Rows of the output: their kind, order, format and file."""
 
@@ -137,7 +152,7 @@ def score(
     ] = None,
     *,
     asked: Asked,
-    columns: TableInput,
+    columns: ScoredColumns,
     scoring: Scoring,
     load: Load,
     table: ScoreTable,
@@ -150,7 +165,7 @@ def score(
     """
     session = Session.of(talk)
     given = list(texts or ())
-    _check(given, asked, columns, table, scoring)
+    _check(given, asked, table, scoring)
     source = _source(given, asked, columns, scoring)
     style = _style(source, asked, table, scoring, session)
     names = CarriedNames(style.kind.reserved, session.note)
@@ -185,9 +200,7 @@ def score(
     return ExitCode.PARTIAL if tally.error else ExitCode.OK
 
 
-def _check(
-    texts: Sequence[str], asked: Asked, columns: TableInput, table: ScoreTable, scoring: Scoring
-) -> None:
+def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scoring) -> None:
     """Raises UsageError for options that exclude each other."""
     ordered = table.sort is not None or table.top is not None or table.bottom is not None
     rows = [
@@ -201,7 +214,6 @@ def _check(
     clashes = [(rows[3], rows[2]), (rows[4], rows[2])]
     clashes += [(("--compare", asked.compare), other) for other in (*rows, pairs)]
     clashes += [(("--compare", asked.compare), ("--sort, --top or --bottom", ordered))]
-    clashes += [(("--compare", asked.compare), ("--column", columns.given))]
     clashes += [(pairs, other) for other in (*rows, ("a text", bool(texts)))]
     for (flag, given), (other, too) in clashes:
         if given and too:
