@@ -141,10 +141,11 @@ class _Reader:
         where = place(self._name, "line", record.line)
         text = decoded(record.raw, where, self._errors)
         titles = [title.strip() for title in cells_of(record, text, self._dialect, where, 0)]
+        found = self.columns(titles)
         known = {name.casefold() for column in self._wanted for name in column.names}
         if len(titles) == 1 and titles[0].casefold() not in known:
             self._note(f"{self._name}: its first line is taken as the header: {titles[0][:60]}")
-        return self.columns(titles)
+        return found
 
     def columns(self, titles: Sequence[str]) -> TableColumns:
         """The columns of these titles. Raises UsageError."""

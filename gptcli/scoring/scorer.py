@@ -139,7 +139,7 @@ class _Scored:
         if not self.regions and regions.is_mark(shared.mark):
             self.string, self.regions = regions.marked(self.string, shared.mark)
         if not self.regions and (shared.mark or shared.detail == "regions"):
-            why = f"{shared.mark!r} is no mark, and no column of a table" if shared.mark else "none"
+            why = f"{shared.mark!r} is no mark, and no column of a table"
             raise UsageError("--regions", why, 'Cut the text by marks: --regions "|".')
         if not self.string:
             hint = "Give at least one character."

@@ -334,6 +334,8 @@ def test_equal_rows_stay_in_their_order_and_unknown_ones_go_last() -> None:
         (("a", "--tokens", "--regions", "|"), "does not go with --tokens"),
         (("a", "b", "--compare", "--regions", "|"), "does not go with --regions"),
         (("a", "--regions", "condition"), "no mark"),
+        (("a", "--regions", ""), "'' is no mark"),
+        (("a", "--regions", " "), "'' is no mark"),
         (("a", "--pairs", "x"), "does not go with a text"),
         (("--pairs", "x", "--lines"), "does not go with --lines"),
         (("a", "--sort", "token"), "Name one: tokens, scored"),

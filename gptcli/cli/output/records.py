@@ -94,7 +94,7 @@ def _shown(value: object, column: Column) -> str:
         return "-"
     if isinstance(value, int | float):
         return f"{value:.{column.decimals or 0}f}"
-    text = str(value)
+    text = quoted(value) if isinstance(value, dict | list) else str(value)
     if len(text) > column.most:
         text = text[: column.most - 3] + "..."
     return quoted(text) if column.quoted else text
