@@ -143,7 +143,7 @@ class _Reader:
         titles = [title.strip() for title in cells_of(record, text, self._dialect, where, 0)]
         found = self.columns(titles)
         known = {name.casefold() for column in self._wanted for name in column.names}
-        if len(titles) == 1 and titles[0].casefold() not in known:
+        if len(titles) == 1 and titles[0].casefold() not in known and self._wanted[0].given:
             self._note(f"{self._name}: its first line is taken as the header: {titles[0][:60]}")
         return found
 
