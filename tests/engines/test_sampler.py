@@ -17,7 +17,7 @@ from transformers.generation import logits_process as reference
 
 from gptcli.engines.decoding import sampler as sampling_module
 from gptcli.engines.decoding.sampler import (
-    SPARE,
+    TIED_TOKENS,
     TOP_P_CANDIDATES,
     SamplerState,
     TokenRules,
@@ -142,13 +142,20 @@ def test_filters_combine_as_in_transformers(
 
 def test_tokens_that_tie_with_the_kth_stay_as_in_transformers() -> None:
     logits = torch.zeros(1, 100)
-    logits[0, :3], logits[0, 3 : 3 + SPARE // 2] = 5.0, 4.0
-    same_filter(logits, [reference.TopKLogitsWarper(4)], top_k=4)
+    for tied in (TIED_TOKENS // 2, TIED_TOKENS, TIED_TOKENS + 1, TIED_TOKENS + 2, 97):
+        logits[0, :3], logits[0, 3 : 3 + tied] = 5.0, 4.0
+        same_filter(logits, [reference.TopKLogitsWarper(4)], top_k=4)
 
 
-def test_top_k_of_a_flat_distribution_keeps_few() -> None:
+def test_top_k_of_a_flat_distribution_keeps_all_as_in_transformers() -> None:
     probabilities, _ = filtered(torch.zeros(1, 1000), Sampling(**{**OFF, "top_k": 10}))
-    assert 10 <= int((probabilities > 0).sum()) <= 10 + SPARE
+    assert int((probabilities > 0).sum()) == 1000
+
+
+def test_rows_with_and_without_many_ties_go_together() -> None:
+    logits = torch.cat([torch.zeros(1, 200), random_logits(1, 200)])
+    probabilities, _ = filtered(logits, Sampling(**{**OFF, "top_k": 5}))
+    assert (probabilities > 0).sum(-1).tolist() == [200, 5]
 
 
 def test_top_p_of_a_flat_vocabulary_looks_beyond_its_head() -> None:
@@ -190,6 +197,62 @@ def test_any_filter_leaves_the_likeliest_candidates_and_probabilities_that_sum_t
     probabilities, ids = filtered(torch.tensor([values]), sampling)
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-5)
     assert len(set(ids[0].tolist())) == ids.shape[1]
+
+
+def kept_by(logits: Tensor, sampling: Sampling) -> list[list[float]]:
+    """The logits of each row that our filters leave, sorted."""
+    probabilities, ids = filtered(logits, sampling)
+    kept = zip(logits, ids, probabilities > 0, strict=True)
+    return [sorted(row[ids][mask].tolist()) for row, ids, mask in kept]
+
+
+def kept_by_transformers(logits: Tensor, sampling: Sampling) -> list[list[float]]:
+    """The logits of each row that the same processors of transformers leave in float32, sorted.
+
+    Not their ids: which of equally likely tokens top-p removes depends on how torch sorts them.
+    """
+    chain: list[object] = [reference.TemperatureLogitsWarper(sampling.temperature)]
+    chain += [reference.TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
+    chain += [reference.TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+    chain += [reference.MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []
+    chain += [reference.TypicalLogitsWarper(sampling.typical_p)] if sampling.typical_p < 1 else []
+    scores = logits
+    for process in chain:
+        scores = process(None, scores)  # type: ignore[operator]
+    return [sorted(row[mask].tolist()) for row, mask in zip(logits, scores.isfinite(), strict=True)]
+
+
+@pytest.mark.parametrize("size", [2, 4, 5, 8, 10, 20, 64, 100, 2 * TOP_P_CANDIDATES])
+@pytest.mark.parametrize("option", ["top_p", "typical_p", "min_p", "top_k"])
+def test_exact_borders_of_equal_tokens_are_those_of_transformers(size: int, option: str) -> None:
+    logits = torch.zeros(1, size)
+    for part in range(1, min(size, 20)):
+        value = part if option == "top_k" else part / min(size, 20)
+        sampling = Sampling(**{**OFF, option: value})
+        assert kept_by(logits, sampling) == kept_by_transformers(logits, sampling), value
+
+
+@given(
+    powers=st.lists(st.integers(0, 4), min_size=2, max_size=60),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+    top_k=st.integers(0, 40),
+    top_p=st.integers(1, 16),
+    min_p=st.sampled_from([0.0, 0.0625, 0.25, 0.5, 1.0]),
+    typical_p=st.integers(1, 16),
+)
+def test_ties_and_exact_borders_are_those_of_transformers(
+    powers: list[int], temperature: float, top_k: int, top_p: int, min_p: float, typical_p: int
+) -> None:
+    # Probabilities are powers of two over one sum, so that sums often meet a limit exactly.
+    logits = torch.tensor([powers, powers[::-1]]).float() * math.log(2)
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p / 16,
+        min_p=min_p,
+        typical_p=typical_p / 16,
+    )
+    assert kept_by(logits, sampling) == kept_by_transformers(logits, sampling)
 
 
 # Penalties, bans and biases, which depend on the row's past.

@@ -41,7 +41,7 @@ __all__ = [
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
 TOP_P_CANDIDATES = 4096  # searched first by top-p: sorting a vocabulary takes five times as long
-SPARE = 16  # how many tokens that tie with the k-th stay in top-k
+TIED_TOKENS = 16  # looked at first by top-k, beside the k likeliest
 
 
 class ScoredToken(NamedTuple):
@@ -133,54 +133,90 @@ def _signed(word: int) -> int:
 
 
 def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
-    """What `sample` draws from: probabilities (B, K) and token ids (B, K), `logits` (B, V) kept.
+    """What `sample` draws from: probabilities (B, K) and token ids (B, K); keeps `logits` (B, V).
 
-    K is 1 at temperature 0, little more than top_k where that is on, else V. A candidate that was
-    filtered out has probability 0; a token that is no candidate has none. Candidates are in the
-    order of their probability with top_k, else of their ids. The filters are temperature, top-k,
-    top-p, min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the
-    one before left. Tokens that tie with the k-th stay, as in transformers, up to `SPARE` of them.
+    K is 1 at temperature 0, the number of tokens that top-k leaves where it is on (for the row with
+    most ties), else V. Candidates are in the order of their probability with top-k, else of their
+    ids. One that a filter removed has probability 0. The filters are temperature, top-k, top-p,
+    min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the one
+    before left. Each compares the same float32 sums as the processor of transformers, so ties and
+    exact borders give the same tokens.
     """
     if sampling.effective_temperature == 0:
         best = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
         return torch.ones_like(best, dtype=logits.dtype), best
     size, top_k = logits.shape[-1], sampling.top_k
     if 0 < top_k < size:
-        scores, ids = logits.topk(min(top_k + SPARE, size))
-        scores = scores.masked_fill(scores < scores[:, top_k - 1 : top_k], -math.inf)
+        scores, ids = _top_k(logits, top_k)
     else:
         scores, ids = logits, torch.arange(size, device=logits.device).expand_as(logits)
     # With the highest score at 0 a low temperature cannot overflow.
     scores = (scores - scores.amax(-1, keepdim=True)) / sampling.effective_temperature
     if sampling.top_p < 1:
-        scores = scores.masked_fill(_unlikely(scores, sampling.top_p), -math.inf)
+        scores = scores.masked_fill(_outside_top_p(scores, sampling.top_p), -math.inf)
     if sampling.min_p > 0:
-        scores = scores.masked_fill(scores < math.log(sampling.min_p), -math.inf)
+        probabilities = scores.softmax(-1)
+        least = sampling.min_p * probabilities.amax(-1, keepdim=True)
+        scores = scores.masked_fill(probabilities < least, -math.inf)
     if sampling.typical_p < 1:
         scores = scores.masked_fill(_untypical(scores, sampling.typical_p), -math.inf)
     return scores.softmax(-1), ids
 
 
-def _unlikely(scores: Tensor, mass: float) -> Tensor:
-    """Which of the candidates (B, K) lie outside the likeliest ones that hold `mass`."""
+def _top_k(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Scores and ids (B, K) of the tokens that are not below the k-th score; others: -inf.
+
+    All tokens that tie with the k-th stay, as in transformers.
+    """
+    size = logits.shape[-1]
+    count = min(top_k + TIED_TOKENS, size)
+    scores, ids = logits.topk(count)
+    least = scores[:, top_k - 1 : top_k]
+    if count < size and bool((scores[:, -1:] >= least).any()):  # more may tie than were looked at
+        count = int((logits >= least).sum(-1).max())
+        scores, ids = logits.topk(max(count, top_k))
+    return scores.masked_fill(scores < least, -math.inf), ids
+
+
+def _outside_top_p(scores: Tensor, mass: float) -> Tensor:
+    """Which of the candidates (B, K) top-p removes.
+
+    As in transformers, tokens go from the least likely one on, while they hold no more than 1 -
+    mass together; which of equally likely ones goes first is not defined. Of a whole vocabulary
+    only the likeliest tokens are sorted, unless the border lies behind them.
+    """
     probabilities = scores.softmax(-1)
     size = scores.shape[-1]
     for count in (min(TOP_P_CANDIDATES, size), size):
-        likeliest, order = probabilities.topk(count)
-        keep = likeliest.cumsum(-1) - likeliest < mass  # what all likelier ones hold
-        if count == size or not keep[:, -1].any():
+        ascending, order = (part.flip(-1) for part in probabilities.topk(count))
+        removed = _cumulated(ascending, probabilities) <= 1 - mass
+        removed[:, -1] = False
+        # All tokens that tie with the last one of the head must be removed: others may tie too.
+        if count == size or bool((removed | (ascending > ascending[:, :1])).all()):
             break
-    return torch.ones_like(scores, dtype=torch.bool).scatter_(-1, order, ~keep)
+    return torch.ones_like(scores, dtype=torch.bool).scatter_(-1, order, removed)
+
+
+def _cumulated(ascending: Tensor, probabilities: Tensor) -> Tensor:
+    """Sums of the probabilities up to each of the `ascending` ones, which are the largest of all.
+
+    On a CPU torch adds up in float64 and rounds each sum, so that the way there does not show.
+    """
+    if ascending.shape == probabilities.shape:
+        return ascending.cumsum(-1)
+    kind = torch.float32 if ascending.device.type == "mps" else torch.float64
+    total, head = (part.sum(-1, keepdim=True, dtype=kind) for part in (probabilities, ascending))
+    return (ascending.cumsum(-1, dtype=kind) + (total - head)).to(ascending.dtype)
 
 
 def _untypical(scores: Tensor, mass: float) -> Tensor:
     """Which of the candidates (B, K) lie outside the `mass` whose surprise is nearest the mean."""
     logprobs = scores.log_softmax(-1)
-    probabilities = logprobs.exp()
-    entropy = -(logprobs * probabilities).nansum(-1, keepdim=True)
+    entropy = -(logprobs * logprobs.exp()).nansum(-1, keepdim=True)
     distance = (-logprobs - entropy).abs()
     nearest, order = distance.sort(-1)
-    covered = probabilities.gather(-1, order).cumsum(-1)
+    # Not exp(logprobs): four equal tokens must hold 0.25 each, to the bit.
+    covered = scores.gather(-1, order).softmax(-1).cumsum(-1)
     last = (covered < mass).sum(-1, keepdim=True).clamp_(max=scores.shape[-1] - 1)
     return distance > nearest.gather(-1, last)
 
