@@ -34,10 +34,9 @@ from gptcli.engines.decoding.request import (
 )
 from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.step import IDLE_SECONDS, advance, not_finite
+from gptcli.engines.token_counter import DEFAULT_CONTEXT_TOKENS
 from gptcli.errors import BadModel
 from gptcli.protocol import Event, ModelInfo, Request
-
-DEFAULT_CONTEXT_TOKENS = 2048
 
 
 class HFEngine:

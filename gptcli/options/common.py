@@ -87,7 +87,7 @@ class Many(Options):
 
     lines: bool = LINES
     batch_size: int = BATCH_SIZE
-    dry_run: bool = option(False, "--dry-run", "Print the prompt, run nothing.", panel="General")
+    dry_run: bool = option(False, "--dry-run", "Print the prompts, run nothing.", panel="General")
 
 
 @dataclass(frozen=True, kw_only=True)

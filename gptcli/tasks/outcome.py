@@ -99,10 +99,13 @@ def _written(
     """The answers of the parts joined: a text, or entities with positions in the input."""
     index = blank.index
     completions = [cast(Completion, reply.results[index]) for reply in replies]
+    text = "".join(reply.before + reply.texts[index] for reply in replies)
+    silent = () if text.strip() or context.kind == "spans" else (_silence(completions),)
     found = replace(
         blank,
-        text="".join(reply.before + reply.texts[index] for reply in replies),
+        text=text,
         finish_reason=_reason(replies, completions, index),
+        notices=(*blank.notices, *silent),
     )
     if context.kind == "spans":
         types = cast(tuple[str, ...], context.wording.parameter("types"))
@@ -131,6 +134,17 @@ def _reason(
         if not reply.done[index] and done.finish_reason not in ("stop", "cancelled"):
             return done.finish_reason
     return "stop"
+
+
+def _silence(completions: Sequence[Completion]) -> str:
+    """Why an answer without an error is empty."""
+    if not completions:
+        return "nothing was answered: the answers for the parts of the input are empty"
+    if any(done.text.strip() for done in completions):
+        return "nothing was answered: no part of the generated text is an answer"
+    if any(done.text for done in completions):
+        return "nothing was answered: the model generated only white space"
+    return "nothing was answered: the model ended the text at once"
 
 
 def _covering(done: Completion, answer: str) -> list[TokenLogprob]:

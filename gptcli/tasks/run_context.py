@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Protocol, cast
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
@@ -102,6 +102,68 @@ class Reply:
     texts: tuple[str, ...]
     done: tuple[bool, ...]
     results: tuple[Completion | ChoiceLogprobs, ...]
+
+
+class TokenCounting(Protocol):
+    """What counts the tokens of a model: an engine, or its tokenizer alone."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        ...
+
+    def count(self, text: str) -> int:
+        """The number of tokens of a text."""
+        ...
+
+
+def prepared(
+    model: TokenCounting,
+    wording: Wording,
+    sampling: Sampling,
+    on_overflow: Overflow = "error",
+    say: Callable[[str], None] = lambda text: None,
+) -> RunContext:
+    """The context of a run, with as many examples as fit. Raises UsageError as `check_sampling`."""
+    check_sampling(wording.task, wording.chosen, sampling)
+    limit = most_tokens(wording, sampling, model.info)
+    fewer = _trimmed(wording, model, limit)
+    notices: tuple[str, ...] = ()
+    if len(fewer.shots) < len(wording.shots):
+        notices = (
+            f"{len(wording.shots) - len(fewer.shots)} of {len(wording.shots)} examples left out:"
+            f" there is room for {limit} tokens in all",
+        )
+    return RunContext(
+        wording=fewer,
+        sampling=sampling,
+        info=model.info,
+        count=model.count,
+        on_overflow=on_overflow,
+        notices=notices,
+        say=say,
+    )
+
+
+def _trimmed(wording: Wording, model: TokenCounting, limit: int) -> Wording:
+    """The wording with the last examples that leave half of `limit` tokens free.
+
+    The text that may be long does not count, because it can be cut.
+    """
+    long = wording.task.long.field
+    field = "" if long == "input" else long
+    while wording.shots and model.count(wording.text("", field)) > limit // 2:
+        wording = wording.without(1)
+    return wording
+
+
+def calibration_prompts(wording: Wording) -> list[str]:
+    """The prompts without an input whose labels are scored first, for the calibration."""
+    way = wording.parameter("calibration") or "none"
+    if way == "contextual":
+        free = wording.parameter("content_free")
+        return [wording.text(text) for text in (free if isinstance(free, tuple) else ("N/A",))]
+    return [wording.domain] if way == "pmi" else []
 
 
 def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) -> None:

@@ -31,9 +31,9 @@ from gptcli.tasks.run_context import (
     AskText,
     Reply,
     RunContext,
-    check_sampling,
+    calibration_prompts,
     continuing,
-    most_tokens,
+    prepared,
 )
 
 WAITING_PER_SLOT = 4  # finished answers that may wait for an earlier one, per slot
@@ -54,24 +54,7 @@ def solve(
     slot is free; None means "none right now". `say` receives a message for every step. Raises what
     makes the whole run impossible; an error of one question is in its answer.
     """
-    check_sampling(wording.task, wording.chosen, sampling)
-    limit = most_tokens(wording, sampling, engine.info)
-    fewer = trimmed(wording, engine, limit)
-    notices: tuple[str, ...] = ()
-    if len(fewer.shots) < len(wording.shots):
-        notices = (
-            f"{len(wording.shots) - len(fewer.shots)} of {len(wording.shots)} examples left out:"
-            f" there is room for {limit} tokens in all",
-        )
-    context = RunContext(
-        wording=fewer,
-        sampling=sampling,
-        info=engine.info,
-        count=engine.count,
-        on_overflow=on_overflow,
-        notices=notices,
-        say=say,
-    )
+    context = prepared(engine, wording, sampling, on_overflow, say)
     if context.kind == "labels":
         context = replace(context, prior=_prior(engine, context))
     yield from run_plans(engine, _plans(engine, context, questions), WAITING_PER_SLOT * batch_size)
@@ -89,28 +72,9 @@ def _plans(
         yield Plan(asking.exchange(), so_far=asking.pieces)
 
 
-def trimmed(wording: Wording, engine: Engine, limit: int) -> Wording:
-    """The wording with the last examples that leave half of `limit` tokens free.
-
-    The text that may be long does not count, because it can be cut.
-    """
-    long = wording.task.long.field
-    field = "" if long == "input" else long
-    while wording.shots and engine.count(wording.text("", field)) > limit // 2:
-        wording = wording.without(1)
-    return wording
-
-
 def _prior(engine: Engine, context: RunContext) -> tuple[tuple[float, ...], ...]:
     """The labels' log-probabilities without an input, for the calibration."""
-    wording = context.wording
-    way = wording.parameter("calibration") or "none"
-    prompts: list[str] = []
-    if way == "contextual":
-        free = wording.parameter("content_free")
-        prompts = [wording.text(text) for text in (free if isinstance(free, tuple) else ("N/A",))]
-    elif way == "pmi":
-        prompts = [wording.domain]
+    prompts = calibration_prompts(context.wording)
     requests = [
         LoglikelihoodRequest(id=str(number), prompt=text, choices=continuing(text, context.labels))
         for number, text in enumerate(prompts)

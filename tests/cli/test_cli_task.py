@@ -209,12 +209,51 @@ def test_a_rehearsal_rests_while_there_is_no_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
-    monkeypatch.setattr("gptcli.cli.commands.task.sleep", rests.append)
+    monkeypatch.setattr("gptcli.cli.rehearsing.sleep", rests.append)
     lines = [None, InputLine(1, "One."), None, InputLine(2, "Two.")]
     monkeypatch.setattr("gptcli.cli.commands.task.read_lines", lambda *_: iter(lines))
     out = cli("classify", "--labels", "a,b", "--lines", "--dry-run")[1]
     assert out == "Text: One.\nLabel:\n\nText: Two.\nLabel:\n"
     assert len(rests) == 2
+
+
+def test_a_dry_run_shows_every_prompt_and_says_what_follows(main_in: Cli) -> None:
+    text = "The king went to the castle to see the queen and her seven brave daughters. " * 80
+    code, out, err = main_in("summarize", *TALES, "--dry-run", text)
+    assert (code, out.count("TL;DR:")) == (0, 4)
+    assert err == "gptcli: note: not shown: what follows these 4 prompts is made of their answers\n"
+
+
+def test_a_dry_run_of_a_model_that_is_not_here_downloads_nothing(main_in: Cli) -> None:
+    code, out, err = main_in("summarize", "-m", "no/model", "--dry-run", "It rains.")
+    assert (code, out) == (0, "It rains.\nTL;DR:\n")
+    assert err.startswith("gptcli: note: a text too long for the model is shown unsplit: no/model")
+
+
+def test_a_dry_run_tells_of_the_prompts_of_the_calibration(main_in: Cli) -> None:
+    err = main_in("classify", *TALES, "--labels", "a,b", "--dry-run", "It rains.")[2]
+    assert "not shown, scored once for the calibration of the labels: 'Text: N/A\\nLabel:'" in err
+
+
+def test_a_dry_run_goes_on_after_a_line_that_fails(main_in: Cli) -> None:
+    args = ("translate", *TALES, "--to", "de", "--lines", "--dry-run")
+    code, out, err = main_in(*args, stdin=b"One.\n\xff\nTwo.\n")
+    assert code == 3
+    assert [line for line in out.splitlines() if line.endswith(" =")] == ["One. =", "Two. ="]
+    assert err.startswith("gptcli: error: line 2: invalid UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ("", "the model ended the text at once"),
+        (" \n \n", "the model generated only white space"),
+    ],
+)
+def test_an_empty_answer_says_why(cli: Cli, reply: str, why: str) -> None:
+    code, out, err = cli("answer", "Who?", reply=lambda request: reply)
+    assert (code, out) == (0, "\n")
+    assert err == f"gptcli: note: nothing was answered: {why}\n"
 
 
 def test_verbose_tells_probabilities_and_logprobs(cli: Cli) -> None:

@@ -55,7 +55,7 @@ ROWS: dict[str, list[str]] = {
         "declaration recording registry signals",
         "option_groups output",
         "completion defaults help_page interactive session",
-        "flags",
+        "flags rehearsing",
         "root",
         "command_groups main",
         "commands",
@@ -65,7 +65,7 @@ ROWS: dict[str, list[str]] = {
         "doctor",
     ],
     "engines": [
-        "decoding",
+        "decoding token_counter",
         "gpt2 hf remote",
         "capabilities placement",
         "bandwidth drafter",
@@ -77,7 +77,7 @@ ROWS: dict[str, list[str]] = {
         "run_context",
         "outcome",
         "plans",
-        "solver",
+        "rehearsal solver",
     ],
 }
 """Rows of each folder that has inner folders, from the ground up."""

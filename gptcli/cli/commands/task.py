@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from time import sleep
 from typing import Annotated, Any, BinaryIO, Unpack
 
 import typer
 
+from gptcli.cli import rehearsing
 from gptcli.cli.declaration import command as declare
 from gptcli.cli.output import sink
 from gptcli.cli.output.completions import ANSWER_COLUMNS, CompletionStyle, streamed, write
@@ -41,7 +41,6 @@ from gptcli.tasks.solver import solve
 Questions = Iterator[Question | None]
 BLANK_ALLOWED = ("code", "text")  # kinds of answer that accept an input of white space
 _PLACED = re.compile(r"(.+ )?line \d+\b")  # an error that names its line
-POLL_SECONDS = 0.01  # between two looks for a line
 Text = Annotated[
     str | None,
     typer.Argument(metavar="[INPUT]", help="The input; - is standard input.", show_default=False),
@@ -118,7 +117,7 @@ def ask(
     examples = getattr(own, "example", ())
     wording, questions = _prepared(task, chosen, examples, text, input, many, session, rows)
     if many.dry_run:
-        return _rehearse(wording, questions)
+        return rehearsing.show(load, wording, questions, sampling, input, session)
     if output.echo and not many.lines:
         first = next(questions)
         assert first
@@ -284,18 +283,3 @@ def _withheld(task: Task, chosen: Mapping[str, Value]) -> str:
     if resolved(least, chosen) is not None:
         return "an answer that may be withheld"
     return ""
-
-
-def _rehearse(wording: Wording, questions: Questions) -> int:
-    """Write the prompts that would be run, set apart by an empty line; nothing is split."""
-    with sink.opened(Output()) as out:
-        between = ""
-        for question in questions:
-            if question is None:  # there is none right now
-                sleep(POLL_SECONDS)
-                continue
-            if question.error:
-                raise question.error
-            out.write(between + wording.text(question.text) + "\n")
-            between = "\n"
-    return ExitCode.OK

@@ -1,0 +1,55 @@
+"""Count tokens as a model would, without loading it: for `--dry-run`.
+
+Only the tokenizer and config.json are read, from the disk. torch is not imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gptcli.checkpoints.config_json import context_of
+from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.resolve import resolve
+from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.options import Load
+from gptcli.protocol import ModelInfo
+
+DEFAULT_CONTEXT_TOKENS = 2048  # of a model whose config.json names no context
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """The tokenizer and the description of a model that is not loaded."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+
+    def count(self, text: str) -> int:
+        """The number of tokens of a text."""
+        return len(self.tokenizer.encode(text))
+
+
+def open_token_counter(load: Load) -> TokenCounter:
+    """The counter of a model on this disk; nothing is downloaded.
+
+    Raises as `resolve`; Unavailable for a model that is not in the cache.
+    """
+    checkpoint = resolve(replace(load, offline=True))
+    checked = inspect(checkpoint.folder)
+    if checked.gpt2 is not None:
+        context = checked.gpt2.n_positions
+    else:
+        context = context_of(checked.config) or DEFAULT_CONTEXT_TOKENS
+    info = ModelInfo(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        architecture=checked.model_type,
+        context=context,
+        vocabulary=checked.gpt2.vocab_size if checked.gpt2 else 0,
+        parameters=checked.gpt2.parameters if checked.gpt2 else 0,
+        dtype=load.dtype,
+        device=load.device,
+        notices=checkpoint.notices + checked.notices,
+        folder=checkpoint.folder,
+    )
+    return TokenCounter(info, load_tokenizer(checkpoint.folder))
