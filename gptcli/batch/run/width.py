@@ -2,7 +2,7 @@
 
 A wider batch reads the weights less often, until arithmetic is the limit, and where that is depends
 on model and machine. So with `auto` the width is doubled while that pays, by the tokens that are
-written anyway; texts do not depend on it. Memory bounds it before: see `gptcli.engines.slots_for`.
+written anyway; texts do not depend on it. Memory bounds it, see `gptcli.batch.run.identity`.
 """
 
 from __future__ import annotations
