@@ -92,7 +92,7 @@ class Sampling(Filters):
     repetition_penalty: float = option(
         1.0,
         "--repetition-penalty",
-        "Make tokens of the prompt and the text less likely; 1 is off.",
+        "Lower the logits of tokens of the prompt and the text by this factor; 1 is off.",
         rare=True,
         above=0,
         high=10,
@@ -167,7 +167,7 @@ class Sampling(Filters):
     num_beams: int = option(
         1,
         "--num-beams",
-        "Beam search of this width (deterministic, not streamed); 1 is off.",
+        "Beam search with this many beams (deterministic, not streamed); 1 is off.",
         low=1,
         high=64,
         rare=True,
@@ -194,7 +194,7 @@ class Sampling(Filters):
     logprobs: int | None = option(
         None,
         "--logprobs",
-        "Add each token's log-probability and the N likeliest others (JSON only).",
+        "Add each token's log-probability (natural) and the N likeliest others (JSON only).",
         rare=True,
         low=0,
         high=100,

@@ -19,7 +19,7 @@ from gptcli.engines.decoding.sampler import finite, logprobs_of
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.step import not_finite
 from gptcli.errors import GptcliError
-from gptcli.protocol import ChoiceLogprobs, Event, Likelihood, Usage
+from gptcli.protocol import ChoiceLogprobs, Event, Likelihood
 
 
 @dataclass(eq=False)
@@ -54,11 +54,7 @@ class Loglikelihood:
                 Likelihood(text, ids, tuple(values))
                 for text, ids, values in zip(texts, encoded.choices, self.logprobs, strict=False)
             ),
-            usage=Usage(
-                prompt_tokens=len(encoded.prompt_ids),
-                completion_tokens=0,
-                cached_tokens=self.cached,
-            ),
+            usage=encoded.usage(self.cached),
             model=encoded.info.name,
             revision=encoded.info.revision,
             truncated=encoded.truncated,

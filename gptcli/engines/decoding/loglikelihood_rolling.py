@@ -19,7 +19,7 @@ from gptcli.engines.decoding.request import EncodedRolling
 from gptcli.engines.decoding.sampler import finite
 from gptcli.engines.decoding.step import not_finite
 from gptcli.errors import GptcliError
-from gptcli.protocol import Alternative, Event, RankedLogprob, Usage, Window, WindowLogprobs
+from gptcli.protocol import Alternative, Event, RankedLogprob, Window, WindowLogprobs
 
 ROWS = 64  # rows of logits at a time: 13 MB for GPT-2, and as much for each intermediate result
 
@@ -62,11 +62,7 @@ class LoglikelihoodRolling:
         return WindowLogprobs(
             id=encoded.request.id,
             tokens=() if self.error or notices else tuple(self.found),
-            usage=Usage(
-                prompt_tokens=len(encoded.prompt_ids),
-                completion_tokens=0,
-                cached_tokens=self.cached,
-            ),
+            usage=encoded.usage(self.cached),
             model=encoded.info.name,
             revision=encoded.info.revision,
             error=self.error,

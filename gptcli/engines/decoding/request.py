@@ -21,6 +21,7 @@ from gptcli.protocol import (
     Request,
     Result,
     RollingRequest,
+    Usage,
 )
 from gptcli.system.units import counted
 
@@ -40,6 +41,12 @@ class EncodedRequest:
     logits_from: int
     truncated: int = 0  # tokens cut from the prompt
     notices: tuple[str, ...] = ()
+
+    def usage(self, cached: int, generated: int = 0) -> Usage:
+        """The token counts of a result; `cached` tokens of the prompt were in the KV cache."""
+        return Usage(
+            prompt_tokens=len(self.prompt_ids), completion_tokens=generated, cached_tokens=cached
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,7 @@ from gptcli.engines.decoding.detokenizer import Detokenizer
 from gptcli.engines.decoding.request import EncodedGenerate
 from gptcli.engines.decoding.sampler_state import SamplerState
 from gptcli.errors import GptcliError
-from gptcli.protocol import Chunk, Completion, Event, FinishReason, TokenLogprob, Usage
+from gptcli.protocol import Chunk, Completion, Event, FinishReason, TokenLogprob
 
 
 def new_sequences(encoded: EncodedGenerate) -> Iterator[Sequence]:
@@ -109,11 +109,7 @@ class Sequence:
             text=self._detokenizer.text,
             tokens=tuple(self.tokens),
             finish_reason=self.finish_reason or "error",
-            usage=Usage(
-                prompt_tokens=len(encoded.prompt_ids),
-                completion_tokens=len(self.tokens),
-                cached_tokens=self.cached,
-            ),
+            usage=encoded.usage(self.cached, len(self.tokens)),
             seed=encoded.seed,
             model=encoded.info.name,
             revision=encoded.info.revision,
