@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import sys
@@ -135,11 +136,19 @@ def tiny(make_tiny) -> Path:
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny GPT-2 that knows the answers in `taught.py` by heart; it takes a while to learn."""
+    """A tiny GPT-2 that knows the answers in `taught.py` by heart; all workers share it."""
     from support.taught import make
 
-    folder = tmp_path_factory.mktemp("taught")
-    make(folder)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "taught"
+    with (shared / "taught.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it takes a while to learn: whoever comes next waits
+        if not (shared / "taught.whole").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (shared / "taught.whole").touch()
     return folder
 
 

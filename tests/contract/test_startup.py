@@ -111,6 +111,12 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
+def test_a_dry_run_of_a_task_counts_tokens_without_torch() -> None:
+    action = f"from gptcli.cli.main import main; main({['summarize', 'x', '--dry-run', *TALES]!r})"
+    code, heavy, *_ = imported(action)
+    assert (code, heavy) == (0, ["tokenizers"])
+
+
 @pytest.fixture
 def recording() -> Any:
     """A record that is switched off again."""

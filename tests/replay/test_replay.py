@@ -228,7 +228,7 @@ def test_rows_of_other_processes_are_not_recorded(record: Path, main_in: Cli) ->
 
 
 def test_an_interrupted_run_leaves_what_it_finished(record: Path) -> None:
-    args = ("--max-new-tokens", "400", "--min-new-tokens", "400", "--record", str(record))
+    args = ("--max-new-tokens", "40", "--min-new-tokens", "40", "--record", str(record))
     record.with_name("in").write_text("Once\n" * 500)
     process = start(REAL, "batch", str(record.with_name("in")), "-o", "-", "-b", "1", *TALES, *args)
     deadline = time.monotonic() + 60

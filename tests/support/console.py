@@ -22,11 +22,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for a run from the command line
+from support.forked import waiting
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "gptcli" / "docs"
@@ -100,21 +104,26 @@ def played(text: str, folder: Path) -> list[Outcome]:
 def session(
     commands: list[str], folder: Path, files: Mapping[str, str] | None = None
 ) -> list[Outcome]:
-    """Run commands one after another in one bash, in a folder that must not exist yet."""
+    """Run commands one after another in one bash, in a folder that must not exist yet.
+
+    gptcli is forked from one process that has imported torch, if a command runs it at all.
+    """
     shutil.copytree(EXAMPLES, folder / "work")
     for name, content in (files or {}).items():
         (folder / "work" / name).write_text(content, encoding="utf-8")
     script = "exec 2>&1\n" + "".join(f"{it}\nprintf '\\0%d\\0' $?\n" for it in commands)
     (folder / "session.sh").write_text(script, encoding="utf-8")
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", str(folder / "session.sh")],
-        cwd=folder / "work",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env=_environment(folder),
-        timeout=SECONDS,
-        check=True,
-    )
+    environment = _environment(folder)
+    with _gptcli(folder, environment, any("gptcli " in command for command in commands)):
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", str(folder / "session.sh")],
+            cwd=folder / "work",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=environment,
+            timeout=SECONDS,
+            check=True,
+        )
     written = done.stdout.decode().replace(str(folder / "home"), "~").split("\0")
     outcomes = zip(written[:-1:2], written[1::2], strict=True)
     return [Outcome(output, int(status)) for output, status in outcomes]
@@ -141,15 +150,29 @@ def near(one: str, other: str) -> bool:
     return decimals == len(other.partition(".")[2]) and abs(Decimal(one) - Decimal(other)) <= unit
 
 
+@contextmanager
+def _gptcli(folder: Path, environment: dict[str, str], needed: bool) -> Iterator[None]:
+    """Have `gptcli` of the session run inside the block."""
+    if not needed:
+        yield
+        return
+    with TemporaryDirectory() as short, waiting(Path(short) / "s", environment) as words:
+        _program(folder, "gptcli", words)
+        yield
+
+
+def _program(folder: Path, name: str, words: Sequence[str]) -> None:
+    program = folder / "bin" / name
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    program.chmod(0o755)
+
+
 def _environment(folder: Path) -> dict[str, str]:
     """A user who has nothing but gptcli, and `gptcli` and `python` are those of this test."""
     home, programs = folder / "home", folder / "bin"
     home.mkdir()
     programs.mkdir()
-    for name, words in {"gptcli": ("-m", "gptcli"), "python": ()}.items():
-        line = shlex.join([sys.executable, *words])
-        (programs / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n')
-        (programs / name).chmod(0o755)
+    _program(folder, "python", [sys.executable])
     own = ("GPTCLI_", "HF_", "XDG_", "TRANSFORMERS_", "NO_COLOR", "FORCE_COLOR", "PAGER")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(own)},
@@ -183,7 +206,7 @@ def main() -> None:
     """Write the outputs of the files named on the command line anew."""
     for path in map(Path, sys.argv[1:]):
         text = path.read_text(encoding="utf-8")
-        with tempfile.TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder:
             outcomes = played(text, Path(folder).resolve() / "session")
         path.write_text(renewed(text, outcomes), encoding="utf-8")
         print(f"{path}: {len(outcomes)} commands")
