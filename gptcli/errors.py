@@ -19,7 +19,18 @@ stderr and the exit code. A message has three parts: what failed, why, and what 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+
+_FLAG = re.compile(
+    r"gptcli [a-z][^.;:]*"
+    r"|(?<!\S)-m (?P<model>[\w.~/-]*\w)"
+    r"|(?<!\S)-(?P<output>o)\b"
+    r"|--(?P<off>no-)?(?P<name>[a-z](?:[a-z0-9-]*[a-z0-9])?)"
+)
+"""A command line, which stays as it is, or a flag."""
 
 
 class ExitCode(IntEnum):
@@ -47,6 +58,7 @@ class GptcliError(Exception):
 
     def __init__(self, what: str, why: str = "", hint: str = "") -> None:
         self.what, self.why, self.hint = what, why, hint
+        self._in_flags: GptcliError | None = None
         super().__init__(self.message)
 
     @property
@@ -57,6 +69,20 @@ class GptcliError(Exception):
     def __str__(self) -> str:
         return f"{self.message}. {self.hint}" if self.hint else self.message
 
+    def in_python(self) -> GptcliError:
+        """The same error with arguments of Python in place of flags: `top_p` for `--top-p`."""
+        texts = [_arguments(text) for text in (self.what, self.why, self.hint)]
+        if texts == [self.what, self.why, self.hint]:
+            return self
+        found = type(self)(*texts)
+        found._in_flags = self
+        return found
+
+    @property
+    def in_flags(self) -> GptcliError:
+        """The error as the command line says it: what `in_python` was made from, else itself."""
+        return self._in_flags or self
+
     def to_dict(self) -> dict[str, object]:
         """The error as `--json` shows it."""
         return {
@@ -65,6 +91,31 @@ class GptcliError(Exception):
             "hint": self.hint,
             "exit": int(self.exit_code),
         }
+
+
+def _arguments(text: str) -> str:
+    """A text with `top_p` for `--top-p` and `bos=False` for `--no-bos`."""
+
+    def argument(found: re.Match[str]) -> str:
+        if found["model"] or found["output"]:
+            return f'load("{found["model"]}")' if found["model"] else "output"
+        if found["name"] is None:
+            return found[0]
+        return found["name"].replace("-", "_") + ("=False" if found["off"] else "")
+
+    return _FLAG.sub(argument, text)
+
+
+@contextmanager
+def told_in_python() -> Iterator[None]:
+    """Let a GptcliError leave the block in the words of Python; see `GptcliError.in_python`."""
+    try:
+        yield
+    except GptcliError as error:
+        told = error.in_python()
+        if told is error:
+            raise
+        raise told from None
 
 
 class UsageError(GptcliError):

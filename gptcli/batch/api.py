@@ -57,6 +57,7 @@ class Frame:
     """
 
     stdin: BinaryIO | None = None  # read for an input `-`
+    engine: Engine | None = None  # a loaded one, used in place of opening one
     waiting: Callable[[str], AbstractContextManager[Progress]] = lambda text: nullcontext()
     computing: Callable[[], AbstractContextManager[Substitute]] = lambda: nullcontext(_itself)
     verbose: bool = False  # let Ray say what it does
@@ -238,6 +239,8 @@ def _opener(work: Work, around: Frame, note: Note | None, substitute: Substitute
     load, beams = work.load, work.sampling.num_beams > 1
 
     def opened(slots: int) -> Engine:
+        if around.engine is not None:
+            return substitute(around.engine, slots, beams)
         with around.waiting(f"loading {load.model or 'the model'}") as progress:
             engine = engines.open_engine(load, slots, beams, progress)
         if note is not None:

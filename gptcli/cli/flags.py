@@ -143,4 +143,5 @@ def _build(group: type[Options], flags: dict[str, Any]) -> Options:
     try:
         return group(**values)
     except UsageError as error:
-        raise UsageError(known_as(error.what), error.why, error.hint) from None
+        told = error.in_flags
+        raise UsageError(known_as(told.what), told.why, told.hint) from None

@@ -238,4 +238,4 @@ def _wrapped(text: str, indent: int = 0) -> list[str]:
 def _heading(panel: str) -> str:
     width = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
     line = f"─ {one_line(panel)} ".ljust(width, "─")
-    return f"{BOLD}{line}{PLAIN}" if stderr.styled() else line
+    return f"{BOLD}{line}{PLAIN}" if stderr.styled(stderr.stdout_is_terminal()) else line

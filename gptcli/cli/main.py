@@ -21,7 +21,6 @@ from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteF
 from gptcli.system import stages, torch_import
 from gptcli.system.os_errors import said
 
-MAX_QUOTE = 40  # characters of a mistyped word in an error
 # Flags with which a command that opens a model needs no torch.
 NOT_OPENING = ("-h", "--help", "--help-all", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
@@ -119,7 +118,7 @@ def _show_profile(args: Sequence[str]) -> None:
 
 def _report(error: BaseException, args: Sequence[str], debug: bool) -> int:
     """Say what went wrong on stderr; returns the exit code."""
-    known = explain(error)
+    known = explain(error, args)
     if debug:
         _trace(error)
     stderr.say(f"{stderr.ERROR}{known}")
@@ -136,10 +135,13 @@ def _trace(error: BaseException) -> None:
     stderr.say_lines("".join(traceback.format_exception(error)))
 
 
-def explain(error: BaseException) -> GptcliError:
-    """The failure in our words: unchanged if it is ours, else a usage error, a full disk, a bug."""
+def explain(error: BaseException, args: Sequence[str] = ()) -> GptcliError:
+    """The failure in our words: unchanged if it is ours, else a usage error, a full disk, a bug.
+
+    `args` is the command line, for a hint that repeats it.
+    """
     if isinstance(error, GptcliError):
-        return error
+        return error.in_flags
     if _out_of_memory(error):
         return Unavailable(
             "memory", "there is not enough", "Choose a smaller model, or close other programs."
@@ -151,58 +153,14 @@ def explain(error: BaseException) -> GptcliError:
     if isinstance(error, typer.Abort):
         return UsageError("aborted")
     if isinstance(error, typer.TyperException):
-        return _usage(error)
+        from gptcli.cli.mistakes.explain import explained
+
+        return explained(error, args)
     return GptcliError(
         f"internal error: {type(error).__name__}",
         str(error).rstrip(".") or "no message",
         "Run again with --debug and report it.",
     )
-
-
-def _usage(error: Exception) -> UsageError:
-    """A complaint of Click's: what is wrong and, where it is an option's name, what is near it."""
-    message = str(getattr(error, "message", "") or error).rstrip(".")
-    context = getattr(error, "ctx", None)
-    hint = f"See {context.command_path if context else 'gptcli'} --help."
-    option, param = getattr(error, "option_name", None), getattr(error, "param", None)
-    if option is not None:
-        return _bad_option(option, message, getattr(error, "possibilities", None) or (), hint)
-    if param is not None:
-        return UsageError(_name(param), message or "it is missing", hint)
-    what, _, near = message.partition(". Did you mean ")
-    if near:
-        hint = f"Did you mean {near}"
-    elif message.startswith("No such command") and context and context.parent is None:
-        hint = 'To continue a text: gptcli generate "Once upon a time".'
-    elif message.startswith("Got unexpected extra argument"):
-        hint = "Put the prompt in quotes."
-    return UsageError(_lower(what), "", hint)
-
-
-def _bad_option(option: str, message: str, near: Sequence[str], hint: str) -> UsageError:
-    """An option that does not exist, lacks its value, or was given one it does not take."""
-    if "requires" in message:
-        return UsageError(option, "it needs a value", hint)
-    if "does not take" in message:
-        return UsageError(option, "it takes no value", hint)
-    if near:
-        hint = f"Did you mean {' or '.join(sorted(near))}?"
-    elif not option.replace("-", "").isalnum():
-        hint = "Put -- before a prompt that begins with a dash."
-    shown = option if len(option) <= MAX_QUOTE else option[:MAX_QUOTE] + "..."
-    return UsageError(shown, "no such option", hint)
-
-
-def _name(param: object) -> str:
-    """The name by which the user knows a parameter: an option's long form."""
-    from gptcli.cli.flags import known_as
-
-    names = [name for name in getattr(param, "opts", []) if name.startswith("--")]
-    return known_as(names[0]) if names else str(getattr(param, "name", "argument")).upper()
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -132,7 +132,7 @@ def table_names() -> list[str]:
     """The names that a table of the configuration may have: of commands and of tasks."""
     from gptcli.tasks.definition import catalog
 
-    return [entry.name for entry in COMMANDS] + catalog.names()
+    return list(dict.fromkeys([*(entry.name for entry in COMMANDS), *catalog.names()]))
 
 
 def entry_of(name: str) -> CommandEntry:

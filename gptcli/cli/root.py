@@ -92,6 +92,7 @@ class Command(TyperCommand):
         for name, spec in self.specs.items():
             if spec.needs in self.specs and not self._means_something(ctx, name, str(spec.needs)):
                 ctx.params[name] = self._default(name)
+        stderr.choose_color(ctx.params.get("color") or "auto")
         signals.surviving_closed_pipes()
         stages.mark("options")
         return super().invoke(ctx)

@@ -78,6 +78,21 @@ def open_engine(
     return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
 
 
+def restart_threads(info: ModelInfo) -> None:
+    """Let a model that the parent of this process loaded run here, after a fork.
+
+    Threads are not copied by a fork, and whoever waits for one waits for ever; so torch is told to
+    use none but the caller. Raises Unavailable for a model on another device or on a server.
+    """
+    if info.device != "cpu":
+        why = f"a process that was forked cannot use the parent's model on {info.device}"
+        hint = 'Load it in this process, or start processes by "spawn".'
+        raise Unavailable(info.name, why, hint)
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
     """The engine for `--server`. It needs no checkpoint and does not import torch."""
     if beams:

@@ -176,6 +176,12 @@ class Talk(Options):
 
     quiet: bool = option(False, "-q --quiet", "Print nothing on stderr but errors.")
     verbose: bool = option(False, "-v --verbose", "Report model, speed and seed on stderr.")
+    color: Literal["auto", "always", "never"] = option(
+        "auto",
+        "--color --colour",
+        "Colours on standard output: auto on a terminal, always also for a pipe to less -R.",
+        rare=True,
+    )
     debug: bool = option(False, "--debug", "Show a traceback if it fails.", rare=True)
     profile_startup: bool = option(
         False,

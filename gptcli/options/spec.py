@@ -8,9 +8,12 @@ range. Not here: the options are in `gptcli.options`, and how they become flags 
 from __future__ import annotations
 
 import math
+import os
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import wraps
+from numbers import Integral, Real
 from typing import (
     Any,
     ClassVar,
@@ -23,7 +26,7 @@ from typing import (
     get_type_hints,
 )
 
-from gptcli.errors import UsageError
+from gptcli.errors import UsageError, told_in_python
 
 OptionsT = TypeVar("OptionsT", bound="Options")
 MAX_LOGIT_BIAS = 100  # OpenAI's limit; larger values change no choice
@@ -126,6 +129,46 @@ def mismatch(value: object, hint: Any) -> str:
     return "" if fits else f"{value!r} is not {names[hint]}"
 
 
+def plain(value: Any, hint: Any) -> Any:
+    """A value as a field of type `hint` keeps it, where Python has other types for the same.
+
+    Numbers of numpy become Python's, a path a text, a text or a list of texts a tuple, a mapping a
+    tuple of pairs. What has no such form is given back unchanged.
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        kinds = [kind for kind in inner if kind is not types.NoneType]
+        return plain(value, kinds[0]) if len(kinds) == 1 else value
+    if origin is tuple:
+        return _as_tuple(value, inner[0])
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hint is bool and type(value).__module__ == "numpy" and isinstance(value.item(), bool):
+        return bool(value)
+    if hint in (int, float) and not isinstance(value, int | float):
+        if isinstance(value, Integral):
+            return int(value)
+        return float(value) if hint is float and isinstance(value, Real) else value
+    return value
+
+
+def _as_tuple(value: Any, kind: Any) -> Any:
+    """A tuple for a field of many: of texts, or of pairs such as (token, bias)."""
+    if kind is str:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        return value
+    return tuple(
+        (str(name) if isinstance(name, Integral) else name, plain(number, float))
+        for name, number in pairs
+    )
+
+
 _HINTS: dict[type, dict[str, Any]] = {}
 
 
@@ -135,15 +178,37 @@ def _hints(group: type) -> dict[str, Any]:
     return _HINTS[group]
 
 
+def _told_in_python(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(check)
+    def told(self: Any) -> None:
+        with told_in_python():
+            check(self)
+
+    return told
+
+
 class Options:
-    """A group of options: checks type and range of every value when constructed."""
+    """A group of options: checks type and range of every value when constructed.
+
+    What it raises names fields (`top_p`), because a program constructs it; the command line asks
+    for the flags by `GptcliError.in_flags`.
+    """
 
     panel: ClassVar[str]  # where `--help` lists the group
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "__post_init__" in cls.__dict__:
+            cls.__post_init__ = _told_in_python(cls.__post_init__)  # type: ignore[method-assign]
+
+    @_told_in_python
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
-            value, spec = getattr(self, item.name), spec_of(item)
-            wrong = mismatch(value, _hints(type(self))[item.name])
+            given, spec, hint = getattr(self, item.name), spec_of(item), _hints(type(self))
+            value = plain(given, hint[item.name])
+            if value is not given:
+                object.__setattr__(self, item.name, value)
+            wrong = mismatch(value, hint[item.name])
             if wrong:
                 raise UsageError(flag_of(item), wrong, "See its type in gptcli.options.")
             number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -156,7 +156,7 @@ def _checked(path: str, number: int, line: bytes, make: Callable[[dict[str, Any]
     try:
         return make(dict(parse_object(line)))
     except UsageError as error:
-        why = f"{error.what}: {error.why}"
+        why = error.in_flags.message
     except KeyError as error:
         why = f"it has no {error}"
     except (ValueError, TypeError) as error:

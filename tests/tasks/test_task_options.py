@@ -198,7 +198,7 @@ def test_a_task_without_examples_has_no_such_flag() -> None:
 
 def test_the_class_checks_as_strictly_as_flags() -> None:
     group = options_class(task(FULL))
-    with pytest.raises(UsageError, match="--count: 10 is out of range"):
+    with pytest.raises(UsageError, match="^count: 10 is out of range"):
         group(count=10)  # type: ignore[call-arg]
-    with pytest.raises(UsageError, match="--from: 'de' is not one of"):
+    with pytest.raises(UsageError, match="^from: 'de' is not one of"):
         group(from_="de")  # type: ignore[call-arg]

@@ -19,6 +19,7 @@ from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import Row, digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError, UsageError
+from gptcli.inputs.texts import refusal
 
 COUNTED_BYTES = 4 << 20  # of input, at most, that are read twice to count the rows
 Rows = Generator[Row | None, None, None]
@@ -95,6 +96,8 @@ def taken(inputs: Name | Iterable[Name] | Prompts) -> Files | Prompts:
 
 
 def _row(number: int, text: str, reading: BatchInput) -> Row:
+    if error := refusal(text, f"prompt {number + 1}"):
+        return Row(number, digest(repr(text).encode()), str(number), "", error=error)
     key = digest(text.encode("utf-8", "surrogatepass"))
     try:
         return Row(number, key, str(number), prompt(text, f"prompt {number + 1}", reading))

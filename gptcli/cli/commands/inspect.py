@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gptcli.cli.declaration import command
+from gptcli.cli.mistakes.commands import view_meant
 from gptcli.cli.output import heatmaps, pictures
 from gptcli.cli.output.drawing import Canvas, StyledLine
 from gptcli.cli.output.outlets import opened
@@ -86,6 +87,8 @@ def text(
     A text beyond the context is read in windows. With --html the page has all views of the text.
     """
     session = Session.of(talk)
+    if text and (meant := view_meant(text)):
+        session.note(f"{text} is read as a text; for the view: gptcli inspect {meant} TEXT")
     asked = _asked(text, input, session)
     with opened(report) as outlets:
         engine = session.open_engine(load, exact=True)

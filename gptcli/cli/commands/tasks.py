@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gptcli.cli.command_groups import group
+from gptcli.cli.command_groups import Listing, group
 from gptcli.cli.completion import candidates
 from gptcli.cli.output.sink import opened, write, write_json
 from gptcli.cli.output.table import table
@@ -27,11 +27,13 @@ Name = Annotated[
     typer.Argument(help="The name of a task.", show_default=False, autocompletion=candidates.tasks),
 ]
 
-tasks = group("List, show and make tasks. A task is a small text file: a prompt and how to use it.")
+tasks = group(
+    "List, show and make tasks. A task is a small text file: a prompt and how to use it.", Listing
+)
 
 
 def list_tasks(*, shape: AsJson, talk: Talk) -> None:
-    """List all tasks: your own, the built-in ones, and those of installed packages."""
+    """List your tasks, the built-in ones, and those of packages. The default command."""
     found = catalog.listing()
     if shape.json:
         write_json([item.to_dict() for item in found])

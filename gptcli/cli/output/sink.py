@@ -41,7 +41,8 @@ class Sink:
     ) -> None:
         self.name = name
         self.terminal = os.isatty(descriptor)
-        self.styled = self.terminal and stderr.styled()
+        # A drawing may be styled on a pipe, too; a text is only dimmed on a terminal.
+        self.styled = file is None and stderr.styled(self.terminal)
         self.wrote = False
         self._descriptor = descriptor
         self._file = file  # the unnamed file that is put in place at the end
@@ -56,11 +57,10 @@ class Sink:
 
     def dim(self, text: str) -> None:
         """Write `text`, faint where the terminal may be styled."""
-        if self.styled:
-            self._send(stderr.DIM)
+        dimmed = self.terminal and self.styled
+        self._send(stderr.DIM if dimmed else "")
         self.write(text)
-        if self.styled:
-            self._send(stderr.PLAIN)
+        self._send(stderr.PLAIN if dimmed else "")
 
     def paint(self, text: str) -> None:
         """Write `text` with its escape sequences. The caller has sanitised what a model wrote."""
@@ -75,7 +75,7 @@ class Sink:
 
     def interrupt(self) -> None:
         """After a signal: end the line (not on a pipe, which stays exact), keep the text so far."""
-        if self.styled:
+        if self.terminal and self.styled:
             self._send(stderr.PLAIN)
         if self._line_open and (self.terminal or self._file):
             self._send("\n")

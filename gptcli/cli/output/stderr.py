@@ -18,6 +18,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 NOTE, ERROR = "gptcli: note: ", "gptcli: error: "
 ERASE = "\r\x1b[2K\x1b[?25h"  # clear the line, show the cursor
 _copies: dict[int, int] = {}  # copies of descriptors, by the number they had: only 2 is copied
+_color = "auto"  # what --color says
 
 
 def say(text: str) -> None:
@@ -65,11 +66,27 @@ def stderr_is_terminal() -> bool:
     return False
 
 
-def styled() -> bool:
-    """Whether a terminal may get dim text: NO_COLOR, TERM=dumb and FORCE_COLOR decide."""
-    if os.environ.get("FORCE_COLOR"):
+def stdout_is_terminal() -> bool:
+    """Whether standard output is one."""
+    with suppress(OSError, ValueError):
+        return sys.stdout is not None and sys.stdout.isatty()
+    return False
+
+
+def choose_color(choice: str) -> None:
+    """Take what --color says: auto, always or never."""
+    global _color
+    _color = choice
+
+
+def styled(terminal: bool = True) -> bool:
+    """Whether a stream may be styled: --color decides, else FORCE_COLOR, NO_COLOR and TERM."""
+    if _color != "auto":
+        return _color == "always"
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
         return True
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "", "dumb")
+    return terminal and not plain
 
 
 def reconfigure() -> None:

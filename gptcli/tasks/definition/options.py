@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass
 from typing import Any, Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.keywords import field_of, unknown
 from gptcli.options.shared import EXAMPLE
 from gptcli.options.spec import Options, option
 from gptcli.tasks.definition.task import OptionKind, Task, TaskOption, Value
@@ -81,6 +82,41 @@ def chosen(task: Task, given: Mapping[str, object]) -> dict[str, Value]:
         for name, value in given.items()
     }
     return values(task, options_class(task)(**plain))
+
+
+def parted(
+    task: Task, given: Mapping[str, Any], kind: type[Options]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords of Python that are the task's options, by name, and those of a kind of options.
+
+    Raises UsageError for one that is neither.
+    """
+    names = [option.name for option in task.options]
+    own: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for keyword_, value in given.items():
+        name = keyword_.removesuffix("_")
+        if name in names:
+            own[name] = value
+            continue
+        try:
+            field_of(keyword_, [kind])
+        except UsageError:
+            known = [*names, *(item.name for item in fields(kind))]  # type: ignore[arg-type]
+            raise unknown(keyword_, known) from None
+        rest[keyword_] = value
+    return own, rest
+
+
+def settings_of(options: Mapping[str, object]) -> tuple[str, ...]:
+    """Options by name as the texts `NAME=VALUE` that `parsed` takes."""
+    return tuple(f"{name}={_flat(value)}" for name, value in options.items())
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _joined(name: str, value: object) -> object:

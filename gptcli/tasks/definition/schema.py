@@ -186,6 +186,8 @@ def _sampling(table: TomlTable) -> dict[str, object]:
         if spec.instead:  # a flag could not take it back
             raise table.error(key, "a task cannot set it", spec.instead)
         try:
+            if isinstance(item.default, tuple) and not isinstance(value, list):
+                raise UsageError(key, f"{value!r} is not a tuple of str")
             found[key] = _parsed(table, key, spec) if isinstance(value, list) else value
             Sampling(**found)  # type: ignore[arg-type]
         except UsageError as error:

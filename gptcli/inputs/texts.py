@@ -1,0 +1,58 @@
+"""Texts from Python: what is no text is an error of its own, named by what it is.
+
+A column of a data frame has None or NaN where a value is missing; neither is a text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from numbers import Real
+
+from gptcli.errors import BadInput, UsageError
+
+MAX_SHOWN = 40  # characters of a value in an error
+
+
+def refusal(value: object, what: str) -> BadInput | None:
+    """Why a value is no text, None where it is one; `what` names it, such as `prompts[3]`."""
+    if isinstance(value, str):
+        return None
+    if value is None:
+        return BadInput(what, "it is None, not a text", "Leave it out, or give a text.")
+    missing = isinstance(value, Real) and math.isnan(value)
+    if missing or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+        return BadInput(what, "it is NaN, a missing value", "Leave it out, or give a text.")
+    if isinstance(value, bytes | bytearray):
+        return BadInput(what, "it is bytes, not a text", 'Decode it: text.decode("utf-8").')
+    shown = repr(value)
+    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+    if isinstance(value, list | tuple):
+        return BadInput(what, f"{shown} is a list, not a text", "Use the method for many texts.")
+    why = f"{shown} is of type {type(value).__name__}, not a text"
+    return BadInput(what, why, "Make a text of it: str(value).")
+
+
+def checked(value: object, what: str) -> None:
+    """Raises BadInput for what is no text."""
+    if error := refusal(value, what):
+        raise error
+
+
+def each(
+    texts: Iterable[object], name: str, instead: str
+) -> Iterator[tuple[str, str, BadInput | None]]:
+    """The number, the text, and what is wrong with it, of each of several texts.
+
+    Raises UsageError at once for a single text, whose letters would be taken for texts; `instead`
+    is the method for one.
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError(name, "one text is given", f"Use {instead}, or give a list: [text].")
+    return _each(texts, name)
+
+
+def _each(texts: Iterable[object], name: str) -> Iterator[tuple[str, str, BadInput | None]]:
+    for number, text in enumerate(texts):
+        error = refusal(text, f"{name}[{number}]")
+        yield str(number), text if isinstance(text, str) else "", error
