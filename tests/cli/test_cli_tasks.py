@@ -33,8 +33,10 @@ def put(home: Path, name: str, text: str = TASK) -> Path:
     return home / f"{name}.toml"
 
 
-def test_without_a_command_it_asks_for_help(cli: Cli) -> None:
-    code, out, _ = cli()
+def test_without_a_command_it_lists_as_other_groups_do(cli: Cli) -> None:
+    assert cli() == cli("list")
+    assert cli("--json") == cli("list", "--json")
+    code, out, _ = cli("--help")
     assert code == 0
     for name in ("list", "show", "new", "path"):
         assert name in out

@@ -193,7 +193,7 @@ def test_every_range_is_refused_by_name(
         (["--top-p", "0"], "--top-p: 0.0 is out of range. Give above 0 and at most 1."),
         (["--top-p", "1.5"], "--top-p"),
         (["--seed", "-1"], "--seed"),
-        (["--top-k", "many"], "--top-k: 'many' is not a valid int"),
+        (["--top-k", "many"], "--top-k: 'many' is not a whole number"),
         (["--seed"], "--seed: it needs a value"),
         (["--greedy=1"], "--greedy: it takes no value"),
         (["--tpo-p", "1"], "--tpo-p: no such option. Did you mean"),

@@ -95,12 +95,13 @@ def _hint_of_group(context: Any, name: str, rest: Sequence[str]) -> str:
 def unexpected_argument(message: str, context: Any) -> UsageError:
     """Arguments that a command does not take."""
     words = message.partition("(s) (")[2].removesuffix(")")
-    what = f"unexpected argument {short(words)!r}"
+    what = f"unexpected extra argument {short(words)!r}"
     if context is None:
         return UsageError(what, "", "Put the prompt in quotes.")
     path = context.command_path.removeprefix("gptcli ")
     taken = [p for p in context.command.params if p.param_type_name == "argument"]
-    first = str(context.params.get(taken[0].name) or "") if taken else ""
+    reads = bool(taken) and taken[0].name in ("prompt", "text")
+    first = str(context.params.get(taken[0].name) or "") if reads else ""
     return UsageError(what, "", _hint_of_extra(path, words, first, context))
 
 
@@ -109,11 +110,10 @@ def _hint_of_extra(path: str, words: str, first: str, context: Any) -> str:
         return f"{line(*path.split())} takes none. Try {line(*ALTERNATIVES[path].split(), words)}"
     if flag := _choice(words, context):
         return f"Did you mean {flag} {words}?"
-    view = path == "inspect text"
-    if view and (found := view_meant(first)):
+    if path == "inspect text" and (found := view_meant(first)):
         return f"Did you mean {line('inspect', found, words)}?"
-    if first and (view or len(path.split()) == 1):
-        shown = line(path.split()[0], f"{first} {words}")
+    if first:
+        shown = line(*path.removesuffix(" text").split(), f"{first} {words}")
         return f"Put the prompt in quotes: {shown}"
     return f"Leave it out. {help_of(context)}"
 

@@ -25,6 +25,9 @@ from gptcli.errors import GptcliError, UsageError
 from gptcli.options.registry import declared as options
 from gptcli.options.spec import longs_of
 
+CLOSE = 0.85  # similarity that goes before an option of that very name elsewhere
+MIN_STEM = 3  # characters, dashes included, that say too little to be completed
+
 
 def bad_option(option: str, message: str, context: Any, args: Sequence[str]) -> UsageError:
     """An option that does not exist, lacks its value, or was given one it does not take."""
@@ -51,34 +54,41 @@ def _hint_of_option(option: str, context: Any, path: list[str], args: Sequence[s
     if not path:
         return _hint_before_command(option, args)
     value = _value_of(option, args)
-    own = _flags(context)
     if option in TEXTS:
         return _hint_of_text(path, value or "Once upon a time", context)
     if option in COLOURS:
         return "Say --color never, or --color always; or set NO_COLOR=1 or FORCE_COLOR=1."
+    return _hint_of_flag(option, value, context)
+
+
+def _hint_of_flag(option: str, value: str, context: Any) -> str:
+    """The flag that is meant, or the commands that have this one."""
+    own = _flags(context)
     other = FLAGS.get(option)
     if other and other.split()[0] in own:
         return f"Did you mean {other}{f' {value}' if value and ' ' not in other else ''}?"
-    if found := _nearest(option, own):
+    if found := _completed(option, own) or near(option, own, CLOSE):
         return f"Did you mean {found}?"
     if homes := _homes(option):
         return f"{_listed(homes)} {'has' if len(homes) == 1 else 'have'} it. {help_of(context)}"
+    if found := near(option, own):
+        return f"Did you mean {found}?"
     return help_of(context)
 
 
 def _hint_of_text(path: list[str], text: str, context: Any) -> str:
     """What to say to a text behind a flag: most commands take it as an argument."""
     names = [param.name for param in context.command.params] if context else []
-    if "prompt" in names or "text" in names:
+    if {"prompt", "text", "texts"} & set(names):
         return f"The text is an argument: {line(*path, text)}"
     other = ALTERNATIVES.get(" ".join(path))
     return f"Try {line(*other.split(), text)}" if other else help_of(context)
 
 
-def _nearest(option: str, own: Sequence[str]) -> str | None:
-    """The flag that is meant: one that goes on as typed, else one that is alike."""
-    longer = [flag for flag in own if flag.startswith(option) and len(option) > 3]
-    return longer[0] if len(longer) == 1 else near(option, own) or next(iter(longer), None)
+def _completed(option: str, own: Sequence[str]) -> str | None:
+    """The only flag that goes on as typed."""
+    longer = [flag for flag in own if flag.startswith(option) and len(option) > MIN_STEM]
+    return longer[0] if len(longer) == 1 else None
 
 
 def _hint_before_command(option: str, args: Sequence[str]) -> str:

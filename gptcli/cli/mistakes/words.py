@@ -105,8 +105,8 @@ def quoted_word(word: str) -> str:
     return f'"{word}"' if plain and (" " in word or not word) else shlex.quote(word)
 
 
-def near(word: str, known: Iterable[str]) -> str | None:
+def near(word: str, known: Iterable[str], similarity: float = SIMILARITY) -> str | None:
     """The known word that is alike, if one is."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(word, list(known), 1, SIMILARITY)), None)
+    return next(iter(get_close_matches(word, list(known), 1, similarity)), None)
