@@ -6,7 +6,6 @@ printed; failures are GptcliErrors, in the words of Python: `top_p`, not `--top-
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +17,8 @@ from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.run.tally import BatchResult
 from gptcli.checkpoints.names import BUNDLED
 from gptcli.engines import open_engine, restart_threads
-from gptcli.errors import BadInput, UsageError, told_in_python
-from gptcli.inputs.texts import checked, each
+from gptcli.errors import UsageError, told_in_python
+from gptcli.inputs.texts import checked, each, token_id
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.keywords import merged, shared_out
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, ModelInfo, Request
@@ -80,7 +79,7 @@ class Model:
         """The text of token ids; incomplete characters become U+FFFD. Raises as `encode`."""
         with told_in_python():
             tokenizer, known = self.engine.tokenizer, self.info.vocabulary
-            tokens = [_token_id(id, known) for id in ids]
+            tokens = [token_id(id, known) for id in ids]
             return tokenizer.raw.decode(tokens, skip_special_tokens=skip_special_tokens)
 
     def count(self, text: str) -> int:
@@ -169,6 +168,8 @@ class Model:
         options: Mapping[str, object] | None = None,
         sampling: Sampling | None = None,
         examples: Examples = (),
+        *,
+        on_overflow: Overflow = "error",
         **settings: Any,
     ) -> Answer:
         """Run a task, built-in or the user's: `ask("translate", "Good morning.", to="de")`.
@@ -181,6 +182,7 @@ class Model:
             checked(text, "text")
             if sampling is not None:
                 _single(sampling)
+        settings |= {"on_overflow": on_overflow}
         found = list(self.ask_many(task, [text], options, sampling, examples, **settings))
         if found[0].error:
             raise found[0].error
@@ -195,6 +197,8 @@ class Model:
         options: Mapping[str, object] | None = None,
         sampling: Sampling | None = None,
         examples: Examples = (),
+        *,
+        on_overflow: Overflow = "error",
         **settings: Any,
     ) -> Iterator[Answer]:
         """Run a task on many texts, in order; what is wrong with one is in its answer's `error`."""
@@ -206,7 +210,7 @@ class Model:
             shots = tuple(shot if isinstance(shot, str) else " = ".join(shot) for shot in examples)
             wording = worded(found, chosen(found, {**(options or {}), **own}), shots)
             questions = (Question(*item) for item in each(texts, "texts", "ask"))
-            events = solve(self.engine, wording, questions, how, batch_size=self._batch_size)
+            events = solve(self.engine, wording, questions, how, on_overflow, self._batch_size)
             for event in events:
                 if isinstance(event, Answer):
                     yield _told(event)
@@ -274,6 +278,7 @@ class Model:
                 task = catalog.find(how.task).sampling if how.task and sampling is None else {}
                 start = sampling or Sampling(**task)  # type: ignore[arg-type]
                 sampling = merged(Sampling, start, parts[Sampling])
+            beams = sampling is not None and sampling.num_beams > 1  # the batch loads its own
             return run_batch(
                 inputs,
                 output,
@@ -283,7 +288,7 @@ class Model:
                 sampling=sampling,
                 watch=watch,
                 note=note,
-                frame=Frame(engine=self.engine),
+                frame=Frame(engine=None if beams else self.engine),
             )
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
@@ -323,16 +328,6 @@ def load(
         why = " ".join(engine.info.notices[:1])
         warnings.warn(f"{why}. To choose it: load({BUNDLED!r})", stacklevel=2)
     return Model(engine, batch_size, how)
-
-
-def _token_id(value: object, vocabulary: int) -> int:
-    try:
-        id = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise BadInput("ids", f"{value!r:.40} is no token id", "Give whole numbers.") from None
-    if not 0 <= id < vocabulary:
-        raise BadInput("ids", f"{id} is no token id", f"They are 0 to {vocabulary - 1}.")
-    return id
 
 
 def _single(sampling: Sampling) -> Sampling:

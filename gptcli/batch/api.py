@@ -28,11 +28,12 @@ from gptcli.batch.run.runner import Runner, former, here, manifest_of, run, seed
 from gptcli.batch.run.tally import BatchResult, Tally
 from gptcli.batch.run.work import Work
 from gptcli.checkpoints.resolve import Progress
-from gptcli.errors import UsageError
+from gptcli.errors import UsageError, told_in_python
 from gptcli.inputs.lines import unheard
 from gptcli.inputs.records import Note
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
+from gptcli.system.units import counted
 from gptcli.tasks.definition import catalog
 from gptcli.tasks.definition.options import chosen, parsed
 from gptcli.tasks.prompts import Wording, worded
@@ -63,6 +64,7 @@ class Frame:
     verbose: bool = False  # let Ray say what it does
 
 
+@told_in_python()
 def run_batch(
     inputs: Inputs,
     output: Name | Send,
@@ -106,7 +108,7 @@ def run_batch(
         journal = _journal(output, settings, plan)
         stack.enter_context(journal)
         if journal.recovered and not journal.complete and note:
-            note(f"{_name(output)}: going on after {journal.recovered} rows")
+            note(f"{_name(output)}: going on after {counted(journal.recovered, 'row')}")
         substitute = stack.enter_context(around.computing())
         opened = _opener(plan.work, around, note, substitute)
         runner = _runner(plan, settings, opened, around.verbose)
@@ -115,6 +117,7 @@ def run_batch(
     return tally.result(_name(output), plan.work.sampling.seed or 0)
 
 
+@told_in_python()
 def forecast_batch(
     inputs: Inputs,
     output: Name | Send | None = None,

@@ -1,4 +1,4 @@
-"""Texts from Python: what is no text is an error of its own, named by what it is.
+"""Texts and token ids from Python: what is no text is an error of its own, named by what it is.
 
 A column of a data frame has None or NaN where a value is missing; neither is a text.
 """
@@ -6,6 +6,7 @@ A column of a data frame has None or NaN where a value is missing; neither is a 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator
 from numbers import Real
 
@@ -56,3 +57,14 @@ def _each(texts: Iterable[object], name: str) -> Iterator[tuple[str, str, BadInp
     for number, text in enumerate(texts):
         error = refusal(text, f"{name}[{number}]")
         yield str(number), text if isinstance(text, str) else "", error
+
+
+def token_id(value: object, vocabulary: int) -> int:
+    """A token's id as Python's number. Raises BadInput for what is none of the vocabulary's."""
+    try:
+        id = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise BadInput("ids", f"{value!r:.40} is no token id", "Give whole numbers.") from None
+    if not 0 <= id < vocabulary:
+        raise BadInput("ids", f"{id} is no token id", f"They are 0 to {vocabulary - 1}.")
+    return id

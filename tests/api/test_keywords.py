@@ -265,6 +265,18 @@ def test_a_batch_of_the_command_goes_on_in_python(model: Model, tmp_path: Path) 
     assert output.read_bytes() == whole
 
 
+def test_a_batch_with_beams_loads_an_engine_that_has_them(model: Model, tmp_path: Path) -> None:
+    done = model.batch_file(Prompts(["One"]), tmp_path / "o.jsonl", num_beams=2, max_new_tokens=2)
+    assert (done.rows, done.failed) == (1, 0)
+
+
+def test_a_long_input_of_a_task_can_be_cut(model: Model) -> None:
+    long = "word " * 900
+    with pytest.raises(BadInput):
+        model.ask("classify", long)
+    assert model.ask("classify", long, on_overflow="truncate-right").truncated > 0
+
+
 def test_a_batch_of_prompts_has_an_error_where_one_is_none(model: Model, tmp_path: Path) -> None:
     prompts = Prompts(["One", None, "Two"])  # type: ignore[list-item]
     done = model.batch_file(prompts, tmp_path / "out.jsonl", seed=1, max_new_tokens=2)

@@ -286,7 +286,7 @@ def open_and_close(output: Path, **changes: object):
         ({"settings": {"temperature": 0.7, "stop": ["a", "b"], "seed": 0}}, "was 0.8 and is 0.7"),
         ({"settings": {"temperature": 0.8, "stop": ["a"], "seed": 0}}, 'stop was ["a", "b"] and'),
         ({"settings": {"temperature": 0.8, "seed": 0}}, "and is not there"),
-        ({"inputs": ()}, "there were 1 inputs and are 0"),
+        ({"inputs": ()}, "there was 1 input, now 0"),
         ({"inputs": STDIN}, "the input was in.txt and is standard input"),
     ],
 )

@@ -132,7 +132,8 @@ def test_a_view_that_is_mistyped_is_read_as_a_text_and_said() -> None:
 
 def test_colours_of_a_drawing_can_be_asked_for_on_a_pipe() -> None:
     def drawn(*more: str, **variables: object) -> bool:
-        command = [sys.executable, "-m", "gptcli", "inspect", "A fox", "-m", "tiny-tales", *more]
+        command = [sys.executable, "-m", "gptcli", "inspect", "tokens", "A fox"]
+        command += ["-m", "tiny-tales", *more]
         env = environment(**variables)
         return b"\x1b[" in subprocess.run(command, capture_output=True, env=env, check=True).stdout
 

@@ -30,6 +30,7 @@ from gptcli.batch.output.tables import make
 from gptcli.errors import BadInput, GptcliError, WriteFailed
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
+from gptcli.system.units import counted
 
 Fsync = Literal["row", "1s", "off"]
 SECONDS_BETWEEN_FLUSHES = 1.0
@@ -93,7 +94,7 @@ class Journal:
         self._seen += 1
         start, number = self._start, row.number
         if start.rows is not None and number >= start.rows:
-            raise changed(self.name, [f"the input had {start.rows} rows and has more"])
+            raise changed(self.name, [f"the input had {counted(start.rows, 'row')} and has more"])
         if number < len(start.found):
             self._check(row, start.found)
             return True
@@ -123,7 +124,9 @@ class Journal:
         """
         start = self._start
         if self._seen < start.least:
-            raise changed(self.name, [f"the input had {start.least} rows and has {self._seen}"])
+            raise changed(
+                self.name, [f"the input had {counted(start.least, 'row')} and has {self._seen}"]
+            )
         if start.kind != "nothing":
             self._begin()
             self._copy(self._seen)

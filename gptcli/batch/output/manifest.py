@@ -18,6 +18,7 @@ from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.errors import BadInput
 from gptcli.system import durable
 from gptcli.system.strict_json import Object, parse_object
+from gptcli.system.units import counted
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20  # bytes: a few hundred inputs take a tenth of it
@@ -121,7 +122,8 @@ def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
 
 def _of_inputs(then: tuple[Fingerprint, ...], now: tuple[Fingerprint, ...]) -> Iterator[str]:
     if len(then) != len(now):
-        yield f"there were {len(then)} inputs and are {len(now)}"
+        was = "was" if len(then) == 1 else "were"
+        yield f"there {was} {counted(len(then), 'input')}, now {len(now)}"
         return
     for old, new in zip(then, now, strict=True):
         if (old.sha256 is None) != (new.sha256 is None):
