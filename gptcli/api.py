@@ -16,7 +16,7 @@ from gptcli.batch.api import Frame, Inputs, Note, Send, Watch, run_batch
 from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.run.tally import BatchResult
 from gptcli.checkpoints.names import BUNDLED
-from gptcli.engines import open_engine, restart_threads
+from gptcli.engines import forking, open_engine
 from gptcli.errors import UsageError, told_in_python
 from gptcli.inputs.texts import checked, each, token_id
 from gptcli.options import Load, Overflow, Sampling
@@ -60,7 +60,7 @@ class Model:
         cannot use it.
         """
         if os.getpid() != self._process:
-            restart_threads(self._engine.info)
+            forking.check(self._engine.info)
             self._process = os.getpid()
         return self._engine
 

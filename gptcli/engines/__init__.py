@@ -14,6 +14,7 @@ from threading import Thread
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
 from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from gptcli.engines import forking
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import Engine, ModelInfo
@@ -78,21 +79,6 @@ def open_engine(
     return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
 
 
-def restart_threads(info: ModelInfo) -> None:
-    """Let a model that the parent of this process loaded run here, after a fork.
-
-    Threads are not copied by a fork, and whoever waits for one waits for ever; so torch is told to
-    use none but the caller. Raises Unavailable for a model on another device or on a server.
-    """
-    if info.device != "cpu":
-        why = f"a process that was forked cannot use the parent's model on {info.device}"
-        hint = 'Load it in this process, or start processes by "spawn".'
-        raise Unavailable(info.name, why, hint)
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
     """The engine for `--server`. It needs no checkpoint and does not import torch."""
     if beams:
@@ -146,4 +132,5 @@ def _in_background(
 def _import_torch() -> None:
     with torch_import.importing():
         import torch  # noqa: F401
+    forking.watch()
     stages.mark("torch")

@@ -11,6 +11,7 @@ import torch
 
 from gptcli import native
 from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.engines import forking
 from gptcli.engines.gpt2.int8_weights import Int8Weights, load_int8_weights
 from gptcli.engines.gpt2.linear import has_fbgemm
 from gptcli.engines.gpt2.weights import Float16Weights, Weights
@@ -23,7 +24,7 @@ MIN_HALF_PARAMETERS = 16_000_000
 
 def chosen_device(load: Load) -> torch.device:
     """The device for --device; sets torch's threads. Raises Unavailable where it is missing."""
-    if load.threads is not None:
+    if load.threads is not None and not forking.in_child():
         torch.set_num_threads(load.threads)
     mps = torch.backends.mps.is_available()
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}

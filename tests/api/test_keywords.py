@@ -205,6 +205,8 @@ child = os.fork()
 if child == 0:
     signal.alarm(60)
     after = model.generate("Once", seed=1, max_new_tokens=8).text, model.score(long).logprob
+    another = load("tiny-tales", threads=4)  # also one that is loaded in the child
+    assert another.generate("Once", seed=1, max_new_tokens=8).text == before[0]
     os._exit(0 if after[0] == before[0] and abs(after[1] - before[1]) < 1e-3 else 1)
 status = os.waitpid(child, 0)[1]
 assert model.generate("Once", seed=1, max_new_tokens=8).text == before[0]
@@ -226,6 +228,26 @@ def test_a_forked_child_uses_the_model(beams: bool) -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+POOL = """
+import multiprocessing
+from gptcli import load
+model = load("tiny-tales")
+prompts = list("abcdefgh") * 6
+def text(prompt):
+    return model.generate(prompt, seed=1, max_new_tokens=5).text
+alone = [text(prompt) for prompt in prompts]
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    found = pool.map_async(text, prompts, 1)
+    beside = [text(prompt) for prompt in prompts]
+    assert found.get(60) == beside == alone
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_children_do_not_write_into_each_others_cache() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", POOL], check=True, env=environment())
 
 
 def test_a_model_elsewhere_is_refused_in_a_forked_child(

@@ -65,7 +65,7 @@ ROWS: dict[str, list[str]] = {
         "doctor",
     ],
     "engines": [
-        "decoding token_counter",
+        "decoding forking token_counter",
         "gpt2 hf remote",
         "capabilities placement",
         "bandwidth drafter",

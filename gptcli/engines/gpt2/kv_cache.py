@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -89,7 +90,9 @@ def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     """torch.zeros; on a CPU memory is taken page by page, when it is written."""
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    # Private: by default a forked child and its parent would write into the same cache.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **private)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with suppress(OSError):  # a kernel without huge pages
             # A huge page would take 2 MB for the first token of every slot and layer.
