@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from gptcli.batch.api import Frame, Inputs, Note, Send, Watch, run_batch
+from gptcli.batch.api import Frame, Inputs, Send, Watch, run_batch
 from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.run.tally import BatchResult
 from gptcli.checkpoints.names import BUNDLED
 from gptcli.engines import forking, open_engine
 from gptcli.errors import UsageError, told_in_python
+from gptcli.inputs.records import Note
 from gptcli.inputs.texts import checked, each, token_id
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.keywords import merged, shared_out
