@@ -120,9 +120,9 @@ def _flags(context: Any) -> list[str]:
 
 
 def _homes(option: str) -> list[str]:
-    """The commands that have an option of this name."""
+    """The commands that have an option of this name; tasks, which share most, come last."""
     found = []
-    for entry in registry.COMMANDS:
+    for entry in sorted(registry.COMMANDS, key=lambda entry: entry.panel == registry.TASKS):
         with suppress(GptcliError):
             for path, declared in declarations(entry):
                 flags = [
