@@ -81,8 +81,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
     """A name for weights that differs when they do, without reading them all; 40 digits.
 
     In the Hub's cache a file is a link to one named by its SHA-256, which says it all. Of any other
-    file size, time of change and header count, and the last `SAMPLE_BYTES` of each tensor: a change
-    of other bytes, with the time set back, is not noticed. Raises OSError.
+    file size, time of change and header count, and the last `SAMPLE_BYTES` of each tensor: other
+    bytes can change unnoticed if the time is set back. Raises OSError.
     """
     files: dict[Path, list[Tensor]] = {}
     for tensor in tensors:
