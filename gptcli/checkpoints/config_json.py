@@ -62,11 +62,13 @@ def refuse_code(config: Object, file: Path) -> tuple[str, ...]:
     """
     if config.get("auto_map"):
         raise unsafe(file, "auto_map asks to run code that comes with the model", OTHER_MODEL)
-    if config.get("quantization_config"):
+    if quantization := config.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        shown = f" ({method.upper()[:20]})" if isinstance(method, str) else ""
         raise BadModel(
             "unsupported model",
-            f"{file.name}: quantization_config: quantized weights cannot be read",
-            OTHER_MODEL,
+            f"{file.name}: quantization_config: quantized weights{shown} cannot be read",
+            "Get the model that was quantized, and use --dtype int8; or choose another with -m",
         )
     named = (key for key, value in config.items() if isinstance(value, str))
     return tuple(f"{file.name}: {key} is ignored" for key in named if IGNORED.fullmatch(key))
@@ -81,8 +83,10 @@ def context_of(config: Object) -> int | None:
 def check_sizes(config: Object, file: Path) -> None:
     """Check the sizes that nearly every architecture has, where they stand under a known key."""
     for key in (*LIMITS, *ALIASES.values()):
-        if config.get(key) is not None:
-            _whole(config[key], key, 1, 2**31, file)
+        value = config.get(key)
+        # A list has a size for each layer; what that means is the architecture's.
+        if value is not None and not isinstance(value, list):
+            _whole(value, key, 1, 2**31, file)
 
 
 def gpt2_config(config: Object, generation: Object, file: Path) -> tuple[GPT2Config, list[str]]:
@@ -120,7 +124,7 @@ def gpt2_config(config: Object, generation: Object, file: Path) -> tuple[GPT2Con
 def _size(config: Object, key: str, file: Path) -> int:
     alias = ALIASES.get(key, key)
     value = config.get(key, config.get(alias, getattr(GPT2Config, key)))
-    if alias in config and config[alias] != value:
+    if alias != key and alias in config and config[alias] != value:
         raise corrupt(file, f"{key} and {alias} differ")
     return _whole(value, key, *LIMITS[key], file)
 
@@ -173,7 +177,9 @@ def _ids(value: object, vocabulary: int, notices: list[str]) -> tuple[int, ...]:
         if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < vocabulary:
             good[item] = None
         else:
-            notices.append(f"token id {_shown(item)} is ignored: outside the vocabulary")
+            notice = f"token id {_shown(item)} is ignored: outside the vocabulary"
+            if notice not in notices:  # bos_token_id and eos_token_id are often the same
+                notices.append(notice)
     return tuple(good)
 
 

@@ -76,14 +76,14 @@ def did_you_mean(name: str) -> str:
 def nearest(name: str) -> str | None:
     """The known name that is likeliest meant by a wrong one: alias, GPT-2 family, cached model.
 
-    None if none is near, and for an alias and a model of the cache: the name is not what is wrong.
+    None if none is near, and for a known name: then the name is not what is wrong.
     """
     cached = [repo_id for repo_id in hf_cache.model_ids() if HUB_ID.fullmatch(repo_id)]
     wrong, whole = (
         name.rpartition("/")[2].lower()[:MAX_COMPARED_CHARACTERS],
         name.lower()[:MAX_COMPARED_CHARACTERS],
     )
-    if name in cached or name in ALIASES:
+    if name in {*cached, *ALIASES, *FAMILY, *ALIASES.values()}:
         return None
     known = {alias.lower(): alias for alias in (*ALIASES, BUNDLED)}
     sized = _SIZED.fullmatch(wrong)

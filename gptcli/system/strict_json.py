@@ -1,9 +1,10 @@
 """Read the small JSON files of a checkpoint, trusting nothing.
 
-A checkpoint comes from strangers, and `json.loads` takes more than JSON: NaN, 1e999, the same key
-twice, integers of any length. Here each of these is an error that names the file and the rule, and
-only regular files of a bounded size are opened, so that a pipe or a device in place of config.json
-cannot make the program wait. What the values mean is for `gptcli.checkpoints.preflight` to judge.
+`json.loads` takes more than JSON: NaN, 1e999, the same key twice, integers of any length. In our
+own files and in rows each of these is an error that names the rule. In a checkpoint's files they do
+no harm by themselves, and public files hold them (transformers writes a limit of 31 digits): there
+they pass, and who uses a value checks its range. Only regular files of a bounded size are opened,
+so that a pipe or a device in place of config.json cannot make the program wait.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.os_errors import said
@@ -23,6 +25,8 @@ Object = Mapping[str, object]
 
 LONGEST_NUMBER = 30  # characters; 2^64 has 20
 SMALL = 2**20  # bytes: the limit for config.json and its like
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+PAGE = (b"<!doctype html", b"<html")
 AGAIN = "Download or save the model again, or choose another with -m"
 
 
@@ -34,6 +38,26 @@ def corrupt(file: Path, rule: str) -> BadModel:
 def unsafe(file: Path, rule: str, hint: str) -> BadModel:
     """The error for a file that asks for something that could run code or leave the folder."""
     return BadModel("unsafe model file", f"{file.name}: {rule}", hint)
+
+
+def placeholder(file: Path, head: bytes) -> BadModel | None:
+    """The error for a git-lfs pointer or a saved web page in place of a file; None for any other.
+
+    head: the first bytes of the file.
+    """
+    if head.startswith(POINTER):
+        return BadModel(
+            "git-lfs pointer",
+            f"{file.name} is a git-lfs pointer, not the file itself",
+            f"Fetch the file: git -C {shlex.quote(str(file.parent))} lfs pull",
+        )
+    if head.lstrip()[:14].lower().startswith(PAGE):
+        return BadModel(
+            "web page",
+            f"{file.name} is a web page that was saved in place of the file",
+            "Get the file itself, for example with: hf download",
+        )
+    return None
 
 
 def open_regular(file: Path) -> BinaryIO:
@@ -63,21 +87,26 @@ def read_bytes(file: Path, limit: int) -> bytes:
 
 
 def read_object(file: Path, limit: int = SMALL) -> Object:
-    """Read a JSON object from a file of at most `limit` bytes.
+    """Read a JSON object from a checkpoint's file of at most `limit` bytes.
 
-    Raises BadModel, naming the file and the rule, and MissingInput where it cannot be read.
+    NaN, infinity and long numbers pass, as does a key that stands twice with one value. Raises
+    BadModel, naming the file and the rule, and MissingInput where it cannot be read.
     """
     data = read_bytes(file, limit)
     try:
-        return parse_object(data)
+        return _parsed(data, loaded)
     except ValueError as error:
-        raise corrupt(file, str(error)) from None
+        raise placeholder(file, data) or corrupt(file, str(error)) from None
 
 
 def parse_object(data: bytes) -> Object:
     """Parse strict JSON (RFC 8259) that must be an object; raises ValueError with the rule."""
+    return _parsed(data, parse_value)
+
+
+def _parsed(data: bytes, parse: Callable[[str], object]) -> Object:
     try:
-        value = parse_value(data.decode("utf-8"))
+        value = parse(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -92,16 +121,33 @@ def parse_value(text: str) -> object:
 
     Raises json.JSONDecodeError where it is no JSON, another ValueError with the rule it breaks.
     """
+    return loaded(
+        text,
+        object_pairs_hook=_unique,
+        parse_int=_integer,
+        parse_float=_finite,
+        parse_constant=_no_constant,
+    )
+
+
+def loaded(text: str, **hooks: Any) -> object:
+    """`json.loads`; without hooks it takes NaN, infinity and long numbers. Raises ValueError."""
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_no_constant,
-        )
+        return json.loads(text, **({"object_pairs_hook": _agreeing, "parse_int": _long} | hooks))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs) and any(found[key] != value for key, value in pairs):
+        raise ValueError("a key stands twice in one object, with two values")
+    return found
+
+
+def _long(text: str) -> int | float:
+    """A whole number; one that no computer counts to is a float, like the limits it stands for."""
+    return int(text) if len(text) <= LONGEST_NUMBER else float(text)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

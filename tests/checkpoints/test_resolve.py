@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.fake_hub import COMMIT, FakeHub, begin_empty, point_at
 
-from gptcli.checkpoints.names import ALIASES, GPT2, did_you_mean
+from gptcli.checkpoints.names import ALIASES, FAMILY, GPT2, did_you_mean
 from gptcli.checkpoints.resolve import BUNDLE, find_cached, is_complete, is_offline, resolve
 from gptcli.errors import MissingInput, Unavailable, UsageError
 from gptcli.options import Load
@@ -164,6 +164,11 @@ def test_near_name_is_suggested(wrong: str, meant: str) -> None:
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "t5-small", "", "/"])
 def test_no_name_is_suggested_for_a_far_one(name: str) -> None:
+    assert did_you_mean(name) == ""
+
+
+@pytest.mark.parametrize("name", [*FAMILY, *ALIASES, *ALIASES.values()])
+def test_a_known_name_is_not_suggested_for_itself(name: str) -> None:
     assert did_you_mean(name) == ""
 
 
