@@ -16,13 +16,17 @@ from pathlib import Path
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import CONFIG, check_sizes, gpt2_config, model_type, refuse_code
-from gptcli.checkpoints.safetensors_headers import Tensor, read_tensors
+from gptcli.checkpoints.file_kinds import foreign_model, quantized_model
+from gptcli.checkpoints.head import untied
+from gptcli.checkpoints.safetensors_headers import INDEX, PICKLED, SINGLE, Tensor, read_tensors
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import AGAIN, Object, corrupt, read_object
 
 __all__ = ["CheckedCheckpoint", "Tensor", "inspect"]
 
 FLOATS = ("F16", "BF16", "F32", "F64")
+_WRAPPER = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+WRAPPERS = re.compile(rf"^(?:module\.|{_WRAPPER})+|\b{_WRAPPER}")  # of torch, in tensors' names
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # buffers that old files still hold
 MAX_SHOWN_NAMES = 5  # names in an error
 
@@ -52,9 +56,16 @@ def inspect(folder: Path) -> CheckedCheckpoint:
         raise MissingInput(str(folder), "no such folder", "Give a folder that holds config.json")
     file = folder / CONFIG
     if not file.exists():
-        raise BadModel("not a model folder", f"{folder} holds no {CONFIG}", AGAIN)
+        hint = "Give the folder that holds it, or choose another model with -m"
+        raise foreign_model(folder) or BadModel(
+            "not a model folder", f"{folder} holds no {CONFIG}", hint
+        )
     config = read_object(file)
     notices = [*refuse_code(config, file), *_refuse_tokenizer_code(folder)]
+    if foreign := quantized_model(config, folder):
+        raise foreign
+    if not {"model_type", "architectures"} & config.keys() and (foreign := foreign_model(folder)):
+        raise foreign
     kind = model_type(config, file)
     gpt2 = None
     if kind == "gpt2":
@@ -62,9 +73,12 @@ def inspect(folder: Path) -> CheckedCheckpoint:
         notices += more
     else:
         check_sizes(config, file)
-    tensors = read_tensors(folder)
+    tensors = _tensors(folder)
     if gpt2 is not None:
-        tensors, more = _fit(_plain_names(tensors), gpt2)
+        tensors = _plain_names(tensors)
+        gpt2, more = untied(gpt2, tensors)
+        notices += more
+        tensors, more = _fit(tensors, gpt2)
         notices += more
     return CheckedCheckpoint(
         folder=folder,
@@ -86,15 +100,32 @@ def _refuse_tokenizer_code(folder: Path) -> tuple[str, ...]:
     return refuse_code(read_object(file, 2**24), file) if file.exists() else ()
 
 
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors by name; where there are no weights of ours, what there is instead is said."""
+    known = (SINGLE, INDEX, *PICKLED)
+    if not any((folder / name).exists() for name in known) and (foreign := foreign_model(folder)):
+        raise foreign
+    return read_tensors(folder)
+
+
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without `transformer.`: a GPT2LMHeadModel writes it, a GPT2Model does not."""
+    """Names as GPT2Config.tensors() has them.
+
+    A GPT2LMHeadModel writes `transformer.` before them, a GPT2Model does not; torch.compile, DDP
+    and FSDP write the names of their wrappers.
+    """
     plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        short = name.removeprefix("transformer.")
+        short = plain_name(name)
         if short in plain:
             raise corrupt(tensor.file, f'tensor "{short}" stands there with and without prefix')
         plain[short] = tensor
     return plain
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without the prefixes of classes and wrappers."""
+    return WRAPPERS.sub("", name).removeprefix("transformer.")
 
 
 def _fit(found: dict[str, Tensor], config: GPT2Config) -> tuple[dict[str, Tensor], list[str]]:
@@ -102,14 +133,10 @@ def _fit(found: dict[str, Tensor], config: GPT2Config) -> tuple[dict[str, Tensor
 
     Raises BadModel where one is missing, has another shape, or is not of a floating-point type.
     """
-    head = found.get("lm_head.weight")
-    if config.tie_word_embeddings and head is not None:
-        # A tied head is the embedding; some writers keep only the head's copy of the two.
-        embedding = found.setdefault("wte.weight", head)
-        if head.shape != embedding.shape:
-            raise corrupt(head.file, "lm_head.weight has another shape than wte.weight")
     expected = dict(config.tensors())
     missing = [name for name in expected if name not in found]
+    if len(missing) == len(expected):
+        raise _foreign_names(found)
     if missing:
         raise _mismatch("missing tensors", missing, found)
     misshaped = [
@@ -126,6 +153,17 @@ def _fit(found: dict[str, Tensor], config: GPT2Config) -> tuple[dict[str, Tensor
     extra = [name for name in found if name not in silent and not MASK.fullmatch(name)]
     notices = [f"{len(extra)} tensors that a GPT-2 lacks are ignored: {_some(extra)}"]
     return {name: found[name] for name in expected}, notices if extra else []
+
+
+def _foreign_names(found: dict[str, Tensor]) -> BadModel:
+    """The error for weights none of which has a name of transformers' GPT-2."""
+    if any(name.startswith("model.h.") for name in found):
+        rule = "the folder holds an MLX model, whose matrices lie otherwise"
+        hint = "MLX made it from a transformers model: get that one, or choose another with -m"
+        return BadModel("foreign model", rule, hint)
+    rule = f"the weights hold no tensor of transformers' GPT-2, but {_some(list(found)) or 'none'}"
+    hint = "Save it with transformers' GPT2LMHeadModel, or choose another model with -m"
+    return BadModel("foreign model", rule, hint)
 
 
 def _mismatch(fault: str, names: list[str], found: dict[str, Tensor]) -> BadModel:

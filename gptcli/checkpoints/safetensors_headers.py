@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from gptcli.checkpoints.file_kinds import HEAD_BYTES, refuse_placeholder
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import (
     Object,
     corrupt,
     open_regular,
     parse_object,
+    placeholder,
     read_object,
     unsafe,
 )
@@ -30,7 +32,7 @@ INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # bytes, the limit of the reference implementation
 MAX_INDEX_BYTES = 2**24  # bytes
 MAX_DIMENSIONS = 8
-SHARD_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
+SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # what can be converted
 OTHER_MODEL = "Choose another model with -m"
@@ -114,7 +116,11 @@ def read_header(file: Path) -> dict[str, Tensor]:
     with open_regular(file) as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
-        length = int.from_bytes(stream.read(8), "little")
+        head = stream.read(HEAD_BYTES)
+        if misplaced := placeholder(file, head):
+            raise misplaced
+        stream.seek(8)
+        length = int.from_bytes(head[:8], "little")
         if size < 8:
             raise corrupt(file, f"{size} bytes are too few for a header")
         if length > MAX_HEADER_BYTES:
@@ -175,6 +181,9 @@ def _check_tiling(tensors: dict[str, Tensor], start: int, size: int) -> None:
 
 
 def _no_safetensors(folder: Path) -> BadModel:
+    for name in PICKLED:
+        if (folder / name).exists():
+            refuse_placeholder(folder / name)
     pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickles:
         rule = "its weights are a pickle, which can run code, not model.safetensors"

@@ -259,10 +259,6 @@ def test_key_that_names_a_kernel_is_ignored_with_a_notice(folder: Path, key: str
         (b"{'a': 1}", "not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b'{"a": NaN}', "NaN is not"),
-        (b'{"a": -Infinity}', "-Infinity is not"),
-        (b'{"a": 1e999}', "1e999 is out of range"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
         (b'{"a": 1, "a": 2}', "stands twice"),
         (b'{"a": {"b": 1, "b": 2}}', "stands twice"),
         (b'{"a": "\xff"}', "invalid UTF-8 at byte 7"),
@@ -279,6 +275,105 @@ def test_configuration_that_is_not_a_json_object_is_refused(
     (folder / "config.json").write_bytes(text)
     with pytest.raises(BadModel, match=rf"config\.json: .*({rule})"):
         inspect(folder)
+
+
+ODD_NUMBERS = ["NaN", "-Infinity", "1e999", "9" * 5000, "1000000000000000019884624838656"]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=lambda number: number[:9])
+def test_an_odd_number_does_no_harm_where_nobody_uses_it(folder: Path, number: str) -> None:
+    text = (folder / "config.json").read_text().rstrip("}")
+    (folder / "config.json").write_text(f'{text}, "time_step_limit": [0.0, {number}]}}')
+    limit = f'{{"model_max_length": {number}}}'
+    (folder / "tokenizer_config.json").write_text(limit)
+    assert inspect(folder).gpt2 is not None
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=lambda number: number[:9])
+@pytest.mark.parametrize("key", ["n_layer", "vocab_size", "layer_norm_epsilon", "n_inner"])
+def test_an_odd_number_is_refused_where_it_counts(folder: Path, key: str, number: str) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != key}
+    text = json.dumps(config).rstrip("}")
+    (folder / "config.json").write_text(f'{text}, "{key}": {number}}}')
+    with pytest.raises(BadModel, match=rf"config\.json: {key} is ") as caught:
+        inspect(folder)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_key_that_stands_twice_with_one_value_does_no_harm(folder: Path) -> None:
+    text = (folder / "config.json").read_text().rstrip("}")
+    (folder / "config.json").write_text(text + ', "n_layer": 1, "x": 2, "x": 2}')
+    assert inspect(folder).gpt2 is not None
+
+
+def test_an_end_outside_the_vocabulary_is_said_once(folder: Path) -> None:
+    write_config(folder, eos_token_id=50256, bos_token_id=50256)
+    (notice,) = inspect(folder).notices
+    assert "50256" in notice
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "transformer.",
+        "module.",
+        "_orig_mod.",
+        "_orig_mod.transformer.",
+        "module.transformer.",
+        "module._orig_mod.transformer.",
+        "_orig_mod.module.transformer.",
+        "_fsdp_wrapped_module.transformer.",
+        "transformer._orig_mod.",
+    ],
+)
+def test_the_names_of_wrappers_are_no_corruption(folder: Path, prefix: str) -> None:
+    named = {prefix + name: shape for name, shape in shapes().items()}
+    (folder / "model.safetensors").write_bytes(tensor_file(named))
+    manifest = inspect(folder)
+    assert set(manifest.tensors) == set(shapes())
+    assert manifest.notices == ()
+
+
+def test_the_wrapper_of_one_layer_is_no_corruption(folder: Path) -> None:
+    named = {
+        name.replace("h.0.", "h.0._checkpoint_wrapped_module."): shape
+        for name, shape in shapes().items()
+    }
+    (folder / "model.safetensors").write_bytes(tensor_file(named))
+    assert set(inspect(folder).tensors) == set(shapes())
+
+
+def with_head(folder: Path, head: bytes, dtype: str = "F16") -> None:
+    """The same model, with a head of its own beside the embedding."""
+    names = shapes() | {"lm_head.weight": [5, 4]}
+    data = tensor_file(names, dtypes={"lm_head.weight": dtype})
+    (folder / "model.safetensors").write_bytes(data[: -len(head)] + head)
+
+
+def test_a_head_that_is_the_embedding_is_tied(folder: Path) -> None:
+    with_head(folder, bytes(40))
+    manifest = inspect(folder)
+    assert manifest.gpt2 is not None
+    assert manifest.gpt2.tie_word_embeddings
+    assert "lm_head.weight" not in manifest.tensors
+    assert manifest.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("head", "dtype"),
+    [(bytes(39) + b"\1", "F16"), (b"\1" + bytes(39), "F16"), (bytes(80), "F32")],
+    ids=["last byte", "first byte", "data type"],
+)
+def test_a_head_that_differs_from_the_embedding_is_used(
+    folder: Path, head: bytes, dtype: str
+) -> None:
+    with_head(folder, head, dtype)
+    manifest = inspect(folder)
+    assert manifest.gpt2 is not None
+    assert not manifest.gpt2.tie_word_embeddings
+    assert manifest.tensors["lm_head.weight"].dtype == dtype
+    (notice,) = manifest.notices
+    assert "lm_head.weight differs" in notice
 
 
 @pytest.mark.parametrize(

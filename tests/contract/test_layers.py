@@ -46,8 +46,9 @@ ROWS: dict[str, list[str]] = {
         "measure",
     ],
     "checkpoints": [
-        "architecture hf_cache safetensors_headers vocabulary",
-        "config_json int8_store names tokenizer",
+        "architecture file_kinds hf_cache roles",
+        "config_json names safetensors_headers vocabulary",
+        "head int8_store tokenizer",
         "hub preflight",
         "formats resolve",
     ],

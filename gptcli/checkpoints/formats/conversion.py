@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
+from gptcli.checkpoints.file_kinds import refuse_placeholder
 from gptcli.checkpoints.hf_cache import cache_folder
 from gptcli.checkpoints.hub.offer import SMALL_FILES
 from gptcli.checkpoints.preflight import inspect
@@ -88,6 +89,7 @@ def pickles(folder: Path) -> list[Path]:
         raise BadModel("nothing to convert", why, "Name a folder with pickled weights.")
     for file in found:
         open_regular(file).close()
+        refuse_placeholder(file)
     return found
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.file_kinds import foreign_files
 from gptcli.checkpoints.hub.blobs import HubFile
 from gptcli.checkpoints.hub.failures import explain
 from gptcli.checkpoints.hub.watch import within
 from gptcli.checkpoints.names import COMMIT, did_you_mean
-from gptcli.checkpoints.safetensors_headers import CONVERT, INDEX, SINGLE
+from gptcli.checkpoints.safetensors_headers import CONVERT, INDEX, PICKLED, SINGLE
 from gptcli.checkpoints.vocabulary import SUFFICIENT
 from gptcli.errors import BadModel, Unavailable
 from gptcli.system.checksums import CHECKSUM
@@ -83,6 +84,9 @@ def choose_files(listed: Iterable[str], repo_id: str) -> list[str]:
     are then a pickle, which can run code when it is read.
     """
     names = set(listed)
+    usable = SINGLE in names or INDEX in names or names.intersection(PICKLED)
+    if not usable and (foreign := foreign_files(repo_id, "the repository", names)):
+        raise foreign
     if "config.json" not in names:
         raise BadModel(repo_id, "no config.json: not a transformers model", _other(repo_id))
     if SINGLE in names:
