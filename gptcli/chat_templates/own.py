@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.chat_templates.plain import Turn
+from gptcli.checkpoints.roles import END_OF_TEXT, named_roles, token_text
 from gptcli.checkpoints.tokenizer import load_tokenizer
-from gptcli.checkpoints.vocabulary import END_OF_TEXT, named_token
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
 
@@ -81,7 +81,7 @@ def special_text(folder: Path, role: str) -> str:
 
     GPT-2's tokenizer class has a default of its own, so the last resort is its end of text.
     """
-    named = named_token(folder, role)
+    named = token_text(named_roles(folder).get(role))
     if named is not None:
         return named
     file = folder / "config.json"

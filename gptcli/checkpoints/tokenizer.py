@@ -3,23 +3,27 @@
 Text becomes token ids and back exactly as transformers' GPT-2 does it, without its 3 s import. A
 broken tokenizer.json can make the library panic, with a message of its own on stderr and an
 exception that is no Exception, and some panic only when first used; so loading includes a probe
-text, and ends in a working tokenizer or in one BadModel. `token_bytes` is what streaming needs: a
-token of a byte-level tokenizer is bytes, not text, and a character can spread over several tokens.
-Chat templates are not read here.
+text, and ends in a working tokenizer or in one BadModel. A vocabulary of words, moves or notes is
+probed with its own tokens. `token_bytes` is what streaming needs: a token of a byte-level tokenizer
+is bytes, not text, and a character can spread over several tokens.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
-from gptcli.checkpoints.vocabulary import BYTES, JSON, VOCABULARY, build, bytes_of
+from gptcli.checkpoints.file_kinds import refuse_foreign_tokenizer, refuse_placeholder
+from gptcli.checkpoints.roles import TokenRoles, named_roles, only_end, token_roles
+from gptcli.checkpoints.vocabulary import BYTES, JSON, MERGES, VOCABULARY, build, bytes_of
 from gptcli.errors import BadInput, BadModel, GptcliError
 from gptcli.system.strict_json import AGAIN
 
@@ -27,21 +31,69 @@ if TYPE_CHECKING:
     import tokenizers
 
 _ONE_AT_A_TIME = Lock()
+UNKNOWN = re.compile(
+    r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE
+)  # the library's errors
 # It begins with a space because add_prefix_space, where it is on, adds none before one.
 PROBE = " Probe: it's 42%,\n\n\tcafé Ünïcode — 漢字かな 한국어 العربية 👩‍🚀🇺🇳  end \x00\x7f"
 
 
+MAX_MISSING = 256  # tokens without an embedding, or 5 %; more are another model's tokenizer
+OWN_PROBES = 50  # tokens of the vocabulary that are tried where the probe text is none of its
+
+
 class Tokenizer:
-    """Text to token ids and back; `raw` is the library's own object."""
+    """Text to token ids and back; `raw` is the library's own object.
+
+    Without `roles`, the token `eos_id`, if there is one, both begins and ends texts.
+    """
 
     def __init__(
-        self, raw: tokenizers.Tokenizer, eos_id: int | None, name: str = "tokenizer"
+        self,
+        raw: tokenizers.Tokenizer,
+        eos_id: int | None,
+        name: str = "tokenizer",
+        roles: TokenRoles | None = None,
     ) -> None:
-        self.raw, self.eos_id, self.name = raw, eos_id, name  # `name` is for errors
+        self.raw, self.name = raw, name  # `name` is for errors
+        self.roles = only_end(eos_id) if roles is None else roles
         self._bytes: dict[int, bytes] = {}  # filled as tokens come up: a whole table costs 0.1 s
         added = raw.get_added_tokens_decoder()
         self._special = frozenset(id for id, token in added.items() if token.special)
+        self._spelled = {
+            id: token.content
+            for id, token in added.items()
+            if raw.model.token_to_id(token.content) is None
+        }
+        self._respelled = any(  # the library's decoder takes their characters for bytes
+            not text.isascii() and bytes_of(text) != text.encode()
+            for text in self._spelled.values()
+        )
         self.size = max(raw.get_vocab_size(with_added_tokens=True), *(id + 1 for id in added), 0)
+        self._known = self.size
+
+    @property
+    def eos_id(self) -> int | None:
+        """The token that a document ends with."""
+        return self.roles.end
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks, if any; bytes lack nothing."""
+        if self.byte_level:
+            return None
+        text = getattr(self.raw.model, "unk_token", None)
+        return self.raw.token_to_id(text) if isinstance(text, str) else None
+
+    def special_id(self, text: str) -> int | None:
+        """The id of the special token that is written so, if there is one."""
+        id = self.raw.token_to_id(text)
+        return id if id in self._special else None
+
+    def limit(self, embeddings: int) -> None:
+        """Know only tokens that the model has embeddings for; a text with others is refused."""
+        self.size = min(self._known, embeddings)
+        self.roles = self.roles.within(embeddings)
 
     @cached_property
     def byte_level(self) -> bool:
@@ -65,6 +117,16 @@ class Tokenizer:
         """
         return self._encoded(text, bare).ids
 
+    def encode_word(self, text: str) -> list[int]:
+        """Bare token ids of a text, to find them in other texts; none where one is unknown."""
+        if (special := self.special_id(text)) is not None:
+            return [special]
+        try:
+            ids = self.encode(text, bare=True)
+        except BadInput:
+            return []
+        return [] if self.unknown_id in ids else ids
+
     def _encoded(self, text: str, bare: bool) -> tokenizers.Encoding:
         try:
             encoded = self.raw.encode(text, add_special_tokens=not bare)
@@ -73,11 +135,26 @@ class Tokenizer:
                 "the text cannot be encoded", "it holds a lone surrogate", "Give valid Unicode"
             ) from None
         except BaseException as error:
+            if UNKNOWN.search(str(error)):
+                why = "its vocabulary has no token for what it does not know"
+                hint = "Give a text of the model's own tokens"
+                raise BadInput("a word is not in the vocabulary", why, hint) from None
             _refuse(error, self.name)
         ids = encoded.ids
         if ids and max(ids) >= self.size:
-            raise _broken(self.name, f"token id {max(ids)} in a vocabulary of {self.size}")
+            self._refuse_id(max(ids))
         return encoded
+
+    def _refuse_id(self, id: int) -> NoReturn:
+        """Raise BadInput for a token without an embedding, BadModel for one that does not exist."""
+        if id >= self._known:
+            raise _broken(self.name, f"token id {id} in a vocabulary of {self._known}")
+        shown = self.raw.id_to_token(id)
+        raise BadInput(
+            f"token {shown!r}",
+            f"its id is {id}, but the model has embeddings for {self.size} tokens",
+            "Leave it out of the text, or choose another model with -m",
+        )
 
     def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of a bare text, and where each stands in it: (start, end) in characters.
@@ -95,10 +172,14 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens; incomplete characters become U+FFFD."""
+        if self._respelled and self.byte_level:
+            return b"".join(self.token_bytes(id) or b"" for id in ids).decode("utf-8", "replace")
         return self.raw.decode(list(ids), skip_special_tokens=True)
 
     def token_text(self, id: int) -> str:
         """One token for display: as `decode`, with special tokens shown."""
+        if id in self._spelled:
+            return self._spelled[id]
         return self.raw.decode([id], skip_special_tokens=False)
 
     def token_bytes(self, id: int) -> bytes | None:
@@ -110,7 +191,8 @@ class Tokenizer:
             return None
         if id not in self._bytes:
             token = None if id in self._special else self.raw.id_to_token(id)
-            self._bytes[id] = bytes_of(token or "")
+            spelled = token is not None and id in self._spelled  # its text is its UTF-8
+            self._bytes[id] = token.encode() if token and spelled else bytes_of(token or "")
         return self._bytes[id]
 
 
@@ -122,26 +204,43 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     name = JSON if (folder / JSON).exists() else VOCABULARY
     try:
         with _quiet_stderr():
-            raw, eos_id = build(folder)
-            tokenizer = Tokenizer(raw, eos_id, name)
+            named = named_roles(folder)
+            raw = build(folder, named)
+            tokenizer = Tokenizer(raw, None, name, token_roles(folder, raw, named))
             _probe(tokenizer)
     except GptcliError:
         raise
     except BaseException as error:
+        for file in (JSON, VOCABULARY, MERGES):
+            refuse_placeholder(folder / file)
+        refuse_foreign_tokenizer(folder)
         _refuse(error, name)
     return tokenizer
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Raise BadModel where the tokenizer knows tokens that the embedding, of `vocab_size`, lacks.
+    """Fit a tokenizer to a model that has `vocab_size` embeddings.
 
-    Fewer tokens are fine: embeddings are often padded to a round number.
+    Fewer tokens than embeddings are fine: embeddings are often padded to a round number. A few more
+    are fine until a text uses one of them, see `Tokenizer.limit`: tokens are often added without
+    embeddings. Raises BadModel for many more: the tokenizer is another model's.
     """
-    if tokenizer.size > vocab_size:
-        raise _broken(
-            tokenizer.name,
-            f"{tokenizer.size} tokens, but the model has embeddings for {vocab_size}",
+    if tokenizer.size - vocab_size > max(MAX_MISSING, vocab_size // 20):
+        raise BadModel(
+            "corrupt model file",
+            f"{tokenizer.name}: {tokenizer.size} tokens, but the model has embeddings for"
+            f" {vocab_size}",
+            "Copy the tokenizer of the model it was trained from into the folder",
         )
+    tokenizer.limit(vocab_size)
+
+
+def notices_of(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What a user should know of a model's tokens, after `check_vocabulary`."""
+    words = [f"{tokenizer.token_text(id)!r} ({id})" for id in sorted(tokenizer.roles.words)]
+    if not words:
+        return ()
+    return (f"config.json says that {', '.join(words)} ends a text: a text stops after it",)
 
 
 def _probe(tokenizer: Tokenizer) -> None:
@@ -151,14 +250,27 @@ def _probe(tokenizer: Tokenizer) -> None:
     raw, name = tokenizer.raw, tokenizer.name
     if isinstance(raw.pre_tokenizer, pre_tokenizers.ByteLevel) and not tokenizer.byte_level:
         raise _broken(name, "byte-level tokens without a byte-level decoder")
-    ids = tokenizer.encode(PROBE)
-    text = tokenizer.decode(ids)
-    if not ids or not text:
+    text = _round_trip(tokenizer, PROBE)
+    if not text and not any(_round_trip(tokenizer, own) for own in _own_texts(tokenizer)):
         raise _broken(name, "a probe text is lost in its tokens")
     # A small vocabulary that lacks single bytes is lossy by construction, not broken.
     complete = all(raw.token_to_id(character) is not None for character in BYTES)
     if tokenizer.byte_level and raw.normalizer is None and complete and text != PROBE:
         raise _broken(name, "a probe text comes back changed")
+
+
+def _round_trip(tokenizer: Tokenizer, text: str) -> str:
+    """A text after its tokens; empty where the vocabulary has no words for it."""
+    try:
+        return tokenizer.decode(tokenizer.encode(text))
+    except BadInput:
+        return ""
+
+
+def _own_texts(tokenizer: Tokenizer) -> Iterator[str]:
+    """The texts of some tokens that are not special, as a text would hold them."""
+    texts = (tokenizer.decode([id]) for id in range(tokenizer.size))
+    return islice((text for text in texts if text.strip()), OWN_PROBES)
 
 
 def _broken(name: str, rule: str) -> BadModel:

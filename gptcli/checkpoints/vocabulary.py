@@ -2,9 +2,10 @@
 
 tokenizer.json says everything by itself. Older GPT-2 checkpoints have vocab.json and merges.txt
 instead, which leave open how they are used; here they become the same byte-level BPE that
-transformers' GPT2Tokenizer makes of them, so that every text gets the same ids. Which tokens are
-special can also stand in special_tokens_map.json and tokenizer_config.json. Whether the result
-works is for `gptcli.checkpoints.tokenizer` to try.
+transformers' GPT2Tokenizer makes of them, so that every text gets the same ids. Beside either,
+added_tokens.json and tokenizer_config.json (added_tokens_decoder) can add tokens, and
+special_tokens_map.json and tokenizer_config.json can say which are special. Not here: what the
+tokens are for is in `gptcli.checkpoints.roles`; `gptcli.checkpoints.tokenizer` tries the result.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.roles import END_OF_TEXT, token_text
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
 
@@ -19,28 +21,40 @@ if TYPE_CHECKING:
     import tokenizers
 
 JSON, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+ADDED, TOKENIZER_CONFIG = "added_tokens.json", "tokenizer_config.json"
 SUFFICIENT = {JSON}, {VOCABULARY, MERGES}  # either set of files is a tokenizer
-MAX_FILE_BYTES = 2**27  # bytes of a tokenizer file; the largest in use have about 2^25
-END_OF_TEXT = "<|endoftext|>"
-SPECIAL_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
+MAX_FILE_BYTES = 2**27  # of a tokenizer file; the largest in use have about 2^25
+MAX_GAP = 2**12  # ids without a token before an added one
+SPECIAL_ROLES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
 
 
-def build(folder: Path) -> tuple[tokenizers.Tokenizer, int | None]:
-    """The library's tokenizer, without padding and truncation, and the id of its end token.
+def build(folder: Path, named: Object) -> tokenizers.Tokenizer:
+    """The library's tokenizer, without padding and truncation.
 
-    Raises BadModel for missing or corrupt files; what the library raises goes through.
+    named: what `gptcli.checkpoints.roles.named_roles` gives for the folder. Raises BadModel for
+    missing or corrupt files; what the library raises goes through.
     """
     import tokenizers
 
-    roles = _roles(folder)
     if (folder / JSON).exists():
         raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, MAX_FILE_BYTES))
         raw.no_padding()
         raw.no_truncation()
+        _add_listed(raw, named)
     else:
-        raw = _from_vocabulary(folder, roles)
-    _mark_special(raw, roles)
-    return raw, raw.token_to_id(_text(roles.get("eos_token")) or END_OF_TEXT)
+        raw = _from_vocabulary(folder, named)
+    _mark_special(raw, named)
+    if not (folder / JSON).exists() and named.get("add_bos_token") is True:
+        _begin_with(raw, token_text(named.get("bos_token")) or END_OF_TEXT)
+    return raw
 
 
 def _byte_characters() -> dict[str, int]:
@@ -69,7 +83,7 @@ def bytes_of(token: str) -> bytes:
         return token.encode()
 
 
-def _from_vocabulary(folder: Path, roles: Object) -> tokenizers.Tokenizer:
+def _from_vocabulary(folder: Path, named: Object) -> tokenizers.Tokenizer:
     """GPT-2's byte-level BPE from its two files, as transformers' GPT2Tokenizer builds it."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
@@ -83,17 +97,25 @@ def _from_vocabulary(folder: Path, roles: Object) -> tokenizers.Tokenizer:
         )
     raw = tokenizers.Tokenizer(
         models.BPE(
-            _vocabulary(vocab), _merges(merges), continuing_subword_prefix="", end_of_word_suffix=""
+            _ids_of(vocab), _merges(merges), continuing_subword_prefix="", end_of_word_suffix=""
         )
     )
-    prefix = roles.get("add_prefix_space") is True
+    prefix = named.get("add_prefix_space") is True
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     raw.decoder = decoders.ByteLevel()
-    _add_tokens(raw, folder)
+    file = folder / ADDED
+    for token, id in sorted(
+        _ids_of(file).items() if file.exists() else (), key=lambda item: item[1]
+    ):
+        if not _add_at(raw, _entry(token), id):
+            raise corrupt(file, f"its ids do not continue those of {VOCABULARY}")
+    _add_listed(raw, named)
+    if raw.token_to_id(END_OF_TEXT) is not None:  # special in GPT-2, even if no file says so
+        raw.add_special_tokens([_entry(END_OF_TEXT, special=True)])
     return raw
 
 
-def _vocabulary(file: Path) -> dict[str, int]:
+def _ids_of(file: Path) -> dict[str, int]:
     vocabulary = read_object(file, MAX_FILE_BYTES)
     ids = {}
     for token, id in vocabulary.items():
@@ -119,53 +141,80 @@ def _merges(file: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _add_tokens(raw: tokenizers.Tokenizer, folder: Path) -> None:
-    """Tokens beside the BPE, from added_tokens.json, each at the id that it has there."""
+def _entry(token: str, special: bool = False) -> tokenizers.AddedToken:
     from tokenizers import AddedToken
 
-    file = folder / "added_tokens.json"
-    listed = _vocabulary(file) if file.exists() else {}
-    for token, id in sorted(listed.items(), key=lambda item: item[1]):
-        raw.add_tokens([AddedToken(token, normalized=False)])
-        if raw.token_to_id(token) != id:
-            raise corrupt(file, f"its ids do not continue those of {VOCABULARY}")
-    if raw.token_to_id(END_OF_TEXT) is not None:  # special in GPT-2, even if no file says so
-        raw.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
+    return AddedToken(token, normalized=False, special=special)
 
 
-def _roles(folder: Path) -> Object:
-    """Which tokens are special, from special_tokens_map.json and tokenizer_config.json."""
-    found: dict[str, object] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).exists():
-            found |= read_object(folder / name, 2**24)
-    return found
+def _add_at(raw: tokenizers.Tokenizer, token: tokenizers.AddedToken, id: int) -> bool:
+    """Add a token at an id; whether it stands there now.
+
+    The library gives ids one after the other, so tokens that no text can hold fill a gap.
+    """
+    if raw.token_to_id(token.content) is None:
+        gap = range(raw.get_vocab_size(with_added_tokens=True), id)
+        if len(gap) > MAX_GAP:
+            return False
+        raw.add_tokens([_entry(f"\0unused {number}\0") for number in gap])
+        if id != raw.get_vocab_size(with_added_tokens=True):
+            return False  # the id is another token's
+    (raw.add_special_tokens if token.special else raw.add_tokens)([token])
+    return raw.token_to_id(token.content) == id
 
 
-def named_token(folder: Path, role: str) -> str | None:
-    """The text of the token that the files name for a role, such as `eos_token`, if they do."""
-    return _text(_roles(folder).get(role))
+def _add_listed(raw: tokenizers.Tokenizer, named: Object) -> None:
+    """Add the tokens of added_tokens_decoder in tokenizer_config.json that `raw` lacks.
+
+    An entry that is no token, or whose id is another token's, is passed over: the vocabulary wins.
+    """
+    listed = named.get("added_tokens_decoder")
+    entries = listed.items() if isinstance(listed, dict) else ()
+    numbered = [(int(id), entry) for id, entry in entries if id.isdecimal() and len(id) < 10]
+    for id, entry in sorted(numbered, key=lambda item: item[0]):
+        text = token_text(entry)
+        if text is None or not isinstance(entry, dict) or raw.token_to_id(text) is not None:
+            continue
+        from tokenizers import AddedToken
+
+        flags = {key: entry.get(key) is True for key in _FLAGS}
+        _add_at(raw, AddedToken(text, **flags), id)
 
 
-def _text(role: object) -> str | None:
-    """A token's text, which stands there alone or as `content` of an object."""
-    if isinstance(role, dict):
-        role = role.get("content")
-    return role if isinstance(role, str) and role else None
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def _texts(roles: Object) -> list[str]:
-    extra = roles.get("additional_special_tokens")
-    named = [roles.get(role) for role in SPECIAL_ROLES] + (extra if isinstance(extra, list) else [])
-    return [text for text in map(_text, named) if text is not None]
+def _begin_with(raw: tokenizers.Tokenizer, token: str) -> None:
+    """Put a token before every text, as GPT2Tokenizer does with add_bos_token."""
+    from tokenizers import processors
+
+    id = raw.token_to_id(token)
+    if id is not None:
+        raw.post_processor = processors.TemplateProcessing(
+            single=[f"{token}:0", "$A:0"], special_tokens=[(token, id)]
+        )
 
 
-def _mark_special(raw: tokenizers.Tokenizer, roles: Object) -> None:
+def _texts(named: Object) -> list[str]:
+    """The texts of all special tokens; transformers 5 writes `extra_special_tokens`."""
+    found = [named.get(role) for role in SPECIAL_ROLES]
+    found += _values(named.get("additional_special_tokens"))
+    found += _values(named.get("extra_special_tokens"))
+    for entry in _values(named.get("added_tokens_decoder")):
+        if isinstance(entry, dict) and entry.get("special") is True:
+            found.append(entry)
+    return [text for text in map(token_text, found) if text is not None]
+
+
+def _values(group: object) -> list[object]:
+    """What a list or an object holds; nothing of anything else."""
+    if isinstance(group, dict):
+        return list(group.values())
+    return list(group) if isinstance(group, list) else []
+
+
+def _mark_special(raw: tokenizers.Tokenizer, named: Object) -> None:
     # Only tokens that exist: a new one would get an id for which the model has no embedding.
-    from tokenizers import AddedToken
-
-    known = [text for text in dict.fromkeys(_texts(roles)) if raw.token_to_id(text) is not None]
+    known = [text for text in dict.fromkeys(_texts(named)) if raw.token_to_id(text) is not None]
     special = {token.content for token in raw.get_added_tokens_decoder().values() if token.special}
-    raw.add_special_tokens(
-        [AddedToken(text, normalized=False, special=True) for text in known if text not in special]
-    )
+    raw.add_special_tokens([_entry(text, special=True) for text in known if text not in special])

@@ -13,7 +13,7 @@ from threading import Thread
 
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
-from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, notices_of
 from gptcli.engines import forking
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
@@ -71,7 +71,7 @@ def open_engine(
         parameters=checked.gpt2.parameters,
         dtype=kind,
         device=str(device),
-        notices=checkpoint.notices + checked.notices + notices,
+        notices=checkpoint.notices + checked.notices + notices + notices_of(tokenizer.result()),
         folder=checkpoint.folder,
     )
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size, device)

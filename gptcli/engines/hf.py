@@ -21,9 +21,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from gptcli.checkpoints.config_json import context_of
-from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.checkpoints.preflight import WRAPPERS, CheckedCheckpoint
 from gptcli.checkpoints.resolve import Checkpoint
-from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary
+from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, notices_of
 from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (
@@ -51,14 +51,16 @@ class HFEngine:
         dtype: torch.dtype,
     ) -> None:
         self._model = _loaded(checkpoint, dtype).to(device).eval()
-        eos = self._model.generation_config.eos_token_id
-        self._eos = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+        defaults = self._model.generation_config
         # A checkpoint's own sampling settings must not mix with those that were asked for.
         self._model.generation_config = GenerationConfig()
         self.tokenizer = tokenizer
         self._cancelled_by_run: list[set[str]] = []  # ids of cancelled requests, one set a run
         vocabulary = self._model.get_input_embeddings().num_embeddings
         check_vocabulary(tokenizer, vocabulary)
+        tokenizer.roles = tokenizer.roles.with_defaults(
+            defaults.bos_token_id, defaults.eos_token_id
+        ).within(vocabulary)
         context, assumed = _context(checkpoint.name, checked)
         self.info = ModelInfo(
             name=checkpoint.name,
@@ -69,7 +71,7 @@ class HFEngine:
             parameters=self._model.num_parameters(),
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
-            notices=checkpoint.notices + checked.notices + assumed,
+            notices=checkpoint.notices + checked.notices + assumed + notices_of(tokenizer),
             folder=checkpoint.folder,
         )
 
@@ -91,7 +93,7 @@ class HFEngine:
                 if request is None:
                     sleep(IDLE_SECONDS)
                     continue
-                match encode_request(request, self.tokenizer, self.info, self._eos, beams=True):
+                match encode_request(request, self.tokenizer, self.info, beams=True):
                     case EncodedGenerate() as encoded if encoded.request.sampling.num_beams > 1:
                         yield from self._search(encoded)
                     case EncodedGenerate() as encoded:
@@ -163,7 +165,7 @@ class HFEngine:
     def _search(self, encoded: EncodedGenerate) -> Iterator[Event]:
         """Beam search: the best sequences arrive at once, each as if generated in one step."""
         sampling, rules = encoded.request.sampling, encoded.rules
-        eos = list(rules.eos) or None
+        eos = [*rules.eos, *rules.stops] or None
         settings = GenerationConfig(
             do_sample=False,
             num_beams=sampling.num_beams,
@@ -279,6 +281,7 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
                 weights_only=True,
                 attn_implementation="eager",  # config.json could name a kernel from elsewhere
                 output_loading_info=True,
+                key_mapping={WRAPPERS.pattern: ""},
             )
     except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
         why = str(error).strip().split("\n")[0]

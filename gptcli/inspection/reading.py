@@ -59,14 +59,14 @@ def text_view(
 ) -> TextView:
     """Each token's log-probability, rank and entropy, with the `top` likeliest in its place.
 
-    With `bos` the first token is measured as the first of a document, after the end-of-text token;
-    without it that one has nothing before it. A text beyond the context is measured in windows, as
-    `gptcli.scoring.windows` has it. Raises UsageError (no end-of-text token, a bad stride), and
+    With `bos` the first token is measured as the first of a document, after the token that begins a
+    text; without it that one has nothing before it. A text beyond the context slides in windows, as
+    `gptcli.scoring.windows` has it. Raises UsageError (no token begins a text, a bad stride), and
     what the engine does: BadInput, BadModel, Unavailable.
     """
     info = engine.info
     tokens = tokenized(engine.tokenizer, text)
-    before = (_end_of_text(engine),) if bos and tokens else ()
+    before = (_begin_of_text(engine),) if bos and tokens else ()
     ids = (*before, *(token.id for token in tokens))
     places = stretches(len(ids), 1, info.context, checked_stride(stride, info.context))
     windows = [
@@ -194,13 +194,13 @@ def attribution_view(
     )
 
 
-def _end_of_text(engine: Engine) -> int:
+def _begin_of_text(engine: Engine) -> int:
     """The token that stands before a document. Raises UsageError where there is none."""
-    end = engine.tokenizer.eos_id
-    if end is None:
-        why = f"the tokenizer of {engine.info.name} names no token for the end of a text"
+    begin = engine.tokenizer.roles.begin
+    if begin is None:
+        why = f"the tokenizer of {engine.info.name} names no token that begins a text"
         raise UsageError("--bos", why, "Do without it: --no-bos.")
-    return end
+    return begin
 
 
 def _ranked(engine: Engine, windows: Sequence[Window]) -> list[RankedLogprob]:
@@ -227,12 +227,16 @@ def _with_logprob(token: TokenView, found: RankedLogprob) -> TokenView:
 
 
 def _placed(tracer: Tracer, text: str, on_overflow: Overflow) -> tuple[str, tuple[TokenView, ...]]:
-    """The text and its tokens, cut to the context; an empty text is one end-of-text token.
+    """The text and its tokens, cut to the context; an empty text is the token that begins one.
 
-    Raises BadInput for a text that is too long and must not be cut.
+    Raises BadInput for a text that is too long and must not be cut, UsageError for an empty one
+    where no token begins a text.
     """
     tokens, limit = tokenized(tracer.tokenizer, text), tracer.info.context
     if not tokens:
+        if tracer.tokenizer.roles.begin is None:
+            why = f"{tracer.info.name} names no token that begins a text"
+            raise UsageError("empty text", why, "Give a text of the model's own tokens.")
         return text, (token_at(tracer.tokenizer, 0, tracer.filler, (0, 0)),)
     if len(tokens) <= limit:
         return text, tokens

@@ -106,7 +106,7 @@ REVISION: Any = option(None, "--revision", "Branch, tag or commit of a Hub model
 BOS: Any = option(
     True,
     "--bos/--no-bos",
-    "Put <|endoftext|> before the text, so that its first token has a probability, too.",
+    "Put the token that begins a text before it, so that its first token has a probability, too.",
     rare=True,
 )
 STRIDE: Any = option(

@@ -77,18 +77,19 @@ class _Shared:
     def __init__(self, engine: Engine, scoring: Scoring, detail: Detail) -> None:
         self.info, self.tokenizer, self.detail = engine.info, engine.tokenizer, detail
         self.stride = checked_stride(scoring.stride, self.info.context)
-        eos = self.tokenizer.eos_id
-        if scoring.bos and eos is None:
-            why = f"the tokenizer of {self.info.name} names no token for the end of a text"
+        roles = self.tokenizer.roles
+        if scoring.bos and roles.begin is None:
+            why = f"the tokenizer of {self.info.name} names no token that begins a text"
             raise UsageError("--bos", why, "Score without it: --no-bos.")
-        self.before = [eos] if scoring.bos and eos is not None else []
+        self.before = [roles.begin] if scoring.bos and roles.begin is not None else []
         self.before += self.tokenizer.encode(scoring.context, bare=True)
         self.mark = (scoring.regions or "").strip()
         self.trailing = detail in ("words", "regions") and scoring.word_method == "trailing"
         self.among: tuple[tuple[int, ...], ...] = ()
-        self.end = 0 if eos is None else eos  # after the text: predicted, never read
+        # After the text: predicted, never read.
+        self.end = 0 if roles.end is None else roles.end
         if self.trailing:
-            self.among = words.borders(self.tokenizer, eos)
+            self.among = words.borders(self.tokenizer, roles.end)
             self.begun = frozenset(self.among[0])
 
 

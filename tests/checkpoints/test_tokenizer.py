@@ -189,11 +189,132 @@ def test_vocabulary_without_single_bytes_is_lossy_but_works(tmp_path: Path) -> N
     assert load_tokenizer(tmp_path).encode("a") == [1]
 
 
-def test_tokenizer_larger_than_the_embedding_is_refused(tokenizer: Tokenizer) -> None:
+def test_tokenizer_of_another_model_is_refused(tokenizer: Tokenizer) -> None:
     check_vocabulary(tokenizer, 4096)
     check_vocabulary(tokenizer, 5000)
-    with pytest.raises(BadModel, match="4096 tokens, but the model has embeddings for 4095"):
-        check_vocabulary(tokenizer, 4095)
+    with pytest.raises(BadModel, match="4096 tokens, but the model has embeddings for 2000"):
+        check_vocabulary(tokenizer, 2000)
+
+
+@pytest.mark.parametrize("files", ["folder", "old_folder"])
+def test_a_token_without_an_embedding_is_refused_where_a_text_uses_it(
+    files: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(files)
+    entry = {"content": "[PAD]", "special": True}
+    listed = {"added_tokens_decoder": {"4096": entry}, "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(listed))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode("a[PAD]")[-1] == 4096
+    check_vocabulary(tokenizer, 4096)
+    assert tokenizer.size == 4096
+    assert tokenizer.encode("The cat")
+    with pytest.raises(BadInput, match=r"'\[PAD\]': its id is 4096, .* 4096 tokens"):
+        tokenizer.encode("a[PAD]")
+
+
+# --- vocabularies of other things than text
+
+VOCABULARIES = {
+    "music": (["[UNK]", "BAR", "NOTE_ON=60"], "[UNK]", "BAR NOTE_ON=60", [1, 2]),
+    "chess": (["<s>", "e2e4", "e7e5"], None, "e2e4 e7e5", [1, 2]),
+    "amino acids": (["A", "R", "N"], None, "A R N", [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "unknown", "text", "ids"), VOCABULARIES.values(), ids=list(VOCABULARIES)
+)
+def test_a_vocabulary_without_words_is_tried_with_its_own_tokens(
+    tmp_path: Path, words: list[str], unknown: str | None, text: str, ids: list[int]
+) -> None:
+    from tokenizers import Tokenizer as Raw
+    from tokenizers import models, pre_tokenizers
+
+    vocabulary = {word: id for id, word in enumerate(words)}
+    raw = Raw(models.WordLevel(vocabulary, **({"unk_token": unknown} if unknown else {})))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    raw.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"unk_token": unknown}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.encode_word("Probe") == []
+
+
+def test_a_word_that_is_not_in_the_vocabulary_is_bad_input(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Raw
+    from tokenizers import models
+
+    Raw(models.WordLevel({"e2e4": 0}, unk_token="?")).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    with pytest.raises(BadInput, match="not in the vocabulary"):
+        tokenizer.encode("Hello")
+
+
+# --- tokens beside the vocabulary
+
+
+def listed(**tokens: bool) -> dict[str, object]:
+    """added_tokens_decoder with tokens from 4096 on: whether each is special."""
+    entries = [{"content": text, "special": special} for text, special in tokens.items()]
+    return {str(4096 + place): entry for place, entry in enumerate(entries)}
+
+
+@pytest.mark.parametrize("files", ["folder", "old_folder"])
+def test_tokens_of_the_configuration_alone_are_tokens(
+    files: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(files)
+    added = listed(**{"<|user|>": True, "<|bot|>": False})
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer.encode("<|user|>The cat<|bot|>")
+    assert (ids[0], ids[-1]) == (4096, 4097)
+    assert tokenizer.decode(ids) == "The cat<|bot|>"
+
+
+def test_a_token_of_the_configuration_keeps_its_id_across_a_gap(folder: Path) -> None:
+    added = {"4100": {"content": "<x>"}, "99999999": {"content": "<far>"}, "0": {"content": "<y>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode("<x>") == [4100]
+    assert len(tokenizer.encode("<far>")) > 1  # no model has so many tokens
+    assert len(tokenizer.encode("<y>")) > 1  # its id is another token's
+
+
+@pytest.mark.parametrize("extra", [["<x>"], {"image_token": "<x>"}])
+@pytest.mark.parametrize("key", ["additional_special_tokens", "extra_special_tokens"])
+def test_further_special_tokens_leave_no_text(folder: Path, key: str, extra: object) -> None:
+    settings = {key: extra, "added_tokens_decoder": listed(**{"<x>": False})}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.decode(tokenizer.encode("a<x>b")) == "ab"
+
+
+@pytest.mark.parametrize("files", ["folder", "old_folder"])
+@pytest.mark.parametrize("text", ["café", "überall", "Ġx", "<|señal|>", "日本"])
+def test_the_text_of_an_added_token_is_its_utf_8(
+    files: str, text: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(files)
+    settings = {"added_tokens_decoder": listed(**{text: False})}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, ensure_ascii=False))
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer.encode(f"The {text} é.")
+    assert 4096 in ids
+    assert tokenizer.token_bytes(4096) == text.encode()
+    assert tokenizer.decode(ids) == f"The {text} é."
+    assert tokenizer.token_text(4096) == text
+
+
+def test_a_tokenizer_of_two_files_can_begin_every_text(old_folder: Path) -> None:
+    settings = {"add_bos_token": True, "bos_token": "<|endoftext|>"}
+    (old_folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(old_folder)
+    assert tokenizer.encode("The")[0] == 4095
+    assert tokenizer.encode("The", bare=True)[0] != 4095
+    assert tokenizer.decode(tokenizer.encode("The")) == "The"
 
 
 # --- broken files

@@ -78,7 +78,7 @@ def own_task(tmp_path: Path, text: str) -> None:
         (["inspect", ""], ("lens", "Show what each layer would say next")),
         (["run", ""], ("translate", "Translate a text, sentence by sentence")),
         (["cache", "-"], ("--json", "Write JSON")),
-        (["inspect", "a text", "-"], ("--bos", "Put <|endoftext|> before the text")),
+        (["inspect", "a text", "-"], ("--bos", "Put the token that begins a text before it")),
         (["generate", "--top"], ("--top-p", "Sample among the fewest tokens")),
         (["--"], ("--version", "Show the version")),
         (["tasks", "show", ""], ("code", "Complete code")),

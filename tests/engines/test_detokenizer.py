@@ -158,6 +158,28 @@ def test_other_tokenizers_give_the_text_of_one_shot_decoding(
         assert streamed(tokenizer, tokens) == tokenizer.decode(tokens)
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_fallback"])
+def test_prompt_and_text_are_what_all_tokens_decode_to(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    source = random.Random(3)
+    words = [2, 3, 4, 5, 6, 8] if kind == "wordpiece" else [257, 258, 259, 260]
+    for _ in range(500):
+        prompt = source.choices(words, k=source.randrange(1, 15))
+        tokens = source.choices(words, k=source.randrange(1, 15))
+        before = tokenizer.decode(prompt)
+        stream = Detokenizer(tokenizer, (), prompt, before)
+        pieces = [*map(stream.push, tokens), stream.flush()]
+        assert before + "".join(pieces) == tokenizer.decode(prompt + tokens)
+
+
+def test_a_space_that_the_prompt_ends_in_is_not_written_twice(wordpiece: Tokenizer) -> None:
+    for end, text in (("", " sat ."), (" ", "sat ."), ("  ", "sat .")):
+        stream = Detokenizer(wordpiece, (), [2, 3], "the cat" + end)
+        assert "".join([stream.push(5), stream.push(6), stream.flush()]) == text.replace(" .", ".")
+
+
 def test_words_stream_one_by_one(wordpiece: Tokenizer) -> None:
     stream = Detokenizer(wordpiece)
     assert [stream.push(id) for id in (1, 2, 3, 4, 1, 5, 6)] == [

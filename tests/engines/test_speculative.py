@@ -144,7 +144,7 @@ def test_a_draft_model_is_refused_where_it_would_be_ignored(tiny: Path) -> None:
 
 def row_of(engine: Engine, text: str) -> Sequence:
     request = GenerateRequest(id="0", prompt=text, sampling=Sampling(seed=0, max_new_tokens=99))
-    encoded = encode_request(request, engine.tokenizer, engine.info, (0,), beams=False)
+    encoded = encode_request(request, engine.tokenizer, engine.info, beams=False)
     return next(new_sequences(encoded))
 
 

@@ -59,10 +59,10 @@ class Transformers:
     def score(self, texts: Sequence[str]) -> list[float]:
         """The log-probability of each text as a document, in static batches padded on the right."""
         self._model.requires_grad_(False)
-        end = self._tokenizer.eos_token
+        begin = self._tokenizer.bos_token or self._tokenizer.eos_token
         found: list[float] = []
         for start in range(0, len(texts), self._slots):
-            batch = [end + text for text in texts[start : start + self._slots]]
+            batch = [begin + text for text in texts[start : start + self._slots]]
             inputs = self._tokenizer(
                 batch, return_tensors="pt", padding=True, padding_side="right"
             ).to(self._device)

@@ -205,7 +205,7 @@ def attribution(
 
     What is explained are the log-odds of the next token. Scores are the gradient by a token's
     embedding times that embedding, or that gradient summed over the way from a text of
-    <|endoftext|> alone (integrated gradients).
+    the begin token alone (integrated gradients).
     """
     session = Session.of(talk)
     asked = _asked(text, input, session)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.tokenizer import Tokenizer
 
+PROMPT_TOKENS = (8, 64)  # of the prompt's end that are decoded before what follows
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
 
 
@@ -75,13 +77,23 @@ class StopStrings:
 
 
 class Detokenizer(StopStrings):
-    """Turns the tokens of one sequence into text, up to the first stop string."""
+    """Turns one sequence's tokens into text, up to the first stop string.
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
+    The text continues the prompt: `prompt` and the text are what the tokens of both decode to.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...] = (),
+        prompt_ids: Sequence[int] = (),
+        prompt: str = "",
+    ) -> None:
         super().__init__(stop)
-        self._decoder = (
-            _ByteDecoder(tokenizer) if tokenizer.byte_level else _WindowDecoder(tokenizer)
-        )
+        if tokenizer.byte_level:
+            self._decoder: _ByteDecoder | _WindowDecoder = _ByteDecoder(tokenizer)
+        else:
+            self._decoder = _WindowDecoder(tokenizer, prompt_ids, prompt)
 
     def push(self, token: int) -> str:
         """Take the next token and return the text that is certain by now, which may be empty."""
@@ -112,18 +124,39 @@ class _WindowDecoder:
 
     A new piece is what the window of tokens decodes to, less what it decoded to before the new
     token. The window begins one piece early, because only a token with another before it gets its
-    space. DecodeStream of tokenizers works alike, but gives out bytes that a later one turns into
-    U+FFFD.
+    space; so it begins in the prompt. DecodeStream of tokenizers works alike, but gives out bytes
+    that a later one turns into U+FFFD.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), prompt: str = ""
+    ) -> None:
         self._tokenizer = tokenizer
-        self._tokens: list[int] = []
+        before = _end_of(tokenizer, prompt_ids)
+        text = tokenizer.decode(before) if before else ""
+        # Of spaces at its end the prompt's text has them all, its tokens mostly none.
+        self._spaces = "" if text[-1:].isspace() else prompt[len(prompt.rstrip()) :]
+        self._prompt_text, self._prompt_length = text, len(before)
+        self._tokens: list[int] = before
         self._sent: list[str] = []
-        self._window = self._done = 0  # where the window begins, and how far it was given out
+        self._window, self._done = 0, len(before)  # the window's beginning, and its part given out
         self._among_bytes = False
 
     def push(self, token: int) -> str:
+        return self._after_spaces(self._push(token))
+
+    def flush(self) -> str:
+        return self._after_spaces(self._flush())
+
+    def _after_spaces(self, piece: str) -> str:
+        """The piece without the spaces that the prompt ends in."""
+        while self._spaces and piece.startswith(self._spaces[0]):
+            self._spaces, piece = self._spaces[1:], piece[1:]
+        if piece:
+            self._spaces = ""
+        return piece
+
+    def _push(self, token: int) -> str:
         self._tokens.append(token)
         if self._is_byte(token):
             self._among_bytes = True
@@ -139,13 +172,38 @@ class _WindowDecoder:
         self._sent.append(now[len(before) :])
         return self._sent[-1]
 
-    def flush(self) -> str:
-        whole, sent = self._tokenizer.decode(self._tokens), "".join(self._sent)
+    def _flush(self) -> str:
+        whole, sent = self._whole(), "".join(self._sent)
         # If the tokenizer rewrote text that was given out, the rest is unknown.
         rest = whole[len(sent) :] if whole.startswith(sent) else ""
         self._sent.append(rest)
         return rest
 
+    def _whole(self) -> str:
+        """What all new tokens decode to, after the prompt."""
+        whole = self._tokenizer.decode(self._tokens)
+        if whole.startswith(self._prompt_text):
+            return whole[len(self._prompt_text) :]
+        return self._tokenizer.decode(self._tokens[self._prompt_length :])
+
     def _is_byte(self, token: int) -> bool:
         # Byte fallback decodes a run of bytes as a whole: all of it, or a U+FFFD for each.
         return BYTE.fullmatch(self._tokenizer.raw.id_to_token(token) or "") is not None
+
+
+def _end_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> list[int]:
+    """As many of the prompt's last tokens as make a text; none where that ends inside a character.
+
+    What comes before them does not change how the tokens after them decode.
+    """
+    end = next(
+        (end for end in _ends(prompt_ids) if tokenizer.decode(end).strip()), list(prompt_ids)
+    )
+    return [] if end and tokenizer.decode(end).endswith("\ufffd") else end
+
+
+def _ends(prompt_ids: Sequence[int]) -> Iterator[list[int]]:
+    """The last tokens of a prompt, more and more of them; what is all of it is not among them."""
+    for length in PROMPT_TOKENS:
+        if length < len(prompt_ids):
+            yield list(prompt_ids[-length:])

@@ -75,7 +75,7 @@ class EncodedRolling(EncodedRequest):
 
 
 def encode_request(
-    request: Request, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...], beams: bool
+    request: Request, tokenizer: Tokenizer, info: ModelInfo, beams: bool
 ) -> EncodedGenerate | EncodedLoglikelihood | EncodedRolling | Result:
     """The encoded request, or the result that says why it is refused.
 
@@ -84,9 +84,9 @@ def encode_request(
     try:
         match request:
             case GenerateRequest():
-                return encode_generate(request, tokenizer, info, eos, beams)
+                return encode_generate(request, tokenizer, info, beams)
             case LoglikelihoodRequest():
-                return encode_loglikelihood(request, tokenizer, info, eos)
+                return encode_loglikelihood(request, tokenizer, info)
             case RollingRequest():
                 return encode_rolling(request, tokenizer, info)
     except GptcliError as error:
@@ -97,7 +97,6 @@ def encode_generate(
     request: GenerateRequest,
     tokenizer: Tokenizer,
     info: ModelInfo,
-    eos: tuple[int, ...],
     beams: bool,
 ) -> EncodedGenerate:
     """Encode the prompt, fit it into the context and fix the seed.
@@ -119,7 +118,7 @@ def encode_generate(
         also_counted="new ones",
     )
     tokens, truncated, notices = _fitted(
-        request.prompt, request.on_overflow, tokenizer, eos, limits
+        request.prompt, request.on_overflow, tokenizer, info, limits
     )
     return EncodedGenerate(
         request=request,
@@ -131,12 +130,18 @@ def encode_generate(
         notices=sampling.notices + notices,
         new_token_limit=sampling.new_token_limit(len(tokens), info.context),
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
-        rules=compile_rules(sampling, tokenizer.encode, info.vocabulary, eos),
+        rules=compile_rules(
+            sampling,
+            tokenizer.encode_word,
+            info.vocabulary,
+            tokenizer.roles.ends,
+            tokenizer.special_id,
+        ),
     )
 
 
 def encode_loglikelihood(
-    request: LoglikelihoodRequest, tokenizer: Tokenizer, info: ModelInfo, eos: tuple[int, ...]
+    request: LoglikelihoodRequest, tokenizer: Tokenizer, info: ModelInfo
 ) -> EncodedLoglikelihood:
     """Encode the prompt and each choice by itself.
 
@@ -151,7 +156,7 @@ def encode_loglikelihood(
         also_counted="the longest choice",
     )
     tokens, truncated, notices = _fitted(
-        request.prompt, request.on_overflow, tokenizer, eos, limits
+        request.prompt, request.on_overflow, tokenizer, info, limits
     )
     return EncodedLoglikelihood(
         request=request,
@@ -228,20 +233,16 @@ class _PromptLimit:
 
 
 def _fitted(
-    prompt: str,
-    on_overflow: Overflow,
-    tokenizer: Tokenizer,
-    eos: tuple[int, ...],
-    limits: _PromptLimit,
+    prompt: str, on_overflow: Overflow, tokenizer: Tokenizer, info: ModelInfo, limits: _PromptLimit
 ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
     """The tokens of the prompt, how many were cut, and notices for the user.
 
-    An empty prompt becomes one end-of-text token, with which GPT-2's training documents began.
-    Raises BadInput for a prompt that does not fit.
+    An empty prompt is the token that begins a text. Raises BadInput for a prompt that does not fit,
+    UsageError for an empty one where no token begins a text.
     """
     if on_overflow == "error":
         _refuse_by_size(prompt, tokenizer, limits)
-    tokens = tuple(tokenizer.encode(prompt)) or (eos[0] if eos else 0,)
+    tokens = tuple(tokenizer.encode(prompt)) or (_begin(tokenizer, prompt, info),)
     length = len(tokens)
     if length < limits.limit:
         return tokens, 0, ()
@@ -255,6 +256,16 @@ def _fitted(
         f"prompt of {counted(length, 'token')} cut to {len(tokens)} at its {side}: {limits.reason}"
     )
     return tokens, length - len(tokens), (notice,)
+
+
+def _begin(tokenizer: Tokenizer, prompt: str, info: ModelInfo) -> int:
+    """The token that stands for a prompt without tokens. Raises UsageError where there is none."""
+    begin = tokenizer.roles.begin
+    if begin is None:
+        fault = "the prompt has no token of the model's vocabulary" if prompt else "empty prompt"
+        why = f"{info.name} names no token that begins a text"
+        raise UsageError(fault, why, "Give a text of the model's own tokens.")
+    return begin
 
 
 def _refuse_by_size(prompt: str, tokenizer: Tokenizer, limits: _PromptLimit) -> None:

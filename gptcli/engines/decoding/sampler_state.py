@@ -35,7 +35,8 @@ class TokenRules:
 
     bad_words: tuple[tuple[int, ...], ...] = ()
     bias: tuple[tuple[int, float], ...] = ()
-    eos: tuple[int, ...] = ()
+    eos: tuple[int, ...] = ()  # end a text; `min_new_tokens` forbids them
+    stops: frozenset[int] = frozenset()  # special tokens that are stop strings of the request
 
 
 def compile_rules(
@@ -43,12 +44,15 @@ def compile_rules(
     encode: Callable[[str], list[int]],
     vocab_size: int,
     eos: tuple[int, ...],
+    special_id: Callable[[str], int | None] = lambda text: None,
 ) -> TokenRules:
-    """Turn the texts of `bad_words` and `logit_bias` into token ids, once per request.
+    """Turn the texts of `bad_words`, `logit_bias` and `stop` into token ids, once per request.
 
-    A bad word is banned as given and with a space before it, as inside a sentence. A bias names an
+    `encode` adds no token of the tokenizer's own, and gives none for what the vocabulary lacks. A
+    bad word is banned as given and with a space before it, as inside a sentence. A bias names an
     id where its token is all digits, else a text of exactly one token; the last value for a token
-    counts. Raises UsageError for any other text and for an unknown id.
+    counts. A stop string that is a special token, by `special_id`, stops there. Raises UsageError
+    for any other text of a bias and for an unknown id.
     """
     spellings: dict[tuple[int, ...], None] = {}
     for word in sampling.bad_words:
@@ -61,7 +65,11 @@ def compile_rules(
         if ids and max(ids) < vocab_size and not (len(ids) == 1 and ids[0] in eos)
     )
     bias = {_bias_id(token, encode, vocab_size): value for token, value in sampling.logit_bias}
-    return TokenRules(bad_words, tuple(bias.items()), tuple(id for id in eos if id < vocab_size))
+    named = frozenset(
+        id for id in map(special_id, sampling.stop) if id is not None and id < vocab_size
+    )
+    ends = tuple(id for id in eos if id < vocab_size)
+    return TokenRules(bad_words, tuple(bias.items()), ends, named)
 
 
 def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) -> int:
@@ -70,6 +78,9 @@ def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) ->
         ids = [int(token)] if len(token) <= 18 else [vocab_size]
     else:
         ids = encode(token)
+    if not ids:
+        why = f"{token!r} is not in this model's vocabulary"
+        raise UsageError("--logit-bias", why, f"Give an id from 0 to {vocab_size - 1}, or a text.")
     if len(ids) != 1:
         raise UsageError(
             "--logit-bias",

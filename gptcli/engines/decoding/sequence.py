@@ -40,7 +40,9 @@ class Sequence:
         self.sampler = SamplerState(
             sampling, encoded.seed, self.index, encoded.prompt_ids, encoded.rules
         )
-        self._detokenizer = Detokenizer(encoded.tokenizer, sampling.stop)
+        self._detokenizer = Detokenizer(
+            encoded.tokenizer, sampling.stop, encoded.prompt_ids, encoded.request.prompt
+        )
 
     @property
     def length(self) -> int:
@@ -53,9 +55,11 @@ class Sequence:
         self.sampler.accept(token)
         if logprob is not None:
             self.logprobs.append(logprob)
-        text = ""
-        if token in self.encoded.rules.eos:
+        text, rules = "", self.encoded.rules
+        if token in rules.eos or token in rules.stops:
             self.finish_reason = "stop"
+            if token in self.encoded.tokenizer.roles.words:  # the last word of the text
+                text = self._detokenizer.push(token)
         else:
             text = self._detokenizer.push(token)
             if self._detokenizer.stopped:

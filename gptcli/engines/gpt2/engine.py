@@ -58,7 +58,6 @@ class GPT2Engine:
         self.tokenizer = tokenizer
         self.weights = weights  # packed while the model decodes
         self._slots = slots
-        self._eos = weights.config.eos_token_ids
         self._schedulers: list[Scheduler] = []  # one a run in progress
         self._cache: KVCache | None = None  # kept between runs
 
@@ -110,7 +109,7 @@ class GPT2Engine:
                 return
             if request is None:
                 return
-            match encode_request(request, self.tokenizer, self.info, self._eos, beams=False):
+            match encode_request(request, self.tokenizer, self.info, beams=False):
                 case EncodedGenerate() as encoded:
                     scheduler.waiting.extend(new_sequences(encoded))
                 case EncodedLoglikelihood() as encoded:

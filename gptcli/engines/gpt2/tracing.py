@@ -50,9 +50,9 @@ class Tracer:
 
     @property
     def filler(self) -> int:
-        """The end-of-text token, which also begins a text; 0 where the model has none."""
-        ends = self.weights.config.eos_token_ids
-        return ends[0] if ends else 0
+        """The token that begins a text; 0 where the model has none."""
+        begin = self.tokenizer.roles.begin
+        return 0 if begin is None else begin
 
 
 @dataclass(frozen=True)
