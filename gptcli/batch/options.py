@@ -67,7 +67,7 @@ class Batch(Options):
     output: str = option(
         "-",
         "-o --output",
-        "Where the rows go: .jsonl, .csv or .parquet; - is standard output.",
+        "Where the rows go: .jsonl, .json, .csv, .tsv or .parquet; - is standard output.",
         names="file",
         redeclares="a batch goes on with the file that is there",
     )

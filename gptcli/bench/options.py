@@ -7,6 +7,7 @@ from typing import Literal
 
 from gptcli.bench.peers.roster import PEERS, Contender, contenders
 from gptcli.errors import UsageError
+from gptcli.options.formats import holds
 from gptcli.options.shared import ASKED, FORCE
 from gptcli.options.spec import Options, option
 
@@ -55,6 +56,7 @@ class Bench(Options):
         "Draw the figures into this file, as a bar chart.",
         metavar="FILE",
         names="file",
+        check=holds("svg", "--svg"),
         redeclares="it is a chart of all figures",
     )
     force: bool = FORCE

@@ -20,7 +20,7 @@ from gptcli.inputs.columns import TextColumn
 from gptcli.inputs.dialect import header_notice
 from gptcli.inputs.encoding import checked
 from gptcli.inputs.pieces import HOW_LINES, MAX_LINE_BYTES, pieces, split
-from gptcli.inputs.prompt import decode, empty, encode_argument, errors_of_file
+from gptcli.inputs.prompt import check_sources, decode, empty, encode_argument, errors_of_file
 from gptcli.inputs.prompt import refuse_file_name as refuse_file_name
 from gptcli.inputs.records import CUT, Note
 from gptcli.inputs.table import FORMATS, TableFormat, TableRow, read_table
@@ -89,7 +89,8 @@ def read_lines(
             file = Path(str(input.file)).open("rb")  # noqa: SIM115 - closed where it is read
         begun = _closed(read(file, f"file {input.file}", str(input.file)), file)
         return _begun(begun) if Path(str(input.file)).is_file() else begun
-    if "-" not in (argument, input.file) and (stdin is None or stdin.isatty()):
+    absent = input.no_stdin or stdin is None or stdin.isatty()
+    if absent and "-" not in (argument, input.file):
         raise UsageError("no lines", "standard input is a terminal or closed", HOW_LINES)
     if stdin is None:
         raise MissingInput("standard input", "it is closed", HOW_LINES)
@@ -97,10 +98,7 @@ def read_lines(
 
 
 def _check(argument: str | None, input: Input) -> None:
-    if argument == "-" and input.file == "-":
-        raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
-    if input.file == "":
-        raise UsageError("--file", "the name is empty", "Name a file.")
+    check_sources(argument, input)
     if argument is not None and input.file is not None:
         raise UsageError("--lines", "an argument and a file are both given", "Drop one of them.")
     if argument is not None:

@@ -23,9 +23,11 @@ from gptcli.errors import BadInput, MissingInput, UsageError
 from gptcli.inputs.encoding import refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
+from gptcli.system.units import counted
 
 MAX_PROMPT_BYTES = 4 << 20  # a thousand times the longest context
 PATIENCE_SECONDS = 1.0  # for an open, silent pipe when a prompt is already there
+SILENCE_SECONDS = 10.0  # between two pieces of a pipe beside a prompt that is there already
 
 _PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
@@ -51,13 +53,10 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
     argument that is the path of a file),
     MissingInput (the file), BadInput (not UTF-8, more than 4 MiB).
     """
-    if argument == "-" and input.file == "-":
-        raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
-    if input.file == "":
-        raise UsageError("--file", "the name is empty", "Name a file.")
+    check_sources(argument, input)
     if argument is not None and _PATH.search(argument):
         refuse_file_name(argument, "the prompt")
-    typed = _decode_argument(argument, input) if argument not in (None, "-") else None
+    typed = decode_argument(argument, input) if argument not in (None, "-") else None
     stored = ""
     if input.file not in (None, "-"):
         stored = _decode(_read_file(str(input.file)), input, f"file {input.file}")
@@ -65,9 +64,20 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
     text = "\n".join(filter(None, (stored, piped, typed)))
     if not text and not input.allow_empty:
         if typed is None and input.file is None and piped is None:
-            raise UsageError("no prompt", "standard input is a terminal or closed", _HOW)
+            why = "standard input is a terminal or closed"
+            raise UsageError("no prompt", "--no-stdin is given" if input.no_stdin else why, _HOW)
         raise empty("empty prompt")
     return Prompt(text, (*notices, SPACED) if text.endswith(" ") else notices)
+
+
+def check_sources(argument: str | None, input: Input) -> None:
+    """Raises UsageError for sources that exclude each other, and for a file without a name."""
+    if argument == "-" and input.file == "-":
+        raise UsageError("standard input", "it is asked for twice", "Drop -f - or the argument -.")
+    if input.no_stdin and "-" in (argument, input.file):
+        raise UsageError("--no-stdin", "- asks for standard input", "Leave one of them out.")
+    if input.file == "":
+        raise UsageError("--file", "the name is empty", "Name a file.")
 
 
 def empty(what: str) -> UsageError:
@@ -109,7 +119,7 @@ def read_text(value: str, input: Input) -> str:
     looks = not any(character.isspace() for character in value) and bool(_PATH.search(value))
     if is_file or looks:
         return _decode(_read_file(value), input, f"file {value}")
-    return _decode_argument(value, input)
+    return decode_argument(value, input)
 
 
 def _from_stdin(
@@ -117,13 +127,23 @@ def _from_stdin(
 ) -> tuple[str | None, tuple[str, ...]]:
     """Standard input's text, None where it is not read; and what to tell the user."""
     demanded = "-" in (argument, input.file)
-    if not demanded and (input.file is not None or stdin is None or stdin.isatty()):
+    if not demanded and (
+        input.no_stdin or input.file is not None or stdin is None or stdin.isatty()
+    ):
         return None, ()
     patient = demanded or (argument is None and not input.allow_empty)
     data = _read_stdin(stdin, patient=patient)
     if data is None:
         return "", ("standard input stayed open and empty: ignored; use -f - to wait for it",)
-    return _decode(data, input, "standard input"), ()
+    text = _decode(data, input, "standard input")
+    beside = argument not in (None, "-") and not demanded and text
+    return text, (_beside(text),) if beside else ()
+
+
+def _beside(text: str) -> str:
+    """Tells that standard input was read, which a loop of the shell may not expect."""
+    lines = counted(text.count("\n") + 1, "line")
+    return f"{lines} of standard input read beside the argument; --no-stdin leaves it alone"
 
 
 def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
@@ -133,9 +153,28 @@ def _read_stdin(stdin: BinaryIO | None, *, patient: bool) -> bytes | None:
     if not patient and not is_ready(stdin, PATIENCE_SECONDS):
         return None
     try:
-        return stdin.read(MAX_PROMPT_BYTES + 1)
+        return stdin.read(MAX_PROMPT_BYTES + 1) if patient else _read_promptly(stdin)
     except OSError as error:
         raise MissingInput("standard input", reason(error), "Give the prompt by -f FILE.") from None
+
+
+def _read_promptly(stdin: BinaryIO) -> bytes:
+    """Everything up to the limit. Raises UsageError after SILENCE_SECONDS of silence."""
+    try:
+        descriptor = stdin.fileno()
+    except (OSError, ValueError):  # not a real file (a test's BytesIO)
+        return stdin.read(MAX_PROMPT_BYTES + 1)
+    found = bytearray()
+    while len(found) <= MAX_PROMPT_BYTES:
+        if not is_ready(stdin, SILENCE_SECONDS):
+            why = f"it stays open, and was silent for {SILENCE_SECONDS:g} s"
+            hint = "Leave it alone with --no-stdin, or wait for its end with -f -."
+            raise UsageError("standard input", why, hint)
+        piece = os.read(descriptor, MAX_PROMPT_BYTES + 1 - len(found))
+        if not piece:
+            break
+        found += piece
+    return bytes(found)
 
 
 def is_ready(stdin: BinaryIO, patience: float) -> bool:
@@ -178,8 +217,9 @@ def _decode(data: bytes, input: Input, source: str) -> str:
     return text
 
 
-def _decode_argument(argument: str, input: Input) -> str:
-    return decode(encode_argument(argument), input, "argument")
+def decode_argument(argument: str, input: Input) -> str:
+    """The text of a command-line argument. Raises BadInput."""
+    return _utf8(encode_argument(argument), input, "argument")
 
 
 def encode_argument(argument: str) -> bytes:

@@ -6,20 +6,16 @@ Layers, heads and positions are counted from 0, as in transformers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from gptcli.errors import UsageError
 from gptcli.inspection.reading import STEPS, Method
-from gptcli.options import Format
+from gptcli.options.formats import format_of, holds
 from gptcli.options.shared import BOS, FORCE, JSON, OUTPUT, STRIDE
 from gptcli.options.spec import Options, option
 
+ViewFormat = Literal["text", "json", "jsonl", "html", "svg", "png", "npz"]
+FORMATS: tuple[ViewFormat, ...] = get_args(ViewFormat)
 MAX_ALTERNATIVES = 100  # of a token
-
-
-def _no_table(format: str) -> None:
-    if format == "csv":
-        raise UsageError("--format csv", "a view is no table", "Say --json or --npz FILE.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,33 +26,51 @@ class ViewOutput(Options):
 
     output: str | None = OUTPUT
     force: bool = FORCE
-    format: Format = option(
-        "text",
+    format: ViewFormat | None = option(
+        None,
         "--format",
-        "text, json, or jsonl: JSON in one line.",
-        check=_no_table,
-        redeclares="a view is no table",
+        "Format of the view; jsonl is JSON in one line.",
+        shown_default="by the suffix of -o, else text",
+        redeclares="a view is no table, but a picture",
     )
     json: bool = JSON
     html: str | None = option(
-        None, "--html", "Write a page for a browser as well.", metavar="FILE", names="file"
+        None,
+        "--html",
+        "Write a page for a browser as well.",
+        metavar="FILE",
+        names="file",
+        check=holds("html", "--html"),
     )
-    svg: str | None = option(None, "--svg", "Write a plot as well.", metavar="FILE", names="file")
+    svg: str | None = option(
+        None,
+        "--svg",
+        "Write a plot as well.",
+        metavar="FILE",
+        names="file",
+        check=holds("svg", "--svg"),
+    )
     png: str | None = option(
         None,
         "--png",
         "Write the plot's pixels as well, without words.",
         metavar="FILE",
         names="file",
+        check=holds("png", "--png"),
     )
     npz: str | None = option(
-        None, "--npz", "Write the numbers as numpy arrays as well.", metavar="FILE", names="file"
+        None,
+        "--npz",
+        "Write the numbers as numpy arrays as well.",
+        metavar="FILE",
+        names="file",
+        check=holds("npz", "--npz"),
     )
 
     @property
-    def shape(self) -> Format:
-        """The format asked for, by either flag."""
-        return "json" if self.json else self.format
+    def shape(self) -> ViewFormat:
+        """The format: of a flag, else of the suffix of --output. Raises UsageError."""
+        return "json" if self.json else self.format or format_of(self.output, FORMATS, "text")
 
 
 @dataclass(frozen=True, kw_only=True)

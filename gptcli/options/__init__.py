@@ -9,7 +9,6 @@ bad value fails in the constructor, before any model is looked for.
 from gptcli.options.common import (
     Agreement,
     AsJson,
-    Format,
     Input,
     Many,
     Output,
@@ -20,7 +19,7 @@ from gptcli.options.common import (
 )
 from gptcli.options.model import Device, Dtype, HubSource, Load, Network
 from gptcli.options.sampling import DEFAULT_NEW_TOKENS, MIN_TEMPERATURE, Filters, Sampling
-from gptcli.options.shared import Overflow
+from gptcli.options.shared import Format, Overflow
 
 __all__ = [
     "DEFAULT_NEW_TOKENS",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptcli.errors import UsageError
+from gptcli.options.formats import holds
 from gptcli.options.shared import (
     ALLOW_EMPTY,
     BATCH_SIZE,
@@ -13,6 +14,7 @@ from gptcli.options.shared import (
     DELIMITER,
     ERRORS,
     FORCE,
+    FORMAT,
     ID_COLUMN,
     JSON,
     LINES,
@@ -23,13 +25,13 @@ from gptcli.options.shared import (
     QUOTING,
     YES,
     Errors,
+    Format,
     Overflow,
     Quoting,
+    chosen_format,
     parse_delimiter,
 )
 from gptcli.options.spec import Options, option
-
-Format = Literal["text", "json", "jsonl", "csv"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Input(Options):
     file: str | None = option(
         None, "-f --file", "Read the input from a file; - is stdin.", names="file"
     )
+    no_stdin: bool = option(False, "--no-stdin", "Leave standard input alone.")
     on_overflow: Overflow = ON_OVERFLOW
     allow_empty: bool = ALLOW_EMPTY
     errors: Errors = ERRORS
@@ -98,7 +101,7 @@ class Output(Options):
 
     output: str | None = OUTPUT
     force: bool = FORCE
-    format: Format = option("text", "--format", "Format of the answer.")
+    format: Format | None = FORMAT
     json: bool = JSON
     echo: bool | None = option(
         None,
@@ -115,8 +118,8 @@ class Output(Options):
 
     @property
     def shape(self) -> Format:
-        """The format asked for, by either flag."""
-        return "json" if self.json else self.format
+        """The format: of a flag, else of the suffix of --output. Raises UsageError."""
+        return chosen_format(self.output, self.format, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +158,10 @@ class Record(Options):
     record: str | None = option(
         None,
         "--record",
-        "Record requests and answers in a file, for gptcli replay.",
+        "Record requests and answers in a file, or in a new file of a folder, for gptcli replay.",
         metavar="FILE",
         names="file",
+        check=holds("jsonl", "--record"),
         rare=True,
     )
     record_prompt: Literal["text", "hash"] = option(

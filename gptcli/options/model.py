@@ -88,7 +88,7 @@ class Load(Options):
     server: str | None = option(
         None,
         "--server",
-        "OpenAI-compatible endpoint to use, such as http://localhost:8000/v1.",
+        "OpenAI-compatible endpoint: http://host:8000/v1.",
         metavar="URL",
         check=_check_url,
     )

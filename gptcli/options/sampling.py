@@ -183,7 +183,7 @@ class Sampling(Filters):
     stop: tuple[str, ...] = option(
         (),
         "--stop",
-        r"End before this text; \n is a line break; repeatable.",
+        r"End before this text, such as \n; repeatable.",
         metavar="TEXT",
         parse=unescape,
         check=_no_empty("--stop"),

@@ -8,13 +8,17 @@ lists those that do not.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gptcli.errors import UsageError
+from gptcli.options.formats import format_of
 from gptcli.options.spec import option
 
 Overflow = Literal["error", "truncate-left", "truncate-right"]
 Errors = Literal["strict", "replace"]
+Format = Literal["text", "json", "jsonl", "csv", "tsv"]
+"""Formats of a command that writes a text or rows."""
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 Quoting = Literal["minimal", "none"]
 
@@ -124,6 +128,12 @@ STRIDE: Any = option(
 OUTPUT: Any = option(
     None, "-o --output", "Write to a file instead of standard output.", names="file"
 )
+FORMAT: Any = option(
+    None,
+    "--format",
+    "Format of the output.",
+    shown_default="by the suffix of -o, else text",
+)
 FORCE: Any = option(False, "--force", "Overwrite existing files.")
 JSON: Any = option(False, "--json", "The same as --format json.", instead='Write format = "json".')
 ONLY_JSON: Any = option(
@@ -144,3 +154,13 @@ OVERWRITE: Any = option(
 
 # General
 YES: Any = option(False, "-y --yes", "Do not ask.", panel="General", instead=ASKED)
+
+
+def chosen_format(output: str | None, format: Format | None, json: bool) -> Format:
+    """The format that --json, --format or the suffix of --output asks for, in this order.
+
+    Raises UsageError for a suffix that stands for none.
+    """
+    if json:
+        return "json"
+    return format or format_of(output, FORMATS, "text")

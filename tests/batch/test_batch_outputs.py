@@ -17,7 +17,7 @@ from support.journal_child import manifest, record, rows, texts, work
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.output import tables
 from gptcli.batch.output.opening import open_changed, open_journal, open_retry
-from gptcli.errors import BadInput, CannotCreate, Unavailable
+from gptcli.errors import BadInput, CannotCreate, Unavailable, UsageError
 
 INPUTS = texts(9)
 FORMATS = ["out.csv", "out.tsv", "out.parquet"]
@@ -81,12 +81,28 @@ def read(output: Path) -> list[dict[str, object]]:
         ("a.tsv", "tsv"),
         ("a.parquet", "parquet"),
         ("a.jsonl", "jsonl"),
-        ("a.txt", "jsonl"),
+        ("a.json", "json"),
+        ("a.t0.7", "jsonl"),
         ("csv", "jsonl"),
     ],
 )
 def test_the_name_says_the_format(name: str, shape: str) -> None:
     assert tables.shape_of(Path(name)) == shape
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.xlsx", "a.html", "a.gz"])
+def test_a_suffix_of_no_table_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.jsonl.*\.csv.*\.parquet"):
+        tables.shape_of(Path(name))
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": 1}], [{"a": "x\ny"}, {"b": None}]])
+def test_a_document_is_a_list_of_the_rows(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    lines, output = tmp_path / "rows.jsonl", tmp_path / "out.json"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with output.open("wb") as file:
+        tables.convert(lines, file.fileno(), "json")
+    assert json.loads(output.read_text()) == rows
 
 
 def test_columns_are_the_keys_of_all_rows_in_the_order_of_their_coming(tmp_path: Path) -> None:

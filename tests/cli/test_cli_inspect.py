@@ -257,7 +257,7 @@ def test_output_goes_to_a_file(cli: Cli, tmp_path: Path) -> None:
     [
         (["text", ""], 2, "empty prompt"),
         (["attention", ""], 2, "empty prompt"),
-        ([TEXT, "--format", "csv"], 2, "a view is no table"),
+        ([TEXT, "--format", "csv"], 2, "csv"),
         (["tokens", TEXT, "--svg", "x.svg"], 2, "tokens alone have no plot"),
         (["tokens", TEXT, "--server", "http://127.0.0.1:9/v1"], 2, "--server"),
         (["attention", TEXT, "--layer", "6"], 2, "Give 0 to 5."),

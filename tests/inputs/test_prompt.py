@@ -26,6 +26,42 @@ class Keyboard(io.BytesIO):
         raise AssertionError("the terminal was read")
 
 
+def test_no_stdin_leaves_it_alone() -> None:
+    stdin = io.BytesIO(b"the next line\n")
+    found = read_prompt("Once", Input(no_stdin=True), stdin)
+    assert (found.text, found.notices, stdin.read()) == ("Once", (), b"the next line\n")
+
+
+@pytest.mark.parametrize(("argument", "file"), [("-", None), (None, "-"), (None, None)])
+def test_no_stdin_does_not_go_with_what_needs_it(argument: str | None, file: str | None) -> None:
+    with pytest.raises(UsageError, match="--no-stdin"):
+        read_prompt(argument, Input(no_stdin=True, file=file), io.BytesIO(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [(b"a\n", "1 line of standard input"), (b"a\nb", "2 lines of standard input"), (b"", "")],
+)
+def test_what_is_read_beside_the_argument_is_told(stdin: bytes, said: str) -> None:
+    notices = read_prompt("Once", Input(), io.BytesIO(stdin)).notices
+    assert [said in notice and "--no-stdin" in notice for notice in notices] == [True] * bool(said)
+
+
+def test_a_pipe_that_is_the_prompt_is_not_told() -> None:
+    assert read_prompt(None, Input(), io.BytesIO(b"a\nb")).notices == ()
+
+
+def test_a_pipe_that_stays_open_after_some_text_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "SILENCE", 0.1)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", 0) as other:
+        other.write(b"some")
+        with pytest.raises(UsageError, match=r"stays open.*--no-stdin"):
+            read_prompt("Once", Input(), stdin)
+
+
 def text_of(argument: str | None, stdin: bytes | None = None, **options: object) -> str:
     stream = None if stdin is None else io.BytesIO(stdin)
     return read_prompt(argument, Input(**options), stream).text

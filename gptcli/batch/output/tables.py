@@ -1,9 +1,10 @@
-"""The finished rows as CSV, TSV or Parquet, made from their JSON lines in two readings.
+"""The finished rows as a JSON document, CSV, TSV or Parquet, made from their JSON lines.
 
-The first reading finds the columns, which are the keys of all rows in the order of their first
-coming, and of each the narrowest type that holds it; the second writes, some rows at a time, so
-that memory does not grow with the file. `usage` becomes a column a count and `error` its message,
-as in the other commands' CSV; any other object or list is JSON. The same rows give the same bytes.
+A document takes one reading. Else the first reading finds the columns, which are the keys of all
+rows in the order of their first coming, and of each the narrowest type that holds it; the second
+writes, some rows at a time, so that memory does not grow with the file.
+`usage` becomes a column a count and `error` its message, as in the other commands' CSV; any other
+object or list is JSON. The same rows give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from stat import S_IMODE
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gptcli.batch.output.output_files import OutputFiles
 from gptcli.errors import CannotCreate, Unavailable
+from gptcli.options.formats import format_of
 from gptcli.system import durable
 from gptcli.system.durable import write_all
 
-TableFormat = Literal["jsonl", "csv", "tsv", "parquet"]
+TableFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 Cell = str | int | float | bool | None
 ColumnType = Literal["null", "bool", "int", "long", "float", "text"]  # long: no float64 holds it
 
@@ -32,12 +35,6 @@ GROUP_ROWS = 8192  # the most rows of a Parquet row group
 GROUP_BYTES = 16 << 20  # of JSON lines, after which a row group ends
 _PIECE_LENGTH = 1 << 18  # bytes of CSV written at a time
 
-_SHAPES: dict[str, TableFormat] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 _QUOTED = re.compile(r'[",\t\r\n]|^\s|\s$')
 _EXACT = 2**53  # beyond it a float64 skips integers
 _WIDER: dict[frozenset[ColumnType], ColumnType] = {
@@ -47,8 +44,11 @@ _WIDER: dict[frozenset[ColumnType], ColumnType] = {
 
 
 def shape_of(output: Path) -> TableFormat:
-    """The format that a file's name asks for; JSON lines where it says nothing."""
-    return _SHAPES.get(output.suffix.lower(), "jsonl")
+    """The format that a file's name asks for; JSON lines for a name without a suffix.
+
+    Raises UsageError for a suffix that stands for no format of a table.
+    """
+    return format_of(os.fspath(output), FORMATS, "jsonl", override="")
 
 
 def require(shape: TableFormat) -> None:
@@ -60,6 +60,9 @@ def require(shape: TableFormat) -> None:
 
 def convert(rows: Path, descriptor: int, shape: TableFormat) -> None:
     """Write the rows of a file of JSON lines to an open file. Raises OSError."""
+    if shape == "json":
+        _write_list(rows, descriptor)
+        return
     columns = _columns(rows)
     if shape == "parquet":
         _write_parquet(rows, columns, descriptor)
@@ -153,6 +156,16 @@ def _text(value: Cell) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_list(rows: Path, descriptor: int) -> None:
+    """One JSON document: a list with a row a line, as each row is in JSON lines."""
+    between = b"[\n"
+    with rows.open("rb") as file:
+        for line in file:
+            write_all(descriptor, between + line.rstrip(b"\n"))
+            between = b",\n"
+    write_all(descriptor, b"\n]\n" if between == b",\n" else b"[]\n")
 
 
 def _write_separated(

@@ -4,8 +4,6 @@ Order: check options and input, open the output, load the model. Rows come in th
 input, each as soon as it is computed. The data type is float32 by default, for exact numbers.
 """
 
-# ruff: noqa: RUF009 - option() returns a dataclass field
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,7 @@ import typer
 
 from gptcli.cli.declaration import command
 from gptcli.cli.output import sink
-from gptcli.cli.output.records import RecordFormat, order
+from gptcli.cli.output.records import order
 from gptcli.cli.output.scorings import (
     KINDS,
     ScoreStyle,
@@ -31,7 +29,18 @@ from gptcli.inputs.columns import CarriedNames
 from gptcli.inputs.lines import refuse_file_name
 from gptcli.inputs.prompt import decode, encode_argument
 from gptcli.options import Load, Output, TableInput, Talk
-from gptcli.options.shared import BATCH_SIZE, ERRORS, FORCE, JSON, LINES, OUTPUT, Errors
+from gptcli.options.shared import (
+    BATCH_SIZE,
+    ERRORS,
+    FORCE,
+    FORMAT,
+    JSON,
+    LINES,
+    OUTPUT,
+    Errors,
+    Format,
+    chosen_format,
+)
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Engine
 from gptcli.scoring.options import Scoring
@@ -122,15 +131,13 @@ class ScoreTable(Options):
     )
     output: str | None = OUTPUT
     force: bool = FORCE
-    format: RecordFormat = option(
-        "text", "--format", "Format of the rows.", redeclares="rows can be written as TSV, too"
-    )
+    format: Format | None = FORMAT
     json: bool = JSON
 
     @property
-    def shape(self) -> RecordFormat:
-        """The format asked for, by either flag."""
-        return "json" if self.json else self.format
+    def shape(self) -> Format:
+        """The format: of a flag, else of the suffix of --output. Raises UsageError."""
+        return chosen_format(self.output, self.format, self.json)
 
     def detail(self, scoring: Scoring) -> Detail:
         """What a row holds."""

@@ -15,7 +15,7 @@ from gptcli.cli.output.records import document, written
 from gptcli.cli.output.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.options import Output, Sampling
-from gptcli.options.common import Format
+from gptcli.options.shared import Format
 from gptcli.protocol import Chunk, Completion, Event
 from gptcli.tasks.answers import Answer, AnswerChunk
 

@@ -6,7 +6,7 @@ each appears whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from shutil import get_terminal_size
 
@@ -15,7 +15,7 @@ from gptcli.cli.output.drawing import Canvas, StyledLine, cropped, plain
 from gptcli.cli.output.records import document, json_line
 from gptcli.cli.output.sink import Sink
 from gptcli.errors import UsageError
-from gptcli.inspection.options import ViewOutput
+from gptcli.inspection.options import ViewFormat, ViewOutput
 from gptcli.inspection.page import notes, page
 from gptcli.inspection.plots import plot
 from gptcli.inspection.png import image
@@ -28,7 +28,7 @@ from gptcli.options import Output
 class Outlets:
     """The open outputs of one command; `notices` tell what a page left out."""
 
-    def __init__(self, report: ViewOutput, main: Sink, files: dict[str, Sink]) -> None:
+    def __init__(self, report: ViewOutput, main: Sink, files: Mapping[ViewFormat, Sink]) -> None:
         self._report, self._main, self._files = report, main, files
         self.notices: tuple[str, ...] = ()
 
@@ -43,21 +43,28 @@ class Outlets:
 
         `draw` gives the lines for a terminal or a pipe, cut to it unless `wrapped`.
         """
-        if self._report.shape == "text":
+        shape = self._report.shape
+        if shape == "text":
             self._draw(draw, wrapped)
         else:
-            shown = document if self._report.shape == "json" else json_line
-            self._main.write(shown(record(view)))
-        files = self._files
-        if "html" in files:
-            files["html"].write(page(f"gptcli inspect: {view.model}", paged))
-            self.notices += notes(paged)
-        if "svg" in files:
-            files["svg"].write(drawn(plot(view)))
-        if "png" in files:
-            files["png"].write_bytes(image(plot(view)))
-        if "npz" in files:
-            files["npz"].write_bytes(npz(view))
+            self._put(shape, self._main, view, paged)
+        for kind, file in self._files.items():
+            self._put(kind, file, view, paged)
+
+    def _put(self, kind: ViewFormat, out: Sink, view: View, paged: Sequence[View]) -> None:
+        """Write the view in one format, which is not text."""
+        match kind:
+            case "html":
+                out.write(page(f"gptcli inspect: {view.model}", paged))
+                self.notices += tuple(note for note in notes(paged) if note not in self.notices)
+            case "svg":
+                out.write(drawn(plot(view)))
+            case "png":
+                out.write_bytes(image(plot(view)))
+            case "npz":
+                out.write_bytes(npz(view))
+            case _:
+                out.write((document if kind == "json" else json_line)(record(view)))
 
     def _draw(self, draw: Callable[[Canvas], list[StyledLine]], wrapped: bool) -> None:
         out = self._main
@@ -73,8 +80,15 @@ class Outlets:
 
 @contextmanager
 def opened(report: ViewOutput) -> Iterator[Outlets]:
-    """Open what a report asks for. Raises CannotCreate, and UsageError for a file named twice."""
-    wanted = {"html": report.html, "svg": report.svg, "png": report.png, "npz": report.npz}
+    """Open what a report asks for. Raises CannotCreate, and UsageError for a file named
+    twice, or by a suffix that stands for no format."""
+    report.shape  # noqa: B018 - a suffix that stands for no format is refused here
+    wanted: dict[ViewFormat, str | None] = {
+        "html": report.html,
+        "svg": report.svg,
+        "png": report.png,
+        "npz": report.npz,
+    }
     named = {kind: path for kind, path in wanted.items() if path is not None}
     paths = [path for path in (report.output, *named.values()) if path is not None]
     for path in paths:

@@ -14,13 +14,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
 
 from gptcli.cli.output import table
 from gptcli.errors import UsageError
+from gptcli.options import Format
 
 Record = Mapping[str, object]
-RecordFormat = Literal["text", "json", "jsonl", "csv", "tsv"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Column:
 
 def written(
     records: Iterable[Record],
-    shape: RecordFormat,
+    shape: Format,
     keys: Sequence[str] = (),
     columns: Sequence[Column] = (),
 ) -> Iterator[str]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from gptcli.cli.output import table
-from gptcli.cli.output.records import Column, Order, Record, RecordFormat, document, written
+from gptcli.cli.output.records import Column, Order, Record, document, written
 from gptcli.cli.output.sink import Sink
 from gptcli.inputs.lines import unheard
+from gptcli.options import Format
 from gptcli.scoring.pairs import Accuracy, PairScore
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import (
@@ -128,7 +129,7 @@ COMPARED = (*(INDEX, COUNT, LOGPROB, SURPRISAL, Column("share", 8, 4), Column("t
 class ScoreStyle:
     """How scores are written."""
 
-    shape: RecordFormat
+    shape: Format
     kind: RowKind = TEXTS
     detail: Detail = "texts"
     order: Order | None = None
@@ -231,7 +232,7 @@ def block(score: TextScore) -> str:
     return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in shown)
 
 
-def write_compared(out: Sink, scores: Sequence[TextScore], shape: RecordFormat) -> None:
+def write_compared(out: Sink, scores: Sequence[TextScore], shape: Format) -> None:
     """Write which text is the likeliest, and by how many bits; nothing if one has no score."""
     if any(score.error for score in scores):
         return
