@@ -27,6 +27,7 @@ ROWS: dict[str, list[str]] = {
         "chat_templates config protocol",
         "chat engines models multiplex",
         "scoring tasks",
+        "writing",
         "batch doctor inspection",
         "api bench replay",
         "cli",

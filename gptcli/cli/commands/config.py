@@ -6,9 +6,6 @@ Not here: aliases of models, of the same file, are in `gptcli.cli.commands.model
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +18,7 @@ from gptcli.cli.command_groups import Showing, group
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.defaults import scope_of
+from gptcli.cli.interactive.editor import edit_file
 from gptcli.cli.output.records import quoted
 from gptcli.cli.output.sink import write, write_json
 from gptcli.cli.registry import entry_of, table_names
@@ -29,7 +27,7 @@ from gptcli.cli.session import Session
 from gptcli.config import Scope, checks, editing, keys, place, settings
 from gptcli.config.keys import Tables
 from gptcli.config.settings import ConfiguredValue
-from gptcli.errors import CannotCreate, Unavailable, UsageError
+from gptcli.errors import CannotCreate, UsageError
 from gptcli.options import AsJson, Talk
 from gptcli.options.registry import Known, options_of
 from gptcli.options.shared import ASKED
@@ -38,7 +36,6 @@ from gptcli.system import durable
 from gptcli.system.os_errors import reason
 from gptcli.system.sanitizer import one_line
 
-EDITORS = ("sensible-editor", "nano", "vi")
 NEW_FILE = """\
 # Defaults of gptcli; what there is to set: gptcli config show --all
 # temperature = 0.7
@@ -176,13 +173,7 @@ def edit(*, talk: Talk) -> None:
         except OSError as error:
             hint = "Check the permissions of its folder, or name another with --config."
             raise CannotCreate(f"configuration {file}", reason(error), hint) from None
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or _first_editor()
-    try:
-        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
-    except (OSError, ValueError) as error:
-        raise Unavailable(f"editor {editor}", str(error), "Set EDITOR to another.") from None
-    if code:
-        raise Unavailable(f"editor {editor}", f"it ended with code {code}", "See what it said.")
+    edit_file(file)
     wrong = settings.faults(file, options(), tables())
     for fault in wrong[1:]:
         Session.of(talk).error(fault)
@@ -228,13 +219,6 @@ def _holding(name: str | None, model: str | None, talk: Talk) -> list[Configured
     if name not in found:
         raise UsageError("--command", f"{name} has several commands", "Leave it out.")
     return settings.holding(talk.config, scope_of(found[name], name, model))
-
-
-def _first_editor() -> str:
-    found = next((name for name in EDITORS if shutil.which(name)), None)
-    if found is None:
-        raise Unavailable("editor", "none was found", "Set EDITOR.")
-    return found
 
 
 def _line(item: ConfiguredValue, origin: bool) -> str:

@@ -14,15 +14,18 @@ from typing import Annotated
 import typer
 
 from gptcli.cli.declaration import command
+from gptcli.cli.interactive.editor import edited
 from gptcli.cli.output import sink
 from gptcli.cli.output.completions import CompletionStyle, streamed, write
 from gptcli.cli.output.report import RunReport
 from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
-from gptcli.inputs.prompt import read_prompt
+from gptcli.errors import UsageError
+from gptcli.inputs.prompt import Prompt, empty, read_prompt
 from gptcli.multiplex import InOrder
 from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.protocol import Completion, Event, GenerateRequest
+from gptcli.writing import Writing, check, written
 
 MAX_SLOTS = 16  # sequences computed at a time
 
@@ -43,6 +46,7 @@ def generate(
     ] = None,
     *,
     input: Input,
+    writing: Writing,
     load: Load,
     sampling: Sampling,
     output: Output,
@@ -55,7 +59,9 @@ def generate(
     """
     session = Session.of(talk)
     style = _style(sampling, output)
-    asked = read_prompt(prompt, input, session.stdin)
+    if writing.continue_:
+        check(sampling)
+    asked = _asked(prompt, input, writing, session)
     session.note(*asked.notices)
     if output.echo is not False:
         style = replace(style, echo=asked.text)
@@ -69,12 +75,25 @@ def generate(
             id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
         )
         report = RunReport()
-        events = report.watched(engine.run([request]))
+        events = report.watched(written(engine, request, writing.continue_))
         write(out, events if style.streamed else _in_order(events), style)
     session.note(*report.notices)
     if report.error:
         raise report.error
     session.detail(report.closing(engine.info))
+
+
+def _asked(prompt: str | None, input: Input, writing: Writing, session: Session) -> Prompt:
+    """The prompt, edited first if that was asked for. Raises as `read_prompt`, and Unavailable."""
+    if not writing.edit:
+        return read_prompt(prompt, input, session.stdin)
+    if not session.interactive:
+        raise UsageError("--edit", "it needs a terminal", "Give the prompt by -f FILE.")
+    begun = read_prompt(prompt, replace(input, allow_empty=True), None)
+    text = edited(begun.text)
+    if not text and not input.allow_empty:
+        raise empty("empty prompt")
+    return Prompt(text, begun.notices)
 
 
 def _style(sampling: Sampling, output: Output) -> CompletionStyle:

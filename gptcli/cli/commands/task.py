@@ -159,6 +159,7 @@ def _style(
         count=sampling.num_return_sequences,
         lines=lines,
         failures=lines,
+        prose=task.answer.kind != "code",
     )
 
 
@@ -174,12 +175,23 @@ def _told(
                 session.error(f"{'' if own else where}{event.error}")
             elif _details(event):
                 session.detail(where + _details(event))
+            if not event.error and not event.text.strip() and not event.notices:
+                session.note(where + _silence(event))
         yield event
 
 
 def _place(id: str) -> str:
     """A line in words, by its number or its row's id."""
     return f"line {id}" if id.isdigit() else id
+
+
+def _silence(answer: Answer) -> str:
+    """Why an answer's line is blank."""
+    if answer.entities is not None:
+        return "no answer: nothing was found"
+    if answer.abstained:
+        return "no answer: the model is not sure enough of one"
+    return "no answer: the model wrote nothing"
 
 
 def _details(answer: Answer) -> str:

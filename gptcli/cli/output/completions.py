@@ -14,8 +14,7 @@ from itertools import chain
 from gptcli.cli.output.records import document, written
 from gptcli.cli.output.sink import Sink
 from gptcli.errors import UsageError
-from gptcli.options import Output, Sampling
-from gptcli.options.shared import Format
+from gptcli.options import Format, Output, Sampling
 from gptcli.protocol import Chunk, Completion, Event
 from gptcli.tasks.answers import Answer, AnswerChunk
 
@@ -54,6 +53,7 @@ class CompletionStyle:
     count: int = 1  # sequences for each input
     lines: bool = False  # --lines: one line of output for each line of input
     failures: bool = True  # whether JSON is written if a request failed
+    prose: bool = True  # whether lines may end between words, on a terminal
     echo: str = ""  # the text shown before the continuation
 
 
@@ -89,7 +89,7 @@ def write(
             rows = [item.to_dict() for item in shown]
             out.write(document(rows[0] if single else rows))
     else:
-        flat = _flat if style.shape == "csv" else _nested
+        flat = _flat if style.shape in ("csv", "tsv") else _nested
         first = next(found, None)
         carried = first.carried if isinstance(first, Answer) else ()
         columns = (*style.columns, *carried)
@@ -110,7 +110,7 @@ def _stream(
             out.dim(style.echo)
             begun = True
         if isinstance(event, Chunk | AnswerChunk):
-            out.write(event.text)
+            (out.prose if style.prose else out.write)(event.text)
     out.write("\n")
 
 
@@ -127,7 +127,7 @@ def _texts(out: Sink, found: Iterator[Completion | Answer], style: CompletionSty
         elif place:
             out.write("\n")
         out.dim(style.echo)
-        out.write(item.text + "\n")
+        (out.prose if style.prose else out.write)(item.text + "\n")
 
 
 def _nested(item: Completion | Answer) -> dict[str, object]:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import get_terminal_size
 
 from gptcli.cli import signals
 from gptcli.cli.output import stderr
@@ -25,6 +26,7 @@ from gptcli.options import Output
 from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
 from gptcli.system.sanitizer import sanitize
+from gptcli.system.word_wrap import WordWrap
 
 STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1")
 
@@ -48,22 +50,36 @@ class Sink:
         self._file = file  # the unnamed file that is put in place at the end
         self._force = force  # whether it may replace another file
         self._line_open = False
+        self._wrap = WordWrap(lambda: get_terminal_size().columns)
 
     def write(self, text: str) -> None:
         """Write all of `text` now. Raises WriteFailed; a closed pipe is SIGPIPE."""
-        if text:
-            self._send(sanitize(text) if self.terminal else text)
-            self.wrote, self._line_open = True, not text.endswith("\n")
+        if text and self.terminal:
+            shown = sanitize(text)
+            self._wrap.seen(shown)
+            self._put(shown)
+        else:
+            self._put(text)
+
+    def prose(self, text: str) -> None:
+        """As `write`, but a terminal's lines end between words. A pipe stays exact."""
+        if self.terminal and os.environ.get("TERM") not in (None, "", "dumb"):
+            self._put(self._wrap.wrapped(sanitize(text)))
+        else:
+            self.write(text)
 
     def dim(self, text: str) -> None:
-        """Write `text`, faint where the terminal may be styled."""
+        """Write `text` as `prose`, faint where the terminal may be styled."""
         dimmed = self.terminal and self.styled
         self._send(stderr.DIM if dimmed else "")
-        self.write(text)
+        self.prose(text)
         self._send(stderr.PLAIN if dimmed else "")
 
     def paint(self, text: str) -> None:
         """Write `text` with its escape sequences. The caller has sanitised what a model wrote."""
+        self._put(text)
+
+    def _put(self, text: str) -> None:
         if text:
             self._send(text)
             self.wrote, self._line_open = True, not text.endswith("\n")
