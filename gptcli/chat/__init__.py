@@ -1,6 +1,19 @@
 """Conversations with a model: turns, options, and the file of a conversation."""
 
-from gptcli.chat.conversation import Chat, Conversation, check_sampling
-from gptcli.chat.saved import load, save
+from gptcli.chat.conversation import Conversation, check_sampling
+from gptcli.chat.kept import Keeper, last
+from gptcli.chat.options import Chat
+from gptcli.chat.saved import load, names, place, save, told
 
-__all__ = ["Chat", "Conversation", "check_sampling", "load", "save"]
+__all__ = [
+    "Chat",
+    "Conversation",
+    "Keeper",
+    "check_sampling",
+    "last",
+    "load",
+    "names",
+    "place",
+    "save",
+    "told",
+]

@@ -12,51 +12,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from gptcli.chat_templates import Template, Turn
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
-from gptcli.options.spec import Options, option
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
 
 SEED_LIMIT = 2**63  # seeds are below it
 REFILL = 3, 4  # share of the room for the prompt that is filled after a cut: numerator, denominator
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chat(Options):
-    """Options of a conversation."""
-
-    panel = "Conversation"
-
-    system: str | None = option(
-        None,
-        "--system",
-        "Text before the conversation: who is talking, how to answer.",
-        metavar="TEXT",
-    )
-    template: Literal["auto", "own", "transcript", "eos"] = option(
-        "auto",
-        "--template",
-        "How turns become a prompt; auto is the model's own where it has one, eos for DialoGPT,"
-        " else a transcript.",
-    )
-    user_name: str = option("Human", "--user-name", "What a transcript calls you.")
-    bot_name: str = option("AI", "--bot-name", "What a transcript calls the model.")
-    history: bool = option(
-        True,
-        "--history/--no-history",
-        "Keep typed lines for the next conversation.",
-        rare=True,
-    )
-    json: bool = option(
-        False,
-        "--json",
-        "Write a line of JSON for each message, with its reply.",
-        instead="It can only be a flag.",
-        redeclares="it prints a line for each message",
-    )
 
 
 def check_sampling(sampling: Sampling) -> Sampling:
@@ -86,6 +49,8 @@ class Conversation:
         self._sampling = check_sampling(sampling)
         self._first = 0  # index of the first turn in the prompt
         self._tries = 0  # retries of the last message
+        self._alternatives: list[Turn] = []  # all replies to the last message, in order
+        self._shelf: list[_State] = []  # what `restore` replaced
         self._replies = 0  # each has its own id: a late cancel() cannot hit the next
         self._written = ""  # text of the current reply
         self._notices: list[str] = []
@@ -109,7 +74,7 @@ class Conversation:
         """
         if not message.strip():
             raise BadInput("empty message", "there is nothing to reply to", "Say something.")
-        self._tries = 0
+        self._tries, self._alternatives = 0, []
         yield from self._exchange(self.turns, message)
 
     def retry(self) -> Iterator[str]:
@@ -121,8 +86,43 @@ class Conversation:
             raise UsageError("/retry", "nothing was said yet", "Say something first.")
         if self.sampling.effective_temperature == 0:
             self._notice("the temperature is 0, so the reply is the same: /set temperature 0.8")
+        if not self._alternatives:  # of a conversation that was loaded
+            self._alternatives = [self.turns[-1]]
         self._tries += 1
         yield from self._exchange(self.turns[:-2], self.turns[-2].content)
+
+    def rephrase(self, message: str) -> Iterator[str]:
+        """Replace the last exchange by `message` and its reply. `bring_back` undoes it.
+
+        Raises what `reply` raises; then the last exchange stays.
+        """
+        before, system = self.turns, self.system
+        if not message.strip():
+            raise BadInput("empty message", "there is nothing to reply to", "Say something.")
+        self._tries, self._alternatives = 0, []
+        yield from self._exchange(before[:-2], message)
+        if before:
+            self._shelf.append(_State(before, system, self.turns))
+
+    @property
+    def alternatives(self) -> tuple[Turn, ...]:
+        """All replies to the last message, oldest first; one unless `retry` made more."""
+        return tuple(self._alternatives) or self.turns[-1:]
+
+    def choose(self, number: int) -> Turn:
+        """Take the alternative of this number, from 1, as the last reply. Raises UsageError."""
+        there = self.alternatives
+        if not 1 <= number <= len(there):
+            raise UsageError("/alt", f"there is no reply {number}", "/alt lists the replies.")
+        self.turns = (*self.turns[:-1], there[number - 1])
+        return self.turns[-1]
+
+    def revise(self, reply: str) -> None:
+        """Put `reply` in place of the last reply, which stays an alternative. Raises UsageError."""
+        if not self.turns:
+            raise UsageError("/edit", "nothing was said yet", "Say something first.")
+        self._alternatives = [*self.alternatives, Turn("assistant", reply.strip())]
+        self.choose(len(self._alternatives))
 
     def undo(self) -> str:
         """Remove the last exchange and return its message. Raises UsageError without one."""
@@ -131,16 +131,34 @@ class Conversation:
         message = self.turns[-2].content
         # Older turns that were dropped can fit again.
         self.turns, self._first, self._tries = self.turns[:-2], 0, 0
+        self._alternatives = []
         return message
+
+    def bring_back(self) -> bool:
+        """Undo the last `clear` or `restore`, unless something was said since.
+
+        Returns False if there is nothing to bring back.
+        """
+        if not self._shelf or self._shelf[-1].then != self.turns:
+            return False
+        state = self._shelf.pop()
+        self._put(state.turns, state.system)
+        return True
 
     def clear(self) -> None:
         """Remove all turns. The system text stays."""
         self.restore((), self.system)
 
     def restore(self, turns: Sequence[Turn], system: str | None) -> None:
-        """Continue from other turns: exchanges, the user's turn first."""
-        self.turns, self.system = tuple(turns), system
+        """Continue from other turns: exchanges, the user's turn first. See `bring_back`."""
+        if self.turns:
+            self._shelf.append(_State(self.turns, self.system, tuple(turns)))
+        self._put(tuple(turns), system)
+
+    def _put(self, turns: tuple[Turn, ...], system: str | None) -> None:
+        self.turns, self.system = turns, system
         self._first = self._tries = 0
+        self._alternatives = []
         self._said.clear()
 
     def cancel(self) -> None:
@@ -196,6 +214,8 @@ class Conversation:
             self._notice(notice)
         nothing = done.finish_reason == "cancelled" and not done.text.strip()
         self.turns = kept if nothing else (*said, _answer(done.text))
+        if not nothing:
+            self._alternatives.append(self.turns[-1])
 
     def _request(self, turns: tuple[Turn, ...]) -> GenerateRequest:
         sampling = self.sampling
@@ -235,6 +255,15 @@ class Conversation:
             )
         self._first = first
         return self.template.prompt(self.system, turns[first:])
+
+
+@dataclass(frozen=True)
+class _State:
+    """A conversation that was put aside, and the turns that took its place."""
+
+    turns: tuple[Turn, ...]
+    system: str | None
+    then: tuple[Turn, ...]
 
 
 def _answer(written: str) -> Turn:

@@ -6,7 +6,8 @@
 
 `written` is the reply as the model wrote it, white space included. Only the template named in the
 file reads it; others read `content`. The file has no settings. `model` is information for the
-reader. A file is written whole or not at all.
+reader. A file is written whole or not at all. A name in .txt or .md gets the conversation as text,
+for a reader; it cannot be loaded.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gptcli.chat.conversation import Conversation
-from gptcli.chat_templates import Role, Turn
+from gptcli.chat_templates import Role, Transcript, Turn
 from gptcli.errors import BadInput, BadModel, CannotCreate, MissingInput, WriteFailed
+from gptcli.options.formats import SUFFIXES, format_of, suffix_of
 from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
 from gptcli.system.strict_json import Object, parse_object, read_bytes
@@ -31,18 +33,13 @@ EXISTS, RENAME = "it exists already", "Choose another name."
 def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> Path:
     """Write the conversation to the file `name` and return its absolute path.
 
-    Raises CannotCreate if the file exists (and is none of `own`) or cannot be made; WriteFailed.
+    The suffix decides the format. Raises UsageError for a suffix that stands for none, CannotCreate
+    if the file exists (and is none of `own`) or cannot be made, and WriteFailed.
     """
     path = _path(name, CannotCreate)
-    turns = [_turn_object(turn) for turn in conversation.turns]
-    whole = {
-        "version": VERSION,
-        "model": conversation.engine.info.name,
-        "template": conversation.template.name,
-        "system": conversation.system,
-        "turns": turns,
-    }
-    data = (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace")
+    bold = "**" if suffix_of(name) == ".md" else ""
+    text = told(conversation, bold) if _is_text(name) else _document(conversation)
+    data = text.encode("utf-8", "replace")
     try:
         if path.exists() and not (path in own and path.is_file()):
             why = EXISTS if path.is_file() else "it is no regular file"
@@ -60,6 +57,44 @@ def save(conversation: Conversation, name: str, own: Collection[Path] = ()) -> P
     return path
 
 
+def place(name: str) -> Path:
+    """The absolute path of the file that `save` writes. Raises CannotCreate for a bad name."""
+    return _path(name, CannotCreate)
+
+
+def told(conversation: Conversation, bold: str = "") -> str:
+    """The conversation as text for a reader: names, what they said, an empty line between turns."""
+    user, bot = names(conversation)
+    marked = {"user": f"{bold}{user}:{bold}", "assistant": f"{bold}{bot}:{bold}"}
+    said = [f"{marked[turn.role]} {turn.content}" for turn in conversation.turns]
+    parts = [conversation.system or "", *said]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def names(conversation: Conversation) -> tuple[str, str]:
+    """What the two sides are called: by a transcript's names, else "You" and the model's name."""
+    template = conversation.template
+    if isinstance(template, Transcript):
+        return template.user, template.bot
+    return "You", conversation.engine.info.name
+
+
+def _is_text(name: str) -> bool:
+    """Whether the suffix asks for text. Raises UsageError for that of another format."""
+    return format_of(name, ("json", "text"), "json", flag="/save", override="") == "text"
+
+
+def _document(conversation: Conversation) -> str:
+    whole = {
+        "version": VERSION,
+        "model": conversation.engine.info.name,
+        "template": conversation.template.name,
+        "system": conversation.system,
+        "turns": [_turn_object(turn) for turn in conversation.turns],
+    }
+    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+
+
 def load(conversation: Conversation, name: str) -> Path:
     """Replace the conversation by that of the file `name`; return the file's absolute path.
 
@@ -67,6 +102,9 @@ def load(conversation: Conversation, name: str) -> Path:
     for one that is no conversation. Then the conversation is unchanged.
     """
     path = _path(name, MissingInput)
+    if SUFFIXES.get(suffix_of(name)) == "text" and path.is_file():
+        hint = "Save it as .json to go on with it later."
+        raise BadInput(f"conversation {name}", "it is text for readers", hint)
     try:
         found = parse_object(read_bytes(path, MAX_FILE_BYTES))
         own = _check(found) == conversation.template.name

@@ -432,3 +432,90 @@ def test_a_real_model_computes_only_what_is_new() -> None:
     assert conversation.completion is not None
     usage = conversation.completion.usage
     assert usage.cached_tokens > usage.prompt_tokens / 2
+
+
+# What can be brought back
+
+
+def test_what_was_cleared_can_be_brought_back() -> None:
+    conversation, _ = talk("a", "b")
+    say(conversation, "One")
+    before = conversation.turns
+    conversation.clear()
+    assert conversation.turns == ()
+    assert conversation.bring_back()
+    assert conversation.turns == before
+    assert not conversation.bring_back()
+
+
+def test_what_was_said_since_is_undone_before_what_was_cleared() -> None:
+    conversation, _ = talk("a", "b")
+    say(conversation, "One")
+    conversation.clear()
+    say(conversation, "Two")
+    assert not conversation.bring_back()
+    assert conversation.undo() == "Two"
+    assert conversation.bring_back()
+    assert contents(conversation) == ["One", "a"]
+
+
+def test_every_reply_to_a_message_stays_an_alternative() -> None:
+    conversation, _ = talk("a", "b", "c", "d")
+    say(conversation, "One")
+    list(conversation.retry())
+    list(conversation.retry())
+    assert [turn.content for turn in conversation.alternatives] == ["a", "b", "c"]
+    conversation.choose(2)
+    assert contents(conversation) == ["One", "b"]
+    conversation.revise("B")
+    assert contents(conversation) == ["One", "B"]
+    assert [turn.content for turn in conversation.alternatives] == ["a", "b", "c", "B"]
+    for number in (0, 5, -1):
+        with pytest.raises(UsageError):
+            conversation.choose(number)
+    say(conversation, "Two")
+    assert [turn.content for turn in conversation.alternatives] == ["d"]
+
+
+def test_the_chosen_reply_is_what_the_model_reads() -> None:
+    conversation, asked = talk(" a", " b", " c")
+    say(conversation, "One")
+    list(conversation.retry())
+    conversation.choose(1)
+    say(conversation, "Two")
+    assert "Human: One\nAI: a\nHuman: Two" in asked[-1].prompt  # type: ignore[union-attr]
+
+
+def test_a_message_can_be_rephrased_and_the_first_brought_back() -> None:
+    conversation, _ = talk("a", "b", "c")
+    say(conversation, "One", "Two")
+    list(conversation.rephrase("Too"))
+    assert contents(conversation) == ["One", "a", "Too", "c"]
+    assert conversation.bring_back()
+    assert contents(conversation) == ["One", "a", "Two", "b"]
+
+
+# The file as text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("talk.txt", "Talk.\n\nHuman: One\n\nAI: a\n"),
+        ("talk.md", "Talk.\n\n**Human:** One\n\n**AI:** a\n"),
+    ],
+)
+def test_a_text_is_for_readers(tmp_path: Path, name: str, text: str) -> None:
+    conversation, _ = talk("a")
+    say(conversation, "One")
+    path = save(conversation, str(tmp_path / name))
+    assert path.read_text() == text
+    with pytest.raises(BadInput, match=r"text for readers\. Save it as \.json"):
+        load(conversation, str(path))
+
+
+@pytest.mark.parametrize("name", ["talk.csv", "talk.html", "talk.docx"])
+def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    conversation, _ = talk("a")
+    with pytest.raises(UsageError, match=r"\.txt, \.md or \.json"):
+        save(conversation, str(tmp_path / name))

@@ -305,6 +305,109 @@ def test_bad_values_are_usage_errors(name: str, text: str) -> None:
         changed(Sampling(), name, text)
 
 
+# What is never lost
+
+
+def said_in(file: Path) -> list[str]:
+    return [turn["content"] for turn in json.loads(file.read_text())["turns"]]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["/clear", "/undo", "/clear\nother", "/undo\nother", "/load other.json", "/clear\n/clear"],
+)
+def test_saving_again_never_loses_what_the_file_has(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli(b"else\n/save other.json\n")
+    code, _, err = cli(f"one\ntwo\n/save f.json\n{typed}\n/save f.json\n".encode())
+    assert code == 73
+    assert "/save --force f.json" in err
+    assert said_in(tmp_path / "f.json") == ["one", "ONE", "two", "TWO"]
+
+
+def test_a_text_file_is_not_lost_either(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "f.md"
+    assert cli(f"one\n/save {file}\n/clear\n/save {file}\n".encode())[0] == 73
+    assert "ONE" in file.read_text()
+
+
+def test_force_overwrites(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    typed = f"one\n/save {file}\n/clear\ntwo\n/save --force {file}\n"
+    assert cli(typed.encode())[0] == 0
+    assert said_in(file) == ["two", "TWO"]
+
+
+def test_a_conversation_that_goes_on_is_saved_again(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    typed = f"one\n/save {file}\n/clear\n/undo\ntwo\n/save {file}\n/load {file}\nthree\n"
+    assert cli(f"{typed}/save {file}\n".encode())[0] == 0
+    assert said_in(file) == ["one", "ONE", "two", "TWO", "three", "THREE"]
+
+
+@pytest.mark.parametrize("typed", ["/clear", "/load {file}"])
+def test_undo_brings_back_what_was_unsaved(cli: Cli, tmp_path: Path, typed: str) -> None:
+    file = tmp_path / "f.json"
+    cli(f"zero\n/save {file}\n".encode())
+    code, _, err = cli(f"one\ntwo\n{typed.format(file=file)}\n/undo\n/show\n".encode())
+    assert code == 0
+    assert "2 messages and their replies" in err
+    assert "AI: TWO" in err.partition("back: ")[2]
+
+
+def test_alternatives_are_listed_and_taken(cli: Cli) -> None:
+    replies = iter(["a", "b", "c"])
+    engine = echoing(reply=lambda request: next(replies))
+    code, out, err = cli(b"one\n/retry\n/alt\n/alt 1\n/show\n", engine=engine)
+    assert (code, out) == (0, "a\nb\n")
+    assert "  1  a\n* 2  b\n" in err
+    assert err.endswith("Human: one\n\nAI: a\n")
+
+
+@pytest.mark.parametrize("typed", ["/alt", "/alt 3", "/alt x", "/edit", "/edit x"])
+def test_what_cannot_be_done_is_2(cli: Cli, typed: str) -> None:
+    assert cli(f"{typed}\nhi\n".encode())[:2] == (2, "HI\n")
+
+
+def test_the_system_text_can_be_changed(cli: Cli) -> None:
+    engine = echoing()
+    cli(b"/system Be kind.\none\n/system\n/system none\ntwo\n", engine=engine)
+    assert engine.asked is not None
+    first, second = (request.prompt for request in engine.asked)
+    assert first.startswith("Be kind.\n")
+    assert "Be kind." not in second
+
+
+@pytest.mark.parametrize("typed", ["/bye", "/quit", "/exit"])
+def test_there_are_words_to_leave(cli: Cli, typed: str) -> None:
+    assert cli(f"one\n{typed}\ntwo\n".encode()) == (0, "ONE\n", "")
+
+
+def test_an_opening_message_comes_first(cli: Cli) -> None:
+    assert cli(b"two\n", "one") == (0, "ONE\nTWO\n", "")
+    assert cli(b"", "/help") == (0, "/HELP\n", "")
+
+
+def test_a_conversation_can_be_loaded_at_the_start(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    cli(f"one\n/save {file}\n".encode())
+    engine = echoing()
+    assert cli(b"two\n", "--load", str(file), engine=engine)[:2] == (0, "TWO\n")
+    assert engine.asked is not None
+    assert "Human: one\nAI: ONE\nHuman: two" in engine.asked[0].prompt
+
+
+def test_what_cannot_be_loaded_at_the_start_has_its_code(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert cli(b"hi\n", "--load", str(tmp_path / "nowhere.json"))[:2] == (66, "")
+    assert cli(b"hi\n", "-c")[:2] == (66, "")
+    assert cli(b"hi\n", "-c", "--load", "x.json")[:2] == (2, "")
+
+
 # The real model, a process of its own
 
 
@@ -474,6 +577,90 @@ def test_a_name_from_a_file_is_sanitised_at_a_terminal(tmp_path: Path) -> None:
     talking.ask(f"/load {tmp_path / 'evil.json'}".encode(), b"does not know")
     talking.leave()
     assert b"\x1b]0;" not in talking.output
+
+
+def kept_in(data: Path) -> list[list[str]]:
+    return sorted(map(said_in, (data / "gptcli" / "chats").glob("*.json")))
+
+
+def test_a_conversation_is_kept_and_gone_on_with(tmp_path: Path) -> None:
+    talking = Talking(tmp_path)
+    talking.ask(b"hi", b"there was")
+    assert kept_in(tmp_path) == [["hi", "there was"]]  # before anyone leaves
+    assert talking.leave() == 0
+    assert b"gptcli chat -c goes on with it" in talking.output
+    again = Talking(tmp_path, "-c")
+    again.ask(b"/show", b"AI: there was")
+    again.ask(b"bye", b"there was")
+    assert again.leave() == 0
+    assert kept_in(tmp_path)[-1] == ["hi", "there was", "bye", "there was"]
+
+
+def test_what_was_cleared_is_kept(tmp_path: Path) -> None:
+    talking = Talking(tmp_path)
+    talking.ask(b"one", b"there was")
+    talking.ask(b"/clear", b"/undo brings 1 message and its reply back")
+    talking.ask(b"two", b"there was")
+    assert talking.leave() == 0
+    assert kept_in(tmp_path) == [["one", "there was"], ["two", "there was"]]
+    place = tmp_path / "gptcli" / "chats"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_exit_tells_of_what_is_kept_nowhere(tmp_path: Path) -> None:
+    talking = Talking(tmp_path, "--no-history")
+    talking.ask(b"hi", b"there was")
+    talking.ask(b"/exit", b"1 message and its reply not saved")
+    talking.send(b"/exit\r")
+    assert talking.finish() == 0
+
+
+def test_what_was_changed_by_hand_is_not_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "f.md"
+    talking = Talking(tmp_path)
+    talking.ask(b"hi", b"there was")
+    talking.ask(f"/save {file}".encode(), b"saved 1 message")
+    file.write_text("much better")
+    talking.ask(b"bye", b"there was")
+    talking.ask(f"/save {file}".encode(), b"it was changed since it was saved")
+    assert talking.leave() == 0
+    assert file.read_text() == "much better"
+
+
+def test_a_message_is_edited_in_the_editor(tmp_path: Path) -> None:
+    talking = Talking(tmp_path, EDITOR="sed -i s/hi/bye/", VISUAL="")
+    talking.ask(b"hi", b"there was")
+    talking.ask(b"/edit", b"there was")
+    talking.ask(b"/show", b"Human: bye")
+    assert talking.leave() == 0
+    assert kept_in(tmp_path) == [["bye", "there was"]]
+
+
+def test_a_reply_is_edited_in_the_editor(tmp_path: Path) -> None:
+    talking = Talking(tmp_path, EDITOR="sed -i s/was/is/", VISUAL="")
+    talking.ask(b"hi", b"there was")
+    talking.ask(b"/edit reply", b"/alt lists")
+    talking.ask(b"/show", b"AI: there is")
+    assert talking.leave() == 0
+
+
+def test_an_editor_that_fails_changes_nothing(tmp_path: Path) -> None:
+    talking = Talking(tmp_path, EDITOR="false", VISUAL="")
+    talking.ask(b"hi", b"there was")
+    talking.ask(b"/edit", b"ended with code 1")
+    talking.ask(b"/show", b"Human: hi")
+    assert talking.leave() == 0
+
+
+def test_replies_are_wrapped_between_words_at_a_terminal(tmp_path: Path) -> None:
+    words = [f" word{number}" for number in range(60)]
+    talking = Talking(tmp_path, FAKE_CHUNKS=words, COLUMNS=50)
+    talking.ask(b"hi", b"word59")
+    talking.leave()
+    screen = pyte.Screen(50, 60)
+    pyte.ByteStream(screen).feed(talking.output)
+    shown = " ".join(line.strip() for line in screen.display).split()
+    assert [word for word in shown if word.startswith("word")] == [word.strip() for word in words]
 
 
 # The history

@@ -13,8 +13,11 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import perf_counter
+from typing import Annotated
 
-from gptcli.chat import Chat, Conversation, check_sampling
+import typer
+
+from gptcli.chat import Chat, Conversation, Keeper, check_sampling, last
 from gptcli.chat_templates import Transcript, choose
 from gptcli.cli import signals
 from gptcli.cli.interactive.slash import Commands
@@ -25,13 +28,25 @@ from gptcli.cli.output.sink import Sink, opened
 from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, GptcliError, WriteFailed
-from gptcli.options import Load, Output, Record, Sampling, Talk
+from gptcli.inputs.prompt import decode_argument
+from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.protocol import Completion
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk: Talk) -> int:
+def chat(
+    message: Annotated[
+        str | None,
+        typer.Argument(help="The first message; the conversation goes on.", show_default=False),
+    ] = None,
+    *,
+    options: Chat,
+    load: Load,
+    sampling: Sampling,
+    record: Record,
+    talk: Talk,
+) -> int:
     """Talk with a model.
 
     Ctrl-C stops a reply, Ctrl-D leaves, /help lists the commands.
@@ -40,6 +55,8 @@ def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk:
     """
     check_sampling(sampling)
     Transcript(options.user_name, options.bot_name)  # bad names fail before a model is loaded
+    opening = None if message in (None, "-") else decode_argument(str(message), Input())
+    before = str(last()) if options.continue_ else options.load
     with recording(record, "chat", load) as watch, opened(Output()) as out:
         session = Session.of(talk)
         engine = session.open_engine(load, notices=False, watch=watch)
@@ -49,41 +66,52 @@ def chat(*, options: Chat, load: Load, sampling: Sampling, record: Record, talk:
         )
         conversation = Conversation(engine, template, sampling, options.system)
         session.note(*info.notices)
-        return _Dialogue(conversation, out, options.json, session).run(options.history)
+        dialogue = _Dialogue(conversation, out, options, session)
+        if before is not None:
+            dialogue.load(before)
+        return dialogue.run(opening)
 
 
 class _Dialogue:
     """A conversation, its output and its loop."""
 
     def __init__(
-        self, conversation: Conversation, out: Sink, jsonl: bool, session: Session
+        self, conversation: Conversation, out: Sink, options: Chat, session: Session
     ) -> None:
-        self._conversation, self._out, self._jsonl = conversation, out, jsonl
-        self._session = session
-        self._commands = Commands(conversation)
+        self._conversation, self._out, self._options = conversation, out, options
+        self._jsonl, self._session = options.json, session
         self._typing = session.interactive
+        keeper = Keeper(session.note) if self._typing and options.history else None
+        self._commands = Commands(conversation, keeper, self._typing)
         self._left = False
 
-    def run(self, remember: bool) -> int:
+    def load(self, name: str) -> None:
+        """Go on with the conversation of a file. Raises MissingInput, BadInput."""
+        said = self._commands.run(f"/load {name}").said
+        self._session.note(*said if self._typing else ())
+
+    def run(self, opening: str | None = None) -> int:
         """Answer messages until the end. On a pipe the first failure gives the exit code."""
         with ExitStack() as stack:
             if self._typing:
                 stack.enter_context(signals.interruptible(self._conversation.cancel))
                 self._greet()
-            code = 0
-            for message in messages(self._reader(stack, remember)):
+            code = self._take(TypedLine(opening)) if opening is not None else 0
+            read = self._reader(stack)
+            for message in messages(read):
                 failure = self._take(message)
                 code = code or failure
                 if self._left:
                     break
+            self._session.note(*self._commands.parting())
             return 0 if self._typing else code
 
-    def _reader(self, stack: ExitStack, remember: bool) -> ReadLine:
+    def _reader(self, stack: ExitStack) -> ReadLine:
         if not self._typing or os.environ.get("TERM") in (None, "", "dumb"):
             return piped(self._session.stdin, prompting=self._typing)
         from gptcli.cli.interactive import line_editor
 
-        return stack.enter_context(line_editor.reading(remember, self._session.note))
+        return stack.enter_context(line_editor.reading(self._options.history, self._session.note))
 
     def _greet(self) -> None:
         if not self._session.talk.quiet:
@@ -102,9 +130,12 @@ class _Dialogue:
             outcome = self._commands.run(text)
         except GptcliError as error:
             return self._fail(error)
+        self._commands.keep()
         for line in outcome.said:
             self._session.say(line)
         self._left = outcome.leave
+        if outcome.message is not None:
+            return self._show(outcome.message, conversation.rephrase(outcome.message))
         if not outcome.retry:
             return ExitCode.OK
         said = conversation.turns[-2].content if conversation.turns else ""
@@ -120,11 +151,12 @@ class _Dialogue:
                     report.first = perf_counter() - report.started
                 written.append(piece)
                 if self._typing and not self._jsonl:
-                    self._out.write(piece)
+                    self._out.prose(piece)
         except WriteFailed:  # of standard output: the only file written here
             raise
         except GptcliError as failure:
             error = failure
+        self._commands.keep()
         self._end(message, "".join(written), error)
         self._session.note(*self._conversation.take_notices())
         if error is not None:

@@ -7,28 +7,35 @@ takes the name of every flag and checks its range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gptcli.chat import Conversation, load, save
-from gptcli.errors import UsageError
+from gptcli.chat import Conversation, Keeper, load, place, save, told
+from gptcli.chat_templates import Turn
+from gptcli.cli.interactive.editor import edited
+from gptcli.errors import CannotCreate, UsageError
 from gptcli.options import Sampling
-from gptcli.options.spec import spec_of
+from gptcli.options.spec import spec_of, unescape
 
 HELP = (
     "/help             this list",
-    "/clear            begin anew",
-    "/undo             take the last message and its reply back",
+    "/show             show the conversation",
+    "/clear            begin anew; /undo brings the conversation back",
+    "/undo             take the last message and its reply back, or undo /clear, /load or /edit",
     "/retry            write another reply to the last message",
+    "/alt, /alt N      list the replies to the last message; take the N-th one",
+    "/edit             edit your last message in $EDITOR, and send it again",
+    "/edit reply       edit the last reply in $EDITOR",
+    "/system TEXT      change the text before the conversation; none removes it",
     "/set NAME VALUE   change a setting, as in /set temperature 0.5; none is its default",
     "/set              list the settings",
-    "/save FILE        keep the conversation in a file",
-    "/load FILE        go on with a conversation from a file",
-    "/exit             leave; so does Ctrl-D",
+    "/save FILE        keep the conversation: .json to go on with it, .txt or .md to read it",
+    "/load FILE        go on with a conversation from a .json file",
+    "/exit, /bye       leave; so does Ctrl-D",
     "//                begins a message that begins with a slash",
     '"""               begins and ends a message of several lines',
 )
@@ -43,24 +50,33 @@ class Outcome:
 
     said: tuple[str, ...] = ()
     retry: bool = False
+    message: str | None = None  # to send in place of the last one
     leave: bool = False
 
 
 class Commands:
     """The commands of one conversation."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-        self._own: set[Path] = set()
+    def __init__(
+        self, conversation: Conversation, keeper: Keeper | None = None, terminal: bool = False
+    ) -> None:
+        self._conversation, self._keeper, self._terminal = conversation, keeper, terminal
+        self._own: dict[Path, _FileState] = {}  # the files that were saved or loaded here
+        self._saved: tuple[Turn, ...] = ()
+        self._warned = False
         self._known: dict[str, Callable[[str], Outcome]] = {
             "help": lambda text: Outcome(HELP),
+            "show": lambda text: Outcome(tuple(told(conversation).splitlines())),
             "clear": self._clear,
             "undo": self._undo,
             "retry": lambda text: Outcome(retry=True),
+            "alt": self._alt,
+            "edit": self._edit,
+            "system": self._system,
             "set": self._set,
             "save": self._save,
             "load": self._load,
-            "exit": lambda text: Outcome(leave=True),
+            **dict.fromkeys(("exit", "bye", "quit"), self._exit),
         }
 
     def run(self, line: str) -> Outcome:
@@ -77,14 +93,88 @@ class Commands:
             raise UsageError(f"/{name[:QUOTE_CHARACTERS]}", "no such command", hint)
         return command(rest.strip())
 
+    def keep(self) -> None:
+        """Keep the conversation as it is now, if it is kept at all."""
+        if self._keeper is not None:
+            self._keeper.keep(self._conversation)
+
+    def parting(self) -> tuple[str, ...]:
+        """What to say when one leaves: how to go on with what was kept."""
+        kept = self._keeper is not None and not self._keeper.failed
+        return ("kept: gptcli chat -c goes on with it",) if kept and self._unsaved else ()
+
+    @property
+    def _unsaved(self) -> bool:
+        """Whether something was said at a terminal that is in no file of the user's."""
+        turns = self._conversation.turns
+        return self._terminal and bool(turns) and turns != self._saved
+
+    def _exit(self, text: str) -> Outcome:
+        """Leave; if the conversation is kept nowhere, only the second time."""
+        kept = self._keeper is not None and not self._keeper.failed
+        if self._warned or kept or not self._unsaved:
+            return Outcome(leave=True)
+        self._warned = True
+        turns = _size(self._conversation.turns)
+        return Outcome((f"{turns} not saved: /save FILE keeps them, /exit again leaves",))
+
     def _clear(self, text: str) -> Outcome:
+        before = self._conversation.turns
+        self._renew()
         self._conversation.clear()
-        return Outcome(("cleared: nothing was said yet",))
+        more = f"; /undo brings {_size(before)} back" if before else ""
+        return Outcome((f"cleared: nothing was said yet{more}",))
+
+    def _renew(self) -> None:
+        """Keep what was said, and keep what comes in another file."""
+        if self._keeper is not None:
+            self._keeper.keep(self._conversation)
+            self._keeper.begin()
 
     def _undo(self, text: str) -> Outcome:
+        if self._conversation.bring_back():
+            return Outcome((f"back: {_size(self._conversation.turns)}",))
         message = self._conversation.undo()
-        more = "..." if len(message) > QUOTE_CHARACTERS else ""
-        return Outcome((f"taken back: {message[:QUOTE_CHARACTERS]}{more}",))
+        return Outcome((f"taken back: {_quoted(message)}",))
+
+    def _alt(self, text: str) -> Outcome:
+        if text:
+            try:
+                number = int(text)
+            except ValueError:
+                raise UsageError("/alt", f"{_quoted(text)!r} is not a number", "") from None
+            return Outcome(tuple(self._conversation.choose(number).content.splitlines()))
+        turns, replies = self._conversation.turns, self._conversation.alternatives
+        if not turns:
+            raise UsageError("/alt", "nothing was said yet", "Say something first.")
+        place = max(at for at, turn in enumerate(replies) if turn == turns[-1])
+        return Outcome(
+            tuple(
+                f"{'*' if at == place else ' '} {at + 1}  {_quoted(turn.content)}"
+                for at, turn in enumerate(replies)
+            )
+        )
+
+    def _edit(self, text: str) -> Outcome:
+        if not self._terminal:
+            raise UsageError("/edit", "it needs a terminal", "Write the message on a line.")
+        if text not in ("", "reply"):
+            raise UsageError("/edit", f"{_quoted(text)!r} is unknown", "/edit or /edit reply.")
+        turns = self._conversation.turns
+        before = turns[-1 if text else -2].content if turns else ""
+        after = edited(before)
+        if after == before or not after.strip():
+            return Outcome(("nothing was changed",))
+        if not text:
+            return Outcome(message=after)
+        self._conversation.revise(after)
+        return Outcome(("changed; /alt lists what was there before",))
+
+    def _system(self, text: str) -> Outcome:
+        if text:
+            self._conversation.system = None if text == "none" else unescape(text)
+        system = self._conversation.system
+        return Outcome(("no text before the conversation" if system is None else system,))
 
     def _set(self, text: str) -> Outcome:
         name, _, value = text.partition(" ")
@@ -98,20 +188,78 @@ class Commands:
         return Outcome((f"{item.name} = {_shown(getattr(sampling, item.name))}",))
 
     def _save(self, text: str) -> Outcome:
-        if not text:
+        forced, _, rest = text.partition(" ")
+        name = rest.strip() if forced == "--force" else text
+        if not name:
             raise UsageError("/save", "it needs a file's name", "For example: /save talk.json")
-        self._own.add(save(self._conversation, text, self._own))
-        return Outcome((f"saved {self._size()} in {text}",))
+        path = place(name)
+        if forced == "--force":
+            allowed = {path}
+        else:
+            allowed = {path} if path in self._own else set()
+            self._check_own(path, name)
+        save(self._conversation, name, allowed)
+        self._remember(path)
+        return Outcome((f"saved {_size(self._saved)} in {name}",))
+
+    def _check_own(self, path: Path, name: str) -> None:
+        """Raises CannotCreate where overwriting a file of ours would lose something."""
+        state = self._own.get(path)
+        if state is None or not path.exists():
+            return
+        hint = f"Choose another name, or overwrite it: /save --force {name}"
+        if _contents(path) != state.data:
+            raise CannotCreate(name, "it was changed since it was saved", hint)
+        if not _begins_with(self._conversation.turns, state.turns):
+            why = "it holds what this conversation no longer has"
+            raise CannotCreate(name, why, hint)
 
     def _load(self, text: str) -> Outcome:
         if not text:
             raise UsageError("/load", "it needs a file's name", "For example: /load talk.json")
-        self._own.add(load(self._conversation, text))
-        return Outcome((f"loaded {self._size()} from {text}",))
+        before = self._conversation.turns
+        self.keep()
+        path = load(self._conversation, text)
+        if self._keeper is not None:
+            self._keeper.begin()
+        self._remember(path)
+        more = f"; /undo goes back to {_size(before)}" if before else ""
+        return Outcome((f"loaded {_size(self._conversation.turns)} from {text}{more}",))
 
-    def _size(self) -> str:
-        count = len(self._conversation.turns) // 2
-        return "1 message and its reply" if count == 1 else f"{count} messages and their replies"
+    def _remember(self, path: Path) -> None:
+        self._saved = self._conversation.turns
+        self._own[path] = _FileState(self._saved, _contents(path))
+
+
+@dataclass(frozen=True)
+class _FileState:
+    """The turns and the bytes that a file of ours had when it was saved or loaded."""
+
+    turns: tuple[Turn, ...]
+    data: bytes | None
+
+
+def _contents(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _begins_with(turns: Sequence[Turn], start: Sequence[Turn]) -> bool:
+    """Whether the conversation has everything that `start` has, in its place."""
+    said = [(turn.role, turn.content) for turn in turns[: len(start)]]
+    return said == [(turn.role, turn.content) for turn in start]
+
+
+def _size(turns: Sequence[Turn]) -> str:
+    count = len(turns) // 2
+    return "1 message and its reply" if count == 1 else f"{count} messages and their replies"
+
+
+def _quoted(text: str) -> str:
+    more = "..." if len(text) > QUOTE_CHARACTERS else ""
+    return f"{text[:QUOTE_CHARACTERS]}{more}"
 
 
 def changed(sampling: Sampling, name: str, text: str) -> Sampling:
