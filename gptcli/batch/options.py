@@ -11,6 +11,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.common import TableInput
+from gptcli.options.formats import holds
 from gptcli.options.shared import ALLOW_EMPTY, ERRORS, EXAMPLE, ON_OVERFLOW, Errors, Overflow
 from gptcli.options.spec import Options, option
 
@@ -140,7 +141,12 @@ class Batch(Options):
         "1s", "--fsync", "How often rows are forced to the disk.", rare=True
     )
     summary: str | None = option(
-        None, "--summary", "Write the summary to this file, as JSON.", names="file", rare=True
+        None,
+        "--summary",
+        "Write the summary to this file, as JSON.",
+        names="file",
+        check=holds("json", "--summary"),
+        rare=True,
     )
     dry_run: bool = option(
         False,

@@ -23,6 +23,7 @@ from gptcli.cli.flags import with_options
 from gptcli.cli.output import stderr
 from gptcli.cli.registry import CommandEntry
 from gptcli.errors import GptcliError
+from gptcli.options.formats import suffix_of
 from gptcli.options.registry import declared as options
 from gptcli.system import stages
 
@@ -92,10 +93,21 @@ class Command(TyperCommand):
         for name, spec in self.specs.items():
             if spec.needs in self.specs and not self._means_something(ctx, name, str(spec.needs)):
                 ctx.params[name] = self._default(name)
+        self._yield_to_suffix(ctx)
         stderr.choose_color(ctx.params.get("color") or "auto")
         signals.surviving_closed_pipes()
         stages.mark("options")
         return super().invoke(ctx)
+
+    def _yield_to_suffix(self, ctx: Any) -> None:
+        """Drop a --format of a file or variable where an --output that was typed has a suffix."""
+        if {"format", "output"} <= self.specs.keys() and suffix_of(ctx.params["output"]):
+            typed = [
+                ctx.get_parameter_source(name).name == "COMMANDLINE"
+                for name in ("output", "format")
+            ]
+            if typed == [True, False]:
+                ctx.params["format"] = self._default("format")
 
     def _means_something(self, ctx: Any, name: str, needed: str) -> bool:
         """Whether an option is a flag's, or has beside it the option that it needs."""

@@ -62,10 +62,14 @@ def format_of(
 
 
 def holds(format: str, flag: str) -> Callable[[str], None]:
-    """A check for an option that names a file of one format. Raises UsageError for another's."""
+    """A check for an option that names a file of one format. Raises UsageError for another's.
+
+    A suffix that stands for no format is allowed.
+    """
 
     def check(name: str) -> None:
-        format_of(name, (format,), format, flag=flag, override="")
+        if suffix_of(name) in SUFFIXES:
+            format_of(name, (format,), format, flag=flag, override="")
 
     return check
 

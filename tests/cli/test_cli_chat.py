@@ -596,6 +596,15 @@ def test_a_conversation_is_kept_and_gone_on_with(tmp_path: Path) -> None:
     assert kept_in(tmp_path)[-1] == ["hi", "there was", "bye", "there was"]
 
 
+def test_a_closed_window_keeps_the_text_so_far(tmp_path: Path) -> None:
+    talking = Talking(tmp_path, FAKE_CHUNKS=LONG, FAKE_PAUSE=0.02)
+    talking.say(b"hi\r", b"word word")
+    talking.process.send_signal(signal.SIGHUP)
+    assert talking.finish() == -signal.SIGHUP
+    [[message, reply]] = kept_in(tmp_path)
+    assert (message, reply.startswith("word word")) == ("hi", True)
+
+
 def test_what_was_cleared_is_kept(tmp_path: Path) -> None:
     talking = Talking(tmp_path)
     talking.ask(b"one", b"there was")

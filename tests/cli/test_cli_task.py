@@ -345,3 +345,16 @@ def test_an_answer_comes_while_the_pipe_is_still_open() -> None:
     process.stdin.write(b"A bad wolf")
     assert process.communicate(timeout=30)[0] in (b"positive\n", b"negative\n")
     assert process.returncode == 0
+
+
+def test_a_blank_answer_says_why(cli: Cli) -> None:
+    assert cli("answer", "Who?", reply=lambda request: " \n")[1:] == (
+        "\n",
+        "gptcli: note: no answer: the model wrote nothing\n",
+    )
+    out, err = cli("answer", "--lines", stdin=b"Who?\nWhat?\n", reply=lambda request: "")[1:]
+    assert out == "\n\n"
+    assert [line[: len("gptcli: note: line N")] for line in err.splitlines()] == [
+        *("gptcli: note: line 1", "gptcli: note: line 2"),
+    ]
+    assert cli("answer", "Who?", "-q", reply=lambda request: "")[2] == ""

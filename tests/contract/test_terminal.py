@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pyte
@@ -139,3 +140,17 @@ def test_no_prompt_on_a_terminal_says_how_to_give_one() -> None:
     terminal = Terminal(FAKE, "generate")
     assert terminal.finish() == 2
     assert b"no prompt" in terminal.output
+
+
+def test_a_note_takes_the_place_of_the_progress_line(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one\n" * 200)
+    args = ("batch", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.jsonl"))
+    terminal = Terminal(FAKE, *args, FAKE_PAUSE=0.1)
+    terminal.read_until(b"of 200 rows")
+    terminal.send(b"\x03")  # no controlling terminal here: it is shown, as every terminal does
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.finish() == -signal.SIGINT
+    screen = pyte.Screen(100, 20)
+    pyte.ByteStream(screen).feed(terminal.output)
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    assert shown == ["gptcli: note: stopped; the same command goes on where it was"]

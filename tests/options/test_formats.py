@@ -57,6 +57,7 @@ def test_a_file_of_one_format_has_its_suffix_or_none() -> None:
     check = holds("svg", "--svg")
     check("chart.svg")
     check("chart")
+    check("chart.v2")
     with pytest.raises(UsageError, match=r"--svg chart\.png: no \.png file .* in \.svg"):
         check("chart.png")
 
@@ -98,6 +99,7 @@ def test_each_suffix_holds_what_it_says(
         ("batch", "-", "-o", "out.txt"),
         ("bench", "--svg", "out.png"),
         ("generate", "Hi", "--record", "out.csv"),
+        ("batch", "-", "--summary", "out.csv"),
     ],
 )
 def test_no_command_writes_under_a_name_that_says_another_format(
@@ -107,3 +109,16 @@ def test_no_command_writes_under_a_name_that_says_another_format(
     code, out, err = main_in(*args, engine=FakeEngine(), stdin=b"Hi\n")
     assert (code, out, list(tmp_path.iterdir())) == (2, "", [])
     assert "End the name in" in err
+
+
+def test_a_suffix_that_is_typed_wins_over_a_format_from_the_file_or_a_variable(
+    main_in: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTCLI_FORMAT", "jsonl")
+    out = tmp_path / "out.csv"
+    assert main_in("generate", "Hi", "-o", str(out), engine=FakeEngine())[0] == 0
+    assert out.read_text().startswith("id,index,")
+    assert main_in("generate", "Hi", engine=FakeEngine())[1].startswith('{"id"')
+    typed = ("-o", str(out), "--force", "--format", "text")
+    assert main_in("generate", "Hi", *typed, engine=FakeEngine())[0] == 0
+    assert out.read_text() == "Hi there was\n"

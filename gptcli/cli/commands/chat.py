@@ -95,6 +95,7 @@ class _Dialogue:
         with ExitStack() as stack:
             if self._typing:
                 stack.enter_context(signals.interruptible(self._conversation.cancel))
+                stack.enter_context(signals.cleaning(self._commands.keep))
                 self._greet()
             code = self._take(TypedLine(opening)) if opening is not None else 0
             read = self._reader(stack)

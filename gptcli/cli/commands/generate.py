@@ -8,13 +8,14 @@ many prompts are in `gptcli.cli.commands.batch`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from gptcli.cli.declaration import command
-from gptcli.cli.interactive.editor import edited
+from gptcli.cli.interactive.editor import edited, rescuing
 from gptcli.cli.output import sink
 from gptcli.cli.output.completions import CompletionStyle, streamed, write
 from gptcli.cli.output.report import RunReport
@@ -27,6 +28,7 @@ from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.protocol import Completion, Event, GenerateRequest
 from gptcli.writing import Writing, check, written
 
+PLAIN = Writing()  # no editor, and no text beyond the context unless it is asked for
 MAX_SLOTS = 16  # sequences computed at a time
 
 
@@ -46,7 +48,7 @@ def generate(
     ] = None,
     *,
     input: Input,
-    writing: Writing,
+    writing: Writing = PLAIN,
     load: Load,
     sampling: Sampling,
     output: Output,
@@ -67,6 +69,7 @@ def generate(
         style = replace(style, echo=asked.text)
     slots, beams = min(sampling.num_return_sequences, MAX_SLOTS), sampling.num_beams > 1
     with (
+        rescuing(asked.text, session.note) if writing.edit else nullcontext(),
         recording(record, "generate", load, output.force, output.output) as watch,
         sink.opened(output) as out,
     ):
@@ -77,9 +80,9 @@ def generate(
         report = RunReport()
         events = report.watched(written(engine, request, writing.continue_))
         write(out, events if style.streamed else _in_order(events), style)
-    session.note(*report.notices)
-    if report.error:
-        raise report.error
+        session.note(*report.notices)
+        if report.error:
+            raise report.error
     session.detail(report.closing(engine.info))
 
 

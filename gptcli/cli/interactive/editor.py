@@ -9,11 +9,13 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 
 from gptcli.cli import signals
-from gptcli.errors import BadInput, Unavailable
+from gptcli.errors import BadInput, GptcliError, Unavailable
 from gptcli.system.os_errors import reason
 
 EDITORS = ("sensible-editor", "nano", "vi")
@@ -47,6 +49,20 @@ def edited(text: str) -> str:
         raise BadInput("edited text", why, "Save it as UTF-8.") from None
     except OSError as error:
         raise Unavailable("edited text", reason(error), "Check TMPDIR.") from None
+
+
+@contextmanager
+def rescuing(text: str, note: Callable[[str], None]) -> Iterator[None]:
+    """Keep a text that was edited in a file if what uses it fails, and tell where."""
+    try:
+        yield
+    except GptcliError:
+        with suppress(OSError):
+            descriptor, name = mkstemp(prefix="gptcli-prompt-", suffix=".txt")
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text + "\n")
+            note(f"the prompt is kept in {name}")
+        raise
 
 
 def _first_editor() -> str:

@@ -9,21 +9,37 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from gptcli.system.sanitizer import one_line, sanitize
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 NOTE, ERROR = "gptcli: note: ", "gptcli: error: "
-ERASE = "\r\x1b[2K\x1b[?25h"  # clear the line, show the cursor
+CLEAR = "\r\x1b[2K"  # clear the line
+ERASE = CLEAR + "\x1b[?25h"  # and show the cursor
+_drawings: list[None] = []  # one for each spinner or progress line that is shown
 _copies: dict[int, int] = {}  # copies of descriptors, by the number they had: only 2 is copied
 _color = "auto"  # what --color says
 
 
 def say(text: str) -> None:
-    """Write one line to stderr, control characters shown; failures are ignored."""
-    emit(one_line(text) + "\n")
+    """Write one line to stderr, control characters shown; failures are ignored.
+
+    It takes the place of a progress line, which is drawn again below it.
+    """
+    emit((CLEAR if _drawings else "") + one_line(text) + "\n")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Inside the block a spinner or progress line is on the terminal."""
+    _drawings.append(None)
+    try:
+        yield
+    finally:
+        _drawings.pop()
 
 
 def say_lines(text: str) -> None:
