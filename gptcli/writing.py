@@ -111,11 +111,14 @@ class _Windows:
         number, seed = len(self._parts), self._request.sampling.seed
         if number:
             seed = ((self._parts[0].seed or 0) + number) % SEED_LIMIT
+        sampling = self._request.sampling
+        written = sum(part.usage.completion_tokens for part in self._parts)
+        least = max(sampling.min_new_tokens - written, 0)
         request = replace(
             self._request,
             id=f"{self._request.id}.{number}" if number else self._request.id,
             prompt=prompt,
-            sampling=replace(self._request.sampling, max_new_tokens=tokens, seed=seed),
+            sampling=replace(sampling, max_new_tokens=tokens, min_new_tokens=least, seed=seed),
             on_overflow="error",
         )
         stopped = False

@@ -101,6 +101,15 @@ def test_more_than_fits_is_written_by_windows_of_whole_sentences() -> None:
     )
 
 
+def test_the_least_number_of_tokens_is_that_of_the_whole_text() -> None:
+    engine = Windows(story=STORY)
+    tell(engine, "Once.", max_new_tokens=300, min_new_tokens=70)
+    least = [request.sampling.min_new_tokens for request in windows(engine)]
+    first = windows(engine)[0].sampling.max_new_tokens or 0
+    assert least[:2] == [70, 70 - first]
+    assert set(least[3:]) == {0}
+
+
 def test_it_is_said_once() -> None:
     assert len(tell(Windows(story=STORY), "Once.", max_new_tokens=400)[1].notices) == 1
 
