@@ -350,7 +350,7 @@ def test_an_answer_comes_while_the_pipe_is_still_open() -> None:
 def test_a_blank_answer_says_why(cli: Cli) -> None:
     assert cli("answer", "Who?", reply=lambda request: " \n")[1:] == (
         "\n",
-        "gptcli: note: no answer: the model wrote nothing\n",
+        "gptcli: note: nothing was answered: the model generated only white space\n",
     )
     out, err = cli("answer", "--lines", stdin=b"Who?\nWhat?\n", reply=lambda request: "")[1:]
     assert out == "\n\n"

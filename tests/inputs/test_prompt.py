@@ -54,7 +54,7 @@ def test_a_pipe_that_is_the_prompt_is_not_told() -> None:
 def test_a_pipe_that_stays_open_after_some_text_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, "SILENCE", 0.1)
+    monkeypatch.setattr(files, "SILENCE_SECONDS", 0.1)
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", 0) as other:
         other.write(b"some")

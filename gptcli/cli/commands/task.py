@@ -131,8 +131,8 @@ def ask(
         engine = session.open_engine(load, slots, beams, watch=watch)
         report = RunReport()
         settings = sampling, input.on_overflow, many.batch_size
-        solved = report.watched(solve(engine, wording, questions, *settings, session.detail))
-        write(out, _told(rows.named(solved), many.lines, session), style)
+        solved = rows.named(solve(engine, wording, questions, *settings, session.detail))
+        write(out, report.watched(_told(solved, many.lines, session)), style)
     session.note(*report.notices)
     session.detail(report.closing(engine.info))
     if report.error and not many.lines:
@@ -175,8 +175,9 @@ def _told(
                 session.error(f"{'' if own else where}{event.error}")
             elif _details(event):
                 session.detail(where + _details(event))
-            if not event.error and not event.text.strip() and not event.notices:
-                session.note(where + _silence(event))
+            if not event.error and not event.text.strip():
+                session.note(*(where + why for why in event.notices or (_silence(event),)))
+                event = replace(event, notices=())  # said by its line, not once for all
         yield event
 
 
