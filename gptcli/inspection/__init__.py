@@ -7,7 +7,8 @@
     tokens = text_view(model.engine, "Once upon a time").tokens
     weights = attention_view(inside(model.engine), "Once upon a time").weights
 
-`views` holds the data, `reading` makes them, `records` and the plots give them away.
+All views read the begin token before the text, unless they are made with `bos=False`. `views` holds
+the data, `reading` makes them, `records` writes them as JSON, CSV and arrays, `plots` draws them.
 """
 
 from gptcli.inspection.reading import (

@@ -1,7 +1,8 @@
 """Which colour a number has, in the terminal, in SVG and in PNG alike.
 
-One ramp from dark blue to light yellow, whose lightness rises all the way: it is told apart in grey
-and by colour-blind eyes. Ranks have four bands, as in GLTR (Gehrmann, Strobelt and Rush 2019).
+One ramp from light yellow for 0 to dark blue for 1, whose lightness falls all the way: it is told
+apart in grey and by colour-blind eyes, and little is pale, as paper is. Ranks have four bands, as
+in GLTR (Gehrmann, Strobelt and Rush 2019).
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from itertools import pairwise
 
 Colour = tuple[int, int, int]
 STOPS: tuple[Colour, ...] = (
-    (10, 26, 66),
-    (38, 77, 124),
-    (84, 131, 140),
-    (162, 178, 114),
-    (250, 232, 92),
+    (255, 252, 226),
+    (183, 215, 170),
+    (93, 166, 172),
+    (40, 100, 150),
+    (12, 28, 78),
 )
 BANDS = (10, 100, 1000)  # the last rank of each band but the last
 NAMES = ("top 10", "top 100", "top 1000", "beyond")

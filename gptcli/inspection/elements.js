@@ -45,7 +45,8 @@ const chance = (value) => number(value, (p) => p.toPrecision(3));
 const share = (logprob) => Math.exp(logprob ?? -Infinity);
 const probability = (logprob) => chance(logprob === null ? null : share(logprob));
 const nats = (value) => number(value, (x) => x.toFixed(4));
-const bits = (value) => number(value === null ? null : -value / Math.LN2, (x) => x.toFixed(2));
+const bits = (value) => number(value, (x) => x.toFixed(2));
+const surprisal = (logprob) => bits(logprob === null ? null : -logprob / Math.LN2);
 const whole = (value) => number(value, String);
 const signed = (value) => number(value, (x) => (x < 0 ? "" : "+") + x.toPrecision(4));
 
@@ -81,12 +82,15 @@ const spell = (node, text) => {
   return node;
 };
 const label = (text) => spell(el("bdi", { class: "label" }), text);
-// A token that is a part of a character has no text of its own: its bytes stand for it.
+// A character that spreads over tokens stands at the one that completes it; before, its bytes do.
 const spellToken = (node, token) => {
   if (!token.part) return spell(node, token.text);
-  node.append(named(token.bytes));
+  if (token.characters) spell(node, token.characters);
+  if (token.unfinished || !token.characters) node.append(named(token.unfinished || token.bytes));
   return node;
 };
+const nth = (token) => (token.index < 0 ? "" : String(token.index)); // the begin token has no number
+const called = (token) => (token.index < 0 ? "Begin token " : `Token ${token.index} `);
 const tokenLabel = (token) => spellToken(el("bdi", { class: "label" }), token);
 
 // ---- Choosing among the buttons of a box, with the pointer or the arrow keys

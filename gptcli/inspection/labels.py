@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
+from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
@@ -21,8 +22,14 @@ MARKS = {"Mn", "Me", "Mc"}
 
 
 def label(token: TokenView) -> str:
-    """A token as one line: its bytes as \\x.. where they are a part of a character."""
-    return visible(token.text) if _whole(token) else "".join(f"\\x{byte:02x}" for byte in token.raw)
+    """A token as one line.
+
+    A character that spreads over tokens stands at the token that completes it. The bytes of one
+    that is not complete yet are shown as escapes.
+    """
+    if token.characters is not None:
+        return visible(token.characters) + escaped(token.unfinished)
+    return visible(token.text) if whole(token) else escaped(token.raw)
 
 
 def visible(text: str) -> str:
@@ -77,7 +84,7 @@ def _code(character: str) -> str:
     return form(code)
 
 
-def _whole(token: TokenView) -> bool:
+def whole(token: TokenView) -> bool:
     """Whether the token's text is all of it: no part of a character."""
     if "\ufffd" not in token.text:
         return True

@@ -1,6 +1,6 @@
 """The options of `gptcli inspect`: what is looked at, and where it is written.
 
-Layers, heads and positions are counted from 0, as in transformers.
+Layers, heads and positions count from 0. Every view that a model makes has --bos/--no-bos.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gptcli.options.formats import format_of, holds
 from gptcli.options.shared import BOS, FORCE, JSON, OUTPUT, STRIDE
 from gptcli.options.spec import Options, option
 
-ViewFormat = Literal["text", "json", "jsonl", "html", "svg", "png", "npz"]
+ViewFormat = Literal["text", "json", "jsonl", "csv", "tsv", "html", "svg", "png", "npz"]
 FORMATS: tuple[ViewFormat, ...] = get_args(ViewFormat)
 MAX_ALTERNATIVES = 100  # of a token
 
@@ -29,11 +29,16 @@ class ViewOutput(Options):
     format: ViewFormat | None = option(
         None,
         "--format",
-        "Format of the view; jsonl is JSON in one line.",
+        "Format of the view; jsonl is JSON in one line, csv has a row for each number.",
         shown_default="by the suffix of -o, else text",
-        redeclares="a view is no table, but a picture",
+        redeclares="a view is also a plot or a page",
     )
     json: bool = JSON
+    color: Literal["auto", "always", "never"] = option(
+        "auto",
+        "--color",
+        "When to use colours: auto is on a terminal, and on a pipe with FORCE_COLOR set.",
+    )
     html: str | None = option(
         None,
         "--html",
@@ -53,7 +58,7 @@ class ViewOutput(Options):
     png: str | None = option(
         None,
         "--png",
-        "Write the plot's pixels as well, without words.",
+        "Write the plot as a picture as well; letters beyond ASCII are in --svg alone.",
         metavar="FILE",
         names="file",
         check=holds("png", "--png"),
@@ -111,6 +116,7 @@ class NextOptions(Options):
         high=10**6,
         redeclares="it counts candidates, and is the size of the whole view",
     )
+    bos: bool = BOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,7 @@ class AttentionOptions(Options):
         "A small map of every head of every layer asked for.",
         redeclares="all heads",
     )
+    bos: bool = BOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +168,7 @@ class LensOptions(Options):
         "The likeliest token after each token, layer by layer.",
         redeclares="all positions",
     )
+    bos: bool = BOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,3 +192,4 @@ class AttributionOptions(Options):
         low=1,
         high=1000,
     )
+    bos: bool = BOS

@@ -92,15 +92,18 @@ def _alternatives(given: Iterable[Alternative]) -> list[list[object]]:
 def _tokens(tokens: Iterable[TokenView]) -> list[dict[str, object]]:
     return [
         {
+            "index": token.index,
             "id": token.id,
             "text": token.text,
             "bytes": token.raw.hex(" "),
             "part": "\ufffd" in token.text and token.text.encode("utf-8", "replace") != token.raw,
+            "characters": token.characters,
+            "unfinished": token.unfinished.hex(" "),
             "start": token.start,
             "end": token.end,
             "logprob": _number(token.logprob),
             "rank": token.rank,
-            "entropy": _number(token.entropy),
+            "entropy": _number(token.entropy_bits),
             "top": _alternatives(token.top),
         }
         for token in tokens
@@ -109,7 +112,7 @@ def _tokens(tokens: Iterable[TokenView]) -> list[dict[str, object]]:
 
 def _about(kind: str, view: View) -> dict[str, object]:
     about: dict[str, object] = {"kind": kind, "model": view.model, "revision": view.revision}
-    return {**about, "note": _note(view)}
+    return {**about, "bos": view.bos, "note": _note(view)}
 
 
 def _text(view: TextView) -> dict[str, object]:
@@ -132,8 +135,12 @@ def _next(view: NextView) -> dict[str, object]:
         "settings": [[name, _number(value)] for name, value in view.settings],
         "candidates": candidates,
         "remaining": view.remaining,
-        "entropy": _number(view.entropy),
-        "kept_entropy": _number(view.kept_entropy),
+        "entropy": _number(view.entropy_bits),
+        "kept_entropy": _number(view.kept_entropy_bits),
+        "temperatures": [
+            [point.temperature, _number(point.log_partition), _number(point.entropy_bits)]
+            for point in view.temperatures
+        ],
     }
 
 
@@ -184,6 +191,7 @@ def _lens(view: LensView) -> dict[str, object]:
     return {
         **_about("lens", view),
         "tokens": _tokens(view.tokens),
+        "names": list(view.names),
         "layers": [[_alternatives(top) for top in layer] for layer in view.layers],
         "ranks": view.ranks.tolist(),
     }

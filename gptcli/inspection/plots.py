@@ -24,22 +24,28 @@ from gptcli.inspection.views import (
 )
 
 LABEL_COLUMNS = 24
+WORD_COLUMNS = 12  # of a word in a cell
 BITS_PER_NAT = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar a row: its label, its number (None where there is none), and the number in words."""
+    """A bar a row: its label, its number (None where there is none), and the number in words.
+
+    note: a sentence below it.
+    """
 
     title: str
     rows: tuple[tuple[str, float | None, str], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Maps:
     """Maps of numbers from 0 to 1, numpy (R, T), laid out in lines of `abreast`, NaN for no cell.
 
-    rows and columns: labels; names: one a map.
+    rows and columns: labels; names: one a map, shown where there are several; words: for the cells
+    of a single map; unit: what the numbers are; note: a sentence below the maps.
     """
 
     title: str
@@ -48,6 +54,9 @@ class Maps:
     abreast: int
     rows: tuple[str, ...]
     columns: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...] = ()
+    unit: str = ""
+    note: str = ""
 
 
 Plot = Bars | Maps
@@ -59,11 +68,14 @@ def plot(view: View) -> Plot:
         return _surprisal(view)
     if isinstance(view, NextView):
         rows = ((_cut(one.text), one.kept, f"{one.kept:.4f}") for one in view.candidates)
-        return Bars(f"{title(view.model)}: next token, after the settings", tuple(rows))
+        heading = f"{title(view.model)}: probability of the next token, after the settings"
+        return Bars(heading, tuple(rows), _rule(view))
     if isinstance(view, AttributionView):
         pairs = zip(_labels(view.tokens), view.scores, strict=True)
-        heading = f"{title(view.model)}: {view.method} for {visible(view.target.token)}"
-        return Bars(heading, tuple((text, score, f"{score:+.3f}") for text, score in pairs))
+        heading = f"{title(view.model)}: {view.method}, log-odds of {visible(view.target.token)}"
+        return Bars(
+            heading, tuple((text, score, f"{score:+.3f}") for text, score in pairs), _rule(view)
+        )
     if isinstance(view, LensView):
         return _lens(view)
     return _attention(view)
@@ -74,16 +86,29 @@ def _surprisal(view: TextView) -> Bars:
     for token, text in zip(view.tokens, _labels(view.tokens), strict=True):
         bits = None if token.logprob is None else max(-token.logprob * BITS_PER_NAT, 0.0)
         rows.append((text, bits, "" if bits is None else f"{bits:.2f}"))
-    return Bars(f"{title(view.model)}: surprisal in bits", tuple(rows))
+    return Bars(f"{title(view.model)}: surprisal in bits", tuple(rows), _rule(view))
 
 
 def _lens(view: LensView) -> Maps:
     import numpy as np
 
-    likeliest = [[place[0].logprob for place in layer] for layer in reversed(view.layers)]
-    depths = tuple(str(layer) for layer in reversed(range(len(view.layers))))
-    heading = f"{title(view.model)}: probability of each layer's likeliest token"
-    return Maps(heading, (np.exp(likeliest),), ("",), 1, depths, _labels(view.tokens))
+    places = list(zip(*view.layers, strict=True))  # of each token: one for each layer
+    likeliest = np.exp([[of_layer[0].logprob for of_layer in place] for place in places])
+    words = tuple(
+        tuple(fitted(visible(of_layer[0].token), WORD_COLUMNS).rstrip() for of_layer in place)
+        for place in places
+    )
+    return Maps(
+        f"{title(view.model)}: what each layer finds likeliest after each token",
+        (likeliest,),
+        ("",),
+        1,
+        _labels(view.tokens),
+        tuple(f"layer {name}" if name.isdigit() else name for name in view.names),
+        words,
+        "probability",
+        _rule(view),
+    )
 
 
 def _attention(view: AttentionView) -> Maps:
@@ -95,8 +120,22 @@ def _attention(view: AttentionView) -> Maps:
     maps = tuple(np.where(past, one, np.nan) for of_layer in view.weights for one in of_layer)
     names = tuple(f"L{layer} H{head}" for layer in layers for head in heads)
     labels = _labels(view.tokens)
-    heading = f"{title(view.model)}: attention, the row's token looks at the column's"
-    return Maps(heading, maps, names, len(heads), labels, labels)
+    which = f" of layer {layers[0]}, head {heads[0]}" if len(maps) == 1 else ""
+    heading = f"{title(view.model)}: attention{which}, the row's token looks at the column's"
+    rule = _rule(view)
+    return Maps(heading, maps, names, len(heads), labels, labels, (), "weight", rule)
+
+
+def reading_rule(view: View) -> str:
+    """What the model read before the text: named in every view."""
+    if view.bos is None:
+        return "the text was read alone, without a begin token before it"
+    return f"the text was read after {visible(view.bos)}; --no-bos reads it alone"
+
+
+def _rule(view: View) -> str:
+    rule = reading_rule(view)
+    return rule[0].upper() + rule[1:] + "."
 
 
 def _labels(tokens: Sequence[TokenView]) -> tuple[str, ...]:

@@ -1,27 +1,36 @@
-"""PNG files of maps and bars, written with zlib alone: pixels without words.
+"""PNG files of plots, written with zlib alone: the drawing of the SVG file, as pixels.
 
-Cells without a number are transparent. Source: Portable Network Graphics, W3C, third edition.
+Words are in the letters of `gptcli.inspection.font`; what these lack stands as its code point.
+Source: Portable Network Graphics, W3C, third edition.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from typing import Any
 
-from gptcli.inspection.colours import AGAINST, FOR, STOPS
-from gptcli.inspection.plots import Bars, Maps, Plot
+from gptcli.inspection import font
+from gptcli.inspection.colours import STOPS, Colour
+from gptcli.inspection.layout import LETTER, Box, Cells, Item, Words, laid_out
+from gptcli.inspection.plots import Plot
 
-MAP_PIXELS = 1400  # width of a line of maps, unless it has more cells than that
-MAX_CELL_PIXELS = 24
-GAP = 4  # between maps
-BAR, THICK, LINE = 480, 12, 16  # length of the longest bar, its thickness, and of a row
+PAPER: Colour = (255, 255, 255)
+INK: Colour = (31, 35, 40)
+FINE, COARSE = 2, 1  # pixels of a unit of the drawing
+MAX_FINE_PIXELS = 30_000_000  # of a picture that is drawn fine
 
 
 def image(plot: Plot) -> bytes:
     """The contents of a PNG file."""
-    return encoded(bars(plot) if isinstance(plot, Bars) else maps(plot))
+    import numpy as np
+
+    drawing = laid_out(plot, font.spelled)
+    scale = FINE if drawing.width * drawing.height * FINE**2 <= MAX_FINE_PIXELS else COARSE
+    canvas = np.full((drawing.height * scale, drawing.width * scale, 4), 255, dtype=np.uint8)
+    for item in drawing.items:
+        _draw(canvas, item, scale)
+    return encoded(canvas)
 
 
 def encoded(pixels: Any) -> bytes:
@@ -31,27 +40,6 @@ def encoded(pixels: Any) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits, RGB and opacity
     parts = (b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
-
-
-def maps(plot: Maps) -> Any:
-    """All maps of a plot as pixels, in their lines."""
-    import numpy as np
-
-    cell = cell_size(plot)
-    height, width = (count * cell + GAP for count in plot.maps[0].shape)
-    lines = math.ceil(len(plot.maps) / plot.abreast)
-    canvas = np.zeros((lines * height - GAP, plot.abreast * width - GAP, 4), dtype=np.uint8)
-    for place, numbers in enumerate(plot.maps):
-        line, column = divmod(place, plot.abreast)
-        pixels = coloured(numbers, cell)
-        top, left = line * height, column * width
-        canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    return canvas
-
-
-def cell_size(plot: Maps) -> int:
-    """Pixels of a cell, so that a line of maps is about `MAP_PIXELS` wide."""
-    return max(min(MAX_CELL_PIXELS, MAP_PIXELS // (plot.abreast * len(plot.columns))), 1)
 
 
 def coloured(numbers: Any, cell: int) -> Any:
@@ -66,21 +54,48 @@ def coloured(numbers: Any, cell: int) -> Any:
     return pixels.round().astype(np.uint8).repeat(cell, axis=0).repeat(cell, axis=1)
 
 
-def bars(plot: Bars) -> Any:
-    """Bars from a common line, those of negative numbers to its left."""
+def _draw(canvas: Any, item: Item, scale: int) -> None:
+    if isinstance(item, Box):
+        _fill(canvas, item, scale)
+    elif isinstance(item, Cells):
+        pixels = coloured(item.numbers, item.cell * scale)
+        _place(canvas, pixels[..., 3] > 0, pixels, item.x * scale, item.y * scale)
+    else:
+        _write(canvas, item, scale)
+
+
+def _fill(canvas: Any, box: Box, scale: int) -> None:
+    left, right = round(box.x * scale), round((box.x + box.width) * scale)
+    top, bottom = round(box.y * scale), round((box.y + box.height) * scale)
+    canvas[top:bottom, left:right, :3] = box.colour
+
+
+def _write(canvas: Any, words: Words, scale: int) -> None:
+    """A line of text; its dots are a sixth of a letter's width."""
     import numpy as np
 
-    values = [value or 0.0 for _, value, _ in plot.rows]
-    largest = max(map(abs, values), default=0.0) or 1.0
-    zero = BAR if min(values, default=0.0) < 0 else 0
-    canvas = np.zeros((max(len(values), 1) * LINE, zero + BAR, 4), dtype=np.uint8)
-    for row, value in enumerate(values):
-        length = round(abs(value) / largest * BAR)
-        start = zero if value >= 0 else zero - length
-        top = row * LINE + (LINE - THICK) // 2
-        colour = (*(FOR if value >= 0 else AGAINST), 255)
-        canvas[top : top + THICK, start : start + length] = colour
-    return canvas
+    dot = LETTER * scale // font.ADVANCE
+    dots = font.line(words.text).repeat(dot, axis=0).repeat(dot, axis=1)
+    wide = dots.shape[1]
+    baseline = font.BASELINE * dot
+    x, y = round(words.x * scale), round(words.y * scale)
+    if words.turned:
+        dots, x, y = np.rot90(dots), x - baseline, y - wide
+    else:
+        x -= wide if words.kind == "end" else wide // 2 if words.kind == "middle" else 0
+        y -= baseline
+    pixels = np.empty((*dots.shape, 4), dtype=np.uint8)
+    pixels[:] = (*(words.colour or INK), 255)
+    _place(canvas, dots, pixels, x, y)
+
+
+def _place(canvas: Any, shape: Any, pixels: Any, x: int, y: int) -> None:
+    """Put those pixels on the canvas where `shape` is true; what is beyond its edges is lost."""
+    left, top = max(-x, 0), max(-y, 0)
+    part = canvas[y + top : y + shape.shape[0], x + left : x + shape.shape[1]]
+    rows, columns = part.shape[:2]
+    seen = shape[top : top + rows, left : left + columns]
+    part[seen] = pixels[top : top + rows, left : left + columns][seen]
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -7,19 +7,21 @@ how views are shown is in `gptcli.cli.output`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
-from gptcli.inspection.tokens import token_at, tokenized
+from gptcli.inspection.tokens import begin_id, naming, placed, text_after, tokenized, unfinished
 from gptcli.inspection.views import (
     AttentionView,
     AttributionView,
     Candidate,
     LensView,
     NextView,
+    TemperaturePoint,
     TextView,
     TokenView,
 )
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 Method = Literal["gradient-x-input", "integrated-gradients"]
 MAX_WEIGHTS = 2**28  # attention weights of a view: 1 GiB
 STEPS = 32  # points of the integral
+BITS_PER_NAT = 1 / math.log(2)
+TEMPERATURES = tuple(step / 10 for step in range(1, 21))  # that a page can show
 
 
 def inside(engine: Engine) -> Tracer:
@@ -59,23 +63,28 @@ def text_view(
 ) -> TextView:
     """Each token's log-probability, rank and entropy, with the `top` likeliest in its place.
 
-    With `bos` the first token is measured as the first of a document, after the token that begins a
-    text; without it that one has nothing before it. A text beyond the context slides in windows, as
-    `gptcli.scoring.windows` has it. Raises UsageError (no token begins a text, a bad stride), and
-    what the engine does: BadInput, BadModel, Unavailable.
+    With `bos` the text is read after the begin token, so that its first token is measured, too;
+    without it, or where the tokenizer names no begin token, the first token has nothing before it.
+    A text beyond the context is measured in windows, as `gptcli.scoring.windows` has it. Raises
+    UsageError for a bad stride, and what the engine does: BadInput, BadModel, Unavailable.
     """
     info = engine.info
     tokens = tokenized(engine.tokenizer, text)
-    before = (_begin_of_text(engine),) if bos and tokens else ()
-    ids = (*before, *(token.id for token in tokens))
+    begin = begin_id(engine.tokenizer) if bos and tokens else None
+    ids = (*(() if begin is None else (begin,)), *(token.id for token in tokens))
     places = stretches(len(ids), 1, info.context, checked_stride(stride, info.context))
     windows = [
         Window(ids[at.begin : at.end], at.first - at.begin, detailed=True, top=top) for at in places
     ]
     logprobs = _ranked(engine, windows)
     unseen = len(tokens) - len(logprobs)  # the first token, where nothing is before it
-    seen = map(_with_logprob, tokens[unseen:], logprobs)
-    return TextView(info.name, info.revision, text, (*tokens[:unseen], *seen))
+    before = [b"", *unfinished(token.raw for token in tokens)]
+    seen = (
+        _with_logprob(engine.tokenizer, *found)
+        for found in zip(tokens[unseen:], logprobs, before[unseen:], strict=False)
+    )
+    name = None if begin is None else engine.tokenizer.token_text(begin)
+    return TextView(info.name, info.revision, text, (*tokens[:unseen], *seen), name)
 
 
 def next_view(
@@ -84,25 +93,34 @@ def next_view(
     filters: Filters,
     count: int = 20,
     on_overflow: Overflow = "error",
+    bos: bool = True,
 ) -> NextView:
     """The `count` likeliest next tokens, and what temperature and filters leave of each.
 
-    Raises BadInput for a text beyond the context, unless `on_overflow` says to cut it.
+    The text is read after the begin token, unless `bos` is False or the tokenizer names none; this
+    holds for all views. Raises BadInput for a text beyond the context, unless `on_overflow` says to
+    cut it: the begin token stays.
     """
     from gptcli.engines.gpt2 import tracing
 
-    text, tokens = _placed(tracer, text, on_overflow)
-    found = tracing.following(tracer, [token.id for token in tokens], filters, count)
-    name = tracer.tokenizer.token_text
+    text, tokens, begin = placed(tracer, text, on_overflow, bos)
+    ids = [token.id for token in tokens]
+    found = tracing.following(tracer, ids, filters, count, TEMPERATURES)
+    names = naming(tracer.tokenizer, tokens)[-1]
     return NextView(
         tracer.info.name,
         tracer.info.revision,
         text,
         settings=_in_force(filters),
-        candidates=tuple(Candidate(id, name(id), *shares) for id, *shares in found.rows),
+        candidates=tuple(Candidate(id, names(id), *shares) for id, *shares in found.rows),
         remaining=found.remaining,
-        entropy=found.entropy,
-        kept_entropy=found.kept_entropy,
+        entropy_bits=found.entropy * BITS_PER_NAT,
+        kept_entropy_bits=found.kept_entropy * BITS_PER_NAT,
+        temperatures=tuple(
+            TemperaturePoint(temperature, log_partition, entropy * BITS_PER_NAT)
+            for temperature, log_partition, entropy in found.temperatures
+        ),
+        bos=begin,
     )
 
 
@@ -112,6 +130,7 @@ def attention_view(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     on_overflow: Overflow = "error",
+    bos: bool = True,
 ) -> AttentionView:
     """The attention of some layers and heads, counted from 0; of all without a choice.
 
@@ -122,7 +141,7 @@ def attention_view(
 
     chosen_layers = _chosen("--layer", layers, tracer.layers, tracer.info.name)
     chosen_heads = _chosen("--head", heads, tracer.heads, tracer.info.name)
-    text, tokens = _placed(tracer, text, on_overflow)
+    text, tokens, begin = placed(tracer, text, on_overflow, bos)
     size = len(chosen_layers) * len(chosen_heads) * len(tokens) ** 2
     if size > MAX_WEIGHTS:
         why = f"{len(tokens)} tokens in {len(chosen_layers)} layers have {size:,} weights"
@@ -136,25 +155,40 @@ def attention_view(
         tracing.attention(tracer, ids, chosen_layers, chosen_heads),
         layers=chosen_layers,
         heads=chosen_heads,
+        bos=begin,
     )
 
 
-def lens_view(tracer: Tracer, text: str, top: int = 5, on_overflow: Overflow = "error") -> LensView:
+def lens_view(
+    tracer: Tracer,
+    text: str,
+    top: int = 5,
+    on_overflow: Overflow = "error",
+    bos: bool = True,
+) -> LensView:
     """What each layer would say next after each token. Raises BadInput as `next_view`."""
     from gptcli.engines.gpt2 import tracing
 
-    text, tokens = _placed(tracer, text, on_overflow)
+    text, tokens, begin = placed(tracer, text, on_overflow, bos)
     found = tracing.lens(tracer, [token.id for token in tokens], top)
-    name = tracer.tokenizer.token_text
+    names = naming(tracer.tokenizer, tokens)
     layers = tuple(
         tuple(
-            tuple(Alternative(id, name(id), value) for id, value in zip(*place, strict=True))
-            for place in zip(*layer, strict=True)
+            tuple(Alternative(id, name(id), value) for id, value in zip(ids, values, strict=True))
+            for name, ids, values in zip(names, *layer, strict=True)
         )
         for layer in zip(found.ids.tolist(), found.logprobs.tolist(), strict=True)
     )
-    info = tracer.info
-    return LensView(info.name, info.revision, text, tokens, layers, found.ranks, found.states)
+    return LensView(
+        tracer.info.name,
+        tracer.info.revision,
+        text,
+        tokens,
+        layers,
+        found.ranks,
+        found.states,
+        bos=begin,
+    )
 
 
 def attribution_view(
@@ -164,6 +198,7 @@ def attribution_view(
     method: Method = "gradient-x-input",
     steps: int = STEPS,
     on_overflow: Overflow = "error",
+    bos: bool = True,
 ) -> AttributionView:
     """How much each token speaks for the next one being `target`: the likeliest by default.
 
@@ -173,7 +208,7 @@ def attribution_view(
     """
     from gptcli.engines.gpt2 import attribution, tracing
 
-    text, tokens = _placed(tracer, text, on_overflow)
+    text, tokens, begin = placed(tracer, text, on_overflow, bos)
     ids = [token.id for token in tokens]
     wanted = None if target is None else _target(tracer, target)
     id, logprob = tracing.outcome(tracer, ids, wanted)
@@ -186,21 +221,13 @@ def attribution_view(
         tracer.info.revision,
         text,
         tokens,
-        target=Alternative(id, tracer.tokenizer.token_text(id), logprob),
+        target=Alternative(id, naming(tracer.tokenizer, tokens)[-1](id), logprob),
         method=method,
         scores=found.scores,
         log_odds=found.value,
         baseline=found.baseline,
+        bos=begin,
     )
-
-
-def _begin_of_text(engine: Engine) -> int:
-    """The token that stands before a document. Raises UsageError where there is none."""
-    begin = engine.tokenizer.roles.begin
-    if begin is None:
-        why = f"the tokenizer of {engine.info.name} names no token that begins a text"
-        raise UsageError("--bos", why, "Do without it: --no-bos.")
-    return begin
 
 
 def _ranked(engine: Engine, windows: Sequence[Window]) -> list[RankedLogprob]:
@@ -216,43 +243,21 @@ def _ranked(engine: Engine, windows: Sequence[Window]) -> list[RankedLogprob]:
     return [token for event in found for token in event.tokens]
 
 
-def _with_logprob(token: TokenView, found: RankedLogprob) -> TokenView:
+def _with_logprob(
+    tokenizer: Tokenizer, token: TokenView, found: RankedLogprob, before: bytes
+) -> TokenView:
     return replace(
         token,
         logprob=found.logprob,
         rank=found.rank,
-        entropy=found.entropy,
-        top=found.top,
+        entropy_bits=None if found.entropy is None else found.entropy * BITS_PER_NAT,
+        top=tuple(
+            replace(one, token=text_after(tokenizer, one.id, before))
+            if "\ufffd" in one.token
+            else one
+            for one in found.top
+        ),
     )
-
-
-def _placed(tracer: Tracer, text: str, on_overflow: Overflow) -> tuple[str, tuple[TokenView, ...]]:
-    """The text and its tokens, cut to the context; an empty text is the token that begins one.
-
-    Raises BadInput for a text that is too long and must not be cut, UsageError for an empty one
-    where no token begins a text.
-    """
-    tokens, limit = tokenized(tracer.tokenizer, text), tracer.info.context
-    if not tokens:
-        if tracer.tokenizer.roles.begin is None:
-            why = f"{tracer.info.name} names no token that begins a text"
-            raise UsageError("empty text", why, "Give a text of the model's own tokens.")
-        return text, (token_at(tracer.tokenizer, 0, tracer.filler, (0, 0)),)
-    if len(tokens) <= limit:
-        return text, tokens
-    if on_overflow == "error":
-        raise BadInput(
-            "text too long",
-            f"it has {len(tokens)} tokens, but the context of {tracer.info.name} is {limit}",
-            "Shorten it, or cut it with --on-overflow truncate-left or truncate-right",
-        )
-    kept = tokens[-limit:] if on_overflow == "truncate-left" else tokens[:limit]
-    begin, end = kept[0].start, kept[-1].end
-    moved = (
-        replace(token, index=index, start=token.start - begin, end=token.end - begin)
-        for index, token in enumerate(kept)
-    )
-    return text[begin:end], tuple(moved)
 
 
 def _chosen(flag: str, wanted: Sequence[int] | None, count: int, model: str) -> tuple[int, ...]:

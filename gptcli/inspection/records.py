@@ -7,7 +7,7 @@ A float32 number is written with the fewest digits that are read back as the sam
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -43,8 +43,8 @@ def _(view: NextView) -> dict[str, object]:
             for one in view.candidates
         ],
         "remaining": view.remaining,
-        "entropy": view.entropy,
-        "kept_entropy": view.kept_entropy,
+        "entropy_bits": view.entropy_bits,
+        "kept_entropy_bits": view.kept_entropy_bits,
     }
 
 
@@ -65,6 +65,7 @@ def _(view: LensView) -> dict[str, object]:
     return {
         **_head(view),
         "tokens": _tokens(view.tokens),
+        "layer_names": list(view.names),
         "layers": [
             [[one.to_dict() for one in likeliest] for likeliest in layer] for layer in view.layers
         ],
@@ -101,7 +102,7 @@ def arrays(view: View) -> dict[str, Any]:
     if isinstance(view, TextView):
         tokens = view.tokens
         found["logprob"] = _column([token.logprob for token in tokens])
-        found["entropy"] = _column([token.entropy for token in tokens])
+        found["entropy_bits"] = _column([token.entropy_bits for token in tokens])
         found["rank"] = np.array([token.rank or 0 for token in tokens], dtype=np.int64)
     elif isinstance(view, AttentionView):
         layers, heads = named(view)
@@ -116,6 +117,89 @@ def arrays(view: View) -> dict[str, Any]:
         found["scores"] = np.array(view.scores)
         found["target"] = np.array(view.target.id)
     return found
+
+
+def columns(view: View) -> list[str]:
+    """The columns of `rows`; those of probabilities only where a model was asked for them."""
+    if isinstance(view, TextView) and all(token.rank is None for token in view.tokens):
+        return list(_TOKEN)
+    return list(_COLUMNS[type(view)])
+
+
+@singledispatch
+def rows(view: View) -> Iterator[dict[str, object]]:
+    """A view in long format, for CSV and data frames: a row for each number or token.
+
+    Raises TypeError for what is no view.
+    """
+    raise TypeError(f"{type(view).__name__} is no view")
+
+
+@rows.register
+def _(view: TextView) -> Iterator[dict[str, object]]:
+    return (_token(token, True) for token in view.tokens)
+
+
+@rows.register
+def _(view: NextView) -> Iterator[dict[str, object]]:
+    for place, one in enumerate(view.candidates, 1):
+        yield {
+            "place": place,
+            "id": one.id,
+            "text": one.text,
+            "probability": one.probability,
+            "kept": one.kept,
+        }
+
+
+@rows.register
+def _(view: AttentionView) -> Iterator[dict[str, object]]:
+    layers, heads = named(view)
+    for layer, of_layer in zip(layers, view.weights, strict=True):
+        for head, weights in zip(heads, of_layer, strict=True):
+            for token, row in zip(view.tokens, _short(weights), strict=True):
+                for seen, weight in zip(view.tokens[: token.index + 2], row, strict=False):
+                    if seen.index <= token.index:
+                        yield {
+                            "layer": layer,
+                            "head": head,
+                            "index": token.index,
+                            "text": token.text,
+                            "looks_at": seen.index,
+                            "looks_at_text": seen.text,
+                            "weight": weight,
+                        }
+
+
+@rows.register
+def _(view: LensView) -> Iterator[dict[str, object]]:
+    for name, places, ranks in zip(view.names, view.layers, view.ranks.tolist(), strict=True):
+        for token, likeliest, rank in zip(view.tokens, places, ranks, strict=True):
+            for place, one in enumerate(likeliest, 1):
+                yield {
+                    "layer": name,
+                    "index": token.index,
+                    "text": token.text,
+                    "final_rank": rank,
+                    "place": place,
+                    **one.to_dict(),
+                }
+
+
+@rows.register
+def _(view: AttributionView) -> Iterator[dict[str, object]]:
+    for token, score in zip(view.tokens, view.scores, strict=True):
+        yield {**_token(token, False), "score": score}
+
+
+_TOKEN = ("index", "id", "text", "bytes", "start", "end")
+_COLUMNS: dict[type, tuple[str, ...]] = {
+    TextView: (*_TOKEN, "logprob", "rank", "entropy_bits", "top"),
+    NextView: ("place", "id", "text", "probability", "kept"),
+    AttentionView: ("layer", "head", "index", "text", "looks_at", "looks_at_text", "weight"),
+    LensView: ("layer", "index", "text", "final_rank", "place", "id", "token", "logprob"),
+    AttributionView: (*_TOKEN, "score"),
+}
 
 
 def npz(view: View) -> bytes:
@@ -134,7 +218,7 @@ def named(view: AttentionView) -> tuple[list[int], list[int]]:
 
 
 def _head(view: View) -> dict[str, object]:
-    return {"model": view.model, "revision": view.revision, "text": view.text}
+    return {"model": view.model, "revision": view.revision, "text": view.text, "bos": view.bos}
 
 
 def _tokens(tokens: Sequence[TokenView]) -> list[dict[str, object]]:
@@ -151,7 +235,8 @@ def _token(token: TokenView, measured: bool) -> dict[str, object]:
         "end": token.end,
     }
     if measured:
-        shown |= {"logprob": token.logprob, "rank": token.rank, "entropy": token.entropy}
+        shown |= {"logprob": token.logprob, "rank": token.rank}
+        shown["entropy_bits"] = token.entropy_bits
         shown["top"] = [one.to_dict() for one in token.top]
     return shown
 

@@ -1,7 +1,12 @@
 """What `gptcli inspect` shows, as plain data: every picture, page and file is made from these.
 
-Natural logarithms throughout. Arrays are nested tuples or numpy arrays of float32, as their fields
-say; a token's text may be U+FFFD where the token is a part of a character.
+Log-probabilities and log-odds are natural logarithms; entropies are in bits. Arrays are nested
+tuples or numpy arrays of float32, as their fields say. A token's text may be U+FFFD where the token
+is a part of a character; an alternative that is a part of one is named by its bytes, as \\xe6\\xbc.
+
+One rule for all views: the model reads the begin token first, then the text. `bos` names it. Where
+tokens are rows of numbers it is the first of them, with the index -1; the text's tokens count from
+0. Layers and heads count from 0. What comes before layer 0 is named "embeddings".
 """
 
 from __future__ import annotations
@@ -11,13 +16,18 @@ from typing import Any
 
 from gptcli.protocol import Alternative
 
+EMBEDDINGS = "embeddings"  # before layer 0
+BEGIN_INDEX = -1  # of the begin token
+
 
 @dataclass(frozen=True)
 class TokenView:
     """One token of a text, and what the model expected in its place.
 
     start, end: its place in the text, in characters (end-exclusive); tokens that share a character
-    share its place. What is expected is None for the first token of a text without --bos.
+    share its place. characters: those that are complete with this token, where its text is read
+    after the tokens before it; None where these are not known. unfinished: its bytes of a character
+    that later tokens complete. What is expected is None for the first token of a text without bos.
     """
 
     index: int
@@ -28,8 +38,10 @@ class TokenView:
     end: int
     logprob: float | None = None
     rank: int | None = None  # 1 is the likeliest
-    entropy: float | None = None  # of the whole distribution, in nats
+    entropy_bits: float | None = None  # of the whole distribution
     top: tuple[Alternative, ...] = ()
+    characters: str | None = None
+    unfinished: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class TextView:
     revision: str | None
     text: str
     tokens: tuple[TokenView, ...]
+    bos: str | None = None  # the begin token read before the text; None: the text alone
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class TemperaturePoint:
+    """The next-token distribution at another temperature T, over the whole vocabulary.
+
+    A token's probability is exp(logprob / T - log_partition), `logprob` being that at T = 1.
+    """
+
+    temperature: float
+    log_partition: float
+    entropy_bits: float
+
+
+@dataclass(frozen=True)
 class NextView:
     """What may come after a text, likeliest first; not all of the vocabulary."""
 
@@ -62,8 +87,10 @@ class NextView:
     settings: tuple[tuple[str, float], ...]  # temperature, top_k, top_p ... that are in force
     candidates: tuple[Candidate, ...]
     remaining: int  # how many tokens of the vocabulary the filters keep
-    entropy: float  # at temperature 1, in nats
-    kept_entropy: float
+    entropy_bits: float  # at temperature 1
+    kept_entropy_bits: float
+    temperatures: tuple[TemperaturePoint, ...] = ()
+    bos: str | None = None  # the begin token read before the text; None: the text alone
 
 
 @dataclass(frozen=True)
@@ -81,15 +108,17 @@ class AttentionView:
     weights: Any
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
+    bos: str | None = None  # the begin token read before the text; None: the text alone
 
 
 @dataclass(frozen=True)
 class LensView:
     """What each layer would say next, if it were the last: the logit lens.
 
-    tokens and logprobs: for each layer 0 (embeddings) to L, and each position, the `top` likeliest;
+    layers: for the embeddings and each layer, and each position, the `top` likeliest tokens;
     ranks: numpy int64 (L + 1, T), of the token that the last layer finds likeliest;
-    states: numpy float32 (L + 1, T, C), as transformers' hidden_states.
+    states: numpy float32 (L + 1, T, C), as transformers' hidden_states. In all of them index 0 is
+    the embeddings and index k + 1 what layer k makes of them, as `names` tells.
     Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
     """
 
@@ -100,6 +129,12 @@ class LensView:
     layers: tuple[tuple[tuple[Alternative, ...], ...], ...]  # (L + 1, T, top)
     ranks: Any
     states: Any
+    bos: str | None = None  # the begin token read before the text; None: the text alone
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each depth: "embeddings", "0", "1", ..., the number of its layer."""
+        return (EMBEDDINGS, *map(str, range(len(self.layers) - 1)))
 
 
 @dataclass(frozen=True)
@@ -120,6 +155,7 @@ class AttributionView:
     scores: tuple[float, ...]
     log_odds: float | None = None
     baseline: float | None = None
+    bos: str | None = None  # the begin token read before the text; None: the text alone
 
 
 View = TextView | NextView | AttentionView | LensView | AttributionView

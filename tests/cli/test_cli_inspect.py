@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -29,6 +30,11 @@ TEXT = "Once upon a time there was a king"
 VIEWS = ["text", "next", "attention", "lens", "attribution", "tokens"]
 HOSTILE = "Once \x1b]0;owned\x07\x1b[2J \u202e[red]king[/red] 👩\u200d🚀 שלום\r\n\ttab\x9b31m\x00"
 PIPE, COLOURS = Canvas(None, styled=False), Canvas(80, styled=True)
+
+
+def tokens_of(text: str) -> list[int]:
+    """The ids of a text in tiny-tales."""
+    return open_engine(Load(model="tiny-tales")).tokenizer.encode(text)
 
 
 @pytest.fixture
@@ -106,9 +112,10 @@ def test_help_lists_the_views(main_in: Cli) -> None:
 
 
 def test_next_shows_what_the_settings_leave(cli: Cli) -> None:
-    out = cli("next", "Once upon a", "--top", "3", "--top-k", "2", "--top-p", "1", "-t", "1")[1]
+    settings = ["--top-k", "2", "--top-p", "1", "-t", "1", "--no-bos"]
+    out = cli("next", "Once upon a", "--top", "3", *settings)[1]
     first, _, _, time, certain, third = out.splitlines()
-    assert first.startswith("top_k 2: 2 tokens remain; entropy 0.65")
+    assert first.startswith("top_k 2: 2 tokens remain; entropy 0.944 bits")
     assert time.split()[0] == "␣time"
     assert re.fullmatch(r"␣certain +0\.8% ▎ +0\.8% ▎", certain)
     assert third.endswith(" -")
@@ -117,8 +124,17 @@ def test_next_shows_what_the_settings_leave(cli: Cli) -> None:
 def test_attention_shows_a_row_a_token(cli: Cli) -> None:
     lines = cli("attention", "Once upon a time", "--layer", "0", "--head", "1")[1].splitlines()
     assert lines[0] == "layer 0, head 1"
+    assert lines[2] == "     <|endoftext|>  ██"
+    assert lines[3].startswith("   0 Once           ")
+    assert [len(line) for line in lines[2:7]] == [22, 24, 26, 28, 30]
+
+
+def test_attention_without_a_begin_token_has_the_text_alone(cli: Cli) -> None:
+    flags = ["--layer", "0", "--head", "1", "--no-bos"]
+    lines = cli("attention", "Once upon a time", *flags)[1].splitlines()
     assert lines[2] == "   0 Once           ██"
-    assert [len(line) for line in lines[2:]] == [22, 24, 26, 28]
+    assert [len(line) for line in lines[2:6]] == [22, 24, 26, 28]
+    assert lines[-1].endswith("the text was read alone, without a begin token before it")
 
 
 def test_attention_of_no_head_is_the_mean_of_the_last_layer(cli: Cli) -> None:
@@ -133,8 +149,9 @@ def test_all_is_a_grid_of_what_is_asked_for(cli: Cli, flags: list[str], maps: in
 def test_lens_shows_a_line_a_layer(cli: Cli) -> None:
     lines = cli("lens", "Once upon a", "--top", "1")[1].splitlines()
     assert lines[0].startswith("after token 2, ␣a: rank of ␣time")
-    assert [line.split()[0] for line in lines[3:]] == [str(layer) for layer in range(7)]
-    assert lines[-1].split()[1:3] == ["1", "␣time"]
+    names = ["embeddings", *(str(layer) for layer in range(6))]
+    assert [line.split()[0] for line in lines[3:10]] == names
+    assert lines[9].split()[1:3] == ["1", "␣time"]
 
 
 def test_lens_of_another_position(cli: Cli) -> None:
@@ -143,8 +160,9 @@ def test_lens_of_another_position(cli: Cli) -> None:
 
 def test_the_whole_lens_has_the_last_layer_first(cli: Cli) -> None:
     lines = cli("lens", "Once upon a", "--all")[1].splitlines()
-    assert lines[0].split() == ["Once", "␣upon", "␣a"]
-    assert lines[1].split()[::3] == ["6", "␣time"]
+    assert lines[0].split() == ["<|endofte…", "Once", "␣upon", "␣a"]
+    assert lines[1].split()[::4] == ["5", "␣time"]
+    assert [line.split()[0] for line in lines[1:8]] == [*"543210", "embeddings"]
 
 
 def test_attribution_has_a_signed_bar_a_token(cli: Cli) -> None:
@@ -179,7 +197,119 @@ def test_a_last_space_is_spoken_of_only_where_the_text_goes_on(cli: Cli) -> None
     assert cli("attention", "Once ")[2] == ""
 
 
+# One rule for what is read before the text
+
+
+def probability_of_time(cli: Cli, *flags: str) -> dict[str, str]:
+    """The probability of " time" after "Once upon a", as each view says it."""
+    views = {
+        "text": cli("Once upon a time", "--top", "0", *flags)[1].splitlines()[4],
+        "next": cli("next", "Once upon a", "--top", "1", *flags)[1].splitlines()[3],
+        "lens": cli("lens", "Once upon a", "--top", "1", *flags)[1].splitlines()[9],
+        "attribution": cli("attribution", "Once upon a", *flags)[1].splitlines()[0],
+    }
+    return {name: re.findall(r"\d+\.\d%", line)[0] for name, line in views.items()}
+
+
+def test_all_views_read_the_text_after_the_begin_token(cli: Cli) -> None:
+    assert set(probability_of_time(cli).values()) == {"98.2%"}
+    assert set(probability_of_time(cli, "--bos").values()) == {"98.2%"}
+
+
+def test_all_views_read_the_text_alone_where_that_is_asked_for(cli: Cli) -> None:
+    assert set(probability_of_time(cli, "--no-bos").values()) == {"92.8%"}
+
+
+@pytest.mark.parametrize("view", [view for view in VIEWS if view != "tokens"])
+def test_every_view_names_the_rule(cli: Cli, view: str) -> None:
+    assert "read after <|endoftext|>" in cli(view, TEXT)[1]
+    assert "read alone" in cli(view, TEXT, "--no-bos")[1]
+    assert json.loads(cli(view, TEXT, "--json")[1])["bos"] == "<|endoftext|>"
+    assert json.loads(cli(view, TEXT, "--json", "--no-bos")[1])["bos"] is None
+
+
+# Characters that spread over tokens
+
+
+def test_a_character_stands_at_the_token_that_completes_it(cli: Cli) -> None:
+    lines = cli("tokens", "漢字 a")[1].splitlines()[1:]
+    assert [line.split()[3] for line in lines] == [
+        *("\\xe6", "\\xbc", "漢", "\\xe5", "\\xad", "字", "␣a")
+    ]
+    assert "漢" in cli("attention", "漢字")[1]
+
+
 # JSON and files
+
+
+CSV = {
+    "text": "index,id,text,bytes,start,end,logprob,rank,entropy_bits,top",
+    "next": "place,id,text,probability,kept",
+    "attention": "layer,head,index,text,looks_at,looks_at_text,weight",
+    "lens": "layer,index,text,final_rank,place,id,token,logprob",
+    "attribution": "index,id,text,bytes,start,end,score",
+    "tokens": "index,id,text,bytes,start,end",
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_csv_has_a_row_for_each_number(cli: Cli, view: str, tmp_path: Path) -> None:
+    code, out, err = cli(view, TEXT, "--format", "csv")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == CSV[view]
+    counts = {"text": 8, "next": 20, "attention": 6 * 45, "lens": 7 * 9 * 5}
+    assert len(list(csv.reader(io.StringIO(out)))) == 1 + counts.get(
+        view, 9 if view == "attribution" else 8
+    )
+    assert cli(view, TEXT, "-o", str(tmp_path / "x.csv")) == (0, "", "")
+    assert (tmp_path / "x.csv").read_text() == out
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begins"),
+    [
+        ("html", b"<!DOCTYPE"),
+        ("svg", b"<svg"),
+        ("png", b"\x89PNG"),
+        ("npz", b"PK"),
+        ("json", b"{\n"),
+        ("jsonl", b'{"model"'),
+        ("txt", b"   token"),
+    ],
+)
+def test_the_suffix_of_the_output_says_what_is_written(
+    cli: Cli, tmp_path: Path, suffix: str, begins: bytes
+) -> None:
+    target = tmp_path / f"x.{suffix}"
+    assert cli(TEXT, "-o", str(target)) == (0, "", "")
+    assert target.read_bytes().startswith(begins)
+
+
+def test_a_format_that_is_named_overrides_the_suffix(cli: Cli, tmp_path: Path) -> None:
+    assert cli(TEXT, "-o", str(tmp_path / "x.svg"), "--format", "text") == (0, "", "")
+    assert (tmp_path / "x.svg").read_text() == cli(TEXT)[1]
+
+
+# Colours by choice
+
+
+def test_colours_can_be_forced_onto_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[" not in cli(TEXT)[1]
+    assert "\x1b[" in cli(TEXT, "--color", "always")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" in cli(TEXT, "--color", "always")[1]
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in cli("attention", TEXT)[1]
+    assert "\x1b[" not in cli(TEXT, "--color", "never")[1]
+
+
+def test_a_file_gets_no_colours_by_the_environment(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cli(TEXT, "-o", str(tmp_path / "x.txt")) == (0, "", "")
+    assert "\x1b" not in (tmp_path / "x.txt").read_text()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -199,7 +329,7 @@ def test_json_lines_is_one_line(cli: Cli) -> None:
 def test_json_of_a_text_can_be_exact_where_the_drawing_is_short(cli: Cli) -> None:
     found = json.loads(cli("attention", TEXT, "--layer", "1", "--head", "2", "--json")[1])
     assert (found["layers"], found["heads"]) == ([1], [2])
-    assert np.array(found["weights"]).shape == (1, 1, 8, 8)
+    assert np.array(found["weights"]).shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize("view", [view for view in VIEWS if view != "tokens"])
@@ -257,7 +387,8 @@ def test_output_goes_to_a_file(cli: Cli, tmp_path: Path) -> None:
     [
         (["text", ""], 2, "empty prompt"),
         (["attention", ""], 2, "empty prompt"),
-        ([TEXT, "--format", "csv"], 2, "csv"),
+        ([TEXT, "-o", "x.xlsx"], 2, ".xlsx stands for no format"),
+        (["tokens", TEXT, "-o", "x.png"], 2, "tokens alone have no plot"),
         (["tokens", TEXT, "--svg", "x.svg"], 2, "tokens alone have no plot"),
         (["tokens", TEXT, "--server", "http://127.0.0.1:9/v1"], 2, "--server"),
         (["attention", TEXT, "--layer", "6"], 2, "Give 0 to 5."),
@@ -364,11 +495,30 @@ def test_brackets_are_no_markup() -> None:
     assert "[red]x[/red] [/oops]" in render.painted([[("[red]x[/red] [/oops]", "")]])
 
 
-def test_what_is_not_shown_of_a_map_is_said(
-    drawings: dict[str, Callable[[Canvas], list]],
+@pytest.mark.parametrize("columns", [40, 80, 120, None])
+def test_a_map_shows_every_weight_at_any_width(
+    drawings: dict[str, Callable[[Canvas], list]], columns: int | None
 ) -> None:
-    shown = plain(drawings["attention"](Canvas(40, styled=False)))
-    assert re.search(r"the last 10 of \d+ tokens;", shown)
+    lines = plain(drawings["attention"](Canvas(columns, styled=False))).split("weights ")[0]
+    count = len(tokens_of(HOSTILE)) + 1
+    cell = 2 if "██" in lines else 1
+    rows = re.findall(r" ([·░▒▓█]+)$", lines, re.MULTILINE)
+    assert sum(map(len, rows)) // cell == count * (count + 1) // 2
+
+
+@pytest.mark.parametrize("count", [5, 12, 40, 130])
+@pytest.mark.parametrize("cell", [1, 2])
+def test_the_numbers_of_columns_stay_apart_and_in_place(count: int, cell: int) -> None:
+    line = heatmaps.column_numbers(range(-1, count), cell)
+    found = {int(one[0]): one.end() for one in re.finditer(r"\d+", line)}
+    assert 0 in found
+    assert len(found) >= (count - 1) // 10 + 1
+    assert all(end == (number + 2) * cell for number, end in found.items())
+
+
+def test_a_map_tells_what_its_signs_mean(cli: Cli) -> None:
+    legend = cli("attention", TEXT)[1].splitlines()[-2]
+    assert legend == "weights  · below 0.06  ░ to 0.25  ▒ to 0.5  ▓ to 0.75  █ above"
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,17 @@ import torch
 from support.fake_engine import FakeEngine
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from gptcli.engines import open_engine
 from gptcli.engines.gpt2.tracing import Tracer, tracer
 from gptcli.errors import BadInput, UsageError
-from gptcli.inspection import colours, labels, page, reading
+from gptcli.inspection import colours, font, labels, page, reading
+from gptcli.inspection.layout import Cells, Words, laid_out
 from gptcli.inspection.plots import Bars, Maps, plot
 from gptcli.inspection.png import coloured, encoded, image
 from gptcli.inspection.records import arrays, npz, record
 from gptcli.inspection.svg import drawn
-from gptcli.inspection.tokens import tokenized
+from gptcli.inspection.tokens import text_after, tokenized
 from gptcli.inspection.views import (
     AttentionView,
     AttributionView,
@@ -114,13 +115,14 @@ def test_each_token_is_measured_as_transformers_does(engine, tales: Path) -> Non
         row = logprobs[place]
         assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-4)
         assert token.rank == int((row > row[token.id]).sum()) + 1
-        assert token.entropy == pytest.approx(-float((row.exp() * row).sum()), abs=1e-4)
+        bits = -float((row.exp() * row).sum()) / math.log(2)
+        assert token.entropy_bits == pytest.approx(bits, abs=1e-4)
         assert [one.id for one in token.top] == row.topk(3).indices.tolist()
 
 
 def test_without_bos_the_first_token_is_not_measured(engine) -> None:
     first, *others = reading.text_view(engine, TEXT, bos=False).tokens
-    assert (first.logprob, first.rank, first.entropy, first.top) == (None, None, None, ())
+    assert (first.logprob, first.rank, first.entropy_bits, first.top) == (None, None, None, ())
     assert all(token.logprob is not None for token in others)
 
 
@@ -149,6 +151,46 @@ def test_a_failing_engine_gives_its_error(tales: Path) -> None:
     engine = FakeEngine(error=BadInput("too long"), tokenizer=load_tokenizer(tales))
     with pytest.raises(BadInput, match="too long"):
         reading.text_view(engine, "Once upon")
+
+
+# What is read before the text
+
+
+def test_every_view_gives_the_next_token_the_same_probability(engine, inside: Tracer) -> None:
+    for bos in (True, False):
+        text = reading.text_view(engine, TEXT, bos=bos).tokens[-1]
+        begun = TEXT.removesuffix(" king")
+        after = reading.next_view(inside, begun, Filters(), 4096, bos=bos)
+        lens = reading.lens_view(inside, begun, 4096, bos=bos)
+        why = reading.attribution_view(inside, begun, " king", bos=bos)
+        assert text.logprob is not None
+        [there] = [one.probability for one in after.candidates if one.id == text.id]
+        [last] = [one.logprob for one in lens.layers[-1][-1] if one.id == text.id]
+        assert math.log(there) == pytest.approx(text.logprob, abs=1e-4)
+        assert last == pytest.approx(text.logprob, abs=1e-4)
+        assert why.target.logprob == pytest.approx(text.logprob, abs=1e-4)
+
+
+def test_the_begin_token_is_a_row_with_the_index_before_the_first(inside: Tracer) -> None:
+    begin, *others = reading.attention_view(inside, TEXT).tokens
+    assert (begin.index, begin.text, begin.start, begin.end) == (-1, "<|endoftext|>", 0, 0)
+    assert [token.index for token in others] == list(range(8))
+
+
+def test_a_tokenizer_without_a_begin_token_reads_the_text_alone(tales: Path) -> None:
+    engine = open_engine(Load(model=str(tales)))
+    engine.tokenizer = Tokenizer(engine.tokenizer.raw, None)
+    view = reading.text_view(engine, TEXT)
+    assert (view.bos, view.tokens[0].logprob) == (None, None)
+    assert reading.lens_view(tracer(engine), TEXT).bos is None
+
+
+def test_a_text_that_fills_the_context_has_no_place_for_a_begin_token(make_tiny) -> None:
+    inside = tracer(open_engine(Load(model=str(make_tiny(n_positions=8)))))
+    with pytest.raises(BadInput, match=r"is 8, of which <\|endoftext\|> takes one"):
+        reading.lens_view(inside, TEXT, 1)
+    assert len(reading.lens_view(inside, TEXT, 1, bos=False).tokens) == 8
+    assert len(reading.lens_view(inside, TEXT, 1, "truncate-right").tokens) == 8
 
 
 # What needs the text to fit
@@ -180,12 +222,13 @@ def test_a_cut_text_has_tokens_counted_from_its_beginning(make_tiny) -> None:
     inside = tracer(open_engine(Load(model=str(make_tiny(n_positions=8)))))
     view = reading.lens_view(inside, LONG, 1, "truncate-left")
     assert len(view.tokens) == 8
-    assert [token.index for token in view.tokens] == list(range(8))
+    assert [token.index for token in view.tokens] == list(range(-1, 7))
     assert "".join(view.text[token.start : token.end] for token in view.tokens) == view.text
 
 
 def test_one_token_looks_at_itself(inside: Tracer) -> None:
-    assert reading.attention_view(inside, "Once").weights.tolist() == [[[[1.0]]] * 6] * 6
+    alone = reading.attention_view(inside, "Once", bos=False)
+    assert alone.weights.tolist() == [[[[1.0]]] * 6] * 6
 
 
 def test_an_empty_text_is_looked_into_as_the_end_of_one(inside: Tracer) -> None:
@@ -203,7 +246,7 @@ def test_too_many_weights_are_refused(inside: Tracer, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reading, "MAX_WEIGHTS", 100)
     with pytest.raises(BadInput, match="Choose one with --layer and --head"):
         reading.attention_view(inside, TEXT)
-    assert reading.attention_view(inside, TEXT, [0], [0]).weights.shape == (1, 1, 8, 8)
+    assert reading.attention_view(inside, TEXT, [0], [0]).weights.shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize(("target", "text"), [(" queen", " queen"), ("529", " time")])
@@ -260,12 +303,55 @@ def test_a_label_is_fitted_to_columns(text: str, columns: int, fitted: str) -> N
     assert labels.fitted(text, columns) == fitted
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("漢", ["\\xe6", "\\xbc", "漢"]),
+        ("é!", ["\\xc3", "é", "!"]),
+        ("a👩", ["a", "\\xf0", "\\x9f", "\\x91", "👩"]),
+        ("\ufffd", ["\\xef", "\\xbf", "\ufffd"]),
+    ],
+)
+def test_a_character_of_several_tokens_is_at_the_last(
+    tales: Path, text: str, shown: list[str]
+) -> None:
+    assert [labels.label(token) for token in tokenized(load_tokenizer(tales), text)] == shown
+
+
+def test_a_token_that_ends_a_character_and_begins_another_shows_both() -> None:
+    token = TokenView(
+        0, 1, "\ufffd", b"\xa2\xe5\xad", 0, 2, characters="漢", unfinished=b"\xe5\xad"
+    )
+    assert labels.label(token) == "漢\\xe5\\xad"
+
+
+def test_alternatives_are_named_by_what_they_would_complete(tales: Path) -> None:
+    tokenizer = load_tokenizer(tales)
+    first, second, last = tokenizer.encode("漢")
+    assert text_after(tokenizer, last, b"\xe6\xbc") == "漢"
+    assert text_after(tokenizer, second, b"\xe6") == "\\xbc"
+    assert text_after(tokenizer, first, b"") == "\\xe6"
+    assert text_after(tokenizer, last, b"") == "\\xa2"  # it follows nothing that it could end
+    assert text_after(tokenizer, tokenizer.encode(" king")[0], b"\xe6") == " king"
+
+
+def test_no_alternative_is_a_replacement_sign(engine, inside: Tracer) -> None:
+    text = reading.text_view(engine, "漢字 naïve", top=100)
+    after = reading.next_view(inside, "漢", Filters(), 4096)
+    lens = reading.lens_view(inside, "漢字", 20)
+    named = [one.token for token in text.tokens for one in token.top]
+    named += [one.text for one in after.candidates]
+    named += [one.token for layer in lens.layers for place in layer for one in place]
+    assert not [name for name in named if "\ufffd" in name]
+    assert any(name.startswith("\\x") for name in named)
+
+
 # Colours
 
 
-def test_the_ramp_rises_in_lightness() -> None:
+def test_the_ramp_falls_in_lightness() -> None:
     shades = [colours.luminance(colours.ramp(step / 20)) for step in range(21)]
-    assert shades == sorted(shades)
+    assert shades == sorted(shades, reverse=True)
     assert (colours.ramp(-1), colours.ramp(2)) == (colours.STOPS[0], colours.STOPS[-1])
 
 
@@ -290,21 +376,21 @@ def test_ranks_have_the_bands_of_gltr(rank: int, band: int) -> None:
     ("name", "keys"),
     [
         ("text", ["tokens"]),
-        ("next", ["settings", "candidates", "remaining", "entropy", "kept_entropy"]),
+        ("next", ["settings", "candidates", "remaining", "entropy_bits", "kept_entropy_bits"]),
         ("attention", ["tokens", "layers", "heads", "weights"]),
-        ("lens", ["tokens", "layers", "ranks"]),
+        ("lens", ["tokens", "layer_names", "layers", "ranks"]),
         ("attribution", ["tokens", "target", "method", "log_odds", "baseline", "scores"]),
     ],
 )
 def test_json_has_these_keys(views: dict[str, View], name: str, keys: list[str]) -> None:
     found = json.loads(json.dumps(record(views[name]), allow_nan=False))
-    assert list(found) == ["model", "revision", "text", *keys]
+    assert list(found) == ["model", "revision", "text", "bos", *keys]
 
 
 def test_a_token_has_these_keys(views: dict[str, View]) -> None:
     place = ["index", "id", "text", "bytes", "start", "end"]
     measured = record(views["text"])["tokens"][0]
-    assert list(measured) == [*place, "logprob", "rank", "entropy", "top"]
+    assert list(measured) == [*place, "logprob", "rank", "entropy_bits", "top"]
     assert list(record(views["lens"])["tokens"][0]) == place
 
 
@@ -319,20 +405,20 @@ def test_json_holds_the_weights_as_they_are(views: dict[str, View]) -> None:
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [
-        ("text", {"ids": (8,), "logprob": (8,), "entropy": (8,), "rank": (8,)}),
+        ("text", {"ids": (8,), "logprob": (8,), "entropy_bits": (8,), "rank": (8,)}),
         ("next", {"ids": (5,), "probability": (5,), "kept": (5,)}),
-        ("attention", {"ids": (8,), "layers": (2,), "heads": (6,), "weights": (2, 6, 8, 8)}),
+        ("attention", {"ids": (9,), "layers": (2,), "heads": (6,), "weights": (2, 6, 9, 9)}),
         (
             "lens",
             {
-                "ids": (8,),
-                "top_ids": (7, 8, 2),
-                "top_logprobs": (7, 8, 2),
-                "ranks": (7, 8),
-                "states": (7, 8, 192),
+                "ids": (9,),
+                "top_ids": (7, 9, 2),
+                "top_logprobs": (7, 9, 2),
+                "ranks": (7, 9),
+                "states": (7, 9, 192),
             },
         ),
-        ("attribution", {"ids": (8,), "scores": (8,), "target": ()}),
+        ("attribution", {"ids": (9,), "scores": (9,), "target": ()}),
     ],
 )
 def test_an_archive_holds_these_arrays(
@@ -382,7 +468,7 @@ def test_bars_are_as_long_as_their_numbers() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_breaks_out_of_an_svg(text: str) -> None:
-    token = TokenView(0, 1, text, text.encode(), 0, 1, logprob=-1.0, rank=1, entropy=1.0)
+    token = TokenView(0, 1, text, text.encode(), 0, 1, logprob=-1.0, rank=1, entropy_bits=1.0)
     root = ElementTree.fromstring(drawn(plot(TextView(text, None, text, (token,)))))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         *("svg", "title", "style", "text", "rect")
@@ -429,7 +515,48 @@ def test_every_plot_is_a_png(views: dict[str, View], name: str) -> None:
 def test_a_map_of_many_tokens_has_small_cells() -> None:
     labels_ = ("x",) * 1500
     maps = Maps("t", (np.zeros((1500, 1500)),), ("",), 1, labels_, labels_)
-    assert decoded(image(maps)).shape == (1500, 1500, 4)
+    drawing = laid_out(maps)
+    assert [item.cell for item in drawing.items if isinstance(item, Cells)] == [1]
+    assert decoded(image(maps)).shape == (2 * drawing.height, 2 * drawing.width, 4)
+
+
+def test_no_words_of_a_map_lie_on_others(inside: Tracer) -> None:
+    for head in ([2], None):
+        view = reading.attention_view(inside, TEXT, [3], head)
+        items = laid_out(plot(view)).items
+        assert len(items) == len({(item.x, item.y) for item in items})
+        tops = [item.y for item in items if isinstance(item, Cells)]
+        across = [item for item in items if isinstance(item, Words) and item.turned]
+        assert all(item.y < min(tops) for item in across)
+        assert len(across) == (9 if head else 0)
+
+
+@pytest.mark.parametrize("name", ["lens"])
+def test_the_map_of_the_lens_has_the_tokens_and_the_words(
+    views: dict[str, View], name: str
+) -> None:
+    root = ElementTree.fromstring(drawn(plot(views[name])))
+    words = [element.text for element in root.iter(f"{SVG}text")]
+    assert {"␣upon", "␣king", "embeddings", "layer 0", "layer 5"} <= set(words)
+    assert words.count("␣time") > 1  # the token, and what layers find likeliest
+    assert any("read after <|endoftext|>" in str(word) for word in words)
+
+
+def test_a_picture_has_the_words_of_the_drawing(views: dict[str, View]) -> None:
+    for view in views.values():
+        pixels = decoded(image(plot(view)))
+        blank = decoded(image(replace(plot(view), title="", note="")))
+        assert (pixels[:68] != 255).any()
+        assert pixels[-60:].sum() < blank[-60:].sum() or pixels.shape != blank.shape
+
+
+def test_letters_are_all_there_and_all_differ() -> None:
+    signs = [chr(code) for code in range(33, 127)] + ["␣", "↵", "⇥", "…"]
+    drawings = {font.line(sign).tobytes() for sign in signs}
+    assert len(drawings) == len(signs)
+    assert all(font.line(sign).any() for sign in signs)
+    assert font.spelled("naïve Ångström …") == "naïve Ångström …"
+    assert font.spelled("漢👩") == "\\u6f22\\U01f469"
 
 
 @pytest.mark.parametrize("text", HOSTILE)

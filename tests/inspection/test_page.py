@@ -134,7 +134,9 @@ def test_the_page_is_the_same_for_the_same_views() -> None:
 
 
 def test_a_number_that_json_lacks_is_none() -> None:
-    token = replace(text_view(["a", "b"]).tokens[1], logprob=float("-inf"), entropy=float("nan"))
+    token = replace(
+        text_view(["a", "b"]).tokens[1], logprob=float("-inf"), entropy_bits=float("nan")
+    )
     [view] = embedded([replace(text_view(["a", "b"]), tokens=(token,))])
     [shown] = view["tokens"]  # type: ignore[misc]
     assert (shown["logprob"], shown["entropy"]) == (None, None)

@@ -6,9 +6,11 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from support.example_views import (
     PAYLOADS,
     WORDS,
@@ -20,9 +22,14 @@ from support.example_views import (
     text_view,
 )
 
+from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.engines import open_engine
+from gptcli.inspection import reading
+from gptcli.inspection.colours import band
 from gptcli.inspection.page import page
 from gptcli.inspection.records import record
 from gptcli.inspection.views import View
+from gptcli.options import Filters, Load
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.browser
@@ -99,7 +106,10 @@ def test_the_panel_of_a_token_has_the_numbers_of_the_json(shown) -> None:
         opened.locator(".token").nth(place).focus()
         logprob, tops = token["logprob"], [one["logprob"] for one in token["top"]]
         measured = (
-            [token["rank"], math.exp(logprob), logprob, -logprob / math.log(2), token["entropy"]]
+            [
+                *(token["rank"], math.exp(logprob), logprob),
+                *(-logprob / math.log(2), token["entropy_bits"]),
+            ]
             if logprob is not None
             else []
         )
@@ -111,7 +121,7 @@ def test_the_panel_of_a_token_has_the_numbers_of_the_json(shown) -> None:
 def test_numbers_are_shown_rounded(shown) -> None:
     opened = shown([text_view(WORDS)])
     opened.locator(".token").nth(4).focus()
-    expected = ["{:.0f}", "{:.0f}", "{:#.3g}", "{:.4f}", "{:.2f}", "{:.4f}"]
+    expected = ["{:.0f}", "{:.0f}", "{:#.3g}", "{:.4f}", "{:.2f}", "{:.2f}"]
     found = numbers(opened.locator(".panel dl"))
     assert [text for _, text in found] == [
         form.format(value) for form, (value, _) in zip(expected, found, strict=True)
@@ -126,14 +136,15 @@ def test_the_table_of_tokens_has_the_numbers_of_the_json(shown) -> None:
     row = opened.locator("details tbody tr").nth(3)
     expected = [token["id"], token["rank"], math.exp(token["logprob"]), token["logprob"]]
     tops = [math.exp(one["logprob"]) for one in token["top"][:3]]
-    assert values(row) == close([*expected, token["entropy"], *tops])
+    assert values(row) == close([*expected, token["entropy_bits"], *tops])
 
 
 def test_the_next_tokens_have_the_numbers_of_the_json(shown) -> None:
     view = next_view()
     opened = shown([view])
     told = record(view)
-    facts = [*told["settings"].values(), told["remaining"], told["entropy"], told["kept_entropy"]]
+    facts = [*told["settings"].values(), told["remaining"]]
+    facts += [told["entropy_bits"], told["kept_entropy_bits"]]
     assert values(opened.locator("dl")) == close(facts)
     rows = [
         [one["id"], one["probability"], *([one["kept"]] if one["kept"] else [])]
@@ -166,7 +177,9 @@ def test_the_table_of_a_head_has_the_greatest_weights(shown) -> None:
 
 def test_the_heat_map_is_darkest_where_the_weight_is_greatest(shown) -> None:
     view = attention_view(WORDS)
-    points = shown([view]).evaluate("""() => {
+    opened = shown([view])
+    opened.get_by_role("button", name="layer 0, head 0").click()
+    points = opened.evaluate("""() => {
       const canvas = document.querySelector(".map canvas");
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
       return Array.from({ length: data.length / 4 }, (_, at) => data[4 * at]);
@@ -265,6 +278,7 @@ def test_tab_passes_a_text_in_one_step(shown) -> None:
 
 def test_layers_and_heads_can_be_chosen_by_keys(shown) -> None:
     opened = shown([attention_view(WORDS)])
+    opened.get_by_role("button", name="layer 0, head 0").click()
     opened.get_by_label("Layer", exact=True).focus()
     opened.keyboard.press("ArrowDown")
     assert opened.get_by_role("img", name="layer 1, head 0").count() == 1
@@ -290,6 +304,95 @@ def test_tokens_are_coloured_by_rank_or_by_probability(shown) -> None:
     opened.get_by_role("radio", name="probability").check()
     assert "shaded" in token.get_attribute("class")
     assert opened.get_by_text("rank 1 to 10").is_hidden()
+
+
+def test_the_head_shown_first_looks_at_something(shown) -> None:
+    view = attention_view(WORDS)
+    weights = view.weights.copy()
+    weights[:] = 0
+    weights[..., 0] = 1  # all heads rest on the first token
+    weights[1, 2, 3:, 0], weights[1, 2, 3:, 1] = 0, 1  # but one
+    opened = shown([replace(view, weights=weights)])
+    assert opened.get_by_role("img", name="Heat map of 11 by 11 tokens, layer 1, head 2").count()
+
+
+def test_attention_can_be_lines_between_tokens(shown) -> None:
+    opened = shown([attention_view(WORDS)])
+    assert opened.locator(".lines").is_hidden()
+    opened.get_by_role("radio", name="lines between tokens").check()
+    assert opened.locator(".map").is_hidden()
+    assert opened.locator(".lines .column").count() == 2
+    drawn = """() => { const c = document.querySelector(".lines canvas");
+      return [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data].some(Boolean); }"""
+    assert opened.evaluate(drawn)
+    opened.locator(".lines .column").first.locator("span:has(> .label)").nth(4).hover()
+    assert chosen(opened).startswith("Token 4 ·an")
+
+
+def test_a_slider_shows_another_temperature(shown, tales: Path) -> None:
+    inside = reading.inside(open_engine(Load(model=str(tales))))
+    view = reading.next_view(inside, "The king said", Filters(), 10)
+    logits = torch.tensor([one.probability for one in view.candidates], dtype=torch.float64).log()
+    opened = shown([view])
+    slider = opened.get_by_label("Temperature", exact=True)
+    table = opened.locator(".next table").last
+    assert values(table) == pytest.approx([one.probability for one in view.candidates], rel=1e-5)
+    slider.focus()
+    for _ in range(5):
+        opened.keyboard.press("ArrowLeft")
+    point = next(one for one in view.temperatures if one.temperature == 0.5)
+    assert values(table) == pytest.approx((logits / 0.5 - point.log_partition).exp().tolist())
+    assert opened.locator("output").inner_text().startswith("0.5: entropy ")
+    cold = reading.next_view(inside, "The king said", Filters(temperature=0.5, top_k=0, top_p=1))
+    kept = [one.kept for one in cold.candidates[:10]]
+    assert values(table) == pytest.approx(kept, rel=1e-4)
+    assert point.entropy_bits == pytest.approx(cold.kept_entropy_bits, rel=1e-4)
+
+
+def test_the_lens_is_coloured_by_rank_or_by_probability(shown) -> None:
+    view = lens_view(WORDS)
+    opened = shown([view])
+    kinds = opened.locator(".cell").evaluate_all("nodes => nodes.map((node) => node.className)")
+    ranks = view.ranks.T.flatten().tolist()
+    assert [f"band-{1 + band(rank)}" in kind for kind, rank in zip(kinds, ranks, strict=True)] == [
+        True
+    ] * len(ranks)
+    opened.get_by_role("radio", name="probability").check()
+    assert "shaded" in opened.locator(".cell").first.get_attribute("class")
+
+
+def test_ranks_are_a_histogram(shown) -> None:
+    view = text_view(WORDS)
+    ranks = [token.rank for token in view.tokens if token.rank is not None]
+    counts = [sum(band(rank) == place for rank in ranks) for place in range(4)]
+    assert values(shown([view]).locator(".histogram")) == counts
+
+
+def test_tokens_that_are_not_measured_have_no_legend(shown, tales: Path) -> None:
+    view = reading.tokens_view(load_tokenizer(tales), "a 漢", "tiny-tales", None)
+    opened = shown([view])
+    assert opened.get_by_role("radio").count() == 0
+    assert opened.locator(".legend, .histogram").count() == 0
+    labels = opened.locator(".token").all_inner_texts()
+    assert labels == ["a", "·", "e6", "bc", "漢"]
+    opened.locator(".token").last.focus()
+    assert "completes" in opened.locator(".panel").inner_text()
+
+
+def test_the_page_says_what_its_figures_mean(shown) -> None:
+    opened = shown(every_view())
+    words = {"text": ["Rank", "Surprisal", "Entropy"], "next": ["Temperature"]}
+    words |= {"attention": ["Head", "Weight"], "lens": ["Embeddings"], "attribution": ["Log-odds"]}
+    for kind, names in words.items():
+        said = opened.locator(f"section.{kind} .explained").inner_text()
+        assert all(name in said for name in names)
+
+
+def test_the_page_says_what_was_read_before_the_text(shown) -> None:
+    alone = shown([next_view()]).locator(".about").inner_text()
+    assert "read alone" in alone
+    after = shown([replace(next_view(), bos="<|endoftext|>")]).locator(".about").inner_text()
+    assert "read after <|endoftext|>" in after
 
 
 # ---- Looks

@@ -58,7 +58,7 @@ def tokens(pieces: Sequence[str], seed: int = 0) -> tuple[TokenView, ...]:
                 **place,
                 logprob=here.logprob,
                 rank=rank,
-                entropy=float(rng.uniform(0.1, 9)),
+                entropy_bits=float(rng.uniform(0.1, 9)),
                 top=alternatives(rng, 10, here),
             )
         )

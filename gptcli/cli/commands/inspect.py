@@ -101,7 +101,7 @@ def text(
                 return pictures.measured(found)
             return pictures.coloured(found, view.by == "rank")
 
-        more = _inside(engine, asked, session) if report.html else ()
+        more = _inside(engine, asked, session, view.bos) if outlets.paged else ()
         outlets.write(found, draw, (found, *more), wrapped=not view.table)
     session.note(*outlets.notices)
 
@@ -117,12 +117,15 @@ def next(
     report: ViewOutput,
     talk: Talk,
 ) -> None:
-    """Show what may come next, as bars: by the model, and what the sampling settings make of it."""
+    """Show what may come next, as bars: by the model, and what the sampling settings make of it.
+
+    generate reads a prompt alone; --no-bos shows the distribution that it draws from.
+    """
     session = Session.of(talk)
     asked = _asked(text, input, session, continued=True)
     with opened(report) as outlets:
         tracer = _tracer(load, session)
-        found = reading.next_view(tracer, asked, filters, view.top, input.on_overflow)
+        found = reading.next_view(tracer, asked, filters, view.top, input.on_overflow, view.bos)
         outlets.write(found, lambda canvas: pictures.following(found, canvas), (found,))
     session.note(*outlets.notices)
 
@@ -148,14 +151,16 @@ def attention(
         layer = view.layer if view.layer is not None or view.all else tracer.layers - 1
         layers = None if layer is None else [layer]
         heads = None if view.head is None else [view.head]
-        found = reading.attention_view(tracer, asked, layers, heads, input.on_overflow)
+        found = reading.attention_view(tracer, asked, layers, heads, input.on_overflow, view.bos)
 
         def draw(canvas: Canvas) -> list[StyledLine]:
             return heatmaps.grid(found, canvas) if view.all else _map(found, canvas)
 
         shown: View = found
-        if report.html and not view.all:
-            shown = reading.attention_view(tracer, asked, on_overflow=input.on_overflow)
+        if outlets.paged and not view.all:
+            shown = reading.attention_view(
+                tracer, asked, on_overflow=input.on_overflow, bos=view.bos
+            )
         outlets.write(found, draw, (shown,))
     session.note(*outlets.notices)
 
@@ -175,8 +180,8 @@ def lens(
     asked = _asked(text, input, session)
     with opened(report) as outlets:
         tracer = _tracer(load, session)
-        found = reading.lens_view(tracer, asked, view.top, input.on_overflow)
-        last = len(found.tokens) - 1
+        found = reading.lens_view(tracer, asked, view.top, input.on_overflow, view.bos)
+        last = found.tokens[-1].index
         position = last if view.position is None else view.position
         if position > last:
             why = f"there is no {position}: the last token is {last}, counted from 0"
@@ -185,7 +190,7 @@ def lens(
         def draw(canvas: Canvas) -> list[StyledLine]:
             if view.all:
                 return heatmaps.lens_grid(found, canvas)
-            return pictures.lens(found, position, canvas)
+            return pictures.lens(found, position - found.tokens[0].index, canvas)
 
         outlets.write(found, draw, (found,))
     session.note(*outlets.notices)
@@ -212,7 +217,7 @@ def attribution(
     with opened(report) as outlets:
         tracer = _tracer(load, session)
         found = reading.attribution_view(
-            tracer, asked, view.target, view.method, view.steps, input.on_overflow
+            tracer, asked, view.target, view.method, view.steps, input.on_overflow, view.bos
         )
         outlets.write(found, lambda canvas: pictures.attribution(found, canvas), (found,))
     session.note(*outlets.notices)
@@ -223,9 +228,9 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, t
     """Show how a text is tokenised: ids, places and bytes. No model runs."""
     if load.server is not None:
         raise UsageError("--server", "a server does not tell its tokens", "Leave it out.")
-    if report.svg or report.png:
-        flag = "--svg" if report.svg else "--png"
-        raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
+    for flag, asked_for in (("--svg", report.svg), ("--png", report.png)):
+        if asked_for or report.file_kind == flag.removeprefix("--"):
+            raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
     from gptcli.checkpoints.resolve import resolve
     from gptcli.checkpoints.tokenizer import load_tokenizer
 
@@ -265,17 +270,18 @@ def _tracer(load: Load, session: Session) -> Tracer:
     return reading.inside(session.open_engine(load, exact=True))
 
 
-def _inside(engine: Engine, text: str, session: Session) -> tuple[View, ...]:
+def _inside(engine: Engine, text: str, session: Session, bos: bool) -> tuple[View, ...]:
     """The views besides the text's for a page; none where the model cannot be looked into."""
     try:
         inside = reading.inside(engine)
-        views: list[View] = [reading.next_view(inside, text, Filters())]
-        size = inside.layers * inside.heads * engine.count(text) ** 2
+        views: list[View] = [reading.next_view(inside, text, Filters(), bos=bos)]
+        size = inside.layers * inside.heads * (engine.count(text) + bos) ** 2
         if size <= page.MAX_WEIGHT_BYTES:
-            views.append(reading.attention_view(inside, text))
+            views.append(reading.attention_view(inside, text, bos=bos))
         else:
             session.note("attention is left out of the page: the text is too long")
-        return (*views, reading.lens_view(inside, text), reading.attribution_view(inside, text))
+        views.append(reading.lens_view(inside, text, bos=bos))
+        return (*views, reading.attribution_view(inside, text, bos=bos))
     except (BadInput, UsageError) as error:
         session.note(f"the page shows the text alone: {error.message}")
         return ()

@@ -56,11 +56,11 @@ def table(
     return [[(line, "" if place else DIM)] for place, line in enumerate(shown)]
 
 
-def prose(text: str, canvas: Canvas) -> list[StyledLine]:
+def prose(text: str, canvas: Canvas, style: str = "") -> list[StyledLine]:
     """A sentence, in as many lines as the canvas needs."""
     if canvas.columns is None:
-        return [[(text, "")]]
-    return [[(line, "")] for line in wrap(text, canvas.columns)]
+        return [[(text, style)]]
+    return [[(line, style)] for line in wrap(text, canvas.columns)]
 
 
 def bar(share: float, columns: int, full: str = EIGHTHS[-1]) -> str:

@@ -1,4 +1,4 @@
-"""Where one view goes: the terminal or a pipe, and up to four files besides.
+"""Where one view goes: the terminal, a pipe or a file, and up to four files besides.
 
 All are opened before anything is computed, so that a file which cannot be made costs nothing, and
 each appears whole or not at all.
@@ -6,20 +6,21 @@ each appears whole or not at all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from shutil import get_terminal_size
 
 from gptcli.cli.output import render, sink
 from gptcli.cli.output.drawing import Canvas, StyledLine, cropped, plain
-from gptcli.cli.output.records import document, json_line
+from gptcli.cli.output.records import document, json_line, written
 from gptcli.cli.output.sink import Sink
 from gptcli.errors import UsageError
 from gptcli.inspection.options import ViewFormat, ViewOutput
 from gptcli.inspection.page import notes, page
 from gptcli.inspection.plots import plot
 from gptcli.inspection.png import image
-from gptcli.inspection.records import npz, record
+from gptcli.inspection.records import columns, npz, record, rows
 from gptcli.inspection.svg import drawn
 from gptcli.inspection.views import View
 from gptcli.options import Output
@@ -31,6 +32,11 @@ class Outlets:
     def __init__(self, report: ViewOutput, main: Sink, files: Mapping[ViewFormat, Sink]) -> None:
         self._report, self._main, self._files = report, main, files
         self.notices: tuple[str, ...] = ()
+
+    @property
+    def paged(self) -> bool:
+        """Whether a page is asked for."""
+        return "html" in self._files or self._report.shape == "html"
 
     def write(
         self,
@@ -63,19 +69,38 @@ class Outlets:
                 out.write_bytes(image(plot(view)))
             case "npz":
                 out.write_bytes(npz(view))
+            case "csv" | "tsv":
+                for piece in written(rows(view), kind, columns(view)):
+                    out.write(piece)
             case _:
                 out.write((document if kind == "json" else json_line)(record(view)))
 
     def _draw(self, draw: Callable[[Canvas], list[StyledLine]], wrapped: bool) -> None:
-        out = self._main
-        canvas = Canvas(get_terminal_size().columns if out.terminal else None, out.styled)
+        canvas = Canvas(self._columns(), self._styled())
         lines = draw(canvas)
-        if not (wrapped and out.styled):
+        if not (wrapped and canvas.styled):
             lines = cropped(lines, canvas)
-        if out.styled:
-            out.paint(render.painted(lines))
+        if canvas.styled:
+            always = self._report.color == "always"
+            self._main.paint(render.painted(lines, always))
         else:
-            out.write(plain(lines))
+            self._main.write(plain(lines))
+
+    def _styled(self) -> bool:
+        """Whether to use colours: --color, else a terminal that has them, or FORCE_COLOR."""
+        if self._report.color != "auto":
+            return self._report.color == "always"
+        forced = bool(os.environ.get("FORCE_COLOR")) and self._report.output in sink.STDOUT_NAMES
+        return self._main.styled or forced
+
+    def _columns(self) -> int | None:
+        """Columns of a line: those of the terminal, also behind a pager that gets colours."""
+        if self._main.terminal:
+            return get_terminal_size().columns
+        if self._styled() and self._report.output in sink.STDOUT_NAMES:
+            with suppress(OSError):
+                return os.get_terminal_size(2).columns
+        return None
 
 
 @contextmanager
@@ -96,9 +121,6 @@ def opened(report: ViewOutput) -> Iterator[Outlets]:
             raise UsageError(path, "it is to hold two things", "Name a file for each.")
     with ExitStack() as stack:
         main = stack.enter_context(sink.opened(Output(output=report.output, force=report.force)))
-        if main.terminal and report.shape in ("png", "npz"):
-            why = "a terminal cannot show it"
-            raise UsageError(f"--format {report.shape}", why, "Name a file with -o.")
         files = {
             kind: stack.enter_context(sink.opened(Output(output=path, force=report.force)))
             for kind, path in named.items()

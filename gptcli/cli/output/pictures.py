@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from gptcli.cli.output.drawing import DIM, PLAIN_BAR, Canvas, StyledLine, bar, on, prose, table
 from gptcli.inspection.colours import AGAINST, BANDS, FOR, NAMES, OF_BANDS, Colour, band, code, ramp
 from gptcli.inspection.labels import BREAK, fitted, label, visible, width
+from gptcli.inspection.plots import reading_rule
 from gptcli.inspection.views import AttributionView, LensView, NextView, TextView, TokenView
 from gptcli.protocol import Alternative
 from gptcli.system.sanitizer import sanitize
@@ -32,7 +33,8 @@ def coloured(view: TextView, by_rank: bool) -> list[StyledLine]:
     for group in _groups(view.tokens):
         text = view.text[group[0].start : group[-1].end]
         flow.append((sanitize(text).replace("\n", BREAK + "\n"), _style(group, by_rank)))
-    return [flow, [], _legend(view.tokens) if by_rank else _scale()]
+    legend = rank_legend(_tally(view.tokens)) if by_rank else _scale()
+    return [flow, [], legend, [(reading_rule(view), DIM)]]
 
 
 def measured(view: TextView) -> list[StyledLine]:
@@ -42,10 +44,15 @@ def measured(view: TextView) -> list[StyledLine]:
         alternatives = "  ".join(map(_alternative, token.top))
         cells = [str(token.index), fitted_label(token, LABEL), "-", "-", "-", alternatives]
         if token.logprob is not None:
-            cells[2:5] = [str(token.rank), percent(math.exp(token.logprob)), f"{token.entropy:.2f}"]
+            cells[2:5] = [
+                str(token.rank),
+                percent(math.exp(token.logprob)),
+                _bits(token.entropy_bits),
+            ]
         rows.append(cells)
     head = ["", "token", "rank", "prob", "entropy", "likeliest"]
-    return [*table(head, rows, right=(0, 2, 3, 4)), [], _counts(view.tokens)]
+    shown = table(head, rows, right=(0, 2, 3, 4))
+    return [*shown, [], _counts(view.tokens), [(f"entropy in bits; {reading_rule(view)}", DIM)]]
 
 
 def tokens(view: TextView) -> list[StyledLine]:
@@ -82,15 +89,20 @@ def following(view: NextView, canvas: Canvas) -> list[StyledLine]:
 
 
 def lens(view: LensView, position: int, canvas: Canvas) -> list[StyledLine]:
-    """What each layer would say after one token: a line a layer, 0 being the embeddings."""
-    rows = []
-    for layer, places in enumerate(view.layers):
-        rank = str(view.ranks[layer, position])
-        rows.append([str(layer), rank, "  ".join(map(_alternative, places[position]))])
+    """What each layer would say after one row of tokens: a line a layer, the embeddings first."""
+    ranks = [int(rank) for rank in view.ranks[:, position]]
+    rows = [
+        [name, str(rank), "  ".join(map(_alternative, places[position]))]
+        for name, rank, places in zip(view.names, ranks, view.layers, strict=True)
+    ]
     final = visible(view.layers[-1][position][0].token)
-    after = label(view.tokens[position])
-    title = f"after token {position}, {after}: rank of {final}, and what each layer finds likeliest"
-    return [*prose(title, canvas), [], *table(["layer", "rank", "likeliest"], rows, right=(0, 1))]
+    token = view.tokens[position]
+    after = label(token) if token.index < 0 else f"token {token.index}, {label(token)}"
+    title = f"after {after}: rank of {final}, and what each layer finds likeliest"
+    head, *shown = table(["layer", "rank", "likeliest"], rows, right=(0, 1))
+    if canvas.styled:
+        shown = [_ranked(line, rank) for line, rank in zip(shown, ranks, strict=True)]
+    return [*prose(title, canvas), [], head, *shown, [], *prose(reading_rule(view), canvas, DIM)]
 
 
 def attribution(view: AttributionView, canvas: Canvas) -> list[StyledLine]:
@@ -105,7 +117,8 @@ def attribution(view: AttributionView, canvas: Canvas) -> list[StyledLine]:
         drawn = bar(abs(score) / largest, room, sign)
         style = code(FOR if score >= 0 else AGAINST)
         lines.append([(f"{text}{' ' * (wide - width(text))} {score:+9.3f} ", ""), (drawn, style)])
-    return lines
+    rule = f"log-odds are log(p / (1 - p)), natural; {reading_rule(view)}"
+    return [*lines, [], *prose(rule, canvas, DIM)]
 
 
 def fitted_label(token: TokenView, columns: int) -> str:
@@ -133,11 +146,25 @@ def _style(group: Sequence[TokenView], by_rank: bool) -> str:
     return on(ramp(math.exp(min(logprobs)))) if logprobs else DIM
 
 
-def _legend(tokens: Sequence[TokenView]) -> StyledLine:
+def rank_legend(counts: Sequence[int] | None = None) -> StyledLine:
+    """The colours of ranks, with how many tokens have them."""
     line: StyledLine = []
-    for place, (name, count) in enumerate(zip(NAMES, _tally(tokens), strict=True)):
-        line += [(f" {name} ", CUES[place] + on(OF_BANDS[place])), (f" {count}  ", "")]
+    for place, name in enumerate(NAMES):
+        count = "  " if counts is None else f" {counts[place]}  "
+        line += [(f" {name} ", CUES[place] + on(OF_BANDS[place])), (count, "")]
     return line
+
+
+def _ranked(line: StyledLine, rank: int) -> StyledLine:
+    """A line of the lens, with the colour of its rank on the rank."""
+    [(text, style)] = line
+    name, _, rest = text.partition(f" {rank}  ")
+    colour = CUES[band(rank)] + on(OF_BANDS[band(rank)])
+    return [(f"{name} ", style), (str(rank), colour), (f"  {rest}", style)]
+
+
+def _bits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _scale() -> StyledLine:
@@ -163,8 +190,8 @@ def _alternative(one: Alternative) -> str:
 def _settings(view: NextView) -> str:
     named = ", ".join(f"{name} {value:g}" for name, value in view.settings)
     tokens = "token remains" if view.remaining == 1 else "tokens remain"
-    entropy = f"entropy {view.entropy:.3f} nats, then {view.kept_entropy:.3f}"
-    return f"{named or 'no settings'}: {view.remaining:,} {tokens}; {entropy}"
+    entropy = f"entropy {view.entropy_bits:.3f} bits, then {view.kept_entropy_bits:.3f}"
+    return f"{named or 'no settings'}: {view.remaining:,} {tokens}; {entropy}; {reading_rule(view)}"
 
 
 def _explained(view: AttributionView) -> str:

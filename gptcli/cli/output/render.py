@@ -31,7 +31,7 @@ def spinner(message: str) -> Iterator[Callable[[], None]]:
         if console.is_dumb_terminal:
             yield lambda: None
             return
-        with stderr.drawing(), console.status(Text(one_line(message), style="dim")) as shown:
+        with console.status(Text(one_line(message), style="dim")) as shown:
             yield shown.stop
 
 
@@ -50,21 +50,26 @@ def status() -> Iterator[Callable[[str], None] | None]:
         return
     with (
         signals.cleaning(lambda: stderr.emit(stderr.ERASE)),
-        stderr.drawing(),
         console.status(Text("", style="dim")) as spinner,
     ):
         yield lambda text: spinner.update(Text(one_line(text), style="dim"))
 
 
-def painted(lines: Sequence[Sequence[tuple[str, str]]]) -> str:
+def painted(lines: Sequence[Sequence[tuple[str, str]]], always: bool = False) -> str:
     """Lines of (text, style) with escape sequences. Nothing is wrapped or read as markup.
 
-    The texts must be sanitised. Colours are limited to those of the terminal.
+    The texts must be sanitised. Colours are limited to those of the terminal; with `always` there
+    are all 16 million, whatever the environment says of the terminal.
     """
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(force_terminal=True, legacy_windows=False)
+    console = Console(
+        force_terminal=True,
+        legacy_windows=False,
+        color_system="truecolor" if always else "auto",
+        no_color=False if always else None,
+    )
     with console.capture() as captured:
         for line in lines:
             shown = Text.assemble(*line, no_wrap=True, end="\n")

@@ -75,12 +75,14 @@ class Following:
     """The likeliest next tokens as (id, probability, probability after the filters), best first.
 
     remaining: how many of the vocabulary the filters leave; entropies in nats, before and after.
+    temperatures: for each temperature T asked for (T, log sum_j exp(logprob_j / T), entropy).
     """
 
     rows: tuple[tuple[int, float, float], ...]
     remaining: int
     entropy: float
     kept_entropy: float
+    temperatures: tuple[tuple[float, float, float], ...] = ()
 
 
 def tracer(engine: Engine) -> Tracer:
@@ -141,8 +143,14 @@ def lens(tracer: Tracer, ids: Sequence[int], top: int) -> LensReadout:
 
 
 @torch.no_grad()
-def following(tracer: Tracer, ids: Sequence[int], filters: Filters, count: int) -> Following:
-    """The distribution of the token after `ids`, and what the filters leave of it.
+def following(
+    tracer: Tracer,
+    ids: Sequence[int],
+    filters: Filters,
+    count: int,
+    temperatures: Sequence[float] = (),
+) -> Following:
+    """The distribution of the token after `ids`, what the filters leave, and other temperatures.
 
     Raises BadModel where the logits are not finite.
     """
@@ -153,7 +161,14 @@ def following(tracer: Tracer, ids: Sequence[int], filters: Filters, count: int) 
     filtered_values, filtered_ids = (part[0] for part in filtered(logits, filters))
     kept = torch.zeros_like(probabilities).scatter_(0, filtered_ids, filtered_values)
     rows = zip(likeliest.tolist(), values.tolist(), kept[likeliest].tolist(), strict=True)
-    return Following(tuple(rows), int((kept > 0).sum()), _entropy(probabilities), _entropy(kept))
+    logprobs = logits[0].log_softmax(-1)
+    return Following(
+        tuple(rows),
+        int((kept > 0).sum()),
+        _entropy(probabilities),
+        _entropy(kept),
+        tuple(_at_temperature(logprobs, temperature) for temperature in temperatures),
+    )
 
 
 @torch.no_grad()
@@ -172,6 +187,12 @@ def _lens_logprobs(tracer: Tracer, state: Tensor, layer: int) -> Iterator[Tensor
         if layer < tracer.layers:
             part = F.layer_norm(part, part.shape[-1:], norm.weight, norm.bias, epsilon)
         yield tracer.weights.head(part).float().log_softmax(-1)
+
+
+def _at_temperature(logprobs: Tensor, temperature: float) -> tuple[float, float, float]:
+    """The temperature, log sum_j exp(logprob_j / T), and the entropy in nats."""
+    scaled = logprobs / temperature
+    return temperature, float(scaled.logsumexp(-1)), _entropy(scaled.softmax(-1))
 
 
 def _entropy(probabilities: Tensor) -> float:

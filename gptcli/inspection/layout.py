@@ -1,0 +1,184 @@
+"""Where everything of a plot stands: boxes, cells and words, before a file format is chosen.
+
+SVG and PNG draw the same drawing, so a picture has the words that the vector file has. A unit is a
+pixel of the SVG file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gptcli.inspection.colours import AGAINST, FOR, Colour, ink, ramp
+from gptcli.inspection.labels import width
+from gptcli.inspection.plots import Bars, Maps, Plot
+
+Spelling = Callable[[str], str]
+"""(text) -> the text as the file format can draw it."""
+TITLE, MARGIN, LINE = 34, 12, 20  # height of the title, free space around, height of a row
+LETTER, NUMBER = 9, 80  # width of a letter, room for a number beside a bar
+BAR, THICK = 480, 14  # length of the longest bar, its thickness
+GAP, NAME = 12, 18  # between maps; height of a map's name
+MAX_CELL, LEGIBLE_CELL = 24, 14  # side of a cell; of one that can have a label
+MAP_WIDTH = 1400  # of a line of maps, unless it has more cells than that
+WORD_CELL = 22  # height of a cell that holds a word
+SCALE = 160  # length of the legend's ramp
+
+
+@dataclass(frozen=True)
+class Words:
+    """A line of text from (x, y), its baseline; "end" and "middle" say where x is in it."""
+
+    x: float
+    y: float
+    text: str
+    kind: str = ""  # "", "title", "end", "middle"
+    turned: bool = False  # reads upwards
+    colour: Colour | None = None  # None: the colour of all text
+
+
+@dataclass(frozen=True)
+class Box:
+    """A filled rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A map of numbers from 0 to 1, numpy (R, T), each a square of `cell`; NaN is no cell."""
+
+    x: int
+    y: int
+    cell: int
+    numbers: Any
+
+
+Item = Words | Box | Cells
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A title, a size, and what is drawn."""
+
+    title: str
+    width: int
+    height: int
+    items: tuple[Item, ...]
+
+
+def laid_out(plot: Plot, spelling: Spelling = str) -> Drawing:
+    """The drawing of a plot, its texts in a spelling that the file format can draw."""
+    body = _bars(plot, spelling) if isinstance(plot, Bars) else _maps(plot, spelling)
+    items: list[Item] = [Words(MARGIN, 22, spelling(plot.title), "title"), *body]
+    if plot.note:
+        low = max(map(_bottom, items))
+        items.append(Words(MARGIN, low + LINE, spelling(plot.note)))
+    across = max(map(_right, items)) + MARGIN
+    return Drawing(
+        plot.title, math.ceil(across), math.ceil(max(map(_bottom, items))) + 10, (*items,)
+    )
+
+
+def cell_side(plot: Maps) -> int:
+    """The side of a cell, so that a line of maps is about `MAP_WIDTH` wide."""
+    return max(min(MAX_CELL, MAP_WIDTH // (plot.abreast * len(plot.columns))), 1)
+
+
+def _bars(plot: Bars, spelling: Spelling) -> Iterator[Item]:
+    values = [value or 0.0 for _, value, _ in plot.rows]
+    labels = [spelling(label) for label, _, _ in plot.rows]
+    largest = max(map(abs, values), default=0.0) or 1.0
+    left = MARGIN + _room(labels)
+    zero = left + (BAR if min(values, default=0.0) < 0 else 0)
+    for row, (label, (_, value, shown)) in enumerate(zip(labels, plot.rows, strict=True)):
+        top = TITLE + row * LINE
+        yield Words(left - 8, top + 13, label, "end")
+        if value is None:
+            continue
+        length = abs(value) / largest * BAR
+        start = zero if value >= 0 else zero - length
+        yield Box(start, top + 2, length, THICK, FOR if value >= 0 else AGAINST)
+        yield Words(max(start + length, zero) + 6, top + 13, shown)
+
+
+def _maps(plot: Maps, spelling: Spelling) -> Iterator[Item]:
+    if plot.words:
+        yield from _map_of_words(plot, spelling)
+        return
+    cell = cell_side(plot)
+    legible = len(plot.maps) == 1 and cell >= LEGIBLE_CELL
+    rows, columns = (
+        list(map(spelling, labels)) if legible else [] for labels in (plot.rows, plot.columns)
+    )
+    left = MARGIN + (_room(rows) if legible else 0)
+    top = TITLE + (_room(columns) if legible else 0)
+    name = NAME if len(plot.maps) > 1 else 0
+    wide = max(len(plot.columns) * cell, LETTER * max(map(len, plot.names)) if name else 0) + GAP
+    high = name + len(plot.rows) * cell + GAP
+    for place, numbers in enumerate(plot.maps):
+        line, column = divmod(place, plot.abreast)
+        x, y = left + column * wide, top + line * high + name
+        if name:
+            yield Words(x, y - 5, plot.names[place])
+        yield Cells(x, y, cell, numbers)
+    for place, label in enumerate(rows):
+        yield Words(left - 6, top + place * cell + cell * 0.5 + 4, label, "end")
+    for place, label in enumerate(columns):
+        yield Words(left + place * cell + cell * 0.5 + 4, top - 6, label, turned=True)
+    yield from _scale(top + math.ceil(len(plot.maps) / plot.abreast) * high, plot.unit)
+
+
+def _map_of_words(plot: Maps, spelling: Spelling) -> Iterator[Item]:
+    """One map whose cells are words on the colours of their numbers."""
+    rows, columns = (list(map(spelling, labels)) for labels in (plot.rows, plot.columns))
+    words = [[spelling(word) for word in row] for row in plot.words]
+    wide = _room([*columns, *(word for row in words for word in row)])
+    left, top = MARGIN + _room(rows), TITLE + LINE
+    for place, label in enumerate(columns):
+        yield Words(left + (place + 0.5) * wide, top - 6, label, "middle")
+    for row, (label, said, numbers) in enumerate(zip(rows, words, plot.maps[0], strict=True)):
+        y = top + row * WORD_CELL
+        yield Words(left - 6, y + 15, label, "end")
+        for column, (word, number) in enumerate(zip(said, numbers, strict=True)):
+            colour = ramp(float(number))
+            yield Box(left + column * wide, y, wide - 1, WORD_CELL - 1, colour)
+            black_or_white = (0, 0, 0) if ink(colour) == "#000000" else (255, 255, 255)
+            middle = left + (column + 0.5) * wide
+            yield Words(middle, y + 15, word, "middle", colour=black_or_white)
+    yield from _scale(top + len(rows) * WORD_CELL + GAP, plot.unit)
+
+
+def _scale(y: float, unit: str) -> Iterator[Item]:
+    """The ramp from 0 to 1, and what it measures."""
+    yield Words(MARGIN, y + 11, "0")
+    for step in range(SCALE // 4):
+        yield Box(MARGIN + 16 + 4 * step, y, 4, 12, ramp(step / (SCALE // 4 - 1)))
+    yield Words(MARGIN + SCALE + 22, y + 11, f"1  {unit}")
+
+
+def _room(labels: Sequence[str]) -> int:
+    """Room for the longest of some labels."""
+    return LETTER * max(map(width, labels), default=0) + LETTER
+
+
+def _right(item: Item) -> float:
+    if isinstance(item, Words):
+        length = LETTER * width(item.text)
+        return item.x + (10 if item.turned else _SHARES.get(item.kind, 1.0) * length)
+    return item.x + (item.numbers.shape[1] * item.cell if isinstance(item, Cells) else item.width)
+
+
+_SHARES = {"end": 0.0, "middle": 0.5}  # how much of a text is to the right of its place
+
+
+def _bottom(item: Item) -> float:
+    if isinstance(item, Words):
+        return item.y + 4
+    return item.y + (item.numbers.shape[0] * item.cell if isinstance(item, Cells) else item.height)
