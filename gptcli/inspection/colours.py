@@ -19,7 +19,7 @@ STOPS: tuple[Colour, ...] = (
 )
 BANDS = (10, 100, 1000)  # the last rank of each band but the last
 NAMES = ("top 10", "top 100", "top 1000", "beyond")
-OF_BANDS: tuple[Colour, ...] = ((178, 223, 178), (246, 226, 138), (244, 170, 128), (206, 170, 226))
+OF_BANDS: tuple[Colour, ...] = ((100, 205, 100), (246, 226, 110), (250, 130, 115), (205, 120, 245))
 FOR, AGAINST = (46, 134, 193), (211, 84, 60)  # what speaks for a token, and what against it
 
 

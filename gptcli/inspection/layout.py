@@ -21,7 +21,7 @@ TITLE, MARGIN, LINE = 34, 12, 20  # height of the title, free space around, heig
 LETTER, NUMBER = 9, 80  # width of a letter, room for a number beside a bar
 BAR, THICK = 480, 14  # length of the longest bar, its thickness
 GAP, NAME = 12, 18  # between maps; height of a map's name
-MAX_CELL, LEGIBLE_CELL = 24, 14  # side of a cell; of one that can have a label
+MAX_CELL, LEGIBLE_CELL = 24, 14  # side of a cell; what a label needs
 MAP_WIDTH = 1400  # of a line of maps, unless it has more cells than that
 WORD_CELL = 22  # height of a cell that holds a word
 SCALE = 160  # length of the legend's ramp
@@ -113,13 +113,15 @@ def _maps(plot: Maps, spelling: Spelling) -> Iterator[Item]:
         yield from _map_of_words(plot, spelling)
         return
     cell = cell_side(plot)
-    legible = len(plot.maps) == 1 and cell >= LEGIBLE_CELL
+    alone = len(plot.maps) == 1
+    step = math.ceil(LEGIBLE_CELL / cell)  # where cells are small, some rows have a label
     rows, columns = (
-        list(map(spelling, labels)) if legible else [] for labels in (plot.rows, plot.columns)
+        dict(list(enumerate(map(spelling, labels)))[::step]) if alone else {}
+        for labels in (plot.rows, plot.columns)
     )
-    left = MARGIN + (_room(rows) if legible else 0)
-    top = TITLE + (_room(columns) if legible else 0)
-    name = NAME if len(plot.maps) > 1 else 0
+    left = MARGIN + (_room([*rows.values()]) if alone else 0)
+    top = TITLE + (_room([*columns.values()]) if alone else 0)
+    name = 0 if alone else NAME
     wide = max(len(plot.columns) * cell, LETTER * max(map(len, plot.names)) if name else 0) + GAP
     high = name + len(plot.rows) * cell + GAP
     for place, numbers in enumerate(plot.maps):
@@ -128,9 +130,9 @@ def _maps(plot: Maps, spelling: Spelling) -> Iterator[Item]:
         if name:
             yield Words(x, y - 5, plot.names[place])
         yield Cells(x, y, cell, numbers)
-    for place, label in enumerate(rows):
+    for place, label in rows.items():
         yield Words(left - 6, top + place * cell + cell * 0.5 + 4, label, "end")
-    for place, label in enumerate(columns):
+    for place, label in columns.items():
         yield Words(left + place * cell + cell * 0.5 + 4, top - 6, label, turned=True)
     yield from _scale(top + math.ceil(len(plot.maps) / plot.abreast) * high, plot.unit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import struct
@@ -518,6 +519,14 @@ def test_a_map_of_many_tokens_has_small_cells() -> None:
     drawing = laid_out(maps)
     assert [item.cell for item in drawing.items if isinstance(item, Cells)] == [1]
     assert decoded(image(maps)).shape == (2 * drawing.height, 2 * drawing.width, 4)
+
+
+def test_a_map_of_small_cells_has_some_labels_that_stay_apart() -> None:
+    labels_ = tuple(map(str, range(300)))
+    maps = Maps("t", (np.zeros((300, 300)),), ("",), 1, labels_, labels_)
+    rows = [item for item in laid_out(maps).items if isinstance(item, Words) and item.kind == "end"]
+    assert 50 < len(rows) < 100
+    assert min(low.y - high.y for high, low in itertools.pairwise(rows)) >= 14
 
 
 def test_no_words_of_a_map_lie_on_others(inside: Tracer) -> None:
