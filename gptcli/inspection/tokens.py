@@ -6,6 +6,7 @@ No model runs and torch is not imported. Not here: probabilities are in `gptcli.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,8 @@ from gptcli.options import Overflow
 
 if TYPE_CHECKING:
     from gptcli.engines.gpt2.tracing import Tracer
+
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # SentencePiece's name of a byte
 
 
 def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:
@@ -52,7 +55,7 @@ def text_after(tokenizer: Tokenizer, id: int, before: bytes) -> str:
     The text of a token that is part of a character is the character if it completes one, else its
     bytes, as \\xe6\\xbc.
     """
-    text, raw = tokenizer.token_text(id), tokenizer.token_bytes(id)
+    text, raw = tokenizer.token_text(id), _raw(tokenizer, id)
     if "\ufffd" not in text or not raw:
         return text
     decoder = _decoder("strict")
@@ -138,4 +141,12 @@ def _decoder(errors: str) -> codecs.IncrementalDecoder:
 def token_at(tokenizer: Tokenizer, index: int, id: int, place: tuple[int, int]) -> TokenView:
     """One token; of a special one, or where tokens have no bytes, the bytes are its text's."""
     text = tokenizer.token_text(id)
-    return TokenView(index, id, text, tokenizer.token_bytes(id) or text.encode(), *place)
+    return TokenView(index, id, text, _raw(tokenizer, id) or text.encode(), *place)
+
+
+def _raw(tokenizer: Tokenizer, id: int) -> bytes | None:
+    """The bytes of a token: of a byte-level tokenizer, or of a token that is named by its byte."""
+    found = tokenizer.token_bytes(id)
+    if found is None and (named := _BYTE.fullmatch(tokenizer.raw.id_to_token(id) or "")):
+        return bytes.fromhex(named[1])
+    return found

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from support.fake_engine import FakeEngine
 from transformers import GPT2LMHeadModel
@@ -324,6 +325,17 @@ def test_a_token_that_ends_a_character_and_begins_another_shows_both() -> None:
         0, 1, "\ufffd", b"\xa2\xe5\xad", 0, 2, characters="漢", unfinished=b"\xe5\xad"
     )
     assert labels.label(token) == "漢\\xe5\\xad"
+
+
+def test_bytes_that_have_names_make_characters_too() -> None:
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁a": 256}
+    model = tokenizers.models.BPE(vocabulary, [], byte_fallback=True)
+    raw = tokenizers.Tokenizer(model)
+    raw.decoder = tokenizers.decoders.ByteFallback()
+    tokenizer = Tokenizer(raw, None)
+    tokens = tokenized(tokenizer, "漢")
+    assert [labels.label(token) for token in tokens] == ["\\xe6", "\\xbc", "漢"]
+    assert text_after(tokenizer, 0xA2, b"\xe6\xbc") == "漢"
 
 
 def test_alternatives_are_named_by_what_they_would_complete(tales: Path) -> None:
