@@ -1,8 +1,8 @@
 """SVG files of plots, with words and numbers.
 
 The cells of a map are an image inside the file, at the size it is shown: half a million squares
-would be too much for any viewer. Text is drawn in the reader's own fonts, and follows the reader's
-choice of light or dark.
+would be too much for any viewer. Text is drawn in the reader's own fonts. The ground is white, also
+for who reads in the dark: the ramp ends in a dark blue.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gptcli.inspection.plots import Plot
 from gptcli.system.sanitizer import one_line
 
 STYLE = f"""
+svg {{ background: #ffffff; }}
 text {{ font: 13px ui-monospace, "DejaVu Sans Mono", monospace; fill: #1f2328; white-space: pre; }}
 .title {{ font: 600 14px system-ui, sans-serif; }}
 .end {{ text-anchor: end; }}
@@ -25,7 +26,6 @@ text {{ font: 13px ui-monospace, "DejaVu Sans Mono", monospace; fill: #1f2328; w
 .against {{ fill: {code(AGAINST)}; }}
 .black {{ fill: #000000; }}
 .white {{ fill: #ffffff; }}
-@media (prefers-color-scheme: dark) {{ text:not(.black, .white) {{ fill: #e6edf3; }} }}
 """
 _CLASSES = {FOR: "for", AGAINST: "against", (0, 0, 0): "black", (255, 255, 255): "white"}
 

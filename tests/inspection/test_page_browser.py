@@ -27,7 +27,9 @@ from gptcli.engines import open_engine
 from gptcli.inspection import reading
 from gptcli.inspection.colours import band
 from gptcli.inspection.page import page
+from gptcli.inspection.plots import plot
 from gptcli.inspection.records import record
+from gptcli.inspection.svg import drawn
 from gptcli.inspection.views import View
 from gptcli.options import Filters, Load
 
@@ -417,6 +419,16 @@ def test_the_heat_map_follows_light_and_dark(shown) -> None:
     assert opened.evaluate(ahead) == [20, 23, 26, 255]
     opened.get_by_role("button", name="Light or dark").click()
     assert opened.evaluate(ahead) == [255, 255, 255, 255]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_plot_has_the_ground_that_its_words_need(shown, tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "plot.svg"
+    file.write_text(drawn(plot(lens_view(WORDS))), encoding="utf-8")
+    opened = shown(file, scheme=scheme)
+    found = opened.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    ink = opened.evaluate("getComputedStyle(document.querySelector('.title')).fill")
+    assert (found, ink) == ("rgb(255, 255, 255)", "rgb(31, 35, 40)")
 
 
 @pytest.mark.parametrize("width", [380, 768, 1280])
