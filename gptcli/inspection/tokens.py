@@ -36,7 +36,7 @@ def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:
 
 def begin_id(tokenizer: Tokenizer) -> int | None:
     """The token that the model reads before a document; None where the tokenizer names none."""
-    return tokenizer.eos_id
+    return tokenizer.roles.begin
 
 
 def unfinished(pieces: Iterable[bytes]) -> list[bytes]:

@@ -229,7 +229,7 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, t
     if load.server is not None:
         raise UsageError("--server", "a server does not tell its tokens", "Leave it out.")
     for flag, asked_for in (("--svg", report.svg), ("--png", report.png)):
-        if asked_for or report.file_kind == flag.removeprefix("--"):
+        if asked_for or report.shape == flag.removeprefix("--"):
             raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
     from gptcli.checkpoints.resolve import resolve
     from gptcli.checkpoints.tokenizer import load_tokenizer

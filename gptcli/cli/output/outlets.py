@@ -121,6 +121,9 @@ def opened(report: ViewOutput) -> Iterator[Outlets]:
             raise UsageError(path, "it is to hold two things", "Name a file for each.")
     with ExitStack() as stack:
         main = stack.enter_context(sink.opened(Output(output=report.output, force=report.force)))
+        if main.terminal and report.shape in ("png", "npz"):
+            why = "a terminal cannot show it"
+            raise UsageError(f"--format {report.shape}", why, "Name a file with -o.")
         files = {
             kind: stack.enter_context(sink.opened(Output(output=path, force=report.force)))
             for kind, path in named.items()

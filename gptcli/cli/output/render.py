@@ -31,7 +31,7 @@ def spinner(message: str) -> Iterator[Callable[[], None]]:
         if console.is_dumb_terminal:
             yield lambda: None
             return
-        with console.status(Text(one_line(message), style="dim")) as shown:
+        with stderr.drawing(), console.status(Text(one_line(message), style="dim")) as shown:
             yield shown.stop
 
 
@@ -50,6 +50,7 @@ def status() -> Iterator[Callable[[str], None] | None]:
         return
     with (
         signals.cleaning(lambda: stderr.emit(stderr.ERASE)),
+        stderr.drawing(),
         console.status(Text("", style="dim")) as spinner,
     ):
         yield lambda text: spinner.update(Text(one_line(text), style="dim"))
