@@ -34,11 +34,6 @@ class ViewOutput(Options):
         redeclares="a view is also a plot or a page",
     )
     json: bool = JSON
-    color: Literal["auto", "always", "never"] = option(
-        "auto",
-        "--color",
-        "When to use colours: auto is on a terminal, and on a pipe with FORCE_COLOR set.",
-    )
     html: str | None = option(
         None,
         "--html",

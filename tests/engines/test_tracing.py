@@ -124,7 +124,7 @@ def test_the_lens_reads_long_texts_in_parts(
     inside: Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tracing.lens(inside, IDS, 2)
-    monkeypatch.setattr(tracing, "ROWS", 4)
+    monkeypatch.setattr(tracing, "LOGIT_ROWS", 4)
     parts = tracing.lens(inside, IDS, 2)
     assert np.array_equal(parts.ids, whole.ids)
     assert np.array_equal(parts.ranks, whole.ranks)
@@ -198,7 +198,7 @@ def test_integrated_gradients_of_one_point_are_the_gradient_half_way(inside: Tra
     found = attribution.integrated_gradients(inside, IDS, 42, 1)
     x = tracing.embeddings(inside, IDS)
     start = tracing.embeddings(inside, [0] * len(IDS))
-    _, (gradient,) = attribution._slopes(inside, (x + start)[None] / 2, 42)
+    _, (gradient,) = attribution._log_odds_gradients(inside, (x + start)[None] / 2, 42)
     assert found.scores == pytest.approx((gradient * (x - start)).sum(-1).tolist(), abs=1e-4)
 
 
@@ -206,7 +206,7 @@ def test_points_computed_together_do_not_mix(
     inside: Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = attribution.integrated_gradients(inside, IDS, 42, 5)
-    monkeypatch.setattr(attribution, "TOGETHER", 1)
+    monkeypatch.setattr(attribution, "GRADIENT_TOKENS", 1)
     alone = attribution.integrated_gradients(inside, IDS, 42, 5)
     assert alone.scores == pytest.approx(together.scores, abs=1e-4)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from shutil import get_terminal_size
 
-from gptcli.cli.output import render, sink
+from gptcli.cli.output import render, sink, stderr
 from gptcli.cli.output.drawing import Canvas, StyledLine, cropped, plain
 from gptcli.cli.output.records import document, json_line, written
 from gptcli.cli.output.sink import Sink
@@ -76,28 +76,21 @@ class Outlets:
                 out.write((document if kind == "json" else json_line)(record(view)))
 
     def _draw(self, draw: Callable[[Canvas], list[StyledLine]], wrapped: bool) -> None:
-        canvas = Canvas(self._columns(), self._styled())
+        canvas = Canvas(self._columns(), self._main.styled)
         lines = draw(canvas)
         if not (wrapped and canvas.styled):
             lines = cropped(lines, canvas)
         if canvas.styled:
-            always = self._report.color == "always"
+            always = stderr.color_choice() == "always"
             self._main.paint(render.painted(lines, always))
         else:
             self._main.write(plain(lines))
-
-    def _styled(self) -> bool:
-        """Whether to use colours: --color, else a terminal that has them, or FORCE_COLOR."""
-        if self._report.color != "auto":
-            return self._report.color == "always"
-        forced = bool(os.environ.get("FORCE_COLOR")) and self._report.output in sink.STDOUT_NAMES
-        return self._main.styled or forced
 
     def _columns(self) -> int | None:
         """Columns of a line: those of the terminal, also behind a pager that gets colours."""
         if self._main.terminal:
             return get_terminal_size().columns
-        if self._styled() and self._report.output in sink.STDOUT_NAMES:
+        if self._main.styled:
             with suppress(OSError):
                 return os.get_terminal_size(2).columns
         return None

@@ -95,6 +95,11 @@ def choose_color(choice: str) -> None:
     _color = choice
 
 
+def color_choice() -> str:
+    """What --color says: auto, always or never."""
+    return _color
+
+
 def styled(terminal: bool = True) -> bool:
     """Whether a stream may be styled: --color decides, else FORCE_COLOR, NO_COLOR and TERM."""
     if _color != "auto":
