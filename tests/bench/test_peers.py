@@ -10,6 +10,7 @@ import pytest
 from gptcli import load
 from gptcli.bench.peers.peer import PeerSetting, PeerWork, cut, static_batches
 from gptcli.bench.peers.roster import PEERS, Contender, contenders, open_peer, prepare
+from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenizer import load_tokenizer
 from gptcli.errors import BadModel
 from gptcli.options import Load, Sampling
@@ -95,6 +96,53 @@ def test_llama_cpp_refuses_a_gpt2_that_it_computes_otherwise(
     pytest.importorskip("gguf", reason="llama.cpp needs gguf, see gptcli[bench]")
     with pytest.raises(BadModel, match="activation_function relu"):
         prepare(Contender("llama.cpp", "f32"), make_tiny(activation_function="relu"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "why"),
+    [
+        ("ctranslate2", {"scale_attn_by_inverse_layer_idx": True}, "inverse_layer_idx"),
+        ("ctranslate2", {"scale_attn_weights": False}, "scale_attn_weights"),
+        ("ctranslate2", {"layer_norm_epsilon": 1e-3}, "layer_norm_epsilon 0.001"),
+        ("ctranslate2", {"layer_norm_epsilon": 1.1e-5}, "layer_norm_epsilon"),
+        ("llama.cpp", {"scale_attn_by_inverse_layer_idx": True}, "attention scale"),
+        ("llama.cpp", {"scale_attn_weights": False}, "attention scale"),
+        ("llama.cpp", {"activation_function": "gelu"}, "activation_function"),
+    ],
+)
+def test_a_peer_that_ignores_a_setting_of_the_config_refuses_the_model(
+    name: str, setting: dict[str, Any], why: str, make_tiny: Any, tmp_path: Path
+) -> None:
+    if name == "llama.cpp":
+        pytest.importorskip("gguf", reason="llama.cpp needs gguf, see gptcli[bench]")
+    contender = Contender(name, PEERS[name].dtypes[0])
+    with pytest.raises(BadModel, match=why):
+        prepare(contender, make_tiny(**setting), tmp_path)
+
+
+def test_ctranslate2_takes_the_settings_that_it_has(tales: Path) -> None:
+    from gptcli.bench.peers.ctranslate2 import unlike
+
+    assert unlike(inspect(tales).gpt2) == ""
+    assert unlike(None) == ""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_weights": False},
+        {"layer_norm_epsilon": 1e-3},
+        {"activation_function": "relu"},
+        {"tie_word_embeddings": False},
+        {"n_inner": 48},
+    ],
+)
+def test_transformers_obeys_every_setting(
+    setting: dict[str, Any], make_tiny: Any, tmp_path: Path
+) -> None:
+    checkpoint = make_tiny(**setting)
+    assert opened("transformers", checkpoint, tmp_path).write(WORK) == ours(checkpoint)
 
 
 def test_a_gguf_file_has_matrices_as_llama_cpp_multiplies(tiny: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 Static batches, whose rows all run as long as the longest: it takes one length for a call. Prompts
 are forwarded at once (`include_prompt_in_result=False`), as its documentation advises for speed.
-Its converter makes a model folder; our tokenizer is put beside it.
+Its converter makes a model folder; our tokenizer is put beside it. CTranslate2 4.8 has one
+attention scale and one epsilon, whatever the configuration says, so a GPT-2 that differs is
+refused.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptcli.bench.peers.peer import PeerSetting, PeerWork, cut, static_batches
+from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.checkpoints.preflight import inspect
+from gptcli.errors import BadModel
 
+EPSILON = 1e-5  # of every layer norm
 COLD = """
 import sys
 import ctranslate2
@@ -53,7 +59,14 @@ class CTranslate2:
 
     @staticmethod
     def prepare(checkpoint: Path, folder: Path, dtype: str) -> None:
-        """Convert and quantize. Raises what the converter raises, which knows few architectures."""
+        """Convert and quantize.
+
+        Raises BadModel for a GPT-2 that it would compute otherwise, and what the converter raises,
+        which knows few architectures.
+        """
+        fault = unlike(inspect(checkpoint).gpt2)
+        if fault:
+            raise BadModel("CTranslate2", f"it ignores {fault}", "Leave it out")
         from ctranslate2.converters import TransformersConverter
 
         from gptcli.checkpoints.tokenizer import load_tokenizer
@@ -79,3 +92,16 @@ class CTranslate2:
             include_prompt_in_result=False,
         )
         return cut([row.sequences_ids[0] for row in found], work)
+
+
+def unlike(config: GPT2Config | None) -> str:
+    """The setting of a GPT-2 that CTranslate2 ignores; empty where there is none."""
+    if config is None:  # of another architecture nothing is known
+        return ""
+    if config.scale_attn_by_inverse_layer_idx:
+        return "scale_attn_by_inverse_layer_idx"
+    if not config.scale_attn_weights:
+        return "scale_attn_weights false"
+    if config.layer_norm_epsilon != EPSILON:
+        return f"layer_norm_epsilon {config.layer_norm_epsilon:g}"
+    return ""
