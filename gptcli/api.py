@@ -130,7 +130,7 @@ class Model:
         def requests() -> Iterator[GenerateRequest]:
             for id, prompt, error in texts:
                 request = GenerateRequest(
-                    id=id, prompt=prompt, sampling=every, on_overflow=on_overflow
+                    id=id, prompt=prompt, sampling=every, on_overflow=on_overflow, shown=False
                 )
                 if error is None:
                     yield request

@@ -80,12 +80,16 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`."""
+    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`.
+
+    Chunks that are not `shown` may be left out, so that a text that broke off can begin again.
+    """
 
     id: str
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     on_overflow: Overflow = "error"
+    shown: bool = True
 
     @property
     def results(self) -> int:
@@ -227,19 +231,22 @@ class Usage:
     """Token counts, as OpenAI names them.
 
     `cached_tokens` counts tokens of the prompt that came from the prefix cache. It depends on what
-    ran before, so the JSON, which is the same for each run, does not have it.
+    ran before, so the JSON, which is the same for each run, does not have it. `estimated`: a
+    server gave no counts, or not all of them.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    estimated: bool = False
 
     def to_dict(self) -> dict[str, int]:
-        """With the total."""
+        """With the total; `estimated` only where it is true."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **({"estimated": True} if self.estimated else {}),
         }
 
 

@@ -247,6 +247,7 @@ def _opener(work: Work, around: Frame, note: Note | None, substitute: Substitute
         with around.waiting(f"loading {load.model or 'the model'}") as progress:
             engine = engines.open_engine(load, slots, beams, progress)
         if note is not None:
+            engines.say_waits(engine, note)
             for notice in engine.info.notices:
                 note(notice)
         return substitute(engine, slots, beams)

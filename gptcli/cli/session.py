@@ -91,6 +91,7 @@ class Session:
             load = replace(load, dtype="float32")
         with self.loading(load) as progress:
             engine = engines.open_engine(load, slots, beams, progress)
+        engines.say_waits(engine, self.note)
         if notices:
             self.note(*engine.info.notices)
         return engine if watch is None else watch(engine, slots, beams)

@@ -7,6 +7,7 @@ engine is asked and what it answers is in `gptcli.protocol`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
@@ -77,6 +78,12 @@ def open_engine(
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size, device)
     info = replace(info, notices=info.notices + notices)
     return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
+
+
+def say_waits(engine: Engine, say: Callable[[str], object]) -> None:
+    """Tell `say` of each pause of an engine that waits for a server; others have none."""
+    if hasattr(engine, "say_waits"):
+        engine.say_waits(say)
 
 
 def _remote(load: Load, batch_size: int, beams: bool) -> Engine:

@@ -92,6 +92,16 @@ class Load(Options):
         metavar="URL",
         check=_check_url,
     )
+    concurrency: int | None = option(
+        None,
+        "--concurrency",
+        "How many requests are sent to the --server at once.",
+        low=1,
+        high=1024,
+        shown_default="--batch-size",
+        needs="server",
+        rare=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

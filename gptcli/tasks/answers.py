@@ -92,4 +92,5 @@ def total(results: Iterable[Completion | ChoiceLogprobs]) -> Usage:
         prompt_tokens=sum(usage.prompt_tokens for usage in used),
         completion_tokens=sum(usage.completion_tokens for usage in used),
         cached_tokens=sum(usage.cached_tokens for usage in used),
+        estimated=any(usage.estimated for usage in used),
     )

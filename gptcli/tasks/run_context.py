@@ -41,6 +41,7 @@ class RunContext:
     prior: tuple[tuple[float, ...], ...] = ()  # log-probabilities of the labels without an input
     notices: tuple[str, ...] = ()  # for every answer
     say: Callable[[str], None] = lambda text: None  # receives a message for every step
+    shown: bool = True  # whether anybody reads the answers as they are written
 
     @property
     def kind(self) -> str:
@@ -73,9 +74,9 @@ class AskText(_Ask):
     sampling: Sampling
     read: Read
 
-    def request(self, id: str) -> GenerateRequest:
+    def request(self, id: str, shown: bool = True) -> GenerateRequest:
         """The request for the engine."""
-        return GenerateRequest(id=id, prompt=self.prompt, sampling=self.sampling)
+        return GenerateRequest(id=id, prompt=self.prompt, sampling=self.sampling, shown=shown)
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class AskLabel(_Ask):
 
     choices: tuple[str, ...]
 
-    def request(self, id: str) -> LoglikelihoodRequest:
-        """The request for the engine."""
+    def request(self, id: str, shown: bool = True) -> LoglikelihoodRequest:
+        """The request for the engine; nothing of it is shown before the end."""
         return LoglikelihoodRequest(id=id, prompt=self.prompt, choices=self.choices)
 
 

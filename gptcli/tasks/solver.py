@@ -47,14 +47,16 @@ def solve(
     on_overflow: Overflow = "error",
     batch_size: int = 1,
     say: Callable[[str], None] = lambda text: None,
+    shown: bool = True,
 ) -> Iterator[AnswerChunk | Answer]:
     """Answer every question. Answers come in order, each as soon as the earlier ones are there.
 
     With one sequence, the chunks of an answer's text come before it. Questions are pulled when a
-    slot is free; None means "none right now". `say` receives a message for every step. Raises what
-    makes the whole run impossible; an error of one question is in its answer.
+    slot is free; None means "none right now". `say` receives a message for every step. `shown` is
+    what `GenerateRequest` has. Raises what makes the whole run impossible; an error of one question
+    is in its answer.
     """
-    context = prepared(engine, wording, sampling, on_overflow, say)
+    context = replace(prepared(engine, wording, sampling, on_overflow, say), shown=shown)
     if context.kind == "labels":
         context = replace(context, prior=_prior(engine, context))
     yield from run_plans(engine, _plans(engine, context, questions), WAITING_PER_SLOT * batch_size)
@@ -157,7 +159,8 @@ class _Question:
                 asks = next(steps) if replies is None else steps.send(replies)
             except StopIteration as done:
                 return cast(tuple[Answer, ...], done.value)
-            self._asked = [_Asked(ask, ask.request(str(next(self._ids)))) for ask in asks]
+            shown = self._context.shown
+            self._asked = [_Asked(ask, ask.request(str(next(self._ids)), shown)) for ask in asks]
             yield from self._results()
             replies = tuple(asked.reply() for asked in self._asked)
 

@@ -603,7 +603,7 @@ def test_retry_after_can_be_a_date() -> None:
 
 
 def test_pauses_grow_and_are_capped() -> None:
-    from gptcli.engines.remote.retry import CutOff
+    from gptcli.engines.remote.failures import CutOff
 
     patience = Patience(tries=9, first=1.0, longest=8.0)
     pauses = [pause(CutOff(), tried, patience) for tried in range(1, 10)]

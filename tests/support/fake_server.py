@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +46,7 @@ class FakeServer:
         class Bound(Handler):
             owner = fake
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._server = _Listener(("127.0.0.1", 0), Bound)
         self._server.daemon_threads = True
         self.host = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.url = f"{self.host}/v1"
@@ -88,6 +89,10 @@ class FakeServer:
     def wait_for_end(self, seconds: float = 30) -> None:
         """Hold a connection without a word, as a dead server does."""
         self._ended.wait(seconds)
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # else of many connections at once some wait for seconds
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -243,10 +248,90 @@ def whole(handler: Handler, body: Body) -> None:
     handler.send_json(200, {"choices": choices, "usage": usage})
 
 
+def one_text(handler: Handler, body: Body) -> None:
+    """Ignore `n`, as llama-cpp-python and transformers serve do."""
+    answer(handler, {key: value for key, value in body.items() if key != "n"})
+
+
+def one_prompt(behaviour: Behaviour, status: int = 400) -> Behaviour:
+    """Refuse a list of prompts."""
+
+    def behave(handler: Handler, body: Body) -> None:
+        if isinstance(body["prompt"], str):
+            behaviour(handler, body)
+        else:
+            failing(status, "prompt must be a string")(handler, body)
+
+    return behave
+
+
+def interrupted(handler: Handler, body: Body) -> None:
+    """Break off the running answer when another request comes, as llama-cpp-python does."""
+    fake = handler.owner
+    handler.begin_stream()
+    known = len(fake.bodies)
+    for value in messages(fake, body):
+        handler.send_part(event(value))
+        time.sleep(0.02)
+        if len(fake.bodies) > known:
+            break
+    handler.end_stream()
+
+
+def whispering(handler: Handler, body: Body) -> None:
+    """Put events without data, and data without choices, between the messages."""
+    handler.begin_stream()
+    for value in messages(handler.owner, body):
+        for part in (
+            b"data:\n\n",
+            b"event: ping\n\n",
+            b": note\n\n",
+            b"data:   \n\n",
+            b"id: 7\n\n",
+        ):
+            handler.send_part(part)
+        handler.send_part(b"retry: 1000\n\n" + event({"type": "ping"}) + event(value))
+    handler.end_stream()
+
+
+def best_logprob(text: str) -> float:
+    """What " best" costs after a text; any other word costs 2 more."""
+    return -1.0 - len(text) * 0.618 % 3
+
+
+def ranked(shift: int = 0) -> Behaviour:
+    """Echo with the likeliest token of each place; `shift` gives the numbers of other places."""
+
+    def behave(handler: Handler, body: Body) -> None:
+        prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        choices = []
+        for index, text in enumerate(prompts):
+            tokens = re.findall(r"<\|endoftext\|>|\s*\S+|\s+$", text)
+            before = ["".join(tokens[: place + shift]) for place in range(len(tokens))]
+            # The likeliest is " best"; what another costs depends on all before it.
+            own = [
+                best_logprob(given) - (0 if token == " best" else 2)
+                for given, token in zip(before, tokens, strict=True)
+            ]
+            top = [{" best": best_logprob(given)} for given in before]
+            logprobs = {
+                "tokens": tokens,
+                "token_logprobs": [None, *own[1:]],
+                "top_logprobs": [None, *top[1:]],
+            }
+            choices.append(
+                {"index": index, "text": text, "finish_reason": "length", "logprobs": logprobs}
+            )
+        handler.send_json(200, {"choices": choices})
+
+    return behave
+
+
 def echo(handler: Handler, body: Body) -> None:
     """Score prompts as vLLM does; a token is a word with its space, and costs its length."""
     choices = []
-    for index, text in enumerate(body["prompt"]):
+    asked = body["prompt"]
+    for index, text in enumerate([asked] if isinstance(asked, str) else asked):
         tokens = re.findall(r"\s*\S+|\s+$", text)
         costs: list[float | None] = [-float(len(token)) for token in tokens]
         costs[0] = None

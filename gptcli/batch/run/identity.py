@@ -39,7 +39,9 @@ def identify(load: Load, progress: Progress = None) -> Identity:
     Raises as `gptcli.engines.open_engine`, but for the device.
     """
     if load.server is not None:
-        return Identity(f"{load.model or ''}@{load.server}", None, REQUESTS_OF_SERVERS)
+        return Identity(
+            f"{load.model or ''}@{load.server}", None, load.concurrency or REQUESTS_OF_SERVERS
+        )
     checkpoint = resolve(load, progress)
     manifest = inspect(checkpoint.folder)
     revision = checkpoint.revision or sampled(checkpoint.folder)

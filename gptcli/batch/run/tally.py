@@ -27,11 +27,12 @@ class BatchResult:
     seconds: float
     seed: int  # the same seed gives the same texts
     line: str  # the counts in one line, for people
+    estimated: bool = False  # whether a server did not count all tokens
 
     def to_dict(self) -> dict[str, object]:
         """The summary as JSON, with the speed in rows and tokens a second."""
         seconds = max(self.seconds, 1e-9)
-        return {
+        shown: dict[str, object] = {
             "rows": self.rows,
             "kept": self.kept,
             "written": self.written,
@@ -44,6 +45,7 @@ class BatchResult:
             "output": self.output,
             "seed": self.seed,
         }
+        return {**shown, "estimated": True} if self.estimated else shown
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Tally:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    estimated: bool = False  # whether a server did not count all tokens
     started: float = field(default_factory=perf_counter)
 
     def add(self, done: Done) -> None:
@@ -64,6 +67,8 @@ class Tally:
         self.failed += done.failed
         self.prompt_tokens += done.prompt_tokens
         self.completion_tokens += done.completion_tokens
+        usage = done.record.get("usage")
+        self.estimated |= isinstance(usage, dict) and "estimated" in usage
 
     @property
     def seconds(self) -> float:
@@ -87,7 +92,8 @@ class Tally:
         done = self.kept + self.rows
         share = f" of {self.total}" if self.total is not None else ""
         tokens = self.completion_tokens / max(self.seconds, 1e-9)
-        speeds = f"{self.speed:.1f} rows/s, {tokens:.0f} tokens/s"
+        about = "about " * self.estimated
+        speeds = f"{self.speed:.1f} rows/s, {about}{tokens:.0f} tokens/s"
         parts = [
             f"{done}{share} rows",
             speeds if self.rows else "none left to compute" if done == self.total else "",
@@ -108,5 +114,6 @@ class Tally:
             completion_tokens=self.completion_tokens,
             seconds=self.seconds,
             seed=seed,
+            estimated=self.estimated,
             line=self.line(),
         )

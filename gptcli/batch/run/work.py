@@ -108,7 +108,11 @@ def _continuation(
             width.written(len(event.tokens), flying.sequences)
 
     request = GenerateRequest(
-        id=str(row.number), prompt=row.text, sampling=sampling, on_overflow=work.on_overflow
+        id=str(row.number),
+        prompt=row.text,
+        sampling=sampling,
+        on_overflow=work.on_overflow,
+        shown=False,
     )
     flying.sequences += request.results
     results = yield from ask(request, seen)
@@ -145,7 +149,15 @@ def _solved(
         for row in rows:
             yield _question(row, work, known) if row else None
 
-    solved = solve(engine, wording, questions(), work.sampling, work.on_overflow, width.limit)
+    solved = solve(
+        engine,
+        wording,
+        questions(),
+        work.sampling,
+        work.on_overflow,
+        width.limit,
+        shown=False,
+    )
     gathered: list[Answer] = []
     for event in solved:
         if not isinstance(event, Answer):

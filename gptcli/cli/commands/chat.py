@@ -166,7 +166,9 @@ class _Dialogue:
         if self._session.talk.verbose and done is not None:
             known = f"{done.usage.cached_tokens} of {done.usage.prompt_tokens} prompt tokens known"
             report.add(done)
-            self._session.note(f"{report.closing(self._conversation.engine.info)}; {known}")
+            talked = self._conversation
+            closing = report.closing(talked.engine.info, talked.sampling)
+            self._session.note(f"{closing}; {known}")
         return ExitCode.OK
 
     def _end(self, message: str, reply: str, error: GptcliError | None) -> None:

@@ -75,7 +75,11 @@ def generate(
     ):
         engine = session.open_engine(load, slots, beams, watch=watch)
         request = GenerateRequest(
-            id="0", prompt=asked.text, sampling=sampling, on_overflow=input.on_overflow
+            id="0",
+            prompt=asked.text,
+            sampling=sampling,
+            on_overflow=input.on_overflow,
+            shown=style.streamed,
         )
         report = RunReport()
         events = report.watched(written(engine, request, writing.continue_))
@@ -83,7 +87,7 @@ def generate(
         session.note(*report.notices)
         if report.error:
             raise report.error
-    session.detail(report.closing(engine.info))
+    session.detail(report.closing(engine.info, sampling))
 
 
 def _asked(prompt: str | None, input: Input, writing: Writing, session: Session) -> Prompt:

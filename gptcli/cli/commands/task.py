@@ -130,11 +130,11 @@ def ask(
     ):
         engine = session.open_engine(load, slots, beams, watch=watch)
         report = RunReport()
-        settings = sampling, input.on_overflow, many.batch_size
-        solved = rows.named(solve(engine, wording, questions, *settings, session.detail))
+        settings = sampling, input.on_overflow, many.batch_size, session.detail, style.streamed
+        solved = rows.named(solve(engine, wording, questions, *settings))
         write(out, report.watched(_told(solved, many.lines, session)), style)
     session.note(*report.notices)
-    session.detail(report.closing(engine.info))
+    session.detail(report.closing(engine.info, sampling))
     if report.error and not many.lines:
         raise report.error
     return ExitCode.PARTIAL if report.error else ExitCode.OK

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from gptcli.errors import GptcliError
+from gptcli.options import Sampling
 from gptcli.protocol import Completion, Event, ModelInfo
 from gptcli.system import stages
 from gptcli.system.units import counted, rate, seconds
@@ -24,6 +25,7 @@ class RunReport:
     started: float = field(default_factory=perf_counter)
     first: float | None = None  # seconds to the first token
     tokens: int = 0
+    estimated: bool = False  # whether some tokens were not counted
     reasons: dict[str, None] = field(default_factory=dict)  # a set in order of first occurrence
     seeds: dict[int | None, None] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class RunReport:
     def add(self, item: Completion | Answer) -> None:
         """Count a finished sequence."""
         self.tokens += item.usage.completion_tokens
+        self.estimated = self.estimated or item.usage.estimated
         self.reasons[item.finish_reason] = None
         if len(self.seeds) <= MAX_SEEDS:
             self.seeds[item.seed] = None
@@ -51,17 +54,22 @@ class RunReport:
             self.errors += 1
             self.error = self.error or item.error
 
-    def closing(self, info: ModelInfo) -> str:
-        """The run in one line: tokens, speed, time to the first token, model and seed."""
+    def closing(self, info: ModelInfo, sampling: Sampling) -> str:
+        """The run in one line: tokens, speed, time to the first token, model and seed.
+
+        Where nothing is random, only a seed that was given is named.
+        """
+        told = sampling.effective_temperature > 0 or sampling.seed is not None
+        tokens = ("about " if self.estimated else "") + counted(self.tokens, "token")
         passed = perf_counter() - self.started
         speed = f" ({rate(self.tokens, passed, 'tokens')})" if self.tokens else ""
         seeds = [str(seed) for seed in self.seeds if seed is not None]
         named = ", ".join(seeds[:MAX_SEEDS]) + (", ..." if len(seeds) > MAX_SEEDS else "")
         parts = [
-            f"{counted(self.tokens, 'token')} in {seconds(passed)}{speed}",
+            f"{tokens} in {seconds(passed)}{speed}",
             f"first token after {seconds(self.first)}" if self.first is not None else "",
             f"{info.name} in {info.dtype} on {info.device}",
-            f"seed {named}" if named else "",
+            f"seed {named}" if named and told else "",
             f"finished by {', '.join(self.reasons)}",
         ]
         return "; ".join(filter(None, parts))

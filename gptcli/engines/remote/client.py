@@ -13,7 +13,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -68,12 +68,14 @@ class Patience:
     tries: int = 5
     connect: float = 5.0
     read: float = 120.0  # until the answer begins, and between any two parts of it
-    total: float = 300.0  # after that no new try is begun
+    total: float = 900.0  # of failed tries and pauses together; after it no new try is begun
     first: float = 0.5  # the pause before the second try; doubled each time
-    longest: float = 30.0  # the longest pause, also where the server asks for more
+    longest_doubled: float = 30.0
+    longest: float = 300.0  # the longest pause, also where the server asks for more
 
 
 AT_START = Patience(tries=3, connect=3.0, read=10.0, total=4.0)
+NOT_NEEDED = Patience(tries=1, connect=3.0, read=3.0)  # of a list that can be done without
 
 
 class Client:
@@ -145,19 +147,28 @@ def _client(to: Endpoint, patience: Patience, connections: int) -> openai.AsyncO
     )
 
 
+class _Messages(openai.AsyncStream[object]):
+    """A stream without the events that hold no data: pings, retry times, ids.
+
+    The openai package would read their empty data as JSON, and fail.
+    """
+
+    async def _iter_events(self) -> AsyncIterator[Any]:
+        async for event in super()._iter_events():
+            if event.data.strip():
+                yield event
+
+
 async def answers(
     client: openai.AsyncOpenAI, body: dict[str, object]
 ) -> AsyncGenerator[object, None]:
     """Post a completion request; gives the messages of the stream, or the one answer, as JSON.
 
-    Servers that do not stream answer with one whole. Raises one of `retry.FAILURES`.
+    An object of a stream that has no choices (a ping, counts alone) gets an empty list of them.
+    Servers that do not stream answer with one whole. Raises one of `failures.FAILURES`.
     """
     stream = await client.post(
-        "/completions",
-        cast_to=object,
-        body=body,
-        stream=True,
-        stream_cls=openai.AsyncStream[object],
+        "/completions", cast_to=object, body=body, stream=True, stream_cls=_Messages
     )
     async with stream:
         kind = stream.response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -165,6 +176,8 @@ async def answers(
             yield json.loads(await stream.response.aread())
         elif kind == "text/event-stream":
             async for message in stream:
+                if isinstance(message, dict) and message.get("choices") is None:
+                    message = {**message, "choices": []}
                 yield message
         else:
             raise ValueError(f"{kind or 'no content type'} instead of JSON")
@@ -173,7 +186,7 @@ async def answers(
 async def models(client: openai.AsyncOpenAI) -> dict[str, int | None]:
     """The models that the server lists, with their contexts in tokens where it says so (vLLM).
 
-    Raises one of `retry.FAILURES`.
+    Raises one of `failures.FAILURES`.
     """
     answer = await client.get("/models", cast_to=object)
     listed = answer.get("data") if isinstance(answer, dict) else None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.remote import schema
@@ -21,13 +23,19 @@ from gptcli.engines.remote.client import (
     Endpoint,
     Patience,
     answers,
-    endpoint,
-    models,
 )
-from gptcli.engines.remote.inflight import GenerationInFlight, InFlight, ScoringInFlight, estimate
-from gptcli.engines.remote.retry import FAILURES, ends_run, failure, patiently
-from gptcli.errors import GptcliError, Unavailable, UsageError
-from gptcli.options import Load
+from gptcli.engines.remote.failures import (
+    FAILURES,
+    ends_run,
+    failure,
+)
+from gptcli.engines.remote.gate import Gate
+from gptcli.engines.remote.generation import GenerationInFlight
+from gptcli.engines.remote.inflight import InFlight, ServerTraits, estimate
+from gptcli.engines.remote.retry import patiently
+from gptcli.engines.remote.scoring import ScoringInFlight, check, echoed
+from gptcli.engines.remote.waiting import WaitNotices
+from gptcli.errors import BadInput, GptcliError, Unavailable, UsageError
 from gptcli.protocol import (
     Event,
     GenerateRequest,
@@ -37,8 +45,11 @@ from gptcli.protocol import (
     RollingRequest,
 )
 
+if TYPE_CHECKING:
+    from gptcli.engines.remote.echo_tokenizer import EchoTokenizer
+
+Say = Callable[[str], object]
 POLL_SECONDS = 0.002  # between two looks for a request
-UNKNOWN_CONTEXT = 10**9  # tokens; where the server does not say, nothing is cut to fit
 SEED_BITS = 31  # of a seed drawn here: some servers take 2**32 - 1 for "draw one yourself"
 
 
@@ -56,16 +67,49 @@ class RemoteEngine:
         self.info = info
         self._to, self._names, self._places = to, names, places
         self._patience = patience or Patience()
+        self._say: Say = _nothing
+        self._tokenizer: EchoTokenizer | None = None
+        self._traits = ServerTraits()
         self._open: list[RemoteRun] = []
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Raises Unavailable: the server does not give its tokens."""
-        raise _no_tokens()
+        """Tokens as the server's echo tells them; asks it the first time.
+
+        Raises Unavailable where it does not echo log-probabilities, or not those of the tokens.
+        """
+        if self._tokenizer is None:
+            from gptcli.engines.remote.echo_tokenizer import EchoTokenizer
+
+            try:
+                self._tokenizer = EchoTokenizer(self._echo)
+            except BadInput as error:
+                raise schema.no_scores(error.why) from None
+        return self._tokenizer
+
+    def _echo(self, text: str) -> schema.SequenceDelta:
+        """The echo of a text. Raises Unavailable, and BadInput for a text that is refused."""
+
+        async def asked() -> schema.SequenceDelta:
+            ask = partial(answers, client.client)
+            [piece] = await echoed(ask, self.info.name, [text], self._traits)
+            await check(ask, self.info.name, piece, self._traits)
+            return piece
+
+        patience = AT_START if self._tokenizer is None else self._patience
+        with Client(self._to, patience) as client:
+            try:
+                return client.wait_for(patiently(asked, patience))
+            except FAILURES as error:
+                raise failure(error, self._to, self._names) from None
 
     def count(self, text: str) -> int:
         """About how many tokens a text is, rather too many: the tokenizer is the server's."""
         return estimate(text)
+
+    def say_waits(self, say: Say) -> None:
+        """Tell `say` of pauses, in the thread that reads the events of a run."""
+        self._say = say
 
     def cancel(self, id: str) -> None:
         """End the request `id` and its connection; see `gptcli.protocol.Engine.cancel`."""
@@ -78,38 +122,47 @@ class RemoteEngine:
         Raises Unavailable where the server refuses the key, or knows no such model.
         """
         with Client(self._to, self._patience, self._places) as client:
-            run = RemoteRun(client, self._to, self.info, self._names, self._patience)
+            server = ServerOfRun(self._to, self.info, self._names, self._patience, self._traits)
+            server = replace(server, tokenizer=self._tokenizer)
+            run = RemoteRun(client, server, self._places, self._say)
             self._open.append(run)
             try:
-                yield from run.events(iter(requests), self._places)
+                yield from run.events(iter(requests))
             finally:
                 self._open.remove(run)
+
+
+@dataclass(frozen=True)
+class ServerOfRun:
+    """What a run knows of its server."""
+
+    to: Endpoint
+    info: ModelInfo
+    names: tuple[str, ...]
+    patience: Patience
+    traits: ServerTraits
+    tokenizer: EchoTokenizer | None = None
 
 
 class RemoteRun:
     """One run under way. Its requests live on the client's loop, its events in a queue."""
 
-    def __init__(
-        self,
-        client: Client,
-        to: Endpoint,
-        info: ModelInfo,
-        names: tuple[str, ...],
-        patience: Patience,
-    ) -> None:
-        self._client, self._to, self._info, self._names = client, to, info, names
-        self._patience = patience
-        self._inbox: SimpleQueue[Event | BaseException | None] = SimpleQueue()
+    def __init__(self, client: Client, server: ServerOfRun, places: int, say: Say) -> None:
+        self._client, self._server, self._places = client, server, places
+        self._say = say
+        self._inbox: SimpleQueue[Event | BaseException | str | None] = SimpleQueue()
+        self._gate = Gate(places)
+        self._waits = WaitNotices(self._inbox.put)
         self._unfinished = 0  # requests whose end was not read yet
         self._cancelled: set[str] = set()
         self._tasks: dict[asyncio.Task[None], str] = {}  # touched by the loop's thread alone
 
-    def events(self, requests: Iterator[Request | None], places: int) -> Iterator[Event]:
+    def events(self, requests: Iterator[Request | None]) -> Iterator[Event]:
         """Pull, send, and give out what arrives."""
         source: Iterator[Request | None] | None = requests
         while source or self._unfinished:
             wait: float | None = None
-            if source and self._unfinished < places:
+            if source and self._unfinished < self._places:
                 wait = 0
                 try:
                     request = next(source)
@@ -132,14 +185,22 @@ class RemoteRun:
         item: InFlight
         match request:
             case RollingRequest():
-                yield request.refused(_no_tokens(), self._info)
-                return
+                if self._server.tokenizer is None:
+                    yield request.refused(_no_tokens(), self._server.info)
+                    return
+                from gptcli.engines.remote.rolling import RollingInFlight
+
+                item = RollingInFlight(
+                    request, self._server.info, self._server.traits, self._server.tokenizer
+                )
             case LoglikelihoodRequest():
-                item = ScoringInFlight(request, self._info)
+                item = ScoringInFlight(request, self._server.info, self._server.traits)
             case GenerateRequest():
                 seed = request.sampling.seed
                 seed = secrets.randbits(SEED_BITS) if seed is None else seed
-                item = GenerationInFlight(request, self._info, seed, self._inbox.put)
+                item = GenerationInFlight(
+                    request, self._server.info, self._server.traits, seed, self._inbox.put
+                )
         if request.id in self._cancelled:
             yield from item.finish(cancelled=True)
             return
@@ -161,6 +222,8 @@ class RemoteRun:
             self._unfinished -= 1
         elif isinstance(item, BaseException):
             raise item
+        elif isinstance(item, str):
+            self._say(item)
         else:
             yield item
 
@@ -183,13 +246,15 @@ class RemoteRun:
         try:
             await patiently(
                 lambda: item.send(partial(answers, self._client.client)),
-                self._patience,
-                last=lambda: item.begun,
+                self._server.patience,
+                self._gate,
+                lambda: item.begun,
+                self._waits.told,
             )
         except GptcliError as wrong:
             error = wrong
         except FAILURES as wrong:
-            error = failure(wrong, self._to, self._names)
+            error = failure(wrong, self._server.to, self._server.names)
             if ends_run(wrong):
                 raise error from None  # the client's own error may quote the key
         for event in item.finish(error):
@@ -205,68 +270,13 @@ class RemoteRun:
         self._inbox.put(None)
 
 
+def _nothing(text: str) -> None:
+    pass
+
+
 def _no_tokens() -> Unavailable:
     return Unavailable(
         "--server",
         "a server gives neither its tokens nor what it thinks of each",
         "Run the model here: without --server",
     )
-
-
-def connect(load: Load, places: int = 1, patience: Patience | None = None) -> RemoteEngine:
-    """The engine for `load.server`, with up to `places` requests on their way at once.
-
-    The model is the one named, else the first that the server lists; a name is not checked here,
-    because some servers list less than they have. Raises UsageError (a key that cannot be one,
-    --offline) and Unavailable within seconds (unreachable, key refused, no model).
-    """
-    assert load.server is not None
-    to = endpoint(load.server)
-    if load.offline and not to.is_local:
-        why = "it is not on this machine, and --offline forbids the network"
-        raise UsageError("--server", why, "Leave one of them out.")
-    there = _listed(to, named=load.model is not None)
-    name = load.model or next(iter(there), None)
-    if name is None:
-        raise Unavailable(
-            f"--server {to.url}", "it has no model", "Load one there, or name one: -m"
-        )
-    context = there.get(name)
-    notices = tuple(_unused(load))
-    if context is None:
-        notices += (f"the server does not say how long a text {name} can read: nothing is cut",)
-    info = ModelInfo(
-        name=name,
-        revision=None,
-        architecture="remote",
-        context=context or UNKNOWN_CONTEXT,
-        vocabulary=0,
-        parameters=0,
-        dtype="unknown dtype",
-        device=to.url,
-        notices=notices,
-    )
-    return RemoteEngine(to, info, tuple(there), places, patience)
-
-
-def _listed(to: Endpoint, named: bool) -> dict[str, int | None]:
-    """The server's models; none where it has no list, if one was `named` and so none is needed."""
-    try:
-        with Client(to, AT_START) as client:
-            return client.wait_for(patiently(lambda: models(client.client), AT_START))
-    except FAILURES as error:
-        if named and getattr(error, "status_code", None) in (404, 405, 501):
-            return {}
-        raise failure(error, to) from None
-
-
-def _unused(load: Load) -> Iterator[str]:
-    """A notice for each flag that only a model on this machine obeys."""
-    for flag, given in (
-        ("--revision", load.revision is not None),
-        ("--device", load.device != "auto"),
-        ("--dtype", load.dtype != "auto"),
-        ("--threads", load.threads is not None),
-    ):
-        if given:
-            yield f"{flag} is not used: the model runs on the server"

@@ -11,7 +11,7 @@ name. What comes back is checked here as strictly as a file would be.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gptcli.errors import BadInput, Unavailable, UsageError
@@ -20,7 +20,8 @@ from gptcli.protocol import (
     Alternative,
     GenerateRequest,
     Likelihood,
-    LoglikelihoodRequest,
+    Request,
+    RollingRequest,
     TokenLogprob,
     Usage,
 )
@@ -50,11 +51,11 @@ class ServerMessage:
     usage: Usage | None = None
 
 
-def refuse(request: GenerateRequest | LoglikelihoodRequest) -> None:
+def refuse(request: Request) -> None:
     """Raises UsageError, naming the flag, for what a server cannot be asked for."""
     if isinstance(request, GenerateRequest):
         _refuse_settings(request.sampling)
-    if request.on_overflow != "error":
+    if not isinstance(request, RollingRequest) and request.on_overflow != "error":
         raise UsageError("--on-overflow", NO_TOKENS, "Shorten the prompt yourself.")
 
 
@@ -119,11 +120,11 @@ def _random(sampling: Sampling) -> dict[str, object]:
     return wanted
 
 
-def scoring_body(request: LoglikelihoodRequest, model: str) -> dict[str, object]:
-    """The body that asks how likely each choice is: prompts are echoed with log-probabilities."""
+def scoring_body(prompt: str | Sequence[str], model: str) -> dict[str, object]:
+    """The body that asks for the echo of texts, with the log-probabilities of their tokens."""
     return {
         "model": model,
-        "prompt": [request.prompt + choice for choice in request.choices],
+        "prompt": prompt if isinstance(prompt, str) else list(prompt),
         "max_tokens": 0,
         "temperature": 0,
         "echo": True,
@@ -149,13 +150,14 @@ def _piece(value: object) -> SequenceDelta:
 
 
 def _usage(value: object) -> Usage | None:
-    """The token counts, if they are there and make sense."""
+    """The token counts, if both are there and make sense."""
     if not isinstance(value, Mapping):
         return None
-    counts = [value.get(name, 0) for name in ("prompt_tokens", "completion_tokens")]
-    if any(not isinstance(count, int) or count < 0 for count in counts):
+    counts = [value.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    read, written = (count if type(count) is int and count >= 0 else None for count in counts)
+    if read is None or written is None:
         return None
-    return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
+    return Usage(prompt_tokens=read, completion_tokens=written)
 
 
 def _logprobs(value: object) -> tuple[TokenLogprob, ...]:
@@ -195,10 +197,11 @@ def likelihood(prompt: str, choice: str, piece: SequenceDelta) -> Likelihood:
     Raises Unavailable where the server did not score what it was given, BadInput where one of its
     tokens holds an end of the prompt and a beginning of the choice.
     """
-    if not piece.logprobs or piece.text != prompt + choice:
+    echo = echoed_tokens(piece, prompt + choice)
+    if not echo:
         raise no_scores("it gave no log-probabilities of the prompt")
     text, values = "", list[float]()
-    for item in reversed(piece.logprobs):
+    for item in reversed(echo):
         if len(text) >= len(choice):
             break
         text = item.token + text
@@ -210,6 +213,36 @@ def likelihood(prompt: str, choice: str, piece: SequenceDelta) -> Likelihood:
             f"choice {shown!r}", why, "Begin it with a space, after a prompt that has none"
         )
     return Likelihood(choice, (), tuple(values))
+
+
+def echoed_tokens(piece: SequenceDelta, text: str) -> tuple[TokenLogprob, ...]:
+    """The tokens of an echoed text, without those that were written after it; none if it is not."""
+    if not piece.text.startswith(text):
+        return ()
+    written, items = piece.text[len(text) :], piece.logprobs
+    while written and items and written.endswith(items[-1].token) and items[-1].token:
+        written, items = written.removesuffix(items[-1].token), items[:-1]
+    return () if written else items
+
+
+def last_token(piece: SequenceDelta, text: str) -> TokenLogprob | None:
+    """The last token of an echoed text; None where it is not echoed."""
+    return next(reversed(echoed_tokens(piece, text)), None)
+
+
+def probes(piece: SequenceDelta) -> list[tuple[str, str, float]]:
+    """Texts whose last token's log-probability an echo tells already: (text, token, logprob).
+
+    A text is the echo up to a place, and the likeliest token there. Places where nothing is
+    uncertain come last: their numbers agree with those of many other places.
+    """
+    found, text = list[tuple[str, str, float]](), ""
+    for item in piece.logprobs:
+        for best in item.top[:1] if text else ():
+            if best.token.isascii() and not best.token.startswith("bytes:") and best.logprob < 0:
+                found.append((text + best.token, best.token, best.logprob))
+        text += item.token
+    return sorted(found, key=lambda probe: probe[2])
 
 
 def no_scores(why: str) -> Unavailable:
