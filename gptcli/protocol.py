@@ -230,9 +230,8 @@ class Chunk:
 class Usage:
     """Token counts, as OpenAI names them.
 
-    `cached_tokens` counts tokens of the prompt that came from the prefix cache. It depends on what
-    ran before, so the JSON, which is the same for each run, does not have it. `estimated`: a
-    server gave no counts, or not all of them.
+    `cached_tokens` counts tokens of the prompt that came from the prefix cache: it depends on what
+    ran before, so the JSON does not have it. `estimated`: a server gave no counts, or not all.
     """
 
     prompt_tokens: int

@@ -799,7 +799,7 @@ def test_without_the_package_it_says_what_to_install(
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError) as raised:
         Load(server=url)
-    assert raised.value.what == "--server"
+    assert raised.value.what == "server"
     assert "secret" not in str(raised.value)
 
 
