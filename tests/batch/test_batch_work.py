@@ -209,6 +209,10 @@ def test_requests_carry_the_overflow_rule() -> None:
     records(fake, [row(0)], work(on_overflow="truncate-left"))
     assert fake.asked == [
         GenerateRequest(
-            id="0", prompt="Once", sampling=Sampling(seed=5), on_overflow="truncate-left"
+            id="0",
+            prompt="Once",
+            sampling=Sampling(seed=5),
+            on_overflow="truncate-left",
+            shown=False,
         )
     ]

@@ -147,13 +147,22 @@ def test_a_kernel_from_elsewhere_is_ignored_and_said(tiny: Path, tmp_path: Path)
     assert b"_attn_implementation" in done.stderr
 
 
-def test_new_tokens_are_cut_at_the_context_and_said(tiny: Path) -> None:
+def test_new_tokens_are_cut_at_the_context_and_said_where_no_window_can_slide(tiny: Path) -> None:
     args = ("--json", "--greedy", "--max-new-tokens", "200", "--logit-bias", "0=-100")
+    args += ("--logprobs", "0")
     done = run(REAL, "generate", "a b c d e f", "-m", str(tiny), *args)
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["finish_reason"]) == (0, "length")
     assert answer["usage"]["total_tokens"] == 64
     assert b"context" in done.stderr
+
+
+def test_new_tokens_beyond_the_context_are_written_by_a_window_that_slides(tiny: Path) -> None:
+    args = ("--json", "--greedy", "--max-new-tokens", "200", "--logit-bias", "0=-100")
+    done = run(REAL, "generate", "a b c d e f", "-m", str(tiny), *args)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["usage"]["completion_tokens"]) == (0, 200)
+    assert done.stderr.decode().count("its beginning is no longer seen") == 1
 
 
 def test_no_model_named_and_no_hub_falls_back_and_says_so() -> None:

@@ -201,7 +201,11 @@ def test_answer_writes_the_answer_and_nothing_else(process: Process) -> None:
 def test_answer_reads_the_context_from_standard_input(process: Process) -> None:
     context, question = lessons.LOOKED_UP
     done = process("answer", question, stdin=context + "\n")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"behind the chapel\n", b"")
+    assert (done.returncode, done.stdout) == (0, b"behind the chapel\n")
+    assert done.stderr == (
+        b"gptcli: note: 1 line of standard input read beside the argument;"
+        b" --no-stdin leaves it alone\n"
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "text"])

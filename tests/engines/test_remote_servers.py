@@ -283,9 +283,9 @@ def test_concurrency_bounds_what_is_sent_at_once(server: FakeServer, tmp_path: P
 def test_concurrency_can_be_more_than_the_default(server: FakeServer, tmp_path: Path) -> None:
     import threading
 
-    from gptcli.batch.run.identity import OF_SERVERS, identify
+    from gptcli.batch.run.identity import REQUESTS_OF_SERVERS, identify
 
-    many = OF_SERVERS + 8
+    many = REQUESTS_OF_SERVERS + 8
     load = Load(server=server.url, concurrency=many)
     assert identify(load).most == many
     server.hold = threading.Event()

@@ -93,7 +93,7 @@ def test_each_suffix_holds_what_it_says(
         ("generate", "Hi", "-o", "out.xlsx"),
         ("summarize", "Hi", "-o", "out.html"),
         ("score", "Hi", "-o", "out.png"),
-        ("inspect", "Hi", "-o", "out.csv"),
+        ("inspect", "Hi", "-o", "out.xlsx"),
         ("inspect", "Hi", "--html", "out.svg"),
         ("inspect", "Hi", "--npz", "out.png"),
         ("batch", "-", "-o", "out.txt"),
