@@ -7,7 +7,6 @@ the cursor is after it.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,6 +80,8 @@ def character_width(character: str) -> int:
     """How many columns a character takes: 2 for a wide one, 0 for one that joins the last."""
     if character.isascii():
         return 1
+    import unicodedata  # its tables take a tenth of a second, which most texts do not need
+
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
