@@ -89,11 +89,12 @@ def run_batch(
         print(result.rows, "rows,", result.failed, "failed")
 
     `inputs` are names of files, folders or patterns, or `Prompts(texts)`. `output` is a file
-    (.jsonl, .csv, .tsv, .parquet), or a function that takes each row as a line of JSON, which
-    cannot be resumed. Rows are written in the order of the input; a row that fails is a row with
-    an error. `batch` has the task, durability, workers and the runner (its `output`, `summary` and
-    `dry_run` are the command's). Without `sampling` the task's own counts; without a seed the one
-    of the output that is there, else one is drawn. `watch` and `note` are called in this thread.
+    (.jsonl, .json, .csv, .tsv, .parquet), or a function that takes each row as a line of JSON,
+    which cannot be resumed. Rows are written in the order of the input; a row that fails is a row
+    with an error. `batch` has the task, durability, workers and the runner (its `output`, `summary`
+    and `dry_run` are the command's). Without `sampling` the task's own counts; without a seed the
+    one of the output that is there, else one is drawn. `watch` and `note` are called in this
+    thread.
 
     Raises, before a model is loaded: UsageError, MissingInput, BadInput (made from something else,
     or damaged), BadTask, BadModel, CannotCreate, Busy, Unavailable. While it runs: the same,

@@ -391,6 +391,8 @@ def test_output_goes_to_a_file(cli: Cli, tmp_path: Path) -> None:
         (["tokens", TEXT, "-o", "x.png"], 2, "tokens alone have no plot"),
         (["tokens", TEXT, "--svg", "x.svg"], 2, "tokens alone have no plot"),
         (["tokens", TEXT, "--server", "http://127.0.0.1:9/v1"], 2, "--server"),
+        ([TEXT, "--server", "http://127.0.0.1:9/v1"], 2, "the model has to run here"),
+        (["attention", TEXT, "--server", "http://127.0.0.1:9/v1"], 2, "has to run here"),
         (["attention", TEXT, "--layer", "6"], 2, "Give 0 to 5."),
         (["attention", TEXT, "--head", "-1"], 2, "--head"),
         (["lens", TEXT, "--position", "8"], 2, "Give 0 to 7."),

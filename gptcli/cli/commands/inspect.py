@@ -86,13 +86,14 @@ def text(
 
     A text beyond the context is read in windows. With --html the page has all views of the text.
     """
+    _refuse_server(load)
     session = Session.of(talk)
     if text and (meant := view_meant(text)):
         session.note(f"{text} is read as a text; for the view: gptcli inspect {meant} TEXT")
     asked = _asked(text, input, session)
     with opened(report) as outlets:
         engine = session.open_engine(load, exact=True)
-        if load.server is None and engine.info.dtype != "float32":
+        if engine.info.dtype != "float32":
             session.note(f"weights in {engine.info.dtype}: float32's numbers differ a little")
         found = reading.text_view(engine, asked, view.top, view.bos, view.stride)
 
@@ -226,8 +227,7 @@ def attribution(
 @command(presets=_exact)
 def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, talk: Talk) -> None:
     """Show how a text is tokenised: ids, places and bytes. No model runs."""
-    if load.server is not None:
-        raise UsageError("--server", "a server does not tell its tokens", "Leave it out.")
+    _refuse_server(load)
     for flag, asked_for in (("--svg", report.svg), ("--png", report.png)):
         if asked_for or report.shape == flag.removeprefix("--"):
             raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
@@ -265,8 +265,16 @@ def _asked(argument: str | None, input: Input, session: Session, continued: bool
     return asked.text
 
 
+def _refuse_server(load: Load) -> None:
+    """Raises UsageError for --server: it gives no token ids, ranks or entropies."""
+    if load.server is not None:
+        why = "a server shows neither its tokens nor how it ranks them"
+        raise UsageError("--server", why, "Leave it out: the model has to run here.")
+
+
 def _tracer(load: Load, session: Session) -> Tracer:
     """What looks into the model, in float32 unless another data type is asked for."""
+    _refuse_server(load)
     return reading.inside(session.open_engine(load, exact=True))
 
 

@@ -277,6 +277,6 @@ def _nothing(text: str) -> None:
 def _no_tokens() -> Unavailable:
     return Unavailable(
         "--server",
-        "a server gives neither its tokens nor what it thinks of each",
-        "Run the model here: without --server",
+        "a server takes no token ids, only texts",
+        "Score a text, or run the model here: without --server",
     )
