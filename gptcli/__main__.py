@@ -2,7 +2,7 @@
 
 Ctrl-C during the first imports would be a KeyboardInterrupt and a traceback. So until `main` has
 put its own handlers in place, SIGINT simply ends the process; `_signal` is the part of `signal`
-that imports nothing itself. Left out: everything else, see `gptcli.cli.main`.
+that imports nothing itself. Not here: all else is in `gptcli.cli.main`.
 """
 
 from __future__ import annotations

@@ -47,6 +47,12 @@ def refuse_foreign(head: bytes, source: str, *, marked_only: bool = False) -> No
         raise BadInput(source, f"its text is {shown}, not UTF-8", hint)
 
 
+def not_utf8(source: str, at: int) -> BadInput:
+    """The error for a byte that is not UTF-8; `at` counts from 0."""
+    hint = "Convert it with iconv, or replace such bytes with --errors replace."
+    return BadInput(source, f"invalid UTF-8 at byte {at}", hint)
+
+
 def checked(
     pieces: Iterator[bytes | None], source: str, *, marked_only: bool = False
 ) -> Iterator[bytes | None]:

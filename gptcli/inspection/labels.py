@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
+from gptcli.system.word_wrap import character_width
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
 NAMED = {" ": SPACE, "\n": BREAK, "\t": TAB}
@@ -57,7 +58,7 @@ def title(text: str) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal a `visible` text takes."""
-    return sum(map(_columns, text))
+    return sum(map(character_width, text))
 
 
 def fitted(text: str, columns: int) -> str:
@@ -70,12 +71,6 @@ def fitted(text: str, columns: int) -> str:
             kept += character
         text = kept + CUT if columns > 0 else ""
     return text + " " * (columns - width(text))
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _code(character: str) -> str:
