@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-from gptcli.inspection.labels import CUT, NAMED
+from gptcli.inspection.labels import BLANK_SIGNS, ELLIPSIS
 
 ADVANCE, HEIGHT, BASELINE = 6, 11, 9  # dots of a letter with its gap, of a line, above the line
 _WIDE, _ABOVE = 5, 2
@@ -39,10 +39,10 @@ z 00001f0204081f
 { 02040408040402  | 04040404040404  } 08040402040408  ~ 00000815020000
 """
 SIGNS = {
-    NAMED[" "]: "0000000000111f",
-    NAMED["\n"]: "010105091f0804",
-    NAMED["\t"]: "0105091f090501",
-    CUT: "00000000000015",
+    BLANK_SIGNS[" "]: "0000000000111f",
+    BLANK_SIGNS["\n"]: "010105091f0804",
+    BLANK_SIGNS["\t"]: "0105091f090501",
+    ELLIPSIS: "00000000000015",
 }
 ACCENTS = {  # the two rows above a letter
     "\u0300": "0804",
