@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from gptcli.protocol import ChoiceLogprobs as Score
     from gptcli.scoring.options import Scoring
-    from gptcli.scoring.scores import TextScore, TokenScore, WordScore
+    from gptcli.scoring.scores import RegionScore, TextScore, TokenScore, WordScore
     from gptcli.tasks.answers import Answer, AnswerChunk
 
 __version__ = "0.1.0"
@@ -79,6 +79,7 @@ __all__ = [
     "ModelInfo",
     "Prompts",
     "RankedLogprob",
+    "RegionScore",
     "Request",
     "RollingRequest",
     "Sampling",
@@ -128,6 +129,7 @@ _HOMES = {
     "Prompts": "gptcli.batch.input.inputs",
     "RankedLogprob": "gptcli.protocol",
     "Request": "gptcli.protocol",
+    "RegionScore": "gptcli.scoring.scores",
     "RollingRequest": "gptcli.protocol",
     "Sampling": "gptcli.options",
     "Scoring": "gptcli.scoring.options",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gptcli.batch.api import Frame, Inputs, Send, Watch, run_batch
+from gptcli.batch.input.inputs import Name
 from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.run.tally import BatchResult
 from gptcli.checkpoints.names import BUNDLED
@@ -32,7 +33,6 @@ from gptcli.tasks.definition.options import chosen, parted, settings_of
 from gptcli.tasks.prompts import worded
 from gptcli.tasks.solver import solve
 
-Name = str | os.PathLike[str]
 Examples = Iterable[str | tuple[str, str]]
 """Of a task: "INPUT = OUTPUT", or a pair."""
 Found = TypeVar("Found", Completion, Answer, TextScore)

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gptcli.errors import UsageError
-from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
+from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, Usage
 from gptcli.tasks.text.sentences import sentences
 
-SEED_LIMIT = 2**63  # seeds are below it
 TOKEN_CHARACTERS = 32  # no window has more characters a token, on average
 _WORD = re.compile(r"\S+")
 _INCOMPLETE = "\ufffd"  # what a character becomes whose last byte is in the next window

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 
 from gptcli.chat_templates import Template, Turn
 from gptcli.errors import BadInput, UsageError
-from gptcli.options import DEFAULT_NEW_TOKENS, Sampling
+from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
 
-SEED_LIMIT = 2**63  # seeds are below it
 REFILL = 3, 4  # share of the room for the prompt that is filled after a cut: numerator, denominator
 
 

@@ -6,7 +6,6 @@ conversation. `/clear` and `/load` begin a new file. Only the newest `MAX_FILES`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from os import getpid
@@ -15,9 +14,9 @@ from pathlib import Path
 from gptcli.chat.conversation import Conversation
 from gptcli.chat.saved import save
 from gptcli.errors import GptcliError, MissingInput
+from gptcli.inputs.records import Note
 
 MAX_FILES = 100
-Note = Callable[[str], None]
 
 
 def folder() -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.chat_templates.plain import Turn
-from gptcli.checkpoints.roles import END_OF_TEXT, named_roles, token_text
+from gptcli.checkpoints.roles import END_OF_TEXT, MAX_CONFIG_BYTES, named_roles, token_text
 from gptcli.checkpoints.tokenizer import load_tokenizer
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 JINJA, JSON, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
 MAX_TEMPLATE_BYTES = 2**16  # bytes of a template; those in use have less than 2^15
-MAX_CONFIG_BYTES = 2**24  # bytes of tokenizer_config.json, which also lists added tokens
 OTHER = "Use --template transcript, or choose another model with -m"
 MAX_RULE_CHARACTERS = 200  # characters of what a template says about itself
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from gptcli.checkpoints.architecture import Activation, GPT2Config
+from gptcli.checkpoints.roles import GPT2_END
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, unsafe
 
@@ -100,8 +101,8 @@ def gpt2_config(config: Object, generation: Object, file: Path) -> tuple[GPT2Con
     if width % heads:
         raise corrupt(file, f"n_embd {width} is not a multiple of n_head {heads}")
     notices: list[str] = []
-    ends = _ids(_first("eos_token_id", 50256, generation, config), vocabulary, notices)
-    begins = _ids(_first("bos_token_id", 50256, generation, config), vocabulary, notices)
+    ends = _ids(_first("eos_token_id", GPT2_END, generation, config), vocabulary, notices)
+    begins = _ids(_first("bos_token_id", GPT2_END, generation, config), vocabulary, notices)
     switches = {key: _switch(config, key, file) for key in SWITCHES}
     checked = GPT2Config(
         vocab_size=vocabulary,

@@ -16,7 +16,7 @@ from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import open_regular, placeholder, read_object
 
 HEAD_BYTES = 512  # of a file that are looked at
-TOKENIZER_LIMIT = 2**27  # bytes of a tokenizer.json
+MAX_TOKENIZER_BYTES = 2**27  # of a tokenizer file; the largest in use have about 2^25
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def refuse_foreign_tokenizer(folder: Path) -> None:
     Whatever else is wrong with the file is left to the caller.
     """
     try:
-        found = read_object(folder / "tokenizer.json", TOKENIZER_LIMIT)
+        found = read_object(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
     except (BadModel, MissingInput):
         return
     if "tokenization" in found or "miditok_version" in found:

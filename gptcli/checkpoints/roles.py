@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 GPT2_END = 50256  # the default of transformers' GPT2Config
 MARKER = re.compile(r"<[^<>\s]+>|\[[A-Z][A-Z_]*\]")  # what looks like a special token
-MAX_CONFIG_BYTES = 2**24  # of special_tokens_map.json and tokenizer_config.json
+# Of special_tokens_map.json and tokenizer_config.json, which also lists added tokens.
+MAX_CONFIG_BYTES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.roles import END_OF_TEXT, token_text
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 JSON, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 ADDED, TOKENIZER_CONFIG = "added_tokens.json", "tokenizer_config.json"
 SUFFICIENT = {JSON}, {VOCABULARY, MERGES}  # either set of files is a tokenizer
-MAX_FILE_BYTES = 2**27  # of a tokenizer file; the largest in use have about 2^25
 MAX_GAP = 2**12  # ids without a token before an added one
 SPECIAL_ROLES = (
     "bos_token",
@@ -45,7 +45,7 @@ def build(folder: Path, named: Object) -> tokenizers.Tokenizer:
     import tokenizers
 
     if (folder / JSON).exists():
-        raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, MAX_FILE_BYTES))
+        raw = tokenizers.Tokenizer.from_buffer(read_bytes(folder / JSON, MAX_TOKENIZER_BYTES))
         raw.no_padding()
         raw.no_truncation()
         _add_listed(raw, named)
@@ -116,7 +116,7 @@ def _from_vocabulary(folder: Path, named: Object) -> tokenizers.Tokenizer:
 
 
 def _ids_of(file: Path) -> dict[str, int]:
-    vocabulary = read_object(file, MAX_FILE_BYTES)
+    vocabulary = read_object(file, MAX_TOKENIZER_BYTES)
     ids = {}
     for token, id in vocabulary.items():
         if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id < 2**31:
@@ -127,7 +127,7 @@ def _ids_of(file: Path) -> dict[str, int]:
 
 def _merges(file: Path) -> list[tuple[str, str]]:
     try:
-        lines = read_bytes(file, MAX_FILE_BYTES).decode().split("\n")
+        lines = read_bytes(file, MAX_TOKENIZER_BYTES).decode().split("\n")
     except UnicodeDecodeError as error:
         raise corrupt(file, f"invalid UTF-8 at byte {error.start}") from None
     pairs = []

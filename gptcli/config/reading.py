@@ -120,7 +120,7 @@ def layers(named: str | None, scope: Scope) -> list[ConfigLayer]:
     found = [_layer((), top, own)]
     if "model" in own:
         chosen = scope.model or table.get("model") or top.get("model")
-        for section, values in _sections(path, everything, chosen).items():
+        for section, values in _sections(everything, chosen).items():
             _check_shared(path, (MODELS, section), values, own, scope.others)
             found.append(_layer((MODELS, section), values, own))
     return [*found, spared, _layer((command,), table, own)]
@@ -158,8 +158,8 @@ def _table(path: Path, everything: Mapping[str, Any], command: str) -> dict[str,
     return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 
-def _sections(path: Path, everything: Mapping[str, Any], model: object) -> dict[str, Any]:
-    """The tables of a model, whichever of its names they bear. Raises BadConfig."""
+def _sections(everything: Mapping[str, Any], model: object) -> dict[str, Any]:
+    """The tables of a model, whichever of its names they bear."""
     table = everything.get(MODELS, {})
     if not isinstance(model, str):
         return {}

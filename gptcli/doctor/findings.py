@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 Area = Literal["versions", "machine", "speed", "models", "hub", "settings", "terminal"]
-AREAS: tuple[Area, ...] = get_args(Area)
 Level = Literal["ok", "note", "problem"]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from gptcli.inputs.dialect import Dialect
-from gptcli.inputs.pieces import MAX_LINE_BYTES
+from gptcli.inputs.pieces import MAX_LINE_BYTES, TOO_LONG
 from gptcli.inputs.records import RawRecord, bad
 
 # A record with so many fields more than the header is broken, and is not searched for its end.
@@ -24,7 +24,6 @@ _SURPLUS_FIELDS = 10
 _MAX_HEADER_FIELDS = 10_000
 _QUOTED = re.compile(rb'[^"]*(?:""[^"]*)*')  # a quoted field up to its closing quote
 _CELL = re.compile(r'"([^"]*(?:""[^"]*)*)"')
-_LONG = "longer than 1 MiB"
 _OPEN = "a quote is opened and not closed"
 _MIDDLE = "a quoted field goes on behind its closing quote"
 HOW = 'Write a quote inside a quoted field twice, "say ""so""", or read marks by --quoting none.'
@@ -132,7 +131,7 @@ def _gathered(
         fields += more
         # A CR and an LF are no part of the record.
         if size > MAX_LINE_BYTES + 2 or (inside and fields > shape.most):
-            why = _OPEN if len(so_far) > 1 else _LONG
+            why = _OPEN if len(so_far) > 1 else TOO_LONG
         if why or not inside:
             return so_far, fields, why
         if dialect.marks == "lenient" and shape.single:

@@ -20,11 +20,11 @@ _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _MIN_BYTES, _MIN_WIDE_BYTES = 8, 16  # that tell without a mark
-_SPOILT = 1 / 8  # share of the bytes that UTF-8 cannot have
-_SMALL = bytes(range(0x10))  # upper bytes of the alphabets from Latin to Thai
+_INVALID_SHARE = 1 / 8  # share of the bytes that UTF-8 cannot have
+_UPPER_BYTES = bytes(range(0x10))  # upper bytes of the alphabets from Latin to Thai
 _SPACES = b"\t\n\r"  # are no upper bytes in a sample as short as this
 _SHORT_BYTES = 64
-_MOSTLY = 0.9  # share of the bytes, or characters, that are as expected
+_EXPECTED_SHARE = 0.9  # share of the bytes, or characters, that are as expected
 
 
 def foreign_encoding(head: bytes, *, marked_only: bool = False) -> str | None:
@@ -45,6 +45,12 @@ def refuse_foreign(head: bytes, source: str, *, marked_only: bool = False) -> No
         shown = encoding.upper()[:6]
         hint = f"Convert it: iconv -f {encoding} -t utf-8 OLD > NEW"
         raise BadInput(source, f"its text is {shown}, not UTF-8", hint)
+
+
+def not_utf8(source: str, at: int) -> BadInput:
+    """The error for a byte that is not UTF-8; `at` counts from 0."""
+    hint = "Convert it with iconv, or replace such bytes with --errors replace."
+    return BadInput(source, f"invalid UTF-8 at byte {at}", hint)
 
 
 def checked(
@@ -73,18 +79,18 @@ def _unmarked(sample: bytes) -> str | None:
 
 
 def _is_small(high: bytes) -> bool:
-    small = _SMALL.translate(None, _SPACES) if len(high) * 2 < _SHORT_BYTES else _SMALL
-    return len(high) - len(high.translate(None, small)) >= _MOSTLY * len(high)
+    small = _UPPER_BYTES.translate(None, _SPACES) if len(high) * 2 < _SHORT_BYTES else _UPPER_BYTES
+    return len(high) - len(high.translate(None, small)) >= _EXPECTED_SHARE * len(high)
 
 
 def _is_wide(sample: bytes, encoding: str) -> bool:
     """Whether these bytes, such as Chinese, are text in UTF-16 and none in UTF-8."""
     spoilt = sample.decode("utf-8", "replace").count("\ufffd")
-    if len(sample) < _MIN_WIDE_BYTES or spoilt < len(sample) * _SPOILT:
+    if len(sample) < _MIN_WIDE_BYTES or spoilt < len(sample) * _INVALID_SHARE:
         return False
     text = _text(sample, encoding)
     shown = sum(letter.isprintable() or letter.isspace() for letter in text)
-    return ("\n" in text or " " in text) and shown >= _MOSTLY * len(text)
+    return ("\n" in text or " " in text) and shown >= _EXPECTED_SHARE * len(text)
 
 
 def _text(sample: bytes, encoding: str) -> str:

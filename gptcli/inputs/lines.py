@@ -19,11 +19,18 @@ from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs.columns import TextColumn
 from gptcli.inputs.dialect import header_notice
 from gptcli.inputs.encoding import checked
-from gptcli.inputs.pieces import HOW_LINES, MAX_LINE_BYTES, pieces, split
-from gptcli.inputs.prompt import check_sources, decode, empty, encode_argument, errors_of_file
-from gptcli.inputs.prompt import refuse_file_name as refuse_file_name
-from gptcli.inputs.records import CUT, Note
-from gptcli.inputs.table import FORMATS, TableFormat, TableRow, read_table
+from gptcli.inputs.pieces import HOW_LINES, MAX_LINE_BYTES, TOO_LONG, pieces, split
+from gptcli.inputs.prompt import (
+    SHORTEN,
+    check_sources,
+    decode,
+    empty,
+    encode_argument,
+    errors_of_file,
+    refuse_file_name,
+)
+from gptcli.inputs.records import Note
+from gptcli.inputs.table import TableFormat, TableRow, format_of_table, read_table
 from gptcli.options import Input, TableInput
 
 
@@ -107,7 +114,7 @@ def _check(argument: str | None, input: Input) -> None:
 
 def _shape(file: str | None, table: TableInput) -> TableFormat | None:
     """What kind of table a file is by its name, or an input of other names by the options."""
-    found = FORMATS.get(Path(file or "").suffix.lower())
+    found = format_of_table(file)
     if found is not None or not table.given:
         return found
     return "tsv" if table.separator == "\t" else "csv"
@@ -153,7 +160,7 @@ def _line(number: int, data: bytes, start: int, input: Input) -> InputLine:
     """The line of these bytes, from `start` on."""
     try:
         if len(data) > MAX_LINE_BYTES:
-            raise BadInput(f"line {number}", "longer than 1 MiB", CUT)
+            raise BadInput(f"line {number}", TOO_LONG, SHORTEN)
         text = decode(data, input, f"line {number}", start)
         if not text.strip() and not input.allow_empty:
             raise empty(f"line {number} is empty")

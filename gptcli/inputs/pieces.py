@@ -14,6 +14,7 @@ from gptcli.inputs.prompt import is_ready
 from gptcli.system.os_errors import reason
 
 MAX_LINE_BYTES = 1 << 20  # hundreds of times the longest context
+TOO_LONG = "longer than 1 MiB"
 PIECE_BYTES = 1 << 16  # read at a time
 HOW_LINES = "Give the lines by -f FILE, or by a pipe."
 

@@ -2,8 +2,7 @@
 
 Bytes are read and decoded here, strictly as UTF-8 in every locale, so that an error names the place
 of a bad byte. Nothing waits for input that may never come: beside a prompt that is an argument, a
-silent pipe has one second. Not here: many
-inputs are in `gptcli.inputs.lines`.
+silent pipe has one second. Not here: many inputs are in `gptcli.inputs.lines`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, MissingInput, UsageError
-from gptcli.inputs.encoding import refuse_foreign
+from gptcli.inputs.encoding import not_utf8, refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
 from gptcli.system.units import counted
@@ -31,7 +30,8 @@ SILENCE_SECONDS = 10.0  # between two pieces of a pipe beside a prompt that is t
 
 _PATH = re.compile(r"^[.~]?/|/.*\.\w+$|\.(txt|md|html?|json|csv|tsv|pdf)$", re.IGNORECASE)
 _HOW = 'Give it as an argument, gptcli generate "Once upon a time", or by -f FILE, or by a pipe.'
-SPACED = (
+SHORTEN = "A prompt is a few pages at most: cut it."
+ENDS_IN_SPACE = (
     "the prompt ends in a space, but GPT-2's tokens begin with one: without it the text is better"
 )
 
@@ -50,8 +50,8 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
     Parts are joined by a line break; empty ones are left out. Of a file and of standard input one
     trailing line break is dropped. `stdin` is the binary stream, None when it is closed; `argument`
     is as `sys.argv` holds it. Raises UsageError (no prompt, an empty one, a bad file name, an
-    argument that is the path of a file),
-    MissingInput (the file), BadInput (not UTF-8, more than 4 MiB).
+    argument that is the path of a file), MissingInput (the file), BadInput (not UTF-8, more than
+    4 MiB).
     """
     check_sources(argument, input)
     if argument is not None and _PATH.search(argument):
@@ -67,7 +67,7 @@ def read_prompt(argument: str | None, input: Input, stdin: BinaryIO | None) -> P
             why = "standard input is a terminal or closed"
             raise UsageError("no prompt", "--no-stdin is given" if input.no_stdin else why, _HOW)
         raise empty("empty prompt")
-    return Prompt(text, (*notices, SPACED) if text.endswith(" ") else notices)
+    return Prompt(text, (*notices, ENDS_IN_SPACE) if text.endswith(" ") else notices)
 
 
 def check_sources(argument: str | None, input: Input) -> None:
@@ -209,7 +209,7 @@ def errors_of_file(name: str) -> Iterator[None]:
 def _decode(data: bytes, input: Input, source: str) -> str:
     """UTF-8 without its byte order mark and without one trailing line break."""
     if len(data) > MAX_PROMPT_BYTES:
-        raise BadInput(source, "more than 4 MiB", "A prompt is a few pages at most: cut it.")
+        raise BadInput(source, "more than 4 MiB", SHORTEN)
     text = _utf8(data, input, source)
     for ending in ("\r\n", "\n"):
         if text.endswith(ending):
@@ -243,8 +243,4 @@ def decode(data: bytes, input: Input, source: str, start: int = 0) -> str:
     try:
         return data[start:].decode("utf-8", input.errors)
     except UnicodeDecodeError as error:
-        raise BadInput(
-            source,
-            f"invalid UTF-8 at byte {start + error.start}",
-            "Convert it with iconv, or replace such bytes with --errors replace.",
-        ) from None
+        raise not_utf8(source, start + error.start) from None

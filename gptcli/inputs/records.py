@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gptcli.errors import BadInput
-from gptcli.inputs.pieces import MAX_LINE_BYTES, split
+from gptcli.inputs.encoding import not_utf8
+from gptcli.inputs.pieces import MAX_LINE_BYTES, TOO_LONG, split
+from gptcli.inputs.prompt import SHORTEN
 from gptcli.options.shared import Errors
 
 Note = Callable[[str], object]
 """Takes a notice: a sentence without a full stop."""
 
-CUT = "A prompt is a few pages at most: cut it."
 MAX_REASON_LENGTH = 300  # characters of an explanation: it may quote the value it is about
 
 
@@ -62,15 +63,11 @@ def bad(where: str, why: str, hint: str) -> BadInput:
 def decoded(raw: bytes, where: str, errors: Errors) -> str:
     """The record's text. Raises BadInput: longer than 1 MiB, or not UTF-8."""
     if len(raw) > MAX_LINE_BYTES:
-        raise bad(where, "longer than 1 MiB", CUT)
+        raise bad(where, TOO_LONG, SHORTEN)
     try:
         return raw.decode("utf-8", errors)
     except UnicodeDecodeError as error:
-        raise bad(
-            where,
-            f"invalid UTF-8 at byte {error.start}",
-            "Convert it with iconv, or replace such bytes with --errors replace.",
-        ) from None
+        raise not_utf8(where, error.start) from None
 
 
 def text_of(value: object, where: str, what: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from gptcli.errors import BadInput, GptcliError, UsageError
@@ -31,13 +33,12 @@ from gptcli.options import TableInput
 from gptcli.options.shared import Errors
 
 TableFormat = Literal["csv", "tsv", "jsonl"]
-FORMATS: Mapping[str, TableFormat] = {
+_FORMATS: Mapping[str, TableFormat] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-"""What the suffix of a table's name says."""
 PROMPT = (TextColumn(),)
 _SEPARATING = re.compile(r"[^\w\s().'-]")  # what titles hold seldom, and may separate them
 
@@ -54,6 +55,11 @@ class TableRow:
     error: GptcliError | None = None
     has_ids: bool = False  # whether rows of this table can have ids
     unit: str = "line"  # what `line` counts
+
+
+def format_of_table(name: str | None) -> TableFormat | None:
+    """The kind of table that a file's name stands for; None for any other file."""
+    return _FORMATS.get(Path(name or "").suffix.lower())
 
 
 def read_table(
@@ -89,7 +95,7 @@ def _rows(
         elif first.raw.strip():
             break
     reader.declared = declared_separator(first.raw) if first else None
-    begun = lines if reader.declared or first is None else _with(first, lines)
+    begun = lines if reader.declared or first is None else chain([first], lines)
     columns = reader.columns(titles) if titles else None
     for record in cut(begun, reader.recognised):
         if record is None:
@@ -100,11 +106,6 @@ def _rows(
             yield reader.row(record, columns)
     if columns is None:
         raise BadInput(name, "there is no header", "Begin it with a line of the columns' names.")
-
-
-def _with(first: RawRecord, lines: Iterator[RawRecord | None]) -> Iterator[RawRecord | None]:
-    yield first
-    yield from lines
 
 
 class _Reader:

@@ -12,7 +12,7 @@ from numbers import Real
 
 from gptcli.errors import BadInput, UsageError
 
-MAX_SHOWN = 40  # characters of a value in an error
+MAX_VALUE_LENGTH = 40  # characters of a value in an error
 
 
 def refusal(value: object, what: str) -> BadInput | None:
@@ -27,7 +27,7 @@ def refusal(value: object, what: str) -> BadInput | None:
     if isinstance(value, bytes | bytearray):
         return BadInput(what, "it is bytes, not a text", 'Decode it: text.decode("utf-8").')
     shown = repr(value)
-    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+    shown = shown if len(shown) <= MAX_VALUE_LENGTH else shown[: MAX_VALUE_LENGTH - 3] + "..."
     if isinstance(value, list | tuple):
         return BadInput(what, f"{shown} is a list, not a text", "Use the method for many texts.")
     why = f"{shown} is of type {type(value).__name__}, not a text"

@@ -6,11 +6,10 @@ goes below the line. Drawn for this package.
 
 from __future__ import annotations
 
-import unicodedata
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from gptcli.inspection.labels import CUT, NAMED
+from gptcli.inspection.labels import BLANK_SIGNS, ELLIPSIS
 
 ADVANCE, HEIGHT, BASELINE = 6, 11, 9  # dots of a letter with its gap, of a line, above the line
 _WIDE, _ABOVE = 5, 2
@@ -39,10 +38,10 @@ z 00001f0204081f
 { 02040408040402  | 04040404040404  } 08040402040408  ~ 00000815020000
 """
 SIGNS = {
-    NAMED[" "]: "0000000000111f",
-    NAMED["\n"]: "010105091f0804",
-    NAMED["\t"]: "0105091f090501",
-    CUT: "00000000000015",
+    BLANK_SIGNS[" "]: "0000000000111f",
+    BLANK_SIGNS["\n"]: "010105091f0804",
+    BLANK_SIGNS["\t"]: "0105091f090501",
+    ELLIPSIS: "00000000000015",
 }
 ACCENTS = {  # the two rows above a letter
     "\u0300": "0804",
@@ -58,9 +57,15 @@ ACCENTS = {  # the two rows above a letter
 }
 
 
+def _normalized(form: Literal["NFC", "NFD"], text: str) -> str:
+    import unicodedata  # its tables take a tenth of a second
+
+    return unicodedata.normalize(form, text)
+
+
 def spelled(text: str) -> str:
     """A text in the letters that there are: others as their code points."""
-    return "".join(map(_spelled, unicodedata.normalize("NFC", text)))
+    return "".join(map(_spelled, _normalized("NFC", text)))
 
 
 def line(text: str) -> Any:
@@ -69,7 +74,7 @@ def line(text: str) -> Any:
 
     dots = np.zeros((HEIGHT, ADVANCE * len(text)), dtype=bool)
     for place, character in enumerate(text):
-        base, *marks = list(unicodedata.normalize("NFD", character))
+        base, *marks = list(_normalized("NFD", character))
         letter = dots[:, ADVANCE * place : ADVANCE * place + _WIDE]
         _stamp(letter, _letters().get(base, ""), _ABOVE)
         low = _ABOVE if base.isupper() or base in "bdfhklt" else _ABOVE + 2
@@ -80,7 +85,7 @@ def line(text: str) -> Any:
 
 
 def _spelled(character: str) -> str:
-    base, *marks = list(unicodedata.normalize("NFD", character))
+    base, *marks = list(_normalized("NFD", character))
     if base == " " or (base in _letters() and all(mark in ACCENTS for mark in marks)):
         return character
     code = ord(character)

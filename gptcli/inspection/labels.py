@@ -7,18 +7,18 @@ change what stands beside them.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 
 from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
+from gptcli.system.word_wrap import character_width
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
-NAMED = {" ": SPACE, "\n": BREAK, "\t": TAB}
-CUT = "\u2026"
+BLANK_SIGNS = {" ": SPACE, "\n": BREAK, "\t": TAB}
+ELLIPSIS = "\u2026"
 # Format characters, controls, unassigned ones, surrogates, private ones, separators but the space.
-HIDDEN = {"Cf", "Cc", "Cn", "Cs", "Co", "Zl", "Zp", "Zs"}
-MARKS = {"Mn", "Me", "Mc"}
+HIDDEN_CATEGORIES = {"Cf", "Cc", "Cn", "Cs", "Co", "Zl", "Zp", "Zs"}
+MARK_CATEGORIES = {"Mn", "Me", "Mc"}
 
 
 def label(token: TokenView) -> str:
@@ -37,16 +37,18 @@ def visible(text: str) -> str:
 
     A combining mark stays with the letter before it; without one it is a code point too.
     """
+    import unicodedata  # its tables take a tenth of a second
+
     shown, after_letter = [], False
     for character in text:
         kind = unicodedata.category(character)
-        if character in NAMED:
-            shown.append(NAMED[character])
-        elif kind in HIDDEN or (kind in MARKS and not after_letter):
+        if character in BLANK_SIGNS:
+            shown.append(BLANK_SIGNS[character])
+        elif kind in HIDDEN_CATEGORIES or (kind in MARK_CATEGORIES and not after_letter):
             shown.append(_code(character))
         else:
             shown.append(character)
-        after_letter = kind[0] == "L" or (after_letter and kind in MARKS)
+        after_letter = kind[0] == "L" or (after_letter and kind in MARK_CATEGORIES)
     return "".join(shown)
 
 
@@ -57,7 +59,7 @@ def title(text: str) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal a `visible` text takes."""
-    return sum(map(_columns, text))
+    return sum(map(character_width, text))
 
 
 def fitted(text: str, columns: int) -> str:
@@ -68,14 +70,8 @@ def fitted(text: str, columns: int) -> str:
             if width(kept + character) > columns - 1:
                 break
             kept += character
-        text = kept + CUT if columns > 0 else ""
+        text = kept + ELLIPSIS if columns > 0 else ""
     return text + " " * (columns - width(text))
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _code(character: str) -> str:

@@ -6,7 +6,6 @@ in `gptcli.cli.output.pictures`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +21,10 @@ from gptcli.inspection.views import (
     TokenView,
     View,
 )
+from gptcli.scoring.scores import BITS_PER_NAT
 
 LABEL_COLUMNS = 24
 WORD_COLUMNS = 12  # of a word in a cell
-BITS_PER_NAT = 1 / math.log(2)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from gptcli.inspection.colours import STOPS, Colour
 from gptcli.inspection.layout import LETTER, Box, Cells, Item, Words, laid_out
 from gptcli.inspection.plots import Plot
 
-PAPER: Colour = (255, 255, 255)
 INK: Colour = (31, 35, 40)
 FINE, COARSE = 2, 1  # pixels of a unit of the drawing
 MAX_FINE_PIXELS = 30_000_000  # of a picture that is drawn fine

@@ -7,7 +7,6 @@ how views are shown is in `gptcli.cli.output`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -34,6 +33,7 @@ from gptcli.protocol import (
     Window,
     WindowLogprobs,
 )
+from gptcli.scoring.scores import BITS_PER_NAT
 from gptcli.scoring.windows import checked_stride, stretches
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 Method = Literal["gradient-x-input", "integrated-gradients"]
 MAX_WEIGHTS = 2**28  # attention weights of a view: 1 GiB
 STEPS = 32  # points of the integral
-BITS_PER_NAT = 1 / math.log(2)
 TEMPERATURES = tuple(step / 10 for step in range(1, 21))  # that a page can show
 
 

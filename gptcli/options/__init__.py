@@ -18,12 +18,19 @@ from gptcli.options.common import (
     Talk,
 )
 from gptcli.options.model import Device, Dtype, HubSource, Load, Network
-from gptcli.options.sampling import DEFAULT_NEW_TOKENS, MIN_TEMPERATURE, Filters, Sampling
+from gptcli.options.sampling import (
+    DEFAULT_NEW_TOKENS,
+    MIN_TEMPERATURE,
+    SEED_LIMIT,
+    Filters,
+    Sampling,
+)
 from gptcli.options.shared import Format, Overflow
 
 __all__ = [
     "DEFAULT_NEW_TOKENS",
     "MIN_TEMPERATURE",
+    "SEED_LIMIT",
     "Agreement",
     "AsJson",
     "Device",

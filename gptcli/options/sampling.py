@@ -9,6 +9,7 @@ from gptcli.errors import UsageError
 from gptcli.options.spec import MAX_LOGIT_BIAS, Options, option, parse_bias, unescape
 
 DEFAULT_NEW_TOKENS = 128
+SEED_LIMIT = 2**63  # seeds are below it
 MIN_TEMPERATURE = (
     0.01  # a lower temperature above 0 is raised to this: float32 logits would overflow
 )
@@ -177,7 +178,7 @@ class Sampling(Filters):
         "--seed",
         "The same seed gives the same text.",
         low=0,
-        high=2**63 - 1,
+        high=SEED_LIMIT - 1,
         shown_default="random",
     )
     stop: tuple[str, ...] = option(

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.columns import CarriedNames, TextColumn
@@ -23,7 +22,7 @@ from gptcli.inputs.encoding import refuse_foreign
 from gptcli.inputs.json_lines import plain
 from gptcli.inputs.lines import unheard
 from gptcli.inputs.records import Note
-from gptcli.inputs.table import FORMATS, TableFormat, TableRow, read_table
+from gptcli.inputs.table import TableFormat, TableRow, format_of_table, read_table
 from gptcli.options import TableInput
 from gptcli.options.shared import Errors
 from gptcli.scoring.pairs import Pair
@@ -106,7 +105,7 @@ def _pairs(rows: Sequence[TableRow], names: CarriedNames) -> list[Pair]:
 
 
 def _format(data: bytes, name: str) -> TableFormat:
-    found = FORMATS.get(Path(name).suffix.lower())
+    found = format_of_table(name)
     if found is not None:
         return found
     head = data.removeprefix(BOM_UTF8).lstrip()

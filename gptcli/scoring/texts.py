@@ -20,10 +20,10 @@ from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs.columns import CarriedNames
 from gptcli.inputs.encoding import refuse_foreign
 from gptcli.inputs.json_lines import plain
-from gptcli.inputs.lines import InputLine, read_lines, refuse_file_name
-from gptcli.inputs.prompt import decode, encode_argument, errors_of_file
+from gptcli.inputs.lines import InputLine, read_lines
+from gptcli.inputs.prompt import decode, encode_argument, errors_of_file, refuse_file_name
 from gptcli.inputs.records import Note
-from gptcli.inputs.table import FORMATS
+from gptcli.inputs.table import format_of_table
 from gptcli.options import Input, TableInput
 from gptcli.options.shared import Errors
 from gptcli.scoring.regions import Region, labelled
@@ -58,12 +58,12 @@ class TextSource:
 
     def by_rows(self, name: str) -> bool:
         """Whether each line or row of a file is a text."""
-        return self.lines or self.table.given or Path(name).suffix.lower() in FORMATS
+        return self.lines or self.table.given or format_of_table(name) is not None
 
     @property
     def is_table(self) -> bool:
         """Whether a file is a table: rows can have ids of their own."""
-        tables = (Path(name).suffix.lower() in FORMATS for name in self.names)
+        tables = (format_of_table(name) is not None for name in self.names)
         return self.table.given or any(tables)
 
     @property

@@ -24,7 +24,7 @@ from gptcli.system.os_errors import said
 Object = Mapping[str, object]
 
 LONGEST_NUMBER = 30  # characters; 2^64 has 20
-SMALL = 2**20  # bytes: the limit for config.json and its like
+SMALL_FILE_BYTES = 2**20  # the limit for config.json and its like
 POINTER = b"version https://git-lfs.github.com/spec/v1"
 PAGE = (b"<!doctype html", b"<html")
 AGAIN = "Download or save the model again, or choose another with -m"
@@ -86,7 +86,7 @@ def read_bytes(file: Path, limit: int) -> bytes:
     return data
 
 
-def read_object(file: Path, limit: int = SMALL) -> Object:
+def read_object(file: Path, limit: int = SMALL_FILE_BYTES) -> Object:
     """Read a JSON object from a checkpoint's file of at most `limit` bytes.
 
     NaN, infinity and long numbers pass, as does a key that stands twice with one value. Raises

@@ -15,6 +15,8 @@ from gptcli.tasks.definition.task import Value
 from gptcli.tasks.run_context import Reply, RunContext
 from gptcli.tasks.text.spans import entities, shifted
 
+UNSURE = "nothing was answered: the model is not sure enough of an answer"
+
 
 def failed(context: RunContext, question: Question, error: GptcliError | None) -> Answer:
     """An empty answer, with the error if there is one."""
@@ -100,12 +102,12 @@ def _written(
     index = blank.index
     completions = [cast(Completion, reply.results[index]) for reply in replies]
     text = "".join(reply.before + reply.texts[index] for reply in replies)
-    silent = () if text.strip() or context.kind == "spans" else (_silence(completions),)
+    silent = "" if text.strip() or context.kind == "spans" else _silence(completions)
     found = replace(
         blank,
         text=text,
         finish_reason=_reason(replies, completions, index),
-        notices=(*blank.notices, *silent),
+        blank_because=silent,
     )
     if context.kind == "spans":
         types = cast(tuple[str, ...], context.wording.parameter("types"))
@@ -174,5 +176,7 @@ def _abstaining(context: RunContext, found: Answer, confidence: float | None) ->
     if not isinstance(least, int | float):
         return replace(found, abstained=False)
     unsure = confidence is None or confidence < least
-    instead = context.wording.parameter("abstain")
-    return replace(found, abstained=unsure, text=str(instead or "") if unsure else found.text)
+    if not unsure:
+        return replace(found, abstained=False)
+    instead = str(context.wording.parameter("abstain") or "")
+    return replace(found, abstained=True, text=instead, blank_because="" if instead else UNSURE)

@@ -31,7 +31,7 @@ from gptcli.tasks.run_context import (
 from gptcli.tasks.text.passages import best_window, passages
 from gptcli.tasks.text.sentences import sentences
 
-CUT = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
+CUT_ENDS = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
 MAX_REDUCE_RATIO = 0.9  # a round of reduce must shorten the text so much, or it never ends
 
 Steps = Generator[tuple[Ask, ...], tuple[Reply, ...], tuple[Answer, ...]]
@@ -65,7 +65,7 @@ def _whole(context: RunContext, question: Question, side: Overflow | None = None
     blank = failed(context, question, None)
     start = len(text) - len(kept) if side == "truncate-left" else 0
     if cut:
-        notice = f"input cut by {counted(cut, 'token')} at its {CUT[side]} to fit the context"
+        notice = f"input cut by {counted(cut, 'token')} at its {CUT_ENDS[side]} to fit the context"
         blank = replace(blank, truncated=cut, notices=(notice,))
     return answers(context, question, replies, blank, starts=(start,))
 

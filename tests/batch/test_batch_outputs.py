@@ -45,7 +45,7 @@ def as_lines(folder: Path, records: list[dict[str, object]]) -> Path:
     return path
 
 
-def converted(folder: Path, records: list[dict[str, object]], shape: tables.TableFormat) -> bytes:
+def converted(folder: Path, records: list[dict[str, object]], shape: tables.BatchFormat) -> bytes:
     """The records in another format."""
     path = folder / "converted"
     with path.open("wb") as file:

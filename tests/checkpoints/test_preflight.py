@@ -16,7 +16,7 @@ import pytest
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES
 from gptcli.errors import BadModel, MissingInput
-from gptcli.system.strict_json import SMALL
+from gptcli.system.strict_json import SMALL_FILE_BYTES
 
 SIZES = {"n_layer": 1, "n_embd": 4, "n_head": 2, "n_positions": 3, "vocab_size": 5}
 CONFIG = {"model_type": "gpt2", "eos_token_id": 4, **SIZES}
@@ -263,7 +263,7 @@ def test_key_that_names_a_kernel_is_ignored_with_a_notice(folder: Path, key: str
         (b'{"a": {"b": 1, "b": 2}}', "stands twice"),
         (b'{"a": "\xff"}', "invalid UTF-8 at byte 7"),
         (b"\xef\xbb\xbf{}", "not JSON"),
-        (b'{"a": "' + b"x" * SMALL + b'"}', "larger than"),
+        (b'{"a": "' + b"x" * SMALL_FILE_BYTES + b'"}', "larger than"),
         (b"\x00" * 100, "not JSON"),
         (pickle.dumps({"model_type": "gpt2"}), "invalid UTF-8|not JSON"),
     ],

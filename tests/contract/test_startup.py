@@ -23,6 +23,7 @@ from gptcli.system import file_pages, stages, torch_import
 HEAVY = (
     *("torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "httpx", "pydantic"),
     *("jinja2", "prompt_toolkit", "httpx2", "openai", "pyarrow", "ray"),
+    "unicodedata",  # its tables take a tenth of a second
 )
 PROGRAM = """
 import json, sys

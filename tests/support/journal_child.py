@@ -1,7 +1,7 @@
 """A batch without a model, in this process or in one of its own that can be killed.
 
 `work` is the loop of every batch; as a program it runs once, or forks a child for each moment at
-which one can die. Left out: what is asserted.
+which one can die.
 """
 
 from __future__ import annotations

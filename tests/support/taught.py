@@ -3,7 +3,7 @@
 Its lessons are the prompts that the tasks make, each with what is to follow. Only what follows is
 learned, and training ends as soon as all of it is sure, after some ten seconds. Where several texts
 follow one prompt, each becomes as likely as the share it has of them: so the model can be in doubt,
-and can prefer a label before it has read anything. Left out: knowing anything else.
+and can prefer a label before it has read anything.
 """
 
 from __future__ import annotations

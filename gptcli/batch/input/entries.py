@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gptcli.batch.input.notices import RowNotices
-from gptcli.batch.input.overrides import HOW_OFF, NESTED, from_cell, overrides, settings_of
+from gptcli.batch.input.overrides import HOW_OFF, SETTINGS_KEY, from_cell, overrides, settings_of
 from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
@@ -66,7 +66,7 @@ def entry_of(
             settings = settings_of(others, where, reading)
             taken = frozenset(settings.keys() & others.keys())
             if settings.keys() - taken:
-                taken |= {NESTED}
+                taken |= {SETTINGS_KEY}
             notices.settings(taken)
             found = overrides(settings, where, HOW_OFF)
     except GptcliError as problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gptcli.batch.input.overrides import KNOWN
+from gptcli.batch.input.overrides import SETTING_NAMES
 from gptcli.inputs.records import bad
 
 COMPLETIONS = "/v1/completions"
@@ -26,7 +26,7 @@ _UNSERVED: dict[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
 }
 # Fields that say nothing of the text, or are read here under another name.
-_SERVED = KNOWN | {
+_SERVED = SETTING_NAMES | {
     *("model", "prompt", "messages", "max_completion_tokens", "top_logprobs", "min_tokens"),
     *("stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"),
 }
@@ -109,7 +109,9 @@ def _turn(message: object, where: str) -> tuple[str, str]:
 
 def _settings(body: Mapping[str, object], where: str) -> dict[str, object]:
     """Settings among the body's keys, chat's own spellings included."""
-    found = {name: value for name, value in body.items() if name in KNOWN and value is not None}
+    found = {
+        name: value for name, value in body.items() if name in SETTING_NAMES and value is not None
+    }
     least = body.get("min_tokens")  # vLLM's name
     if least is not None:
         found.setdefault("min_new_tokens", least)

@@ -20,9 +20,9 @@ from gptcli.inputs.records import bad, whole
 from gptcli.options import Sampling
 from gptcli.system.strict_json import parse_value
 
-ALIASES = {"max_tokens": "max_new_tokens"}
-NESTED = "sampling"  # a key under which settings can stand, too
-REFUSED = {
+SETTING_ALIASES = {"max_tokens": "max_new_tokens"}
+SETTINGS_KEY = "sampling"  # a key under which settings can stand, too
+REFUSAL_HINTS = {  # of settings that a row cannot have
     "greedy": "Write temperature = 0.",
     "num_return_sequences": "One row gives one answer: repeat the row.",
     "num_beams": "Give --num-beams, for all rows.",
@@ -40,7 +40,7 @@ def _plain(hint: Any) -> Any:
 
 _HINTS = get_type_hints(Sampling)
 _KINDS = {item.name: _plain(_HINTS[item.name]) for item in fields(Sampling)}
-KNOWN = frozenset(_KINDS.keys() | ALIASES.keys())
+SETTING_NAMES = frozenset(_KINDS.keys() | SETTING_ALIASES.keys())
 
 
 def settings_of(row: Mapping[str, object], where: str, reading: BatchInput) -> dict[str, object]:
@@ -51,22 +51,24 @@ def settings_of(row: Mapping[str, object], where: str, reading: BatchInput) -> d
     """
     if not reading.row_settings:
         return {}
-    settings = KNOWN - {reading.column, reading.id_column}
+    settings = SETTING_NAMES - {reading.column, reading.id_column}
     found = {name: value for name, value in row.items() if name in settings and value is not None}
     check_once(row, tuple(found), where)
-    nested = row.get(NESTED) if NESTED not in (reading.column, reading.id_column) else None
+    nested = (
+        row.get(SETTINGS_KEY) if SETTINGS_KEY not in (reading.column, reading.id_column) else None
+    )
     if not isinstance(nested, Mapping):  # a column of another meaning
         return found
     if isinstance(nested, DoubledObject):
-        check_once(nested, tuple(nested), f"{where}: {NESTED}")
+        check_once(nested, tuple(nested), f"{where}: {SETTINGS_KEY}")
     for name, value in nested.items():
-        if name not in KNOWN:
-            known = ", ".join(sorted(KNOWN - REFUSED.keys()))
-            raise bad(where, f"{NESTED}: no setting {name!r}", f"Known: {known}.")
+        if name not in SETTING_NAMES:
+            known = ", ".join(sorted(SETTING_NAMES - REFUSAL_HINTS.keys()))
+            raise bad(where, f"{SETTINGS_KEY}: no setting {name!r}", f"Known: {known}.")
         if value is None:
             continue
         if name in found:
-            raise bad(where, f"{name} stands in the row and in {NESTED}", "Drop one of them.")
+            raise bad(where, f"{name} stands in the row and in {SETTINGS_KEY}", "Drop one of them.")
         found[name] = value
     return found
 
@@ -80,9 +82,9 @@ def overrides(settings: Mapping[str, object], where: str, off: str = "") -> dict
     if not settings:  # as of most rows, and the check takes a tenth of a millisecond
         return found
     for written, value in settings.items():
-        name = ALIASES.get(written, written)
-        if name in REFUSED:
-            raise bad(where, f"{name} cannot be set by a row", REFUSED[name] + off)
+        name = SETTING_ALIASES.get(written, written)
+        if name in REFUSAL_HINTS:
+            raise bad(where, f"{name} cannot be set by a row", REFUSAL_HINTS[name] + off)
         if name in found:
             raise bad(where, f"{name} is given twice", "Drop one of them." + off)
         found[name] = _value(name, value, where, off)
@@ -100,7 +102,7 @@ def from_cell(name: str, cell: str) -> object:
 
     A cell of a column that is no setting stays as it is.
     """
-    if name not in KNOWN and name != NESTED:
+    if name not in SETTING_NAMES and name != SETTINGS_KEY:
         return cell
     if cell == "" or name in _TEXTS:
         return cell or None

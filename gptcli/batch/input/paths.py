@@ -30,6 +30,7 @@ FORMATS: dict[str, InputFormat] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".pq": "parquet",
 }
 
 

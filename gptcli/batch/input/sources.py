@@ -33,9 +33,7 @@ from gptcli.inputs.table import read_table
 
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8
-_PARQUET = (
-    parquet.MAGIC + b"\x15"
-)  # behind its magic number a page begins; four letters begin a text
+_PARQUET = parquet.MAGIC + b"\x15"  # with a page's first byte: PAR1 alone can begin a text
 
 
 def rows(
@@ -53,9 +51,8 @@ def rows(
     Raises, before anything is asked for: UsageError (no input, a bad name, an unknown suffix, a
     column that is not there), MissingInput (no such file, none in a folder), BadInput (a table
     without a header, UTF-16, data damaged from the beginning on), Unavailable (a package for
-    Parquet or zstd). While reading: the same,
-    where standard input or a later change of a file gives the reason; BadInput where packed data
-    is damaged.
+    Parquet or zstd). While reading: the same, where standard input or a later change of a file
+    gives the reason; BadInput where packed data is damaged.
     """
     sources = expand(inputs, reading)
     if any(source.path is None for source in sources):

@@ -26,8 +26,8 @@ from gptcli.options.formats import format_of
 from gptcli.system import durable
 from gptcli.system.durable import write_all
 
-TableFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
-FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
+BatchFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+FORMATS: tuple[BatchFormat, ...] = get_args(BatchFormat)
 Cell = str | int | float | bool | None
 ColumnType = Literal["null", "bool", "int", "long", "float", "text"]  # long: no float64 holds it
 
@@ -43,7 +43,7 @@ _WIDER: dict[frozenset[ColumnType], ColumnType] = {
 }
 
 
-def shape_of(output: Path) -> TableFormat:
+def shape_of(output: Path) -> BatchFormat:
     """The format that a file's name asks for; JSON lines for a name without a suffix.
 
     Raises UsageError for a suffix that stands for no format of a table.
@@ -51,14 +51,14 @@ def shape_of(output: Path) -> TableFormat:
     return format_of(os.fspath(output), FORMATS, "jsonl", override="")
 
 
-def require(shape: TableFormat) -> None:
+def require(shape: BatchFormat) -> None:
     """Check that the format can be written. Raises Unavailable, with the command that helps."""
     if shape == "parquet" and find_spec("pyarrow") is None:
         hint = "pip install 'gptcli[parquet]', or write a .jsonl or .csv file."
         raise Unavailable("Parquet", "the package pyarrow is not installed", hint)
 
 
-def convert(rows: Path, descriptor: int, shape: TableFormat) -> None:
+def convert(rows: Path, descriptor: int, shape: BatchFormat) -> None:
     """Write the rows of a file of JSON lines to an open file. Raises OSError."""
     if shape == "json":
         _write_list(rows, descriptor)

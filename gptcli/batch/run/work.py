@@ -14,13 +14,11 @@ from gptcli.batch.input.row import Row
 from gptcli.batch.run.width import Width
 from gptcli.errors import GptcliError
 from gptcli.multiplex import Exchange, Plan, ask, run_plans
-from gptcli.options import Load, Overflow, Sampling
+from gptcli.options import SEED_LIMIT, Load, Overflow, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.prompts import Wording
 from gptcli.tasks.solver import solve
-
-SEED_LIMIT = 2**63  # a seed lies below
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from gptcli.options import Input, Load, Output, Record, Sampling, Talk
 from gptcli.protocol import Completion, Event, GenerateRequest
 from gptcli.writing import Writing, check, written
 
-PLAIN = Writing()  # no editor, and no text beyond the context unless it is asked for
+DEFAULT_WRITING = Writing()  # no editor, and no text beyond the context unless it is asked for
 MAX_SLOTS = 16  # sequences computed at a time
 
 
@@ -48,7 +48,7 @@ def generate(
     ] = None,
     *,
     input: Input,
-    writing: Writing = PLAIN,
+    writing: Writing = DEFAULT_WRITING,
     load: Load,
     sampling: Sampling,
     output: Output,

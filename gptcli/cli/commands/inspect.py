@@ -21,7 +21,7 @@ from gptcli.cli.output.outlets import opened
 from gptcli.cli.root import Group, register
 from gptcli.cli.session import Session
 from gptcli.errors import BadInput, UsageError
-from gptcli.inputs.prompt import SPACED, read_prompt
+from gptcli.inputs.prompt import ENDS_IN_SPACE, read_prompt
 from gptcli.inspection import page, reading
 from gptcli.inspection.options import (
     AttentionOptions,
@@ -261,7 +261,7 @@ for _name, _command in COMMANDS:
 def _asked(argument: str | None, input: Input, session: Session, continued: bool = False) -> str:
     """The text to read; what is to be said of it is said: of its last space if it is continued."""
     asked = read_prompt(argument, input, session.stdin)
-    session.note(*(notice for notice in asked.notices if continued or notice != SPACED))
+    session.note(*(notice for notice in asked.notices if continued or notice != ENDS_IN_SPACE))
     return asked.text
 
 

@@ -26,8 +26,7 @@ from gptcli.cli.output.sink import Sink
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, UsageError
 from gptcli.inputs.columns import CarriedNames
-from gptcli.inputs.lines import refuse_file_name
-from gptcli.inputs.prompt import decode, encode_argument
+from gptcli.inputs.prompt import decode, encode_argument, refuse_file_name
 from gptcli.options import Load, Output, TableInput, Talk
 from gptcli.options.shared import (
     BATCH_SIZE,

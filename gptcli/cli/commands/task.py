@@ -175,24 +175,14 @@ def _told(
                 session.error(f"{'' if own else where}{event.error}")
             elif _details(event):
                 session.detail(where + _details(event))
-            if not event.error and not event.text.strip():
-                session.note(*(where + why for why in event.notices or (_silence(event),)))
-                event = replace(event, notices=())  # said by its line, not once for all
+            if event.blank_because:
+                session.note(where + event.blank_because)
         yield event
 
 
 def _place(id: str) -> str:
     """A line in words, by its number or its row's id."""
     return f"line {id}" if id.isdigit() else id
-
-
-def _silence(answer: Answer) -> str:
-    """Why an answer's line is blank."""
-    if answer.entities is not None:
-        return "no answer: nothing was found"
-    if answer.abstained:
-        return "no answer: the model is not sure enough of one"
-    return "no answer: the model wrote nothing"
 
 
 def _details(answer: Answer) -> str:

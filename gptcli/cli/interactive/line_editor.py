@@ -23,9 +23,9 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from gptcli.cli import signals
 from gptcli.cli.interactive.typed import PROMPT
 from gptcli.cli.output import stderr
+from gptcli.inputs.records import Note
 
 RESTORE = "\x1b[?2004l\x1b[?25h\n"  # bracketed paste off, cursor on, a new line
-Note = Callable[[str], None]
 
 
 class _History(FileHistory):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gptcli.cli.help_page import MAX_SHOWN_BOUND
 from gptcli.cli.mistakes.words import CHOICES, NUMBERS, help_of, near, short
 from gptcli.errors import UsageError
 from gptcli.options.spec import Spec
-
-MAX_SHOWN_BOUND = 10**6  # a larger bound is no help to a reader
 
 
 def bad_value(error: Exception, param: Any, context: Any, message: str) -> UsageError:

@@ -122,7 +122,7 @@ KINDS = {
         ("id", "good", "bad", "error"),
     ),
 }
-COMPARED = (*(INDEX, COUNT, LOGPROB, SURPRISAL, Column("share", 8, 4), Column("text")),)
+COMPARED_COLUMNS = (*(INDEX, COUNT, LOGPROB, SURPRISAL, Column("share", 8, 4), Column("text")),)
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: Format) -> Non
     if shape == "json":
         out.write(document({"likeliest": likeliest + 1, "margin_bits": margin, "texts": rows}))
         return
-    _write(out, rows, ScoreStyle(shape), tuple(rows[0]), COMPARED)
+    _write(out, rows, ScoreStyle(shape), tuple(rows[0]), COMPARED_COLUMNS)
     if shape == "text":
         out.write(f"likeliest: {likeliest + 1}, by {margin:.4f} bits\n")
 

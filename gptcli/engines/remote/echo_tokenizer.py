@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 import tokenizers
 
+from gptcli.checkpoints.roles import END_OF_TEXT
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.remote.schema import SequenceDelta, echoed_tokens, no_scores
 from gptcli.errors import BadInput
 
-END = "<|endoftext|>"  # GPT-2's; it begins and ends texts
 PROBE = "The old man and the sea"
 KEPT_TEXTS = 4096  # log-probabilities that wait for their window
 Logprobs = tuple[float, ...]
@@ -30,21 +30,21 @@ class EchoTokenizer(Tokenizer):
     def __init__(self, echo: Callable[[str], SequenceDelta]) -> None:
         """Raises Unavailable where the server does not echo log-probabilities."""
         self._echo = echo
-        self._texts: list[str] = [END]  # by id
-        self._ids: dict[str, int] = {END: 0}
+        self._texts: list[str] = [END_OF_TEXT]  # by id
+        self._ids: dict[str, int] = {END_OF_TEXT: 0}
         self._read: OrderedDict[tuple[int, ...], Logprobs] = OrderedDict()
-        tokens = echoed_tokens(echo(END + PROBE), END + PROBE)
-        self._ends = bool(tokens) and tokens[0].token == END
+        tokens = echoed_tokens(echo(END_OF_TEXT + PROBE), END_OF_TEXT + PROBE)
+        self._ends = bool(tokens) and tokens[0].token == END_OF_TEXT
         if not self._ends and not echoed_tokens(echo(PROBE), PROBE):
             raise no_scores("it gave no log-probabilities of the prompt")
-        empty = tokenizers.Tokenizer(tokenizers.models.WordLevel({}, unk_token=END))
+        empty = tokenizers.Tokenizer(tokenizers.models.WordLevel({}, unk_token=END_OF_TEXT))
         super().__init__(empty, 0 if self._ends else None, "the server's tokenizer")
 
     def encode(self, text: str, bare: bool = False) -> list[int]:
         """Token ids of a text. Raises as the server does, and BadInput, see `read`."""
         if not text:
             return []
-        before = END if self._ends else ""
+        before = END_OF_TEXT if self._ends else ""
         ids = self.read(before + text, self._echo(before + text))
         if self._ends and ids[0] != 0:
             raise _unreadable(text)
