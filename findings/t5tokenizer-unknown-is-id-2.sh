@@ -11,7 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
-    transformers==5.23.0 sentencepiece==0.2.2 protobuf
+    transformers==5.23.0 sentencepiece==0.2.2 protobuf==7.36.2
 cat > "$folder/trial.py" <<'PROGRAM'
 import json
 import sys

@@ -58,7 +58,7 @@ LISTED = [
     ("gptcli generate -m '$(t", ["$(touch EVIL)\tfolder"]),
     ("gptcli generate -m %", ["%s\tfolder"]),
     ("gptcli generate -m sub/", ["sub/folder/"]),
-    ("gptcli generate -m (touch EVIL) --dty", ["--dtype\tNumbers of the weights"]),
+    ("gptcli generate -m (touch EVIL) --dty", ["--dtype\tData type of the weights"]),
     ("gptcli run translate --to=f", ["--to=fr"]),
     ("gptcli generate --file=pr", ["--file=prompts.txt"]),
     ("gptcli batch pr", ["prompts.txt"]),
