@@ -29,7 +29,7 @@ OTHERS = [MAP, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "tests" / "README.md
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 ERROR = "gptcli: error:"
 LANGUAGES = ("console", "sh", "python", "toml")
-MOST_PROCESSES = 70  # of gptcli in all pages: each takes half a second
+MOST_PROCESSES = 65  # of gptcli in all pages: each takes a second
 
 
 def name(page: Path) -> str:

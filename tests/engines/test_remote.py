@@ -19,9 +19,10 @@ import pytest
 from support import fake_server
 from support.commands import REAL, environment, run, start
 from support.fake_server import FakeServer, cutting, event, failing, saying, stalling, streaming
+from support.remote import QUICK, opened
 
 from gptcli.engines import open_engine
-from gptcli.engines.remote import RemoteEngine, connect
+from gptcli.engines.remote import connect
 from gptcli.engines.remote.client import Patience, endpoint
 from gptcli.engines.remote.retry import pause
 from gptcli.errors import BadInput, GptcliError, Unavailable, UsageError
@@ -37,7 +38,6 @@ from gptcli.protocol import (
     Request,
 )
 
-QUICK = Patience(tries=5, connect=2.0, read=5.0, total=8.0, first=0.001, longest=0.3)
 PLAIN = Sampling(max_new_tokens=12)
 
 
@@ -53,10 +53,6 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FakeServer]:
     with FakeServer() as fake:
         yield fake
-
-
-def opened(server: FakeServer, places: int = 4, patience: Patience = QUICK) -> RemoteEngine:
-    return connect(Load(server=server.url), places, patience)
 
 
 def asked(*prompts: str, sampling: Sampling = PLAIN) -> list[Request]:

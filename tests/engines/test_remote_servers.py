@@ -11,6 +11,7 @@ import pytest
 from support import fake_server
 from support.commands import REAL, run
 from support.fake_server import FakeServer, cutting, event, failing, saying, streaming
+from support.remote import QUICK, opened
 
 from gptcli.engines.remote import RemoteEngine, connect
 from gptcli.engines.remote.client import Patience
@@ -18,8 +19,6 @@ from gptcli.engines.remote.gate import WHOLE_ANSWERS, Gate
 from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import ChoiceLogprobs, Completion, GenerateRequest, LoglikelihoodRequest
-
-QUICK = Patience(tries=5, connect=2.0, read=5.0, total=8.0, first=0.001, longest=0.3)
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +32,6 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FakeServer]:
     with FakeServer() as fake:
         yield fake
-
-
-def opened(server: FakeServer, places: int = 4, patience: Patience = QUICK) -> RemoteEngine:
-    return connect(Load(server=server.url), places, patience)
 
 
 def asked(

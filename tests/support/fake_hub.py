@@ -13,12 +13,12 @@ import re
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
+
+from support.loopback import Served
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 API = re.compile(r"/api/models/(?P<repo>.+?)(/revision/(?P<revision>.+))?")
@@ -27,7 +27,7 @@ FILE = re.compile(r"(/moved|/cdn)?/(?P<repo>.+?)/resolve/(?P<revision>.+?)/(?P<n
 PIECE = 2**14  # bytes written at a time
 
 
-class FakeHub:
+class FakeHub(Served):
     """One model repository, `repo_id`, with the given files; large ones are kept with Git LFS."""
 
     def __init__(self, repo_id: str, files: dict[str, bytes]) -> None:
@@ -56,29 +56,13 @@ class FakeHub:
         self.seen: list[tuple[str, str, str]] = []  # method, path, Range
         self.tokens: list[tuple[str, str]] = []  # path, Authorization
         self.sent = 0  # bytes of files' content
-        self._ended = Event()
         hub = self
 
         class Handler(_Handler):
             owner = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FakeHub:
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        self.url = self.host
 
     def wait_for_end(self) -> None:
         """Hold a connection without an answer, as a dead server does."""

@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Condition, Event, Lock, Thread
-from types import TracebackType
+from threading import Condition, Event, Lock
 from typing import Any
+
+from support.loopback import Served
 
 Body = dict[str, Any]
 Behaviour = Callable[["Handler", Body], None]
 
 
-class FakeServer:
+class FakeServer(Served):
     """A server with one model. `with FakeServer() as server: ... server.url`."""
 
     def __init__(self) -> None:
@@ -40,30 +41,13 @@ class FakeServer:
         self.left = Event()  # a client went away in the middle of an answer
         self.most = self._now = 0
         self.changed = Condition(Lock())
-        self._ended = Event()
         fake = self
 
         class Bound(Handler):
             owner = fake
 
-        self._server = _Listener(("127.0.0.1", 0), Bound)
-        self._server.daemon_threads = True
-        self.host = f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Listener(("127.0.0.1", 0), Bound))
         self.url = f"{self.host}/v1"
-
-    def __enter__(self) -> FakeServer:
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     def next(self, body: Body, headers: dict[str, str]) -> Behaviour:
         """Note a request; returns what to do with it."""
