@@ -26,7 +26,7 @@ from gptcli.errors import Busy, CannotCreate, GptcliError, WriteFailed
 
 CHILD = [sys.executable, str(Path(__file__).parent.parent / "support" / "journal_child.py")]
 # Read here, as no test sees the variables of the user's.
-ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "15"))
+ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "25"))
 SEED = int(os.environ.get("GPTCLI_KILL_SEED", str(random.SystemRandom().randrange(10**6))))
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 UNSHARED = ("unshare", "--user", "--map-root-user", "--mount")

@@ -33,7 +33,7 @@ FILES = {
 }
 SIZE = sum(map(len, FILES.values()))
 # Read here, as no test sees the variables of the user's.
-ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "20"))
 SEED = int(os.environ.get("GPTCLI_KILL_SEED", str(random.SystemRandom().randrange(10**6))))
 
 

@@ -24,7 +24,7 @@ from gptcli.errors import BadInput
 Answer = tuple[int, str, str]
 Cli = Callable[..., Answer]
 # Read when the module is: later every test is without such variables.
-ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("GPTCLI_KILL_ROUNDS", "4"))
 MODEL = ("-m", "tiny-tales", "--offline", "--max-new-tokens", "8", "--seed", "1")
 
 
