@@ -22,7 +22,7 @@ OWN = os.O_CLOEXEC | os.O_NOFOLLOW  # flags for opening a file of our own
 _MAX_NAME_BYTES = 200  # of the final name, repeated in the name of the new file; 255 are allowed
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data`: in one call, unless the system takes less. Raises OSError."""
     while data:
         data = data[os.write(descriptor, data) :]
