@@ -4,16 +4,16 @@ Quantizing reads a whole checkpoint, and the result is a quarter of it: a model 
 opens four times as fast. Each model has one safetensors file, named after the weights it was made
 from, so changed weights have another name. Above `MAX_CACHE_BYTES` the file that was used least
 recently goes first. A file is written beside its place, flushed and renamed: two processes that
-make the same one do not meet, and a reader that has it open keeps it. A file that is not whole, or
-not ours, is made again. A cache must not fail a run: what the disk refuses is an OSError here and a
-notice to the user. Not here: the quantizer is `gptcli.engines.gpt2.int8`.
+make the same one do not meet, and a reader that has it open keeps it. Every byte is checked at each
+use, see `gptcli.checkpoints.integrity.sealed`; a file with a fault is made again. A cache must not
+fail a run: what the disk refuses is an OSError here and a notice to the user. Not here: the
+quantizer is `gptcli.engines.gpt2.int8`.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES, Tensor, read_header
+from gptcli.checkpoints.integrity import sealed
+from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
+from gptcli.checkpoints.safetensors_headers import Tensor
 from gptcli.errors import GptcliError
-from gptcli.system import durable
-from gptcli.system.strict_json import open_regular, parse_object
+from gptcli.system import digests, durable
 
 MAX_CACHE_BYTES = 20 * 10**9  # bytes: all models from 124M to 1.5B take 2.5 GB
-LAYOUT = "gptcli-int8-1"  # what the tensors are; another number for every change
+LAYOUT = "gptcli-int8-2"  # what the tensors are; another number for every change
 SUFFIX, PART = ".safetensors", ".part"
-SAMPLE_BYTES = 4096  # bytes at the end of each tensor that are compared
 ABANDONED_SECONDS = 24 * 3600  # seconds after which a part that nobody finished is removed
 
 
@@ -56,15 +56,6 @@ class StoredWeights:
         }
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor to be written: safetensors' name of its dtype, its shape, its bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes | memoryview
-
-
 def folder() -> Path:
     """Where the files are; it need not exist."""
     import platformdirs
@@ -78,47 +69,44 @@ def place(source: str) -> Path:
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """A name for weights that differs when they do, without reading them all; 40 digits.
+    """A name for weights that differs when they do; 40 digits.
 
-    In the Hub's cache a file is a link to one named by its SHA-256, which says it all. Of any other
-    file size, time of change and header count, and the last `SAMPLE_BYTES` of each tensor: other
-    bytes can change unnoticed if the time is set back. Raises OSError.
+    In the Hub's cache a file is a link to one named by its SHA-256, which is taken as it is. Of any
+    other file the content counts, see `gptcli.system.digests`. Raises MissingInput, BadModel.
     """
     files: dict[Path, list[Tensor]] = {}
     for tensor in tensors:
         files.setdefault(tensor.file, []).append(tensor)
     found = hashlib.sha256(LAYOUT.encode())
+    unnamed = []
     for path in sorted(files):
         real = Path(os.path.realpath(path))
         if real.parent.name == "blobs" and len(real.name) == 64:
             found.update(real.name.encode())
-            continue
-        status = real.stat()
-        names = sorted((item.offset, item.dtype, item.shape) for item in files[path])
-        found.update(repr((path.name, status.st_size, status.st_mtime_ns, names)).encode())
-        found.update(_sample(path, files[path]))
+        else:
+            unnamed.append(path)
+    for path, content in sorted(digests.digests(unnamed).items()):
+        found.update(f"{path.name}\0{content}".encode())
     return found.hexdigest()[:40]
 
 
 def find(source: str, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, Tensor]:
-    """The tensors kept for the weights `source`; empty unless all that are `expected` are there.
+    """The tensors kept for the weights `source`; empty where none are.
 
-    `expected`: dtype and shape by name. A file that is cut off, damaged where it was sampled, or of
-    another layout counts as none. What is found is marked as used now.
+    `expected`: dtype and shape by name. What is found is marked as used now. Raises BrokenSeal for
+    a file with a fault, or with other tensors.
     """
     path = place(source)
     try:
-        tensors = read_header(path)
-        said = _metadata(path)
-        shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-        sample = _sample(path, tensors.values()).hex()
-        if shapes != dict(expected) or said != {**said, "layout": LAYOUT, "sample": sample}:
-            return {}
-        with suppress(OSError):  # a read-only cache is a cache
-            os.utime(path)
-    except (GptcliError, OSError):
+        found = sealed.read(path)
+    except FileNotFoundError:
         return {}
-    return tensors
+    shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in found.tensors.items()}
+    if shapes != dict(expected) or found.about.get("layout") != LAYOUT:
+        raise BrokenSeal("it holds something else")
+    with suppress(OSError):  # a read-only cache is a cache
+        os.utime(path)
+    return dict(found.tensors)
 
 
 def keep(source: str, model: str, pieces: Mapping[str, StoredTensor]) -> Path:
@@ -132,14 +120,7 @@ def keep(source: str, model: str, pieces: Mapping[str, StoredTensor]) -> Path:
     if shutil.disk_usage(path.parent).free < 2 * size:
         raise OSError(errno.ENOSPC, "the disk is nearly full")
     with durable.new_file(path, mode=0o600) as new:
-        with os.fdopen(new.descriptor, "wb", closefd=False) as file:
-            file.write(_header(model, pieces, "0" * 64))
-            for piece in pieces.values():
-                file.write(piece.data)
-            file.flush()
-            sample = _sample(new.path, read_header(new.path).values()).hex()
-            file.seek(0)
-            file.write(_header(model, pieces, sample))  # as long as before
+        sealed.write(new.descriptor, {"layout": LAYOUT, "model": model}, pieces)
         new.put()
     _make_room(path)
     return path
@@ -162,7 +143,7 @@ def remove(entry: StoredWeights) -> None:
 def _entry(path: Path) -> StoredWeights:
     status = path.stat()
     try:
-        said = _metadata(path)
+        said = sealed.said_by(path)
     except (GptcliError, OSError):
         said = {}
     return StoredWeights(
@@ -186,45 +167,3 @@ def _make_room(latest: Path) -> None:
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                 part.unlink()
-
-
-def _header(model: str, pieces: Mapping[str, StoredTensor], sample: str) -> bytes:
-    """The beginning of a safetensors file."""
-    about = {"layout": LAYOUT, "model": model, "sample": sample}
-    header: dict[str, object] = {"__metadata__": about}
-    end = 0
-    for name, piece in pieces.items():
-        begin, end = end, end + len(piece.data)
-        header[name] = {
-            "dtype": piece.dtype,
-            "shape": list(piece.shape),
-            "data_offsets": [begin, end],
-        }
-    data = json.dumps(header).encode()
-    data += b" " * (-len(data) % 64)  # so that the numbers are aligned
-    return len(data).to_bytes(8, "little") + data
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """What a file says of itself. Raises OSError; BadModel, MissingInput."""
-    with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-        data = file.read(min(length, MAX_HEADER_BYTES))
-    try:
-        said = parse_object(data).get("__metadata__")
-    except ValueError:
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    return {key: value for key, value in said.items() if isinstance(value, str)}
-
-
-def _sample(path: Path, tensors: Iterable[Tensor]) -> bytes:
-    """A digest of the last bytes of each tensor. Raises OSError."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
-            length = min(tensor.nbytes, SAMPLE_BYTES)
-            file.seek(tensor.offset + tensor.nbytes - length)
-            found.update(file.read(length))
-    return found.digest()

@@ -49,9 +49,10 @@ ROWS: dict[str, list[str]] = {
     "checkpoints": [
         "architecture file_kinds hf_cache roles",
         "config_json names safetensors_headers vocabulary",
-        "head int8_store tokenizer",
+        "head tokenizer",
         "hub preflight",
-        "formats resolve",
+        "integrity",
+        "formats int8_store resolve",
     ],
     "cli": [
         "declaration recording registry signals",

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gptcli.checkpoints import int8_store
-from gptcli.checkpoints.int8_store import StoredTensor
+from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
@@ -123,6 +123,17 @@ def put_one_without_metadata(path: Path) -> None:
     save_file(load_file(path), path)
 
 
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def swap_pages(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + data[8192:12288] + data[4096:8192] + data[12288:])
+
+
 def put_no_tensors(path: Path) -> None:
     path.write_bytes(b"hello")
 
@@ -131,6 +142,8 @@ def put_no_tensors(path: Path) -> None:
     "damage",
     [
         cut_off,
+        flip_a_bit,
+        swap_pages,
         lose_the_end_of_a_matrix,
         put_a_strangers_file,
         put_one_without_metadata,
@@ -142,8 +155,12 @@ def test_a_damaged_file_is_made_again(
 ) -> None:
     first = opened(model)
     damage(file())
-    assert_equal(opened(model), first)
+    second = opened(model)
+    assert_equal(second, first)
     assert len(made) == 18
+    (notice,) = second.notices
+    assert notice.startswith("the int8 weights kept for owner/model were damaged (")
+    assert notice.endswith("): made 1 MB of them anew, to be used again: see gptcli cache")
     assert_equal(opened(model), first)
     assert len(made) == 18
 
@@ -152,7 +169,7 @@ def test_another_layout_is_made_again(
     model: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(model)
-    monkeypatch.setattr(int8_store, "LAYOUT", "gptcli-int8-2")
+    monkeypatch.setattr(int8_store, "LAYOUT", "gptcli-int8-3")
     opened(model)
     assert len(made) == 18
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gptcli.checkpoints import int8_store
-from gptcli.checkpoints.int8_store import StoredTensor
+from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.int8 import Quantized, quantize
@@ -48,17 +48,18 @@ class Int8Weights:
 def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:
     """The int8 matrices of a GPT-2; `model` is the name under which the cache lists them.
 
-    A cache that cannot be read or written gives a notice, not an error.
+    A cache that is damaged or cannot be written gives a notice, not an error. Raises MissingInput,
+    BadModel where the weights cannot be read.
     """
     names = _matrix_names(checked)
+    source = int8_store.digest(checked.tensors.values())
+    damage = ""
     try:
-        source = int8_store.digest(checked.tensors.values())
-    except OSError as error:
-        return Int8Weights(_quantized(checked, names), (_cache_failed(model, error),))
-    tensors = int8_store.find(source, _stored_shapes(checked, names))
-    if tensors:
-        with suppress(OSError):  # another process has just cleared the cache
-            return _mapped(tensors, names)
+        if tensors := int8_store.find(source, _stored_shapes(checked, names)):
+            with suppress(OSError):  # another process has just cleared the cache
+                return _mapped(tensors, names)
+    except BrokenSeal as error:
+        damage = f"the int8 weights kept for {model} were damaged ({error}): "
     matrices = _quantized(checked, names)
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
@@ -69,7 +70,8 @@ def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:
     except OSError as error:
         return Int8Weights(matrices, (_cache_failed(model, error),))
     size = model_size(sum(len(piece.data) for piece in pieces.values()))
-    notice = f"made {size} of int8 weights for {model}, to be used again: see gptcli cache"
+    what = f"made {size} of them anew" if damage else f"made {size} of int8 weights for {model}"
+    notice = f"{damage}{what}, to be used again: see gptcli cache"
     return Int8Weights(matrices, (notice,))
 
 

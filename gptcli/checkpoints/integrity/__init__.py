@@ -1,0 +1,1 @@
+"""Whether files of a model are the ones they were: digests of content, and checksums in our own."""
