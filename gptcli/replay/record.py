@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from gptcli.checkpoints.integrity.content import checked_content
 from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.prompt import errors_of_file
 from gptcli.options import Load, Overflow, Sampling
@@ -30,7 +31,9 @@ T = TypeVar("T")
 class RecordedRun:
     """What ran: `options` is how the model was opened, `slots` how many sequences at a time.
 
-    `revision` is a Hub model's commit, or a digest of a folder's files; None with a server.
+    `revision` is a Hub model's commit, or a digest of samples of a folder's files; None with a
+    server. `files`: the SHA-256 of each file of the model that decides what it writes; empty with
+    a server, and in records of former versions.
     `versions` are those of gptcli, of Python and of the libraries that compute.
     """
 
@@ -44,6 +47,7 @@ class RecordedRun:
     beams: bool
     options: Load
     versions: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The first line of the file."""
@@ -52,6 +56,7 @@ class RecordedRun:
             "command": self.command,
             "model": self.model,
             "revision": self.revision,
+            "files": dict(self.files),
             "dtype": self.dtype,
             "device": self.device,
             "threads": self.threads,
@@ -185,6 +190,7 @@ def _run(found: dict[str, Any]) -> RecordedRun:
         beams=_of(found, "beams", bool),
         options=rebuilt(Load, _of(found, "options", dict)),
         versions={str(name): str(value) for name, value in _of(found, "versions", dict).items()},
+        files=checked_content(found.get("files", {})),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 from gptcli import __version__
 from gptcli.batch.run.identity import sampled
+from gptcli.checkpoints.integrity.content import content
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.errors import CannotCreate, WriteFailed
 from gptcli.multiplex import Unanswered
@@ -146,7 +147,10 @@ class Recorder:
 
 
 def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) -> RecordedRun:
-    """What is to be written of a run before its requests."""
+    """What is to be written of a run before its requests.
+
+    Raises BadModel and MissingInput for the model's files.
+    """
     info = engine.info
     revision = info.revision
     if revision is None and info.folder is not None:
@@ -162,6 +166,7 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
         beams=beams,
         options=load,
         versions=versions(),
+        files=content(info.folder, info.name) if info.folder is not None else {},
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gptcli.checkpoints.integrity.content import changes
 from gptcli.errors import BadInput
 from gptcli.multiplex import Unanswered
 from gptcli.protocol import ChoiceLogprobs, Chunk, Completion, Engine, Request, Result
@@ -53,7 +54,11 @@ class ReplayVerdict:
 def differences(then: RecordedRun, now: RecordedRun) -> tuple[list[str], list[str]]:
     """What makes it another model, and what else may change a text; in words."""
     other = []
-    if then.revision != now.revision or (now.revision is None and then.model != now.model):
+    if then.files and now.files:
+        if changed := changes(then.files, now.files):
+            was = f"{then.model} and is {now.model}" if then.model != now.model else "changed"
+            other.append(f"the model was {was}: {changed}")
+    elif then.revision != now.revision or (now.revision is None and then.model != now.model):
         was, is_ = (
             f"{run.model} at {run.revision or 'an unknown revision'}" for run in (then, now)
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -69,8 +71,8 @@ def test_what_a_record_holds(record: Path, main_in: Cli) -> None:
     _, out, _ = main_in("generate", "Once", *TALES, *args)
     head, entry = lines(record)
     assert list(head) == [
-        *("gptcli_record", "command", "model", "revision", "dtype", "device", "threads", "slots"),
-        *("beams", "options", "versions"),
+        *("gptcli_record", "command", "model", "revision", "files", "dtype", "device", "threads"),
+        *("slots", "beams", "options", "versions"),
     ]
     assert head["options"] == {"model": "tiny-tales", "offline": True}
     assert {"gptcli", "python", "torch", "tokenizers", "machine"} <= head["versions"].keys()
@@ -255,3 +257,49 @@ def test_failed_and_cancelled_answers_do_not_upset_a_replay(record: Path, main_i
         cut = answer | {"text": answer["text"][:3], "finish_reason": "cancelled"}
         change(record, 1, answers=[cut])
     assert main_in("replay", str(record))[0] == 0
+
+
+def changed_with_its_time(path: Path) -> None:
+    """Change a byte in the middle and set the time of the content back."""
+    times = path.stat()
+    with path.open("rb+") as file:
+        file.seek(times.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(times.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_model_that_was_changed_in_secret_is_noticed(
+    record: Path, main_in: Cli, tiny: Path
+) -> None:
+    model = Path(shutil.copytree(tiny, record.with_name("model")))
+    args = ("-m", str(model), "--max-new-tokens", "4")
+    assert main_in("generate", "Once", *args, "--record", str(record))[0] == 0
+    assert main_in("replay", str(record))[0] == 0
+    changed_with_its_time(model / "model.safetensors")
+    code, _, err = main_in("replay", str(record))
+    assert code == 65
+    assert "the model was changed: model.safetensors has other contents" in err
+    code, _, err = main_in("replay", str(record), "--allow-changed-model")
+    assert (code in (0, 3), "has other contents" in err) == (True, True)
+    assert main_in("replay", str(record), "-m", str(tiny))[0] == 0  # the same files elsewhere
+
+
+def test_a_record_of_a_former_version_replays(record: Path, main_in: Cli, tiny: Path) -> None:
+    model = Path(shutil.copytree(tiny, record.with_name("model")))
+    args = ("-m", str(model), "--max-new-tokens", "4")
+    assert main_in("generate", "Once", *args, "--record", str(record))[0] == 0
+    change(record, 0, files=...)  # they noted samples of the files, as `revision`
+    assert main_in("replay", str(record))[0] == 0
+    (model / "config.json").write_text((model / "config.json").read_text() + "\n")
+    code, _, err = main_in("replay", str(record))
+    assert (code, " at folder-" in err) == (65, True)
+
+
+@pytest.mark.parametrize("files", [[], {"a": 1}, {"a": "x"}, "x", 5])
+def test_files_of_a_record_are_checked(record: Path, main_in: Cli, files: object) -> None:
+    main_in("generate", "Once", *TALES, "--max-new-tokens", "2", "--record", str(record))
+    change(record, 0, files=files)
+    code, _, err = main_in("replay", str(record))
+    assert (code, "line 1" in err) == (65, True)

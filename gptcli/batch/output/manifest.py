@@ -1,9 +1,10 @@
 """The manifest of an output: what the output was made from, to compare a resumed run with.
 
 Two runs may share an output only if each row would be the same: the same contents of the inputs
-(not their names: a file may have moved), the same settings, the same model, and the same version of
-gptcli up to the patch number. Standard input is not known beforehand; its rows are compared one by
-one while they are read. The manifest is written whole and flushed before the first row.
+(not their names: a file may have moved), the same settings, the same model (by the contents of its
+files), and the same version of gptcli up to the patch number. Standard input is not known
+beforehand; its rows are compared one by one while they are read. The manifest is written whole and
+flushed before the first row.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gptcli.batch.input.fingerprints import Fingerprint
+from gptcli.checkpoints.integrity.content import changes, checked_content
 from gptcli.errors import BadInput
 from gptcli.system import durable
 from gptcli.system.strict_json import Object, parse_object
@@ -28,6 +30,7 @@ _KEYS = {
     *("format", "version", "inputs", "settings", "model", "revision", "rows", "failed"),
     "complete",
 }
+_LATER_KEYS = {"model_files"}  # that manifests of former versions lack
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_VALUE_LENGTH = 60  # characters of a value in a message
 
@@ -37,7 +40,8 @@ class RunManifest:
     """What an output is made from and, once it is complete, how many rows it has.
 
     `settings` has all that a row's text depends on, by option; its values are JSON's (a tuple is a
-    list).
+    list). `files`: the SHA-256 of the model's files, see `gptcli.checkpoints.integrity.content`;
+    empty with a server, and in what a former version began: then name and revision tell the model.
     """
 
     version: str
@@ -45,6 +49,7 @@ class RunManifest:
     settings: Mapping[str, object]
     model: str
     revision: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
     failed: int | None = None  # how many of the rows are errors
     complete: bool = False
@@ -66,6 +71,7 @@ def write_manifest(path: Path, manifest: RunManifest) -> None:
         "version": manifest.version,
         "model": manifest.model,
         "revision": manifest.revision,
+        "model_files": dict(manifest.files),
         "inputs": [
             {"name": item.name, "size": item.size, "sha256": item.sha256}
             for item in manifest.inputs
@@ -104,12 +110,7 @@ def input_differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
 def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
     if then.version.split(".")[:2] != now.version.split(".")[:2]:
         yield f"gptcli was {then.version[:_MAX_VALUE_LENGTH]} and is {now.version}"
-    # One commit is one model, whatever name it was asked for by.
-    if then.revision is None or then.revision != now.revision:
-        if then.model != now.model:
-            yield f"the model was {then.model[:_MAX_VALUE_LENGTH]} and is {now.model}"
-        if then.revision != now.revision:
-            yield f"the model's revision was {_shown(then.revision)} and is {_shown(now.revision)}"
+    yield from _of_model(then, now)
     yield from _of_inputs(then.inputs, now.inputs)
     before, after = _plain(then.settings), _plain(now.settings)
     for name in sorted(before.keys() | after.keys()):
@@ -118,6 +119,20 @@ def _differences(then: RunManifest, now: RunManifest) -> Iterator[str]:
                 _shown(side[name]) if name in side else "not there" for side in (before, after)
             )
             yield f"{name} was {old} and is {new}"
+
+
+def _of_model(then: RunManifest, now: RunManifest) -> Iterator[str]:
+    """The same files, or else the same commit, are one model, whatever it is called."""
+    changed_files = changes(then.files, now.files) if then.files and now.files else ""
+    if then.files and now.files and not changed_files:
+        return
+    if then.revision is None or then.revision != now.revision:
+        if then.model != now.model:
+            yield f"the model was {then.model[:_MAX_VALUE_LENGTH]} and is {now.model}"
+        if then.revision != now.revision and not changed_files:
+            yield f"the model's revision was {_shown(then.revision)} and is {_shown(now.revision)}"
+    if changed_files:
+        yield f"the model was changed: {changed_files}"
 
 
 def _of_inputs(then: tuple[Fingerprint, ...], now: tuple[Fingerprint, ...]) -> Iterator[str]:
@@ -149,7 +164,7 @@ def _manifest(found: Object) -> RunManifest:
     """The manifest in a JSON object. Raises ValueError with the rule that is broken."""
     if found.get("format") != FORMAT:
         raise ValueError(f"format is {_shown(found.get('format'))}, not {FORMAT}")
-    strange = sorted(found.keys() ^ _KEYS)
+    strange = sorted((found.keys() - _LATER_KEYS) ^ _KEYS)
     if strange:
         raise ValueError(f"{'lacks' if strange[0] in _KEYS else 'has'} {strange[0][:40]!r}")
     complete, rows, failed = found["complete"], found["rows"], found["failed"]
@@ -166,6 +181,7 @@ def _manifest(found: Object) -> RunManifest:
         settings=settings,
         model=_text("model", found["model"]),
         revision=None if found["revision"] is None else _text("revision", found["revision"]),
+        files=checked_content(found.get("model_files", {})),
         rows=_count("rows", rows),
         failed=_count("failed", failed),
         complete=complete,

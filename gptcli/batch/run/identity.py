@@ -1,7 +1,8 @@
 """Which model a batch runs on, and how many sequences fit the memory; torch is not loaded.
 
-A model of the Hub is known by its revision. A folder has none, so it is known by a hash of its
-configuration and of samples of its weights: training changes all of them.
+A model is known by the content of its files, see `gptcli.checkpoints.integrity.content`, and beside
+it by a revision: the Hub's commit, or of a folder a hash of its configuration and of samples of its
+weights. Former versions of gptcli noted the revision alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ MAX_NUMBER_BYTES = 4  # bytes of a number in it, at most
 
 @dataclass(frozen=True)
 class Identity:
-    """A model's name and revision, and how many sequences of it may be computed at a time."""
+    """A model's name and revision, and how many sequences of it may be computed at a time.
+
+    `folder`: where its files are; None with a server.
+    """
 
     name: str
     revision: str | None
     most: int
+    folder: Path | None = None
 
 
 def identify(load: Load, progress: Progress = None) -> Identity:
@@ -46,18 +51,22 @@ def identify(load: Load, progress: Progress = None) -> Identity:
     manifest = inspect(checkpoint.folder)
     revision = checkpoint.revision or sampled(checkpoint.folder)
     if manifest.gpt2 is None:
-        return Identity(checkpoint.name, revision, SEQUENCES_OF_OTHERS)
+        return Identity(checkpoint.name, revision, SEQUENCES_OF_OTHERS, checkpoint.folder)
     config = manifest.gpt2
     slot = config.n_layer * config.n_positions * 2 * config.n_embd * MAX_NUMBER_BYTES
     return Identity(
         checkpoint.name,
         revision,
         max(1, min(MAX_SEQUENCES, int(available() * MEMORY_SHARE) // slot)),
+        checkpoint.folder,
     )
 
 
 def sampled(folder: Path) -> str:
-    """A hash of what decides what the model in a folder writes."""
+    """A name for the model in a folder, as former versions of gptcli noted it.
+
+    It is of samples: other bytes may change unnoticed. It compares a model with what they noted.
+    """
     hashed = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         size = path.stat().st_size

@@ -28,6 +28,7 @@ from gptcli.batch.run.order import ROUNDS_AHEAD, RowWindow
 from gptcli.batch.run.tally import Tally
 from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
+from gptcli.checkpoints.integrity.content import content
 from gptcli.errors import TooManyFailures
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
@@ -54,7 +55,10 @@ def former(output: Path) -> RunManifest | None:
 def manifest_of(
     inputs: tuple[Fingerprint, ...], reading: BatchInput, work: Work, identity: Identity
 ) -> RunManifest:
-    """Everything that a row's text depends on: what may not change when a batch goes on."""
+    """Everything that a row's text depends on: what may not change when a batch goes on.
+
+    Raises BadModel and MissingInput for the model's files.
+    """
     sampling = {name: value for name, value in asdict(work.sampling).items() if value is not None}
     settings: dict[str, object] = {**asdict(reading), **sampling}
     settings |= {"on_overflow": work.on_overflow, "dtype": work.load.dtype}
@@ -66,6 +70,7 @@ def manifest_of(
         settings=settings,
         model=identity.name,
         revision=identity.revision,
+        files=content(identity.folder, identity.name) if identity.folder else {},
     )
 
 
