@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
 
+from gptcli.checkpoints.integrity import noted
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
 from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, notices_of
@@ -39,6 +40,7 @@ def open_engine(
     checkpoint = resolve(load, progress)
     stages.mark("checkpoint")
     checked = inspect(checkpoint.folder)
+    checked = replace(checked, notices=checked.notices + noted.notices(checkpoint.folder))
     stages.mark("preflight")
     fast = checked.gpt2 is not None and not beams
     as_stored = load.dtype == "float32" or (load.dtype == "auto" and batch_size == 1)

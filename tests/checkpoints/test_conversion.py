@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -25,8 +26,10 @@ from support.commands import REAL, environment, run, start
 
 from gptcli.checkpoints.formats import conversion, unpickling
 from gptcli.checkpoints.formats.unpickling import Refused
+from gptcli.checkpoints.integrity.noted import NOTE, noted
 from gptcli.checkpoints.preflight import inspect
 from gptcli.errors import BadModel, CannotCreate, UsageError
+from gptcli.system.digests import digest
 
 Cli = Callable[..., tuple[int, str, str]]
 State = dict[str, torch.Tensor]
@@ -159,7 +162,8 @@ def test_a_pickled_model_becomes_safetensors(
     assert_equal(folder / "model.safetensors", expected(state))
     assert inspect(folder).gpt2 is not None
     names = {file.name for file in folder.iterdir()}
-    assert names == {"model.safetensors", BIN, *(name for name in names if name.endswith("json"))}
+    made = {"model.safetensors", NOTE}
+    assert names == made | {BIN, *(name for name in names if name.endswith("json"))}
     umask = os.umask(0)
     os.umask(umask)
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
@@ -480,3 +484,38 @@ def test_the_program_refuses_what_is_no_tensor_with_one_line_of_json(tmp_path: P
 def test_refusals_are_one_class() -> None:
     assert unpickling._said(Refused("it is so")) == "it is so"
     assert "memory" in unpickling._said(MemoryError())
+
+
+def test_damaged_weights_are_noticed_after_a_conversion(
+    folder: Path, state: State, main_in: Cli
+) -> None:
+    torch.save(state, folder / BIN)
+    assert main_in("models", "convert", str(folder))[0] == 0
+    weights = folder / "model.safetensors"
+    verdicts = main_in("models", "verify", str(folder), "--json")[1]
+    assert {"right", "unknown"} == set(re.findall(r'"verdict": "(.*?)"', verdicts))
+    time.sleep(0.12)  # a file that was just written is read each time
+    asked = ("generate", "Once", "-m", str(folder), "--max-new-tokens", "1")
+    assert "is not what" not in main_in(*asked)[2]
+    times = weights.stat()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    code, _, err = main_in(*asked)
+    assert (code, "model.safetensors is not what gptcli models convert made" in err) == (0, True)
+    code, out, _ = main_in("models", "verify", str(folder), "--json")
+    assert (code, "its content was changed" in out) == (65, True)
+    noted_then = (folder / NOTE).read_text()
+    (folder / NOTE).unlink()  # as whoever changed it does
+    assert "is not what" not in main_in(*asked)[2]
+    (folder / NOTE).write_text("0" * 64 + "  model.safetensors\n")
+    assert main_in("models", "convert", str(folder), "--force")[0] == 0
+    assert (folder / NOTE).read_text() == noted_then
+    assert noted(folder) == digest(weights)
+
+
+@pytest.mark.parametrize("text", ["", "x", "\xff" * 99, "0" * 64 + "  other\n", "0" * 5000])
+def test_a_strange_note_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / NOTE).write_text(text)
+    assert noted(tmp_path) is None

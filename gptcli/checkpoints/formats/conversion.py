@@ -24,6 +24,7 @@ from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
 from gptcli.checkpoints.file_kinds import refuse_placeholder
 from gptcli.checkpoints.hf_cache import cache_folder
 from gptcli.checkpoints.hub.offer import SMALL_FILES
+from gptcli.checkpoints.integrity.noted import NOTE, write_note
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
@@ -130,6 +131,7 @@ def convert(folder: Path, staging: Path) -> Converted:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, staging / name)
                 durable.flush_file(staging / name)
+        write_note(staging)
         durable.sync_folder(staging / SINGLE)
     except OSError as error:
         raise failed(Path(error.filename2 or error.filename or staging), error) from None
@@ -153,8 +155,9 @@ def place(staging: Path, target: Path, whole: bool) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             durable.put(staging, target)
             return
-        names = sorted(os.listdir(staging)) if whole else [SINGLE]  # noqa: PTH208
-        for name in sorted(names, key=lambda name: name == SINGLE):  # the weights come last
+        durable.remove(target / NOTE)  # of what was there
+        names = sorted(os.listdir(staging)) if whole else [SINGLE, NOTE]  # noqa: PTH208
+        for name in sorted(names, key=(SINGLE, NOTE).__contains__):  # these come last
             durable.put(staging / name, target / name)
         if (target / INDEX).exists():  # of older shards, which the new file takes the place of
             durable.remove(target / INDEX)
