@@ -4,8 +4,10 @@ A digest belongs to the device, inode, size, and times of change of a file. The 
 change (ctime) is set by the kernel at every write, rename and change of attributes: no program can
 set it back, as it can the time of the content. A file that changed a moment ago could change once
 more within one tick of that clock, so its digest is not kept; nor is that of a file system whose
-inodes and clock are not the kernel's own (network, FUSE, FAT), nor outside Linux: such files are
-read each time. What a program writes through a mapping counts once the system has written it back.
+inodes and clock are not the kernel's own (network, FUSE, FAT) or that does not see what is written
+through a mapping (tmpfs), nor outside Linux: such files are read each time. A file is flushed
+before it is read: else a program that wrote to it through a mapping could go on doing so within the
+same page, and the kernel would not notice.
 
 The store is one small text file, a line for each digest with a checksum of its own: a line that is
 torn or damaged is none. It is replaced as a whole. Of two processes that write at the same time one
@@ -37,7 +39,7 @@ CHUNK_BYTES = 2**20
 SECOND = 10**9  # nanoseconds
 TICK = SECOND // 10  # nanoseconds: ten times the coarsest clock of a Linux kernel
 WHOLE_SECONDS_TICK = 5 * SECOND // 2  # of file systems that keep whole seconds, or two of them
-SOUND = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"}
+SOUND = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "overlay"}
 MOUNTS = Path("/proc/self/mountinfo")
 _LINE = re.compile(r"([0-9a-f]{8}) ((?:\d+ ){5})([0-9a-f]{64})")
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # how a mount's path is written
@@ -133,6 +135,8 @@ def _read(path: Path) -> tuple[str, _Stamp | None]:
     view = memoryview(buffer)
     since = time.time_ns()
     with open_regular(path) as file:
+        with suppress(OSError):
+            durable.flush(file.fileno())
         before = _stamp(os.fstat(file.fileno()))
         try:
             while length := file.readinto(buffer):  # type: ignore[attr-defined]

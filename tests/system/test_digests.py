@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import subprocess
 import sys
@@ -21,7 +22,11 @@ SETTLED = digests.TICK / digests.SECOND + 0.02  # seconds
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of our own, and a system where all is on one disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    mounts = tmp_path / "mounts"
+    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    monkeypatch.setattr(digests, "MOUNTS", mounts)
 
 
 @pytest.fixture
@@ -125,7 +130,9 @@ def test_when_a_stamp_is_to_be_trusted(ctime: int, age: float, settled: bool) ->
     assert stamp.settled(ctime + int(age * digests.SECOND)) is settled
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs", "cifs", "9p", "vfat", "unheard-of"])
+@pytest.mark.parametrize(
+    "kind", ["nfs4", "fuse.sshfs", "cifs", "9p", "vfat", "tmpfs", "unheard-of"]
+)
 def test_a_file_system_without_such_times_is_read_each_time(
     file: Path, reads: list[str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,3 +229,17 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BadModel, match="not a regular file"):
         digest(tmp_path / "pipe")
+
+
+def test_writing_through_a_mapping_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MOUNTS", Path("/proc/self/mountinfo"))
+    path = tmp_path / "file"
+    path.write_bytes(bytes(8192))
+    with path.open("rb+") as file, mmap.mmap(file.fileno(), 0) as pages:
+        pages[0] = 1  # the page is dirty: without a flush, a second write leaves no trace
+        time.sleep(SETTLED)
+        before = digest(path)
+        pages[1] = 1
+        assert digest(path) == true(path) != before
