@@ -29,6 +29,7 @@ from gptcli.system.strict_json import (
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+NOTE = "model.safetensors.sha256"  # what `gptcli models convert` leaves beside the weights
 MAX_HEADER_BYTES = 100_000_000  # bytes, the limit of the reference implementation
 MAX_INDEX_BYTES = 2**24  # bytes
 MAX_DIMENSIONS = 8

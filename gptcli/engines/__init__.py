@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
 
-from gptcli.checkpoints.integrity import noted
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
+from gptcli.checkpoints.safetensors_headers import NOTE
 from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, notices_of
 from gptcli.engines import forking
 from gptcli.errors import Unavailable, UsageError
@@ -40,7 +40,7 @@ def open_engine(
     checkpoint = resolve(load, progress)
     stages.mark("checkpoint")
     checked = inspect(checkpoint.folder)
-    checked = replace(checked, notices=checked.notices + noted.notices(checkpoint.folder))
+    checked = replace(checked, notices=checked.notices + _of_content(checkpoint))
     stages.mark("preflight")
     fast = checked.gpt2 is not None and not beams
     as_stored = load.dtype == "float32" or (load.dtype == "auto" and batch_size == 1)
@@ -136,6 +136,15 @@ def _in_background(
 
     Thread(target=work, name="tokenizer", daemon=True).start()
     return future
+
+
+def _of_content(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Notices of weights that are not what was noted of them; most models have no note."""
+    if not (checkpoint.folder / NOTE).exists():
+        return ()
+    from gptcli.checkpoints.integrity import noted
+
+    return noted.notices(checkpoint.folder)
 
 
 def _import_torch() -> None:

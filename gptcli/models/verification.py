@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gptcli.checkpoints.integrity.noted import NOTE, noted
+from gptcli.checkpoints.integrity.noted import noted
 from gptcli.checkpoints.resolve import BUNDLE, Checkpoint, missing
-from gptcli.checkpoints.safetensors_headers import PICKLED, SINGLE
+from gptcli.checkpoints.safetensors_headers import NOTE, PICKLED, SINGLE
 from gptcli.errors import GptcliError
 from gptcli.models.cache import CachedFile, snapshot_files
 from gptcli.models.entries import nature

@@ -26,8 +26,9 @@ from support.commands import REAL, environment, run, start
 
 from gptcli.checkpoints.formats import conversion, unpickling
 from gptcli.checkpoints.formats.unpickling import Refused
-from gptcli.checkpoints.integrity.noted import NOTE, noted
+from gptcli.checkpoints.integrity.noted import noted
 from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.safetensors_headers import NOTE
 from gptcli.errors import BadModel, CannotCreate, UsageError
 from gptcli.system.digests import digest
 

@@ -24,9 +24,9 @@ from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
 from gptcli.checkpoints.file_kinds import refuse_placeholder
 from gptcli.checkpoints.hf_cache import cache_folder
 from gptcli.checkpoints.hub.offer import SMALL_FILES
-from gptcli.checkpoints.integrity.noted import NOTE, write_note
+from gptcli.checkpoints.integrity.noted import write_note
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
+from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, NOTE, PICKLED, SINGLE
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.system import durable
 from gptcli.system.os_errors import reason

@@ -10,12 +10,11 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from gptcli.checkpoints.safetensors_headers import SINGLE
+from gptcli.checkpoints.safetensors_headers import NOTE, SINGLE
 from gptcli.errors import GptcliError
 from gptcli.system import digests, durable
 from gptcli.system.checksums import CHECKSUM, algorithm_of
 
-NOTE = f"{SINGLE}.sha256"
 MAX_NOTE_BYTES = 200
 
 
