@@ -102,6 +102,16 @@ class Load(Options):
         needs="server",
         rare=True,
     )
+    server_timeout: float | None = option(
+        None,
+        "--server-timeout",
+        "Seconds that the --server may take until its text begins, and between two tokens.",
+        low=1,
+        high=10**6,
+        shown_default="600",
+        needs="server",
+        rare=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

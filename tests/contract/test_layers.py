@@ -73,6 +73,15 @@ ROWS: dict[str, list[str]] = {
         "capabilities placement",
         "bandwidth drafter",
     ],
+    "engines/remote": [
+        "bounds",
+        "client gate inflight schema",
+        "echo_tokenizer failures",
+        "generation retry scoring waiting",
+        "rolling",
+        "engine",
+        "connection",
+    ],
     "tasks": [
         "calibration definition",
         "prompts text",

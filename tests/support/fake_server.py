@@ -72,7 +72,11 @@ class FakeServer(Served):
 
     def wait_for_end(self, seconds: float = 30) -> None:
         """Hold a connection without a word, as a dead server does."""
-        self._ended.wait(seconds)
+        self.ended(seconds)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for the end of the test, so long; returns whether it is there."""
+        return self._ended.wait(seconds)
 
 
 class _Listener(ThreadingHTTPServer):

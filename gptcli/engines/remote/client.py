@@ -4,7 +4,7 @@ A `Client` is an event loop in a thread of its own with the openai package's HTT
 many requests are in flight at once, a cancelled one closes its connection at once, and callers stay
 ordinary functions, also inside a notebook's event loop. A proxy of the environment is used, but
 never for this machine itself. Redirects are not followed, so that prompt and key go nowhere else.
-Not here: retries are in `retry`, the meaning of the messages in `schema`.
+Not here: retries are in `retry`, what an answer may be in `bounds`, what it means in `schema`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from gptcli.engines.remote.bounds import ACCEPTED, BoundedClient, limits_of, limits_of_list, metered
 from gptcli.errors import Unavailable, UsageError
 
 T = TypeVar("T")
 KEYS = "GPTCLI_API_KEY", "OPENAI_API_KEY"
 NO_KEY = "none"  # the openai package wants a key; servers without keys ignore it
 CLOSE_SECONDS = 2.0
+MAX_NAME_CHARACTERS = 512  # of a model
+MAX_CONTEXT = 10**9  # tokens
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,29 @@ def endpoint(url: str) -> Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """Bounds on retries: waits in seconds, and the number of tries."""
+    """Bounds on waits, in seconds, and on the number of tries.
+
+    Servers that queue requests, load a model first or read a long prompt begin late, so `read` is
+    long. A dead connection is told earlier, by `silence`, but only once the text has begun.
+    """
 
     tries: int = 5
     connect: float = 5.0
-    read: float = 120.0  # until the answer begins, and between any two parts of it
+    read: float = 600.0  # without progress: until the answer begins, and between its tokens
+    silence: float = 120.0  # without a byte, once the text has begun
+    behind: float = 5.0  # after the text has ended, for the counts of its tokens
     total: float = 900.0  # of failed tries and pauses together; after it no new try is begun
     first: float = 0.5  # the pause before the second try; doubled each time
     longest_doubled: float = 30.0
     longest: float = 300.0  # the longest pause, also where the server asks for more
+
+
+READ_TO_SILENCE = 5
+
+
+def patience_of(read: float | None) -> Patience:
+    """The patience of `--server-timeout`, which may be left out."""
+    return Patience() if read is None else Patience(read=read, silence=read / READ_TO_SILENCE)
 
 
 AT_START = Patience(tries=3, connect=3.0, read=10.0, total=4.0)
@@ -86,7 +103,7 @@ class Client:
     """
 
     def __init__(self, to: Endpoint, patience: Patience, connections: int = 1) -> None:
-        self.client = _client(to, patience, connections)
+        self.client, self.patience = _client(to, patience, connections), patience
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="server", daemon=True)
 
@@ -127,12 +144,13 @@ class Client:
 
 
 def _client(to: Endpoint, patience: Patience, connections: int) -> openai.AsyncOpenAI:
-    timeout = openai.Timeout(patience.read, connect=patience.connect, pool=None)
+    timeout = openai.Timeout(None, connect=patience.connect)  # `bounds` has all others
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     plain = to.is_local and to.url.startswith("http:")
     try:
-        http = openai.DefaultAsyncHttpxClient(
+        http = BoundedClient(
             timeout=timeout,
+            headers={"Accept-Encoding": ACCEPTED},
             limits=limits,
             trust_env=not to.is_local,
             follow_redirects=False,
@@ -159,23 +177,29 @@ class _Messages(openai.AsyncStream[object]):
                 yield event
 
 
-async def answers(
-    client: openai.AsyncOpenAI, body: dict[str, object]
-) -> AsyncGenerator[object, None]:
+async def answers(client: Client, body: dict[str, object]) -> AsyncGenerator[object, None]:
     """Post a completion request; gives the messages of the stream, or the one answer, as JSON.
 
     An object of a stream that has no choices (a ping, counts alone) gets an empty list of them.
-    Servers that do not stream answer with one whole. Raises one of `failures.FAILURES`.
+    Servers that do not stream answer with one whole. What comes behind the end of the last text is
+    read for a moment only. Raises one of `failures.FAILURES`.
     """
-    stream = await client.post(
-        "/completions", cast_to=object, body=body, stream=True, stream_cls=_Messages
-    )
+    patience = client.patience
+    limits = limits_of(body, patience.read, patience.silence, patience.behind)
+    with metered(limits) as meter:
+        stream = await client.client.post(
+            "/completions", cast_to=object, body=body, stream=True, stream_cls=_Messages
+        )
     async with stream:
         kind = stream.response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            yield json.loads(await stream.response.aread())
+            whole = json.loads(await stream.response.aread())
+            meter.take(whole)
+            yield whole
         elif kind == "text/event-stream":
             async for message in stream:
+                if not meter.take(message):
+                    return
                 if isinstance(message, dict) and message.get("choices") is None:
                     message = {**message, "choices": []}
                 yield message
@@ -183,18 +207,21 @@ async def answers(
             raise ValueError(f"{kind or 'no content type'} instead of JSON")
 
 
-async def models(client: openai.AsyncOpenAI) -> dict[str, int | None]:
+async def models(client: Client) -> dict[str, int | None]:
     """The models that the server lists, with their contexts in tokens where it says so (vLLM).
 
     Raises one of `failures.FAILURES`.
     """
-    answer = await client.get("/models", cast_to=object)
+    with metered(limits_of_list(client.patience.read, client.patience.behind)):
+        answer = await client.client.get("/models", cast_to=object)
     listed = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(listed, list):
         raise ValueError("a list of models without data")
     found: dict[str, int | None] = {}
     for item in listed:
-        if isinstance(item, dict) and isinstance(item.get("id"), str):
+        name = item.get("id") if isinstance(item, dict) else None
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARACTERS:
             length = item.get("max_model_len")
-            found[item["id"]] = length if isinstance(length, int) and length > 0 else None
+            known = type(length) is int and 0 < length <= MAX_CONTEXT
+            found[name] = length if known else None
     return found

@@ -12,6 +12,7 @@ from gptcli.engines.remote.client import (
     Patience,
     endpoint,
     models,
+    patience_of,
 )
 from gptcli.engines.remote.engine import RemoteEngine
 from gptcli.engines.remote.failures import (
@@ -49,6 +50,7 @@ def connect(load: Load, places: int = 1, patience: Patience | None = None) -> Re
             f"--server {to.url}", "it has no model", "Load one there, or name one: -m"
         )
     context = there.get(name)
+    patience = patience or patience_of(load.server_timeout)
     notices = tuple(_unused(load))
     if context is None:
         notices += (f"the server does not say how long a text {name} can read: nothing is cut",)
@@ -75,7 +77,7 @@ def _listed(to: Endpoint, named: bool) -> dict[str, int | None]:
     patience = NOT_NEEDED if named else AT_START
     try:
         with Client(to, patience) as client:
-            return client.wait_for(patiently(lambda: models(client.client), patience))
+            return client.wait_for(patiently(lambda: models(client), patience))
     except FAILURES as error:
         if named and not (is_unreachable(error) or status_of(error) == 401):
             return {}

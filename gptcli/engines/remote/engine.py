@@ -91,12 +91,14 @@ class RemoteEngine:
         """The echo of a text. Raises Unavailable, and BadInput for a text that is refused."""
 
         async def asked() -> schema.SequenceDelta:
-            ask = partial(answers, client.client)
+            ask = partial(answers, client)
             [piece] = await echoed(ask, self.info.name, [text], self._traits)
             await check(ask, self.info.name, piece, self._traits)
             return piece
 
-        patience = AT_START if self._tokenizer is None else self._patience
+        patience = self._patience
+        if self._tokenizer is None:
+            patience = replace(patience, tries=AT_START.tries, total=AT_START.total)
         with Client(self._to, patience) as client:
             try:
                 return client.wait_for(patiently(asked, patience))
@@ -245,7 +247,7 @@ class RemoteRun:
         error: GptcliError | None = None
         try:
             await patiently(
-                lambda: item.send(partial(answers, self._client.client)),
+                lambda: item.send(partial(answers, self._client)),
                 self._server.patience,
                 self._gate,
                 lambda: item.begun,

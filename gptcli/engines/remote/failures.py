@@ -10,10 +10,12 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
 import httpx2
 import openai
 
+from gptcli.engines.remote.bounds import AnswerStalled, BoundPassed
 from gptcli.engines.remote.client import KEYS, NO_KEY, Endpoint
 from gptcli.errors import BadInput, GptcliError, Unavailable
 from gptcli.system.units import seconds
@@ -21,6 +23,7 @@ from gptcli.system.units import seconds
 REQUEST_STATUSES = {400, 413, 422}  # the request itself is refused
 RUN_STATUSES = {401, 403, 404}  # every request would be told so
 MAX_MESSAGE_CHARACTERS = 300  # of the server's own words
+MAX_READ_CHARACTERS = 10_000  # of them; megabytes of words take gigabytes
 MIN_MASKED_CHARACTERS = 8  # shorter keys are placeholders such as x, none or EMPTY
 
 
@@ -28,8 +31,16 @@ class CutOff(Exception):
     """An answer ended before its end."""
 
 
-FAILURES = (openai.APIError, httpx2.HTTPError, CutOff, ValueError, RecursionError)
+FAILURES = (openai.APIError, httpx2.HTTPError, BoundPassed, CutOff, ValueError, RecursionError)
 """What a call can raise; the last two for JSON that is none."""
+Cause = TypeVar("Cause", bound=BaseException)
+
+
+def cause_of(error: BaseException | None, kind: type[Cause]) -> Cause | None:
+    """The error of this kind that the openai package wrapped, or the error itself."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
 
 
 def status_of(error: BaseException) -> int:
@@ -37,13 +48,14 @@ def status_of(error: BaseException) -> int:
     if isinstance(error, openai.APIStatusError):
         return error.status_code
     code = (error.code or "") if isinstance(error, openai.APIError) else ""
-    return int(code) if str(code).isdecimal() else 0
+    return int(code) if re.fullmatch("[1-9][0-9]{2}", str(code)[:4]) else 0
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether no answer came at all, and none will: nothing listens there, or no name resolves."""
     timeout = isinstance(error, openai.APITimeoutError | httpx2.TimeoutException)
-    return isinstance(error, openai.APIConnectionError | httpx2.HTTPError) and not timeout
+    lost = isinstance(error, openai.APIConnectionError | httpx2.HTTPError) and not timeout
+    return lost and cause_of(error, BoundPassed) is None
 
 
 def asked_pause(error: BaseException) -> float | None:
@@ -62,7 +74,7 @@ def _retry_after(value: str) -> float | None:
     with suppress(ValueError):
         found = float(value)
         return max(found, 0.0) if found < float("inf") else None
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         date = parsedate_to_datetime(value)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max((date - datetime.now(UTC)).total_seconds(), 0.0)
@@ -77,10 +89,16 @@ def ends_run(error: BaseException) -> bool:
 def failure(error: BaseException, to: Endpoint, names: tuple[str, ...] = ()) -> GptcliError:
     """What went wrong, in the user's words; `names` are the models that the server has."""
     what = f"--server {to.url}"
+    if passed := cause_of(error, BoundPassed):
+        why = f"its answer passes a bound: {passed}"
+        return Unavailable(what, why, "Check what runs there: gptcli docs remote has the bounds")
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
-        return Unavailable(
-            what, "it does not answer", "Check that it runs; --concurrency 1 asks less at once"
+        stalled = cause_of(error, AnswerStalled)
+        why = f"it does not answer: {stalled}" if stalled else "it does not answer"
+        hint = (
+            "Check that it runs; --concurrency 1 asks less at once, --server-timeout waits longer"
         )
+        return Unavailable(what, why, hint)
     if isinstance(error, openai.APIConnectionError | httpx2.HTTPError):
         why = f"no connection ({_cause(error)})"
         return Unavailable(what, why, "Check that the server runs, and host and port")
@@ -125,7 +143,10 @@ def _said(error: openai.APIError, to: Endpoint) -> str:
     body = error.body
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or ""
-    text = _clipped(str(body or ""), to)
+    try:
+        text = _clipped(str(body or ""), to)
+    except RecursionError:
+        return ""
     return f": {text}" if text and not text.startswith("<") else ""
 
 
@@ -142,6 +163,8 @@ def _cause(error: BaseException) -> str:
 
 def _clipped(text: str, to: Endpoint) -> str:
     """One short line, without the key where it stands as a word of its own."""
+    if len(text) > MAX_READ_CHARACTERS:  # a part of the last word could be a part of the key
+        text = text[:MAX_READ_CHARACTERS].rsplit(maxsplit=1)[0]
     if to.key != NO_KEY and len(to.key) >= MIN_MASKED_CHARACTERS:
         text = re.sub(rf"(?<!\w){re.escape(to.key)}(?!\w)", "***", text)
     text = " ".join(text.split()).rstrip(".")

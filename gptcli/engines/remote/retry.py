@@ -17,8 +17,9 @@ from typing import TypeVar
 import httpx2
 import openai
 
+from gptcli.engines.remote.bounds import BoundPassed
 from gptcli.engines.remote.client import Patience
-from gptcli.engines.remote.failures import FAILURES, CutOff, asked_pause, status_of
+from gptcli.engines.remote.failures import FAILURES, CutOff, asked_pause, cause_of, status_of
 from gptcli.engines.remote.gate import Gate
 
 T = TypeVar("T")
@@ -85,6 +86,8 @@ def broke_off(error: BaseException) -> bool:
     """Whether a connection was made, and ended before its answer did."""
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         return False
+    if cause_of(error, BoundPassed):
+        return False
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
     if isinstance(cause, httpx2.ConnectError):
         return False
@@ -92,7 +95,9 @@ def broke_off(error: BaseException) -> bool:
 
 
 def _passing(error: BaseException) -> bool:
-    """Whether it may work the next time."""
+    """Whether it may work the next time. An answer without end would have none again."""
+    if cause_of(error, BoundPassed):
+        return False
     if code := status_of(error):
         return code in RETRY_STATUSES or (code >= 500 and code != 501)
     return isinstance(error, openai.APIConnectionError | httpx2.HTTPError | CutOff)

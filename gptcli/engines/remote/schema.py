@@ -27,6 +27,7 @@ from gptcli.protocol import (
 )
 
 MAX_STOPS = 4  # OpenAI's limit
+MAX_COUNT = 10**9  # tokens
 DEFAULTS = Sampling()
 RUN_HERE = "Leave it out, or run the model here: without --server."
 NO_TOKENS = "the server's tokens are not known here"
@@ -154,7 +155,9 @@ def _usage(value: object) -> Usage | None:
     if not isinstance(value, Mapping):
         return None
     counts = [value.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    read, written = (count if type(count) is int and count >= 0 else None for count in counts)
+    read, written = (
+        count if type(count) is int and 0 <= count <= MAX_COUNT else None for count in counts
+    )
     if read is None or written is None:
         return None
     return Usage(prompt_tokens=read, completion_tokens=written)
@@ -230,19 +233,22 @@ def last_token(piece: SequenceDelta, text: str) -> TokenLogprob | None:
     return next(reversed(echoed_tokens(piece, text)), None)
 
 
-def probes(piece: SequenceDelta) -> list[tuple[str, str, float]]:
+def probes(piece: SequenceDelta, most: int) -> list[tuple[str, str, float]]:
     """Texts whose last token's log-probability an echo tells already: (text, token, logprob).
 
     A text is the echo up to a place, and the likeliest token there. Places where nothing is
     uncertain come last: their numbers agree with those of many other places.
     """
-    found, text = list[tuple[str, str, float]](), ""
-    for item in piece.logprobs:
-        for best in item.top[:1] if text else ():
+    found, begun = list[tuple[float, int, str]](), False
+    for place, item in enumerate(piece.logprobs):
+        for best in item.top[:1] if begun else ():
             if best.token.isascii() and not best.token.startswith("bytes:") and best.logprob < 0:
-                found.append((text + best.token, best.token, best.logprob))
-        text += item.token
-    return sorted(found, key=lambda probe: probe[2])
+                found.append((best.logprob, place, best.token))
+        begun = begun or bool(item.token)
+    return [
+        ("".join(item.token for item in piece.logprobs[:place]) + token, token, logprob)
+        for logprob, place, token in sorted(found)[:most]
+    ]
 
 
 def no_scores(why: str) -> Unavailable:

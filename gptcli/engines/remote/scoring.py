@@ -143,7 +143,7 @@ async def check(
     """
     if traits.scores_checked or traits.scores_fault:
         return
-    for text, token, logprob in schema.probes(piece)[:PROBES]:
+    for text, token, logprob in schema.probes(piece, PROBES):
         [echo] = await echoed(ask, model, [text], traits)
         last = schema.last_token(echo, text)
         if last is None or last.token != token:  # joined to another token: it says nothing

@@ -1,0 +1,131 @@
+"""The HTTP client whose answers pass through a meter, all of them: texts, lists, errors.
+
+It asks for gzip and deflate alone, which unfold piece by piece; a window of zstd alone can take
+128 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpx2
+import openai
+
+from gptcli.engines.remote.bounds.limits import Limits
+from gptcli.engines.remote.bounds.meter import BoundPassed, Meter
+
+ACCEPTED = "gzip, deflate"
+REFUSED = {"br", "zstd", "compress"}
+_LIMITS: ContextVar[Meter] = ContextVar("meter")
+
+
+@contextmanager
+def metered(limits: Limits) -> Iterator[Meter]:
+    """A meter for the one request that the block sends."""
+    meter = Meter(limits)
+    token = _LIMITS.set(meter)
+    try:
+        yield meter
+    finally:
+        _LIMITS.reset(token)
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """A client that sends only inside `metered`."""
+
+    async def send(
+        self, request: httpx2.Request, *, stream: bool = False, **how: Any
+    ) -> httpx2.Response:
+        """The answer. Raises AnswerStalled where its headers do not come, and as httpx2 does.
+
+        Reading it raises BoundPassed and AnswerStalled.
+        """
+        meter = _LIMITS.get()
+        try:
+            async with asyncio.timeout_at(meter.deadline()):
+                response = await super().send(request, stream=True, **how)
+        except TimeoutError:
+            raise meter.lateness() from None
+        try:
+            bounded = _bounded(response, meter)
+            if not stream:
+                await bounded.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return bounded
+
+
+def _bounded(response: httpx2.Response, meter: Meter) -> httpx2.Response:
+    """The same answer, decompressed, read through the meter."""
+    meter.answered(response.status_code)
+    headers = response.headers.copy()
+    codings = [word.strip().lower() for word in headers.get("content-encoding", "").split(",")]
+    known = [word for word in codings if word in REFUSED or word in ACCEPTED.split(", ")]
+    if len(known) > 1 or REFUSED & set(known):
+        raise BoundPassed(f"it is compressed by {', '.join(known)[:60]}, which was not asked for")
+    packed = httpx2.Response(
+        response.status_code,
+        headers=headers,
+        stream=_Received(response, meter),
+        request=response.request,
+    )
+    for name in ("content-encoding", "content-length"):
+        headers.pop(name, None)
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        stream=_Unfolded(packed, meter),
+        request=response.request,
+        extensions=response.extensions,
+    )
+
+
+class _Received(httpx2.AsyncByteStream):
+    """Bytes as they come, each part in time."""
+
+    def __init__(self, response: httpx2.Response, meter: Meter) -> None:
+        self._response, self._meter = response, meter
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = aiter(self._response.aiter_raw())
+        while True:
+            try:
+                async with asyncio.timeout_at(self._meter.deadline()):
+                    part = await anext(parts)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if self._meter.ended:
+                    return
+                raise self._meter.lateness() from None
+            if not self._meter.receive(len(part)):
+                return
+            yield part
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class _Unfolded(httpx2.AsyncByteStream):
+    """Bytes after decompression. The openai package may go on with one that was begun."""
+
+    def __init__(self, packed: httpx2.Response, meter: Meter) -> None:
+        kind = packed.headers.get("content-type", "").lower()
+        self._packed, self._meter = packed, meter
+        self._stream = kind.startswith("text/event-stream")
+        self._parts = packed.aiter_bytes()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._parts:
+            if not self._meter.unfold(part, self._stream):
+                return
+            yield part
+
+    async def aclose(self) -> None:
+        await self._parts.aclose()
+        await self._packed.aclose()
