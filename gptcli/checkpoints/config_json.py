@@ -71,7 +71,7 @@ def refuse_code(config: Object, file: Path) -> tuple[str, ...]:
             f"{file.name}: quantization_config: quantized weights{shown} cannot be read",
             "Get the model that was quantized, and use --dtype int8; or choose another with -m",
         )
-    named = (key for key, value in config.items() if isinstance(value, str))
+    named = (key for key, value in config.items() if isinstance(value, str | dict))
     return tuple(f"{file.name}: {key} is ignored" for key in named if IGNORED.fullmatch(key))
 
 

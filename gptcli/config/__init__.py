@@ -8,6 +8,7 @@ on every run and costs little; writing (`gptcli.config.editing`) keeps comments 
 """
 
 from gptcli.config.aliases import target
+from gptcli.config.naming import values_of
 from gptcli.config.reading import ALIAS_TABLE, Scope, defaults, find, place, read
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "place",
     "read",
     "target",
+    "values_of",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from gptcli.checkpoints.config_json import context_of
@@ -274,16 +274,17 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         with quiet():
             model, report = factory.from_pretrained(
                 checkpoint.folder,
+                config=_configuration(checkpoint),
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
                 weights_only=True,
-                attn_implementation="eager",  # config.json could name a kernel from elsewhere
+                attn_implementation="eager",
                 output_loading_info=True,
                 key_mapping={WRAPPERS.pattern: ""},
             )
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
         why = str(error).strip().split("\n")[0]
         raise BadModel(
             checkpoint.name,
@@ -299,6 +300,20 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             "Get the model again, or choose another",
         )
     return model
+
+
+def _configuration(checkpoint: Checkpoint) -> Any:
+    """The configuration without what could name code or files from elsewhere.
+
+    A name in config.json wins over what `from_pretrained` is told, and one such as `owner/kernel`
+    is a program that transformers would fetch from the Hub and run.
+    """
+    config: Any = AutoConfig.from_pretrained(
+        checkpoint.folder, trust_remote_code=False, local_files_only=True
+    )
+    config._attn_implementation = "eager"  # of the parts of the model, too
+    config.transformers_weights = None
+    return config
 
 
 def _context(name: str, checked: CheckedCheckpoint) -> tuple[int, tuple[str, ...]]:

@@ -13,7 +13,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Raises UsageError for a URL that cannot be an endpoint; never shows a password."""
     from urllib.parse import urlsplit
 
@@ -32,6 +32,22 @@ def _check_url(url: str) -> None:
         raise UsageError("--server", f"{url!r} names no host", hint)
     if parts.query or parts.fragment:
         raise UsageError("--server", f"{url!r} goes on after the path", hint)
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs of endpoints are one: case of the host and a last slash mean nothing."""
+    return _parts(one) == _parts(other)
+
+
+def _parts(url: str) -> tuple[object, ...]:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query
+    except ValueError:
+        return (url,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +106,7 @@ class Load(Options):
         "--server",
         "OpenAI-compatible endpoint: http://host:8000/v1.",
         metavar="URL",
-        check=_check_url,
+        check=check_url,
     )
     concurrency: int | None = option(
         None,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.checkpoints.hf_cache import storage
+from gptcli.checkpoints.hub.access import token_for
 from gptcli.checkpoints.hub.blobs import HubFile, Store
 from gptcli.checkpoints.hub.failures import AGAIN, explain
 from gptcli.checkpoints.hub.offer import ask
@@ -61,7 +62,7 @@ def download(repo_id: str, revision: str, progress: Callable[[], None] | None) -
     """
     with _silence():
         offer = ask(repo_id, revision)
-        store = Store(_folder(repo_id, offer.commit), offer.commit)
+        store = Store(_folder(repo_id, offer.commit), offer.commit, token_for(repo_id))
         fetched = 0
         if not all(map(store.here, offer.files)):
             _check_room(store, offer.files, repo_id)

@@ -41,10 +41,14 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Store:
-    """One commit of a model in the cache: its folder, the commit, and where its locks are."""
+    """One commit of a model in the cache: its folder, the commit, and where its locks are.
+
+    `token` is that of `gptcli.checkpoints.hub.access.token_for`.
+    """
 
     folder: Path
     commit: str
+    token: bool | None = None
 
     @property
     def snapshot(self) -> Path:
@@ -89,7 +93,7 @@ class Store:
                         return path
             for dead in self.blobs.glob(f"{file.checksum}.*{PARTIAL}"):  # of a killed process
                 dead.unlink(missing_ok=True)
-            _fetch_checked(file, url, self._part(file), watch)
+            _fetch_checked(file, url, self._part(file), watch, self.token)
             self._part(file).replace(blob)
         return blob
 
@@ -154,13 +158,13 @@ def _fits(path: Path, file: HubFile) -> bool:
         return False
 
 
-def _fetch_checked(file: HubFile, url: str, part: Path, watch: Watch) -> None:
+def _fetch_checked(file: HubFile, url: str, part: Path, watch: Watch, token: bool | None) -> None:
     """Fetch into `part`, and once more from the start where that comes out wrong."""
     with suppress(FileNotFoundError):
         if part.stat().st_size > file.size:
             part.unlink()
     for last in (False, True):
-        fetch(url, part, file.size, watch)
+        fetch(url, part, file.size, watch, token)
         with watch.unhurried():
             found = checksum(part, file.checksum)
         if found == file.checksum:

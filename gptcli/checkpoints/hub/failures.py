@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.hub.access import way_in
 from gptcli.checkpoints.hub.transfer import retry_after
 from gptcli.checkpoints.names import did_you_mean
 from gptcli.errors import CannotCreate, GptcliError, Unavailable, WriteFailed
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 AGAIN = "Run the command again: it goes on where it stopped"
-LOGIN = "run: hf auth login"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -28,7 +28,9 @@ def explain(error: Exception, repo_id: str, revision: str, file: str = "") -> Gp
     if isinstance(error, GptcliError):
         return error
     if isinstance(error, errors.GatedRepoError):
-        return Unavailable(repo_id, "gated: its owner grants access", f"Ask there, then {LOGIN}")
+        return Unavailable(
+            repo_id, "gated: its owner grants access", f"Ask there, then {way_in(repo_id)}"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         why = f"no revision {revision!r} on the Hub"
         return Unavailable(repo_id, why, "Give a branch, tag or commit, or leave out --revision")
@@ -40,7 +42,7 @@ def explain(error: Exception, repo_id: str, revision: str, file: str = "") -> Gp
 
 
 def _unknown(repo_id: str) -> Unavailable:
-    hint = did_you_mean(repo_id) or f"Check the name; for a private model {LOGIN}"
+    hint = did_you_mean(repo_id) or f"Check the name; for a private model {way_in(repo_id)}"
     return Unavailable(repo_id, "no such model on the Hub", hint)
 
 
@@ -51,11 +53,13 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, file: str) -> Unavailab
     if status == 404:
         return _unknown(repo_id)
     if status in (401, 403):
-        return Unavailable(repo_id, f"the Hub refuses access ({status})", f"To log in, {LOGIN}")
+        return Unavailable(
+            repo_id, f"the Hub refuses access ({status})", f"To log in, {way_in(repo_id)}"
+        )
     if status == 429:
         seconds = retry_after(error)
         wait = "some minutes" if seconds is None else f"{seconds} s"
-        hint = f"Wait {wait}; for a higher limit {LOGIN}"
+        hint = f"Wait {wait}; for a higher limit {way_in(repo_id)}"
         return Unavailable(repo_id, "the Hub limits requests (429)", hint)
     return Unavailable(repo_id, f"the Hub answers with an error ({status})", "Try again later")
 

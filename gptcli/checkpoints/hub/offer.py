@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.file_kinds import foreign_files
+from gptcli.checkpoints.hub.access import token_for
 from gptcli.checkpoints.hub.blobs import HubFile
 from gptcli.checkpoints.hub.failures import explain
 from gptcli.checkpoints.hub.watch import within
@@ -57,7 +58,7 @@ def ask(repo_id: str, revision: str) -> HubListing:
     from huggingface_hub import HfApi, constants
 
     endpoint = constants.ENDPOINT
-    api = HfApi(endpoint=endpoint)
+    api = HfApi(endpoint=endpoint, token=token_for(repo_id))
     try:
         info = within(
             REACH_SECONDS,

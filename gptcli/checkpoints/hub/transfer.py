@@ -30,8 +30,9 @@ class Cut(Exception):
     """The server ends the file early, or sends another piece than was asked for."""
 
 
-def fetch(url: str, part: Path, size: int, watch: Watch) -> None:
-    """Bring `part` to `size` bytes; what it holds already is kept.
+def fetch(url: str, part: Path, size: int, watch: Watch, token: bool | None = None) -> None:
+    """Bring `part` to `size` bytes; what it holds already is kept. `token` is that of
+    `gptcli.checkpoints.hub.access.token_for`.
 
     An answer that breaks off is gone on with as long as each brings something. Raises
     HfHubHTTPError for an error status, another HTTPError where the server cannot be reached or
@@ -43,7 +44,7 @@ def fetch(url: str, part: Path, size: int, watch: Watch) -> None:
     failed, furthest = 0, part.stat().st_size
     while (have := part.stat().st_size) < size:
         try:
-            _receive(url, part, have, size, watch)
+            _receive(url, part, have, size, watch, token)
             failure: Exception = Cut(f"it ends after {part.stat().st_size} of {size} bytes")
         except (HTTPError, Cut) as error:
             failure = error
@@ -60,12 +61,12 @@ def fetch(url: str, part: Path, size: int, watch: Watch) -> None:
         watch.pause(wait)
 
 
-def _receive(url: str, part: Path, have: int, size: int, watch: Watch) -> None:
+def _receive(url: str, part: Path, have: int, size: int, watch: Watch, token: bool | None) -> None:
     """Append one answer to `part`, or write it anew where the server sends all."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    headers = {**build_hf_headers(token=token), "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT

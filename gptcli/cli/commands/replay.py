@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated
@@ -12,10 +14,11 @@ from gptcli.cli.completion import candidates
 from gptcli.cli.output import sink
 from gptcli.cli.output.records import json_line, quoted
 from gptcli.cli.session import Session
-from gptcli.config import target
+from gptcli.config import target, values_of
 from gptcli.errors import BadModel, ExitCode, UsageError
 from gptcli.inputs.prompt import read_prompt
 from gptcli.options import AsJson, Input, Load, Network, Output, Talk
+from gptcli.options.model import check_url, same_server
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
 from gptcli.replay.record import RecordedRequest, RecordedRun, read
@@ -24,12 +27,13 @@ from gptcli.replay.replaying import ReplayVerdict, differences
 from gptcli.replay.replaying import replay as replayed
 from gptcli.system.units import counted
 
+WAY = "name it yourself with -m, or give --trust-record"
 SEE = "Say -m where it lies, or compare all the same with --allow-changed-model"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Other(Options):
-    """The model to use in place of the record's."""
+    """What to use in place of the record's, and whether to do what the record alone asks for."""
 
     panel = "Model"
 
@@ -40,6 +44,22 @@ class Other(Options):
         instead="The record names its model.",
         names="model as typed",
         redeclares="the record names its model, so neither the file nor a variable may",
+    )
+    server: str | None = option(
+        None,
+        "--server",
+        "The endpoint to ask, which gets your key.",
+        metavar="URL",
+        check=check_url,
+        instead="The record names its server, and asks for this flag where it is not yours.",
+        redeclares="the record names its server, so neither the file nor a variable may",
+    )
+    trust_record: bool = option(
+        False,
+        "--trust-record",
+        "Send prompts and your key to the server that the record names, and your Hub token for its"
+        " models.",
+        instead=ASKED,
     )
     allow_changed_model: bool = option(
         False,
@@ -76,12 +96,14 @@ def replay(
     """
     session = Session.of(talk)
     run, entries = read(record)
+    _check_server(record, run, other, talk)
     first = next(entries, None)
     given = _given(first, prompt, input, session)
     entries = chain([first] if first else [], entries)
-    load = _load(run, other.model, network.offline, talk)
+    load = _load(run, other, network.offline, talk)
     with sink.opened(Output()) as out:
-        engine = session.open_engine(load, run.slots, run.beams, notices=False)
+        with _token(other, load, talk):
+            engine = session.open_engine(load, run.slots, run.beams, notices=False)
         now = run_of(engine, run.command, load, run.slots, run.beams)
         grave, changes = differences(run, now)
         if grave and not other.allow_changed_model and load.server is None:
@@ -108,11 +130,42 @@ def _given(
     return None
 
 
-def _load(run: RecordedRun, model: str | None, offline: bool, talk: Talk) -> Load:
+def _check_server(record: str, run: RecordedRun, other: Other, talk: Talk) -> None:
+    """A record can be a stranger's: prompts and the key go to servers that the user names.
+
+    Raises UsageError.
+    """
+    server = run.options.server
+    if server is None or other.server is not None or other.trust_record:
+        return
+    if any(same_server(server, own) for own in values_of("server", talk.config)):
+        return
+    hint = f"To send prompts and your key there: --server {server}, or --trust-record."
+    raise UsageError(f"record {record}", f"it names the server {server}, and you do not", hint)
+
+
+@contextmanager
+def _token(other: Other, load: Load, talk: Talk) -> Iterator[None]:
+    """Keep the Hub's token for models that the user names, inside the block."""
+    if other.trust_record or load.server is not None:
+        yield
+        return
+    from gptcli.checkpoints.hub.access import token_only_for
+
+    own = values_of("model", talk.config) | values_of("draft_model", talk.config)
+    if other.model is not None and load.model is not None:
+        own |= {load.model}
+    with token_only_for(own, WAY):
+        yield
+
+
+def _load(run: RecordedRun, other: Other, offline: bool, talk: Talk) -> Load:
     """How the model is opened: as it was, wherever it is now."""
     load = replace(run.options, offline=run.options.offline or offline)
-    if model is not None:
-        return replace(load, model=target(model, talk.config), revision=None)
+    if other.server is not None:
+        load = replace(load, server=other.server)
+    if other.model is not None:
+        return replace(load, model=target(other.model, talk.config), revision=None)
     if load.model is None and load.server is None:  # gpt2 or the bundled one, whichever it was
         load = replace(load, model=run.model)
     if run.revision is not None and len(run.revision) == 40 and load.server is None:
