@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gptcli import engines
+from gptcli.batch.input.changes import InputWatch
 from gptcli.batch.input.inputs import Files, Name, Prompts, Rows, taken
 from gptcli.batch.input.notices import OF_ANSWERS, OF_COMPLETIONS, RowNotices
 from gptcli.batch.options import Batch, BatchInput
@@ -61,6 +62,7 @@ class Frame:
     engine: Engine | None = None  # a loaded one, used in place of opening one
     waiting: Callable[[str], AbstractContextManager[Progress]] = lambda text: nullcontext()
     computing: Callable[[], AbstractContextManager[Substitute]] = lambda: nullcontext(_itself)
+    own: tuple[str, ...] = ()  # files that it writes itself: where inputs are, they are none
     verbose: bool = False  # let Ray say what it does
 
 
@@ -150,6 +152,7 @@ class _Plan:
     source: Files | Prompts
     reading: BatchInput
     rows: Rows
+    changes: InputWatch
     work: Work
     identity: Identity
 
@@ -170,7 +173,9 @@ def _planned(
     if sampling is None:
         sampling = Sampling(**wording.task.sampling) if wording else Sampling()  # type: ignore[arg-type]
     notices = RowNotices(note or unheard, OF_ANSWERS if wording else OF_COMPLETIONS)
-    rows = source.rows(reading, around.stdin, notices)
+    name = _name(output)
+    changes = InputWatch((*around.own, name) if name else around.own)
+    rows = source.rows(reading, around.stdin, notices, changes)
     with around.waiting(f"looking for {load.model or 'the model'}") as progress:
         identity = identify(load, progress)
     work = Work(
@@ -180,7 +185,7 @@ def _planned(
         wording=wording,
         batch_size=settings.size,
     )
-    return _Plan(source, reading, rows, work, identity)
+    return _Plan(source, reading, rows, changes, work, identity)
 
 
 def _check(output: Name | Send, settings: Batch) -> None:
@@ -215,10 +220,10 @@ def _before(output: Name | Send | None, settings: Batch) -> RunManifest | None:
 
 
 def _journal(output: Name | Send, settings: Batch, plan: _Plan) -> Journal | Stream:
-    """The open output."""
+    """The open output; from here on the inputs may not change."""
+    inputs = plan.source.fingerprint(plan.reading, plan.changes)
     if not isinstance(output, str | os.PathLike):
         return Stream(output)
-    inputs = plan.source.fingerprint(plan.reading)
     manifest = manifest_of(inputs, plan.reading, plan.work, plan.identity)
     return open_output(Path(output), manifest, settings)
 

@@ -13,7 +13,7 @@ from stat import S_ISDIR
 import pytest
 from support.journal_child import changed, manifest, record, rows, texts, work
 
-from gptcli.batch.input.fingerprints import Fingerprint, fingerprint
+from gptcli.batch.input.fingerprints import Fingerprint, marked
 from gptcli.batch.input.row import Row
 from gptcli.batch.output.manifest import read_manifest, write_manifest
 from gptcli.batch.output.opening import open_changed, open_journal, open_retry
@@ -422,10 +422,10 @@ def test_a_manifest_is_flushed_before_it_is_moved_and_its_folder_after(
 
 def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    found = fingerprint(tmp_path / "a", "a")
+    found, _ = marked(tmp_path / "a", "a")
     assert (found.size, str(found.sha256)[:8]) == (3, "ba7816bf")
     with pytest.raises(MissingInput):
-        fingerprint(tmp_path / "b", "b")
+        marked(tmp_path / "b", "b")
 
 
 def test_a_retry_keeps_good_rows_byte_for_byte(output: Path) -> None:

@@ -5,11 +5,14 @@ Here, and not beside the manifest that stores it, because the input knows nothin
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.batch.input.paths import errors_of
-from gptcli.system.checksums import file_digest
+
+PIECE_BYTES = 1 << 20  # of a file, whose running digest is kept
+MARK_BYTES = 16  # kept of each
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,16 @@ class Fingerprint:
     sha256: str | None
 
 
-def fingerprint(path: Path, name: str) -> Fingerprint:
+def marked(path: Path, name: str) -> tuple[Fingerprint, bytes]:
     """Read a whole file for its SHA-256; about a second a gigabyte.
 
-    Raises MissingInput, UsageError (a name with a NUL character).
+    Gives also the beginning of the running digest after each MiB, of MARK_BYTES, to compare a part
+    of the file with. Raises MissingInput, UsageError (a name with a NUL character).
     """
-    with errors_of(name):
-        sha256, size = file_digest(path, "sha256")
-    return Fingerprint(name, size, sha256)
+    hashed, size, marks = hashlib.sha256(), 0, bytearray()
+    with errors_of(name), path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            hashed.update(piece)
+            size += len(piece)
+            marks += hashed.copy().digest()[:MARK_BYTES]
+    return Fingerprint(name, size, hashed.hexdigest()), bytes(marks)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from gptcli.batch.input import sources
+from gptcli.batch.input.changes import InputWatch
 from gptcli.batch.input.entries import prompt
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.input.notices import RowNotices
@@ -45,6 +46,7 @@ class Prompts:
         reading: BatchInput,
         stdin: BinaryIO | None = None,
         notices: RowNotices | None = None,
+        watch: InputWatch | None = None,
     ) -> Rows:
         """The rows, numbered from 0; a prompt that cannot be used is a row with an error."""
         for number, text in enumerate(self.texts):
@@ -54,7 +56,9 @@ class Prompts:
         """How many there are; None where only reading them tells."""
         return len(self.texts) if isinstance(self.texts, Sized) else None
 
-    def fingerprint(self, reading: BatchInput) -> tuple[Fingerprint, ...]:
+    def fingerprint(
+        self, reading: BatchInput, watch: InputWatch | None = None
+    ) -> tuple[Fingerprint, ...]:
         """An input that is known by its rows alone."""
         return (Fingerprint("prompts", None, None),)
 
@@ -70,9 +74,10 @@ class Files:
         reading: BatchInput,
         stdin: BinaryIO | None = None,
         notices: RowNotices | None = None,
+        watch: InputWatch | None = None,
     ) -> Rows:
         """As `gptcli.batch.input.sources.rows`."""
-        return sources.rows(self.names, reading, stdin, notices)
+        return sources.rows(self.names, reading, stdin, notices, watch)
 
     def total(self, reading: BatchInput) -> int | None:
         """How many rows there are, where it costs little to read the input twice."""
@@ -82,9 +87,11 @@ class Files:
         with closing(sources.rows(self.names, reading, None)) as rows:
             return sum(row is not None for row in rows)
 
-    def fingerprint(self, reading: BatchInput) -> tuple[Fingerprint, ...]:
+    def fingerprint(
+        self, reading: BatchInput, watch: InputWatch | None = None
+    ) -> tuple[Fingerprint, ...]:
         """As `gptcli.batch.input.sources.fingerprint`."""
-        return sources.fingerprint(self.names, reading)
+        return sources.fingerprint(self.names, reading, watch)
 
 
 def taken(inputs: Name | Iterable[Name] | Prompts) -> Files | Prompts:

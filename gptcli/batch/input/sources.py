@@ -16,12 +16,12 @@ from contextlib import closing
 from typing import BinaryIO
 
 from gptcli.batch.input import jsonlines, parquet, plaintext
+from gptcli.batch.input.changes import InputWatch
 from gptcli.batch.input.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.batch.input.entries import ParsedRow, entry_of
 from gptcli.batch.input.fingerprints import Fingerprint
-from gptcli.batch.input.fingerprints import fingerprint as fingerprint_of
 from gptcli.batch.input.notices import RowNotices
-from gptcli.batch.input.paths import STDIN, InputFile, errors_of, expand
+from gptcli.batch.input.paths import InputFile, errors_of, expand
 from gptcli.batch.input.row import Row
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
@@ -41,6 +41,7 @@ def rows(
     reading: BatchInput,
     stdin: BinaryIO | None,
     notices: RowNotices | None = None,
+    watch: InputWatch | None = None,
 ) -> Generator[Row | None, None, None]:
     """The rows of all inputs, numbered from 0; None for "none right now".
 
@@ -52,7 +53,8 @@ def rows(
     column that is not there), MissingInput (no such file, none in a folder), BadInput (a table
     without a header, UTF-16, data damaged from the beginning on), Unavailable (a package for
     Parquet or zstd). While reading: the same, where standard input or a later change of a file
-    gives the reason; BadInput where packed data is damaged.
+    gives the reason; BadInput where packed data is damaged; InputChanged where `watch` was given
+    to `fingerprint`, and an input is another one since.
     """
     sources = expand(inputs, reading)
     if any(source.path is None for source in sources):
@@ -63,12 +65,19 @@ def rows(
     notices = notices or RowNotices()
     named = [_try(source, reading, notices) for source in sources]
     several = any(named) if len(sources) > 1 else None
-    return _rows(sources, reading, stdin, notices, several)
+    watch = watch or InputWatch()
+    found = _rows(sources, reading, stdin, notices, several, watch)
+    return _whole(found, watch, sources, lambda: expand(inputs, reading))
 
 
-def fingerprint(inputs: Sequence[str], reading: BatchInput) -> tuple[Fingerprint, ...]:
-    """Size and SHA-256 of each file, read in blocks of 1 MiB. Raises as `rows` before reading."""
-    return tuple(_fingerprint(source) for source in expand(inputs, reading))
+def fingerprint(
+    inputs: Sequence[str], reading: BatchInput, watch: InputWatch | None = None
+) -> tuple[Fingerprint, ...]:
+    """Size and SHA-256 of each file, read in blocks of 1 MiB. Raises as `rows` before reading.
+
+    From then on `watch` tells a change.
+    """
+    return (watch or InputWatch()).fingerprints(expand(inputs, reading))
 
 
 def size(inputs: Sequence[str], reading: BatchInput) -> int | None:
@@ -79,11 +88,16 @@ def size(inputs: Sequence[str], reading: BatchInput) -> int | None:
     return sum(source.path.stat().st_size for source in sources if source.path)
 
 
-def _fingerprint(source: InputFile) -> Fingerprint:
-    name = STDIN if source.path is None else source.name
-    if source.path is None or not source.regular:
-        return Fingerprint(name, None, None)
-    return fingerprint_of(source.path, name)
+def _whole(
+    rows: Iterator[Row | None],
+    watch: InputWatch,
+    sources: Sequence[InputFile],
+    expanded: Callable[[], Sequence[InputFile]],
+) -> Generator[Row | None, None, None]:
+    """The rows, if the inputs are the same before the first and after the last."""
+    watch.begin(sources)
+    yield from rows
+    watch.end(expanded)
 
 
 def _rows(
@@ -92,13 +106,14 @@ def _rows(
     stdin: BinaryIO | None,
     notices: RowNotices,
     named: bool | None,
+    watch: InputWatch,
 ) -> Generator[Row | None, None, None]:
     """`named`: whether some row may have an id; None where each row tells that."""
     number = 0
     seen: dict[bytes, tuple[int, int]] = {}  # of each id: its hash, the source's index, the line
     units: dict[int, str] = {}
     for index, source in enumerate(sources):
-        for entry in _entries(source, reading, stdin, notices):
+        for entry in watch.watched(source, _entries(source, reading, stdin, notices, watch)):
             if entry is None:
                 yield None
                 continue
@@ -143,32 +158,40 @@ def _try(source: InputFile, reading: BatchInput, notices: RowNotices) -> bool:
         pass
     if source.format == "files":  # of which each row is a whole file
         return True
-    with closing(_entries(source, reading, None, notices)) as entries:
+    with closing(_entries(source, reading, None, notices, InputWatch())) as entries:
         first = next(entries, None)
     return first is not None and first.has_ids
 
 
 def _entries(
-    source: InputFile, reading: BatchInput, stdin: BinaryIO | None, notices: RowNotices
+    source: InputFile,
+    reading: BatchInput,
+    stdin: BinaryIO | None,
+    notices: RowNotices,
+    watch: InputWatch,
 ) -> Generator[ParsedRow | None, None, None]:
     """The entries of one input; a file is closed when they end."""
     if source.path is None:
         if stdin is not None:
-            yield from _unpacked_entries(source, reading, stdin, notices)
+            yield from _unpacked_entries(source, reading, stdin, notices, watch)
     elif source.format == "parquet":
         yield from parquet.read(source.path, source.name, reading, notices)
     else:
         with errors_of(source.name):
             file = source.path.open("rb")
         with file:
-            yield from _unpacked_entries(source, reading, file, notices)
+            yield from _unpacked_entries(source, reading, file, notices, watch)
 
 
 def _unpacked_entries(
-    source: InputFile, reading: BatchInput, stream: BinaryIO, notices: RowNotices
+    source: InputFile,
+    reading: BatchInput,
+    stream: BinaryIO,
+    notices: RowNotices,
+    watch: InputWatch,
 ) -> Generator[ParsedRow | None, None, None]:
     """The entries of a stream of bytes, packed or not."""
-    data = pieces(stream, source.name, _HOW)
+    data = watch.pieces(source, stream) or pieces(stream, source.name, _HOW)
     head = yield from _head(data, _tells_packing)
     data = itertools.chain([head] if head else [], data)
     packing = packing_of(head)

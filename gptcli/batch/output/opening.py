@@ -26,6 +26,7 @@ from gptcli.batch.options import Batch
 from gptcli.batch.output import output_files
 from gptcli.batch.output.journal import Fsync, Journal
 from gptcli.batch.output.manifest import (
+    WAY_OUT,
     RunManifest,
     changed,
     differences,
@@ -37,6 +38,8 @@ from gptcli.batch.output.records import Found, scan
 from gptcli.batch.output.start import Start
 from gptcli.batch.output.tables import require, shape_of
 from gptcli.errors import BadInput, CannotCreate
+
+OTHER_INPUT = f"Run it as before, or go on with --allow-changed-input. {WAY_OUT}"
 
 
 def open_output(output: Path, manifest: RunManifest, settings: Batch) -> Journal:
@@ -126,7 +129,8 @@ def _start_again(files: OutputFiles, manifest: RunManifest, then: RunManifest) -
     if not made and _blank(files) and (found or not then.complete):
         return Start(kind="new")
     if found:
-        raise changed(files.name, found)
+        inputs = input_differences(then, manifest)
+        raise changed(files.name, found, OTHER_INPUT if found == inputs else "")
     if not files.rows.exists():
         return _start_nothing(files, then)
     rows = scan(files.rows, files.name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from gptcli import __version__
+from gptcli.batch.input.changes import InputChanged
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.input.row import Row
 from gptcli.batch.options import Batch, BatchInput
@@ -29,7 +30,7 @@ from gptcli.batch.run.tally import Tally
 from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
 from gptcli.checkpoints.integrity.content import content
-from gptcli.errors import TooManyFailures
+from gptcli.errors import GptcliError, TooManyFailures
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 from gptcli.system.units import counted
@@ -109,11 +110,13 @@ def run(
     """Compute the rows that are not there yet and write them in order; `watch` sees each one.
 
     Raises TooManyFailures, what the reading of rows, the runner and the journal raise; what is
-    written stays, and the same batch goes on from there.
+    written stays, and the same batch goes on from there. Where reading fails, the rows before it
+    are written first.
     """
+    reading = _Reading(rows)
     window = RowWindow(journal, ROUNDS_AHEAD * runner.at_a_time)
     tally.kept = journal.recovered
-    wanted = window.rows(rows)
+    wanted = window.rows(reading.rows())
     first = _first(wanted)
     if first is not None:
         with closing(runner.compute(chain([first], wanted))) as finished:
@@ -123,8 +126,31 @@ def run(
                 tally.add(done)
                 watch(tally)
                 _refuse(tally, max_failures)
+    reading.check(window.skipped + tally.rows, resumable=isinstance(journal, Journal))
     journal.finish()
     tally.kept = window.skipped  # of a changed input nobody knew before how many stay
+
+
+class _Reading:
+    """Rows up to an error in reading them, which waits until those under way are written."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._error: GptcliError | None = None
+
+    def rows(self) -> Rows:
+        """The rows that can be read."""
+        try:
+            yield from self._rows
+        except GptcliError as error:
+            self._error = error
+
+    def check(self, written: int, resumable: bool) -> None:
+        """Raise what ended the reading."""
+        if isinstance(self._error, InputChanged):
+            raise self._error.after(written, resumable)
+        if self._error is not None:
+            raise self._error
 
 
 def _refuse(tally: Tally, max_failures: int | None) -> None:

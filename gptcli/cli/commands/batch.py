@@ -80,6 +80,7 @@ def batch(
         stdin=session.stdin,
         waiting=session.waiting,
         computing=computing,
+        own=(record.record,) if record.record is not None else (),
         verbose=talk.verbose,
     )
     names = inputs or []
