@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_IMODE, S_ISREG
+from stat import S_IMODE, S_ISLNK, S_ISREG, S_ISVTX, S_IWOTH
 
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot flush
+_MAX_LINKS = 40  # that follow one another, as in Linux
 OWN = os.O_CLOEXEC | os.O_NOFOLLOW  # flags for opening a file of our own
 _MAX_NAME_BYTES = 200  # of the final name, repeated in the name of the new file; 255 are allowed
 
@@ -198,13 +199,38 @@ def rewrite(path: Path, data: bytes, *, new: int | None = None) -> None:
 
     `new`: permissions of a file that did not exist. Raises OSError.
     """
-    place = Path(os.path.realpath(path))
+    place = followed(path)
     try:
         mode = S_IMODE(place.stat().st_mode)
     except FileNotFoundError:
         save(place, data, mode=new)
     else:
         save(place, data, mode=mode)
+
+
+def followed(path: Path) -> Path:
+    """The file that a name leads to, through links: a user's link stays one when it is written.
+
+    In a folder where all may write, such as /tmp, a link of another user is not followed. That is
+    the rule of Linux (protected_symlinks), which holds for a file that is opened, but not for one
+    whose name is looked up and then replaced. Raises PermissionError.
+    """
+    place = path
+    for _ in range(_MAX_LINKS):
+        try:
+            found = place.lstat()
+        except OSError:
+            break
+        if not S_ISLNK(found.st_mode):
+            break
+        folder = place.parent.stat()
+        shared = folder.st_mode & S_ISVTX and folder.st_mode & S_IWOTH
+        if shared and found.st_uid not in (os.geteuid(), folder.st_uid):
+            raise PermissionError(errno.EACCES, f"{place} is a link of another user")
+        place = place.parent / os.readlink(place)  # noqa: PTH115 - as above
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return Path(os.path.realpath(path))
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
@@ -216,9 +242,10 @@ def read_small(path: Path, limit: int) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | OWN)
     except FileNotFoundError:
         return None
+    if not S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a regular file")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit} bytes")

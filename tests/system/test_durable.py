@@ -225,3 +225,67 @@ def test_a_setting_is_flushed_as_well(tmp_path: Path, calls: list[str]) -> None:
     assert calls == ["write", "fsync", "replace", "fsync folder"]
     assert (tmp_path / "config.toml").stat().st_mode & 0o777 == 0o600
     only(tmp_path, "config.toml")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder such as /tmp, where others may lay something."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def strangers(link: Path, target: Path) -> None:
+    """Lay a link as another user."""
+    link.symlink_to(target)
+    os.lchown(link, 12345, 12345)
+
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes links of others")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("way", [rewrite_a, answer_a])
+def test_in_a_shared_folder_a_strangers_link_is_not_followed(
+    shared: Path, tmp_path: Path, way: Callable[[Path], None], there: bool
+) -> None:
+    os.chown(shared, 54321, 54321)
+    mine = tmp_path / "mine"
+    if there:
+        mine.write_text("mine")
+    strangers(shared / "a.txt", mine)
+    with pytest.raises((PermissionError, CannotCreate), match="a link of another user"):
+        way(shared)
+    assert not there or mine.read_text() == "mine"
+    assert mine.exists() == there
+    only(shared, "a.txt")
+
+
+@NEEDS_ROOT
+def test_a_link_to_a_strangers_link_is_not_followed_either(shared: Path, tmp_path: Path) -> None:
+    os.chown(shared, 54321, 54321)
+    strangers(shared / "other", tmp_path / "mine")
+    (tmp_path / "a.txt").symlink_to(shared / "other")
+    with pytest.raises(CannotCreate, match="a link of another user"):
+        answer_a(tmp_path)
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("way", [rewrite_a, answer_a])
+def test_links_of_ones_own_are_followed_there(
+    shared: Path, tmp_path: Path, way: Callable[[Path], None]
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (shared / "a.txt").symlink_to(tmp_path / "mine")
+    way(shared)
+    assert (tmp_path / "mine").read_text() == "new"
+    assert (shared / "a.txt").is_symlink()
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "b.txt")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
+    with pytest.raises((OSError, CannotCreate)):
+        answer_a(tmp_path)

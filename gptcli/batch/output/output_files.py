@@ -18,7 +18,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from gptcli.errors import Busy, CannotCreate, UsageError, WriteFailed
-from gptcli.system.durable import OWN, remove, write_all
+from gptcli.system.durable import OWN, followed, remove, write_all
 from gptcli.system.os_errors import reason
 
 ELSEWHERE = "Choose another file with -o."
@@ -83,7 +83,7 @@ def locate(output: Path, hidden: bool) -> OutputFiles:
     if "\0" in name:
         raise UsageError("--output", "the name holds a NUL character", "Give another name.")
     with creating(name):
-        place = Path(os.path.realpath(output))
+        place = followed(output)
         with suppress(FileNotFoundError):
             mode = place.stat().st_mode
             if S_ISDIR(mode):
@@ -149,6 +149,9 @@ class Lock:
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | OWN, 0o666)
             try:
+                found = os.fstat(descriptor)
+                if not S_ISREG(found.st_mode) or found.st_nlink > 1:  # laid there to be emptied
+                    raise CannotCreate(str(self._path), "it is no lock of ours", "Remove it.")
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), self._path.lstat()):

@@ -10,11 +10,15 @@ transfers can neither be gone on with nor bounded.
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.hub.watch import MIN_BYTES, Watch
+from gptcli.system import durable
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -40,7 +44,7 @@ def fetch(url: str, part: Path, size: int, watch: Watch, token: bool | None = No
     """
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    part.touch()
+    _begin(part)
     failed, furthest = 0, part.stat().st_size
     while (have := part.stat().st_size) < size:
         try:
@@ -61,6 +65,18 @@ def fetch(url: str, part: Path, size: int, watch: Watch, token: bool | None = No
         watch.pause(wait)
 
 
+def _begin(part: Path) -> None:
+    """Make the file if it is not there; what someone else laid in its place is removed.
+
+    Its name can be foreseen, and a cache may be shared: nothing is written through a link.
+    """
+    with suppress(FileNotFoundError):
+        found = part.lstat()
+        if not S_ISREG(found.st_mode) or found.st_nlink > 1:
+            part.unlink()
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | durable.OWN, 0o666))
+
+
 def _receive(url: str, part: Path, have: int, size: int, watch: Watch, token: bool | None) -> None:
     """Append one answer to `part`, or write it anew where the server sends all."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
@@ -77,7 +93,7 @@ def _receive(url: str, part: Path, have: int, size: int, watch: Watch, token: bo
         if response.status_code >= 400:
             response.close()  # what it says is not needed, and may have no end
         hf_raise_for_status(response)
-        with part.open("r+b") as file:
+        with os.fdopen(os.open(part, os.O_RDWR | durable.OWN), "r+b") as file:
             if not _goes_on(response.status_code, response.headers.get("Content-Range"), have):
                 file.truncate(0)
                 watch.undo(have)

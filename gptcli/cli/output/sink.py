@@ -197,7 +197,7 @@ def _file(name: str, force: bool) -> Sink:
             return Sink(os.open(name, os.O_WRONLY), name)
         if found and not force:
             raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
-        place = Path(os.path.realpath(name))  # replace the target of a link, not the link
+        place = durable.followed(Path(name))  # replace the target of a link, not the link
         file = durable.NewFile(place, stat.S_IMODE(found.st_mode) if found else None)
         return Sink(file.descriptor, name, file, force)
     except OSError as error:
