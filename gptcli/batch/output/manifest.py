@@ -19,7 +19,6 @@ from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.checkpoints.integrity.content import changes, checked_content
 from gptcli.errors import BadInput
 from gptcli.system import durable
-from gptcli.system.os_errors import reason
 from gptcli.system.strict_json import Object, parse_object
 from gptcli.system.units import counted
 
@@ -89,14 +88,13 @@ def write_manifest(path: Path, manifest: RunManifest) -> None:
 def read_manifest(path: Path) -> RunManifest | None:
     """The manifest of an output, None where there is none.
 
-    Raises BadInput, naming the rule, for a file that is broken, not ours, or cannot be read.
+    Raises BadInput, naming the rule, for a file that is broken or not ours; OSError.
     """
     try:
         data = durable.read_small(path, MAX_MANIFEST_BYTES)
         return None if data is None else _manifest(parse_object(data))
-    except (ValueError, OSError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise BadInput(f"manifest {path}", why, WAY_OUT) from None
+    except ValueError as error:
+        raise BadInput(f"manifest {path}", str(error), WAY_OUT) from None
 
 
 def differences(then: RunManifest, now: RunManifest) -> tuple[str, ...]:
