@@ -22,6 +22,7 @@ from gptcli.inputs.records import RawRecord, bad
 # A record with so many fields more than the header is broken, and is not searched for its end.
 _SURPLUS_FIELDS = 10
 _MAX_HEADER_FIELDS = 10_000
+_MAX_RECORD_BYTES = MAX_LINE_BYTES + 2  # a CR and an LF are no part of the record
 _QUOTED = re.compile(rb'[^"]*(?:""[^"]*)*')  # a quoted field up to its closing quote
 _CELL = re.compile(r'"([^"]*(?:""[^"]*)*)"')
 _OPEN = "a quote is opened and not closed"
@@ -42,24 +43,27 @@ class _Shape:
 Dialects = Callable[[RawRecord], Dialect]
 """The dialect of the table whose header begins with this line."""
 
+Scan = Callable[[bytes, bool, bytes], tuple[bool, int, str]]
+"""What a line does to a quoted field, see `_scan`."""
+
 
 def cut(lines: Lines, dialects: Dialects) -> Generator[RawRecord | None, None, None]:
     """The lines put together to records, the header first; None is handed on."""
-    again: deque[RawRecord] = deque()  # lines to be read once more
+    ahead = _Ahead(lines)
     dialect: Dialect | None = None
     shape = _Shape()
     while True:
-        line = yield from _next(lines, again)
+        line = yield from ahead.next()
         if line is _END:
             return
         if line.raw in (b"", b"\r"):
             continue
         if dialect is None:
             dialect = dialects(line)
-            record, fields = yield from _record(line, lines, again, dialect, shape)
+            record, fields = yield from _record(line, ahead, dialect, shape)
             shape = _Shape(fields + _SURPLUS_FIELDS, single=fields == 0)
         else:
-            record, _ = yield from _record(line, lines, again, dialect, shape)
+            record, _ = yield from _record(line, ahead, dialect, shape)
         yield record
 
 
@@ -99,61 +103,133 @@ def first_cells(record: RawRecord, dialect: Dialect, count: int) -> list[str]:
 
 
 def _record(
-    first: RawRecord, lines: Lines, again: deque[RawRecord], dialect: Dialect, shape: _Shape
+    first: RawRecord, ahead: _Ahead, dialect: Dialect, shape: _Shape
 ) -> Generator[None, None, tuple[RawRecord, int]]:
     """The record that begins with the line `first`, and how many separators it has.
 
-    One that is broken is its first line with `why`; the others are put back to be read again.
+    One that is broken is its first line with `why`; the others are read again.
     """
     if dialect.marks == "none":
         return _alone(first), first.raw.count(dialect.delimiter.encode())
-    so_far, fields, why = yield from _gathered(first, lines, again, dialect, shape)
+    more, fields, why = yield from _gathered(first, ahead, dialect, shape)
     if not why:
-        raw = b"\n".join(line.raw for line in so_far).removesuffix(b"\r")
+        raw = b"\n".join(line.raw for line in (first, *more)).removesuffix(b"\r")
         return RawRecord(first.line, raw), fields
-    again.extendleft(reversed(so_far[1:]))
     if dialect.marks == "lenient":  # its quotation marks are text
         return _alone(first), first.raw.count(dialect.delimiter.encode())
     return RawRecord(first.line, first.raw.removesuffix(b"\r"), why), fields
 
 
 def _gathered(
-    first: RawRecord, lines: Lines, again: deque[RawRecord], dialect: Dialect, shape: _Shape
+    first: RawRecord, ahead: _Ahead, dialect: Dialect, shape: _Shape
 ) -> Generator[None, None, tuple[list[RawRecord], int, str]]:
-    """The lines up to the end of the record, its separators, and what is wrong with it."""
-    scan = _scan_lenient if dialect.marks == "lenient" else _scan
+    """The other lines of the record, its separators, and what is wrong with it."""
     delimiter = dialect.delimiter.encode()
-    so_far, line = [first], first
-    inside, fields, size = False, 0, 0
-    while True:
-        size += len(line.raw) + 1
-        inside, more, why = scan(line.raw, inside, delimiter)
-        fields += more
-        # A CR and an LF are no part of the record.
-        if size > MAX_LINE_BYTES + 2 or (inside and fields > shape.most):
-            why = _OPEN if len(so_far) > 1 else TOO_LONG
-        if why or not inside:
-            return so_far, fields, why
-        if dialect.marks == "lenient" and shape.single:
-            return so_far, fields, _OPEN  # the next line may be a row as well: it is taken as one
-        line = yield from _next(lines, again)
-        if line is _END:
-            return so_far, fields, _OPEN
-        so_far.append(line)
+    scan = _scan_lenient if dialect.marks == "lenient" else _scan
+    inside, fields, why = scan(first.raw, False, delimiter)
+    if len(first.raw) >= _MAX_RECORD_BYTES or (inside and fields > shape.most):
+        return [], fields, TOO_LONG
+    if why or not inside:
+        return [], fields, why
+    if dialect.marks == "lenient" and shape.single:
+        return [], fields, _OPEN  # the next line may be a row as well: it is taken as one
+    more, why = yield from _closed(len(first.raw) + 1, fields, ahead, scan, delimiter, shape)
+    if why:
+        return [], fields, why
+    return ahead.taken(), fields + more, ""
+
+
+def _closed(
+    size: int, fields: int, ahead: _Ahead, scan: Scan, delimiter: bytes, shape: _Shape
+) -> Generator[None, None, tuple[int, str]]:
+    """How many separators the lines up to the closing quote have, and what is wrong with them.
+
+    `size` and `fields` are those of the line that opens the field.
+    """
+    inside = True
+    while inside:
+        if size + ahead.size > _MAX_RECORD_BYTES or fields + ahead.fields > shape.most:
+            return 0, _OPEN
+        found = yield from ahead.further(scan, delimiter)
+        if found is None:
+            return 0, _OPEN
+        inside, more, why = found
+    if size + ahead.size + ahead.closing_size > _MAX_RECORD_BYTES:
+        return 0, _OPEN
+    return ahead.fields + more, why
+
+
+class _Ahead:
+    """The lines that come next, of which some were read already to find a closing quote.
+
+    Behind a line that opens a field, the lines that leave it open are the same wherever it was
+    opened. So of each line is kept what its scan found, and a line is scanned once as a part of
+    such a field, however many lines before it begin one that is never closed.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self.size = self.fields = 0  # bytes and separators of the lines that leave a field open
+        self.closing_size = 0  # bytes of the line behind them, that ends it
+        self._lines = lines
+        self._read: deque[RawRecord] = deque()
+        self._open: deque[int] = deque()  # separators of its first lines, that leave a field open
+        self._end: tuple[bool, int, str] | None = None  # the scan of the line behind those
+
+    def next(self) -> Generator[None, None, RawRecord]:
+        """Take the next line, or _END; None is handed on while there is none."""
+        if not self._read:
+            return (yield from self._fetched())
+        line = self._read.popleft()
+        if self._open:
+            self.size -= len(line.raw) + 1
+            self.fields -= self._open.popleft()
+        else:
+            self._end, self.closing_size = None, 0
+        return line
+
+    def further(
+        self, scan: Scan, delimiter: bytes
+    ) -> Generator[None, None, tuple[bool, int, str] | None]:
+        """The scan of the next line behind those that leave a field open; None if there is none.
+
+        That line is one of them from now on, or the one that ends the field.
+        """
+        if self._end is not None:
+            return self._end
+        if len(self._read) == len(self._open):
+            line = yield from self._fetched()
+            if line is _END:
+                return None
+            self._read.append(line)
+        line = self._read[len(self._open)]
+        found = scan(line.raw, True, delimiter)
+        if found[0]:
+            self.size += len(line.raw) + 1
+            self.fields += found[1]
+            self._open.append(found[1])
+        else:
+            self._end, self.closing_size = found, len(line.raw) + 1
+        return found
+
+    def taken(self) -> list[RawRecord]:
+        """Take the lines up to the one that ends the field."""
+        found = [self._read.popleft() for _ in range(len(self._open) + 1)]
+        self._open.clear()
+        self.size = self.fields = self.closing_size = 0
+        self._end = None
+        return found
+
+    def _fetched(self) -> Generator[None, None, RawRecord]:
+        while True:
+            line = next(self._lines, _END)
+            if line is not None:
+                return line
+            yield None
 
 
 def _alone(line: RawRecord) -> RawRecord:
     """A line as a record, with nothing said against it: what is too long is found when decoded."""
     return RawRecord(line.line, line.raw.removesuffix(b"\r"))
-
-
-def _next(lines: Lines, again: deque[RawRecord]) -> Generator[None, None, RawRecord]:
-    """The next line, or _END; None is handed on while there is none."""
-    while True:
-        line = again.popleft() if again else next(lines, _END)
-        if line is not None:
-            return line
-        yield None
 
 
 _END = RawRecord(0, b"")

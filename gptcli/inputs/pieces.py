@@ -27,21 +27,23 @@ def split(
     One `dropped` before the `end` is no part of a line. Of a line longer than MAX_LINE_BYTES, more
     than so many bytes come. None is handed on, and comes now and then while a long line is read.
     """
-    held = b""
+    held = bytearray()  # a writer of single bytes would make copies of it quadratic
     for piece in pieces:
         if piece is None:
             yield None
             continue
         *whole, rest = piece.split(end)
         for part in whole:
-            yield (held + part).removesuffix(dropped)
-            held = b""
-        if len(held) < MAX_LINE_BYTES + 2:  # one CR, and one byte too many
-            held = (held + rest)[: MAX_LINE_BYTES + 2]
+            held += part
+            yield bytes(held).removesuffix(dropped)
+            held.clear()
+        room = MAX_LINE_BYTES + 2 - len(held)  # one CR, and one byte too many
+        if room > 0:
+            held += rest[:room]
         elif not whole:
             yield None
     if held:
-        yield held.removesuffix(dropped)
+        yield bytes(held).removesuffix(dropped)
 
 
 def pieces(stream: BinaryIO, source: str, hint: str = HOW_LINES) -> Iterator[bytes | None]:

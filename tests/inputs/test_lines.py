@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs.encoding import foreign_encoding
 from gptcli.inputs.lines import InputLine, read_lines
-from gptcli.inputs.pieces import MAX_LINE_BYTES
+from gptcli.inputs.pieces import MAX_LINE_BYTES, split
 from gptcli.options import Input, TableInput
 
 BOM = b"\xef\xbb\xbf"
@@ -311,3 +311,9 @@ def test_an_argument_that_is_a_file_is_refused(
     with pytest.raises(UsageError, match=r"Add -f: -f items\.tsv"):
         read_lines("items.tsv", Input(), None)
     assert [line.text for line in read_lines("others.tsv", Input(), None) if line] == ["others.tsv"]
+
+
+def test_a_line_that_comes_byte_by_byte_is_the_line() -> None:
+    whole = b"one\r\n" + b"x" * 5000 + b"\n\nend"
+    found = split(whole[at : at + 1] for at in range(len(whole)))
+    assert list(found) == [b"one", b"x" * 5000, b"", b"end"]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptcli.errors import BadInput, UsageError
+from gptcli.inputs import delimited
 from gptcli.inputs.columns import CarriedNames, TextColumn
 from gptcli.inputs.pieces import MAX_LINE_BYTES
 from gptcli.inputs.table import TableFormat, TableRow, read_table
@@ -303,3 +304,30 @@ def test_no_bytes_are_a_bug(data: bytes, format: TableFormat, quoting: str | Non
 def test_between_tabs_every_row_behind_broken_marks_is_found(parts: list[str]) -> None:
     data = "id\tprompt\n" + "".join(parts) + '\n\n9\tlast\n10\t"very last"\n'
     assert pairs(read(data.encode(), "tsv"))[-2:] == [("9", "last"), ("10", "very last")]
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv"])
+@pytest.mark.parametrize("columns", [1, 10, 1000])
+@pytest.mark.parametrize(
+    "lines",
+    ['"open,1\n', 'a","x\n', 'a",,"x\n', '"\n', '"open\nplain\n', '"""\n', 'a,"b\nc,d\n', "x\n"],
+)
+def test_a_line_is_scanned_twice_at_most_whatever_quotes_stay_open(
+    monkeypatch: pytest.MonkeyPatch, format: TableFormat, columns: int, lines: str
+) -> None:
+    scanned = 0
+    for name in ("_scan", "_scan_lenient"):
+        scan = getattr(delimited, name)
+
+        def counted(line: bytes, *rest: object, scan: delimited.Scan = scan) -> object:
+            nonlocal scanned
+            scanned += 1
+            return scan(line, *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(delimited, name, counted)
+    head = ",".join(["text", *(f"c{number}" for number in range(columns - 1))])
+    whole = f'{head}\n{"x" * 9},"open\n{lines * 2000}'.replace(
+        ",", {"csv": ",", "tsv": "\t"}[format]
+    )
+    read(whole.encode(), format)
+    assert scanned <= 2 * (whole.count("\n") + 1)
