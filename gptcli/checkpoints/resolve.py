@@ -32,11 +32,13 @@ from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
 from gptcli.checkpoints.vocabulary import SUFFICIENT
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.system.regular_files import read_text
 
 BUNDLE = Path(__file__).parent.parent / "bundled" / BUNDLED
 MAIN = "main"
 ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")  # the beginning of a commit
 Progress = Callable[[], None] | None  # see gptcli.checkpoints.hub.download
+MAX_REF_BYTES = 4096
 TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a set switch
 
 
@@ -234,7 +236,7 @@ def _commit(storage: Path, revision: str) -> str | None:
     if COMMIT.fullmatch(revision):
         return revision
     try:
-        commit = (storage / "refs" / revision).read_text(encoding="ascii").strip()
+        commit = read_text(storage / "refs" / revision, MAX_REF_BYTES, "ascii").strip()
     except (OSError, ValueError):
         return None
     return commit if COMMIT.fullmatch(commit) else None

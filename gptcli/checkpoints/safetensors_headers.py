@@ -9,6 +9,7 @@ No tensor data is read here.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -115,8 +116,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
     The tensors must tile the data exactly: inside the file, in one piece, without overlap.
     """
     with open_regular(file) as stream:
-        size = stream.seek(0, 2)
-        stream.seek(0)
+        size = os.fstat(stream.fileno()).st_size
         head = stream.read(HEAD_BYTES)
         if misplaced := placeholder(file, head):
             raise misplaced

@@ -83,7 +83,11 @@ def _changed(path: Path) -> Iterator[tuple[TOMLDocument, bool]]:
             raise BadConfig(str(path), f"not TOML: {error}", CORRECT) from None
         yield document, new
         text = document.as_string().rstrip("\n")
-        data = f"{text}\n".encode() if text else b""
+        try:
+            data = f"{text}\n".encode() if text else b""
+        except UnicodeEncodeError:
+            why = "it holds bytes that are not UTF-8, as TOML must be"
+            raise UsageError("value", why, "Give another, or set it by its flag.") from None
         durable.rewrite(place, data, new=PRIVATE)
 
 

@@ -22,6 +22,7 @@ from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.options.registry import Known, options_of
 from gptcli.options.spec import Options
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import open_once
 
 MAX_FILE_BYTES = 1 << 20  # bytes
 ALIAS_TABLE = "aliases"
@@ -181,7 +182,7 @@ def at_line(path: Path, line: int | None) -> str:
 def text_of(path: Path) -> str:
     """The file's text. Raises MissingInput, BadConfig."""
     try:
-        with path.open("rb") as file:
+        with open_once(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         why = reason(error)

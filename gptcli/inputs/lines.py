@@ -32,6 +32,7 @@ from gptcli.inputs.prompt import (
 from gptcli.inputs.records import Note
 from gptcli.inputs.table import TableFormat, TableRow, format_of_table, read_table
 from gptcli.options import Input, TableInput
+from gptcli.system.regular_files import open_stream
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_lines(
 
     if input.file not in (None, "-"):
         with errors_of_file(str(input.file)):
-            file = Path(str(input.file)).open("rb")  # noqa: SIM115 - closed where it is read
+            file = open_stream(str(input.file))
         begun = _closed(read(file, f"file {input.file}", str(input.file)), file)
         return _begun(begun) if Path(str(input.file)).is_file() else begun
     absent = input.no_stdin or stdin is None or stdin.isatty()

@@ -22,6 +22,7 @@ from gptcli.errors import BadInput, MissingInput, UsageError
 from gptcli.inputs.encoding import not_utf8, refuse_foreign
 from gptcli.options import Input
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import open_stream
 from gptcli.system.units import counted
 
 MAX_PROMPT_BYTES = 4 << 20  # a thousand times the longest context
@@ -189,7 +190,7 @@ def is_ready(stdin: BinaryIO, patience: float) -> bool:
 
 
 def _read_file(name: str) -> bytes:
-    with errors_of_file(name), Path(name).open("rb") as file:
+    with errors_of_file(name), open_stream(name) as file:
         return file.read(MAX_PROMPT_BYTES + 1)
 
 

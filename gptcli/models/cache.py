@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gptcli.checkpoints.hf_cache import MODELS, cache_folder, storage
 from gptcli.checkpoints.names import COMMIT
+from gptcli.system.regular_files import read_text
 
 OTHERS = {"datasets--": "dataset", "spaces--": "space", "kernels--": "kernel"}
 IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders
@@ -155,10 +156,8 @@ def _refs(folder: Path) -> tuple[dict[str, str], str]:
 
 def _commit(file: Path) -> str | None:
     with suppress(OSError, ValueError):
-        if file.is_file():  # not a pipe, which would keep us waiting
-            with file.open("rb") as stream:
-                commit = stream.read(MAX_REF_BYTES).decode("ascii").strip()
-            return commit if COMMIT.fullmatch(commit) else None
+        commit = read_text(file, MAX_REF_BYTES, "ascii").strip()
+        return commit if COMMIT.fullmatch(commit) else None
     return None
 
 

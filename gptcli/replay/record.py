@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from gptcli.checkpoints.integrity.content import checked_content
@@ -19,6 +18,7 @@ from gptcli.inputs.prompt import errors_of_file
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.spec import changed, rebuilt
 from gptcli.protocol import GenerateRequest, LoglikelihoodRequest
+from gptcli.system.regular_files import open_once
 from gptcli.system.strict_json import parse_object
 
 FORMAT = 1
@@ -147,7 +147,7 @@ def read(path: str) -> tuple[RecordedRun, Iterator[RecordedRequest]]:
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """The lines of the file from 1; a last one that a killed run left torn is none."""
-    with errors_of_file(path), Path(path).open("rb") as file:
+    with errors_of_file(path), open_once(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1

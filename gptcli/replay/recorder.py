@@ -40,6 +40,7 @@ from gptcli.protocol import (
 from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import open_pipe
 
 Kept = Literal["text", "hash"]
 RECORDED_LIBRARIES = "torch", "transformers", "tokenizers", "safetensors"
@@ -54,9 +55,11 @@ class RecordFile:
         self._path = path
         there = Path(path)
         special = there.exists() and not S_ISREG(there.stat().st_mode)
-        flags = os.O_TRUNC if force else 0 if special else os.O_EXCL
+        flags = os.O_TRUNC if force else os.O_EXCL
         try:
-            self._descriptor = os.open(path, OPEN_FLAGS | flags, 0o666)
+            self._descriptor = (
+                open_pipe(path) if special else os.open(path, OPEN_FLAGS | flags, 0o666)
+            )
         except FileExistsError:
             raise CannotCreate(path, "it exists", "Overwrite it with --force.") from None
         except (OSError, ValueError) as error:

@@ -13,7 +13,6 @@ import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import BinaryIO
 
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
@@ -29,6 +28,7 @@ from gptcli.options.shared import Errors
 from gptcli.scoring.regions import Region, labelled
 from gptcli.scoring.scorer import TextToScore
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import open_stream
 
 MAX_TEXT_BYTES = 8 << 20  # some two million tokens, all in memory
 TEXT_COLUMNS = ("text", "sentence", "prompt")
@@ -106,7 +106,7 @@ def _check(source: TextSource, stdin: BinaryIO | None) -> None:
         if name == "":
             raise UsageError("--file", "the name is empty", "Name a file.")
         if name != "-":
-            with errors_of_file(name), Path(name).open("rb"):
+            with errors_of_file(name), open_stream(name):
                 pass
     if names.count("-") > 1:
         raise UsageError("standard input", "it is asked for twice", "Give - once.")
@@ -214,7 +214,7 @@ def _whole(name: str, input: Input, stdin: BinaryIO | None) -> TextToScore:
 def read_bytes(name: str, stdin: BinaryIO | None) -> bytes:
     """The bytes of a file, or of standard input for "-". Raises MissingInput, BadInput (size)."""
     if name != "-":
-        with errors_of_file(name), Path(name).open("rb") as file:
+        with errors_of_file(name), open_stream(name) as file:
             data = file.read(MAX_TEXT_BYTES + 1)
     elif stdin is None:
         raise MissingInput("standard input", "it is closed", HOW)

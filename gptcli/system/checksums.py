@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from gptcli.system.regular_files import open_regular
+
 Algorithm = Literal["sha256", "git-sha1"]
 CHECKSUM = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 CHUNK_BYTES = 2**20
@@ -31,7 +33,7 @@ def file_digest(
     git-sha1 is that of git's blob object: of "blob SIZE", a zero byte, and the content. `progress`
     gets the bytes read so far.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if algorithm == "sha256":
             found = hashlib.sha256()

@@ -243,14 +243,18 @@ def read_small(path: Path, limit: int) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise ValueError("a link, which is not followed") from None
-    if not S_ISREG(os.fstat(descriptor).st_mode):
+        if path.is_symlink():  # which O_NOFOLLOW refuses, by a number that differs by system
+            raise ValueError("a link, which is not followed") from None
+        if error.errno == errno.ENXIO:  # a socket
+            raise ValueError("not a regular file") from None
+        raise
+    try:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
         os.close(descriptor)
-        raise ValueError("not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit} bytes")
     return data

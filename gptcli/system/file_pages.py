@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 from gptcli.system import stages, torch_import
+from gptcli.system.regular_files import open_regular
 
 POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14; Python's mmap does not name it
 _ahead: dict[Path, mmap.mmap] = {}
@@ -26,7 +27,7 @@ def mapped(path: Path) -> mmap.mmap:
     ready = _ahead.pop(path, None)
     if ready is not None:
         return ready
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         # Writable, as torch.frombuffer wants it.
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
@@ -35,7 +36,7 @@ def fetch(paths: Iterable[Path]) -> None:
     """Ask the system to read files from the disk, without waiting."""
     if hasattr(os, "posix_fadvise"):
         for path in paths:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gptcli.errors import BadModel, MissingInput
+from gptcli.system import regular_files
 from gptcli.system.os_errors import said
 
 Object = Mapping[str, object]
@@ -66,15 +65,12 @@ def open_regular(file: Path) -> BinaryIO:
     Raises MissingInput (cannot be read) and BadModel (a folder, pipe or device).
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for its writer.
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        return regular_files.open_regular(file)
+    except (regular_files.NotRegular, IsADirectoryError):
+        raise corrupt(file, "not a regular file") from None
     except OSError as error:
         hint = "Check the path and its permissions"
         raise MissingInput(str(file), said(error), hint) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise corrupt(file, "not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(file: Path, limit: int) -> bytes:

@@ -15,6 +15,7 @@ from support.journal_child import changed, manifest, record, rows, texts, work
 
 from gptcli.batch.input.fingerprints import Fingerprint, marked
 from gptcli.batch.input.row import Row
+from gptcli.batch.output import records
 from gptcli.batch.output.manifest import read_manifest, write_manifest
 from gptcli.batch.output.opening import open_changed, open_journal, open_retry
 from gptcli.batch.output.stream import Stream, is_stream
@@ -647,3 +648,12 @@ def test_a_stream_gets_the_same_lines(output: Path) -> None:
     work(open_journal(output, manifest(INPUTS)), INPUTS, failing=True)
     assert [text.encode() for text in sent] == lines(output)
     assert (stream.failed, stream.complete, stream.recovered) == (1, True, 0)
+
+
+def test_a_line_longer_than_any_row_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_ROW_BYTES", 1000)
+    (tmp_path / "rows").write_bytes(b"x" * 5000)
+    with pytest.raises(BadInput, match="line 1: it is longer than any row"):
+        records.scan(tmp_path / "rows", "rows")

@@ -19,6 +19,7 @@ from gptcli.batch.input.compressed import SUFFIXES
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import MissingInput, UsageError
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import check_regular
 
 STDIN = "-"
 TEXT_SUFFIXES = (".txt", ".md")  # what is read of a folder
@@ -120,6 +121,9 @@ def _of_folder(folder: Path, reading: BatchInput, several: bool) -> list[InputFi
     if not found:
         why = f"no file in it ends in {' or '.join(TEXT_SUFFIXES)}"
         raise MissingInput(str(folder), why, "Name the files themselves.")
+    for path in found:  # a pipe would wait for its writer
+        with errors_of(_shown(str(path))):
+            check_regular(path)
     return [
         InputFile(
             _shown(str(path)),

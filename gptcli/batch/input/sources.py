@@ -30,6 +30,7 @@ from gptcli.inputs.encoding import checked
 from gptcli.inputs.pieces import pieces
 from gptcli.inputs.records import bad, place
 from gptcli.inputs.table import read_table
+from gptcli.system.regular_files import open_regular, open_stream
 
 _HOW = "Name a file, or give the rows by a pipe."
 _MARK = codecs.BOM_UTF8
@@ -154,7 +155,7 @@ def _try(source: InputFile, reading: BatchInput, notices: RowNotices) -> bool:
     """
     if source.path is None or not source.regular:
         return source.format != "lines"
-    with errors_of(source.name), source.path.open("rb"):
+    with errors_of(source.name), open_regular(source.path):
         pass
     if source.format == "files":  # of which each row is a whole file
         return True
@@ -178,7 +179,7 @@ def _entries(
         yield from parquet.read(source.path, source.name, reading, notices)
     else:
         with errors_of(source.name):
-            file = source.path.open("rb")
+            file = (open_regular if source.regular else open_stream)(source.path)
         with file:
             yield from _unpacked_entries(source, reading, file, notices, watch)
 

@@ -34,10 +34,11 @@ from gptcli.batch.output.manifest import (
     read_manifest,
 )
 from gptcli.batch.output.output_files import Lock, OutputFiles
-from gptcli.batch.output.records import Found, scan
+from gptcli.batch.output.records import MAX_ROW_BYTES, Found, scan
 from gptcli.batch.output.start import Start
 from gptcli.batch.output.tables import require, shape_of
 from gptcli.errors import BadInput, CannotCreate
+from gptcli.system.regular_files import open_regular
 
 OTHER_INPUT = f"Run it as before, or go on with --allow-changed-input. {WAY_OUT}"
 
@@ -209,8 +210,8 @@ def _blank(files: OutputFiles) -> bool:
     """Whether there is no whole row yet. Raises BadInput where the beginning of one is not ours."""
     if not files.rows.exists():
         return True
-    with files.rows.open("rb") as file:
-        whole = file.readline().endswith(b"\n")
+    with open_regular(files.rows) as file:
+        whole = file.readline(MAX_ROW_BYTES).endswith(b"\n")
     return not whole and not scan(files.rows, files.name)
 
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gptcli.errors import BadInput
+from gptcli.system.regular_files import open_regular
 
 _KEY = re.compile(rb'\{"key": "(0|[1-9][0-9]{0,17}):([0-9a-f]{16})"[,}]')
+MAX_ROW_BYTES = 1 << 28  # bytes: ten times a row of the longest texts with all log-probabilities
 _HINT = "Mend that line, or start over with --force, or write elsewhere with -o."
 
 
@@ -67,8 +69,11 @@ def scan(path: Path, name: str) -> Found:
     """
     found = Found()
     size = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
+    with open_regular(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b"")):
+            if len(line) == MAX_ROW_BYTES:
+                why = f"line {number + 1}: it is longer than any row"
+                raise BadInput(f"output {name}", why, _HINT)
             if not line.endswith(b"\n"):
                 _check_tail(line, number, name)
                 break

@@ -8,6 +8,7 @@ weights. Former versions of gptcli noted the revision alone.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.options import Load
 from gptcli.system.memory import available
+from gptcli.system.strict_json import open_regular
 
 SAMPLES, SAMPLE = 64, 4096  # blocks of a weights file that are hashed, and their bytes
 MAX_SEQUENCES = 64  # sequences computed at a time: beyond it a CPU gains nothing
@@ -66,12 +68,14 @@ def sampled(folder: Path) -> str:
     """A name for the model in a folder, as former versions of gptcli noted it.
 
     It is of samples: other bytes may change unnoticed. It compares a model with what they noted.
+
+    Raises BadModel and MissingInput for a file that is no regular one, or cannot be read.
     """
     hashed = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        size = path.stat().st_size
-        hashed.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            hashed.update(f"{path.name}\0{size}\0".encode())
             if path.suffix == ".json":
                 hashed.update(file.read())
             for number in range(SAMPLES if path.suffix != ".json" else 0):

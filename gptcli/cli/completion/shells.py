@@ -15,6 +15,7 @@ from pathlib import Path
 from gptcli.errors import CannotCreate, UsageError
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
+from gptcli.system.regular_files import open_regular
 
 SHELLS: Mapping[str, str] = {
     "bash": "bash-completion/completions/gptcli",  # where the package bash-completion looks, too
@@ -73,10 +74,18 @@ def _home(variable: str, folder: str) -> Path:
     return Path(named) if os.path.isabs(named) else Path.home() / folder  # noqa: PTH117
 
 
+def _read(start: Path) -> bytes:
+    """What a start-up file holds, nothing where there is none. Raises OSError."""
+    if not start.exists():
+        return b""
+    with open_regular(start) as file:
+        return file.read()
+
+
 def _add(start: Path, line: str) -> bool:
     """Add a line to a start-up file that lacks it, following links; whether it was added."""
     try:
-        before = start.read_bytes() if start.exists() else b""
+        before = _read(start)
         if line.encode() in before.splitlines():
             return False
         with start.open("ab") as file:

@@ -20,6 +20,7 @@ from gptcli.cli.interactive.editor import edited
 from gptcli.errors import CannotCreate, UsageError
 from gptcli.options import Sampling
 from gptcli.options.spec import spec_of, unescape
+from gptcli.system.regular_files import open_regular
 
 HELP = (
     "/help             this list",
@@ -241,7 +242,8 @@ class _FileState:
 
 def _contents(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError:
         return None
 

@@ -25,6 +25,7 @@ from gptcli.errors import CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.options import Output
 from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
+from gptcli.system.regular_files import open_pipe
 from gptcli.system.sanitizer import sanitize
 from gptcli.system.word_wrap import WordWrap
 
@@ -194,7 +195,7 @@ def _file(name: str, force: bool) -> Sink:
         if found and stat.S_ISDIR(found.st_mode):
             raise CannotCreate(name, "it is a folder", "Name a file in it.")
         if found and not stat.S_ISREG(found.st_mode):  # a device or a named pipe
-            return Sink(os.open(name, os.O_WRONLY), name)
+            return Sink(open_pipe(name), name)
         if found and not force:
             raise CannotCreate(name, "it exists already", "Overwrite it with --force.")
         place = durable.followed(Path(name))  # replace the target of a link, not the link
