@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_LINES = 400  # lines; of a longer text no positions are told, which would take seconds
+MAX_PARSED = 4 << 20  # characters in all; positions behind them are not told
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
@@ -27,9 +28,14 @@ def lines_of(text: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...
     if len(lines) > MAX_LINES:
         return found
     start = 0  # lines before the statement that is being read
+    parsed = 0  # bytes
     for end in range(1, len(lines) + 1):
+        begun = "".join(lines[:end])
+        parsed += len(begun)
+        if parsed > MAX_PARSED:
+            return found
         try:
-            values = tomllib.loads("".join(lines[:end]))
+            values = tomllib.loads(begun)
         except tomllib.TOMLDecodeError:
             continue  # within a value of several lines
         for path in paths:

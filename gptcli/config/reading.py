@@ -21,6 +21,7 @@ from gptcli.config.lines import line_of
 from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.options.registry import Known, options_of
 from gptcli.options.spec import Options
+from gptcli.system import toml
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import open_once
 
@@ -204,11 +205,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def parse(path: Path, text: str) -> dict[str, Any]:
     """The values of a file's text, not checked. Raises BadConfig naming the line."""
-    import tomllib
-
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml.loads(text)
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise BadConfig(str(path), f"not TOML: {error}", CORRECT) from None
     except RecursionError:
         raise BadConfig(str(path), "nested too deeply", CORRECT) from None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MIN_COLUMNS = 20  # of a terminal whose lines are wrapped
+LONGEST_WORD = 4000  # characters of a word that is moved to the next line
 
 
 @dataclass
@@ -54,13 +55,15 @@ class WordWrap:
             return self._moved(character, size)
         self.column += size
         self.word = "" if size > 1 else self.word + character  # a line may end after a wide one
+        if len(self.word) > LONGEST_WORD:  # letters without a width, one over the other
+            self.word, self.broken = "", True
         return character
 
     def _moved(self, character: str, size: int) -> str:
         """Begin a line with the word that does not fit; a word longer than a line is broken."""
         beginning = sum(map(character_width, self.word))
         if self.broken or beginning >= self.column:
-            self.broken = True
+            self.word, self.broken = "", True
             start = self._next_line("")
             self.column = size
             return start + character

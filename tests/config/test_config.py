@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from gptcli import config
 from gptcli.config import reading
+from gptcli.config.lines import MAX_PARSED, line_of
 from gptcli.errors import BadConfig, MissingInput
 from gptcli.options import Input, Load, Output, Sampling, Talk
 
@@ -136,3 +138,24 @@ def test_user_folder_is_looked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "gptcli").mkdir()
     (tmp_path / "gptcli" / "config.toml").touch()
     assert config.find(None) == tmp_path / "gptcli" / "config.toml"
+
+
+def test_a_key_of_thousands_of_parts_is_refused_before_it_is_parsed(read) -> None:
+    with pytest.raises(BadConfig, match="more than 1000 periods in line 2"):
+        read("top_p = 0.5\na" + ".a" * 100_000 + " = 1")
+
+
+def test_a_place_is_told_only_where_finding_it_takes_little(monkeypatch) -> None:
+    parsed = 0
+    loads = tomllib.loads
+
+    def counted(text: str) -> dict[str, Any]:
+        nonlocal parsed
+        parsed += len(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", counted)
+    text = f"stop = '{'x' * 500_000}'\n" + "".join(f"k{number} = 1\n" for number in range(300))
+    assert line_of(text, ["k3"]) == 5
+    assert line_of(text, ["k299"]) is None
+    assert parsed <= 2 * MAX_PARSED

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pyte
 import pytest
 
-from gptcli.system.word_wrap import MIN_COLUMNS, WordWrap, character_width
+from gptcli.system.word_wrap import LONGEST_WORD, MIN_COLUMNS, WordWrap, character_width
 
 
 def screen(text: str, columns: int, pieces: int = 1) -> list[str]:
@@ -57,3 +57,13 @@ def test_what_was_written_otherwise_counts() -> None:
 
 def test_a_narrow_terminal_is_left_alone() -> None:
     assert WordWrap(lambda: MIN_COLUMNS).wrapped("word " * 9) == "word " * 9
+
+
+@pytest.mark.parametrize("letter", ["a", "é\u0301", "\u0301", "\u200d", "日"])
+def test_a_word_without_an_end_is_not_kept(letter: str) -> None:
+    wrap = WordWrap(lambda: 80)
+    for _ in range(10_000):
+        wrap.wrapped(letter)
+        assert len(wrap.word) <= LONGEST_WORD
+    if letter == "a":
+        assert len(wrap.word) <= 80

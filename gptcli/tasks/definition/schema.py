@@ -17,6 +17,7 @@ from typing import Literal, cast
 from gptcli.errors import BadModel, BadTask, UsageError
 from gptcli.options import Sampling
 from gptcli.options.spec import Spec, flag_of, spec_of
+from gptcli.system import toml
 from gptcli.system.strict_json import read_bytes
 from gptcli.tasks.definition import templates
 from gptcli.tasks.definition.parameters import STRATEGY, read_answer, read_options, read_parameter
@@ -89,10 +90,8 @@ def parse(text: str, name: str, source: str) -> Task:
 
 
 def _toml(text: str, source: str) -> Mapping[str, object]:
-    import tomllib
-
     try:
-        return tomllib.loads(text)
+        return toml.loads(text)
     except RecursionError:
         why = "nested too deeply"
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
