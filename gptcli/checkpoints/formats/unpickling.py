@@ -35,7 +35,7 @@ DTYPES = {
     "bool": "BOOL",
 }
 HEAD = re.compile(r"(.*\.)?(lm_head|embed_out|decoder)\.weight")
-UNKNOWN = re.compile(r"GLOBAL ([\w.]+)|`?([\w.]+)`? (?:was|is) not an allowed")
+UNKNOWN = re.compile(r"GLOBAL ([\w.]+)|(?<![\w.])([\w.]+)`? (?:was|is) not an allowed")
 # What a reader of tensors never does, as Python's audit hooks name it.
 FORBIDDEN = re.compile(
     r"socket\.(?!gethostname).*|subprocess\..*|os\.(system|exec|fork|forkpty|spawn|posix_spawn|kill"
