@@ -24,6 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+_LONGEST = 2000  # characters of a part of a message: it may quote what a user or a stranger wrote
+_LAST = 200  # of them, from its end
+
 _FLAG = re.compile(
     r"gptcli [a-z][^.;:]*"
     r"|(?<!\S)-m (?P<model>[\w.~/-]*\w)"
@@ -57,7 +60,7 @@ class GptcliError(Exception):
     exit_code: ExitCode = ExitCode.BUG
 
     def __init__(self, what: str, why: str = "", hint: str = "") -> None:
-        self.what, self.why, self.hint = what, why, hint
+        self.what, self.why, self.hint = _cut(what), _cut(why), _cut(hint)
         self._in_flags: GptcliError | None = None
         super().__init__(self.message)
 
@@ -91,6 +94,13 @@ class GptcliError(Exception):
             "hint": self.hint,
             "exit": int(self.exit_code),
         }
+
+
+def _cut(text: str) -> str:
+    """A text that is not too long to be read: of a longer one its beginning and its end."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST - _LAST]} ... {text[-_LAST:]}"
 
 
 def _arguments(text: str) -> str:

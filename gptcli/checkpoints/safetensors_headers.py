@@ -34,6 +34,7 @@ NOTE = "model.safetensors.sha256"  # what `gptcli models convert` leaves beside 
 MAX_HEADER_BYTES = 100_000_000  # bytes, the limit of the reference implementation
 MAX_INDEX_BYTES = 2**24  # bytes
 MAX_DIMENSIONS = 8
+MAX_NAME_BYTES = 255  # of a file, in nearly every file system
 SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # what can be converted
@@ -107,6 +108,8 @@ def read_index(file: Path) -> dict[str, str]:
             )
         if not SHARD_NAME.fullmatch(shard):
             raise unsafe(file, f'shard "{shard}" is not .safetensors', _way_out(file.parent))
+        if len(shard.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+            raise corrupt(file, "a shard name is too long for a file")
     return places
 
 

@@ -15,22 +15,22 @@ from gptcli.config.reading import ALIAS_TABLE
 from gptcli.errors import UsageError
 from gptcli.options.registry import Known
 from gptcli.options.spec import mismatch
+from gptcli.system.strict_toml import parse_toml
 
 # What Click takes for a switch in a variable.
 SWITCHES = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
     ("0", "false", "f", "no", "n", "off"), False
 )
+ANOTHER = "Give another value; gptcli config show --all lists the options."
 Tables = Mapping[str, Callable[[], Known]]
 """The options of each table that a command or a task has, by the table's name."""
 
 
 def split(key: str) -> tuple[str, ...]:
     """The parts of a key. Raises UsageError for what is no key."""
-    import tomllib
-
     try:
-        values: Any = tomllib.loads(f"{key} = 0")
-    except (tomllib.TOMLDecodeError, RecursionError):
+        values: Any = parse_toml(f"{key} = 0")
+    except ValueError:
         values = {}
     parts: list[str] = []
     while isinstance(values, dict) and len(values) == 1:
@@ -74,7 +74,7 @@ def parsed(keys: tuple[str, ...], texts: Iterable[str], known: Known) -> object:
         else:
             return value
     first = faults[0]
-    raise UsageError(first.what, first.why, "" if first.hint == CORRECT else first.hint)
+    raise UsageError(first.what, first.why, ANOTHER if first.hint == CORRECT else first.hint)
 
 
 def _value(name: str, words: list[str], hint: Any) -> object:

@@ -28,7 +28,7 @@ def lines_of(text: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...
     if len(lines) > MAX_LINES:
         return found
     start = 0  # lines before the statement that is being read
-    parsed = 0  # bytes
+    parsed = 0  # characters
     for end in range(1, len(lines) + 1):
         begun = "".join(lines[:end])
         parsed += len(begun)
@@ -36,7 +36,7 @@ def lines_of(text: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...
             return found
         try:
             values = tomllib.loads(begun)
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue  # within a value of several lines
         for path in paths:
             if found[path] is None and _holds(values, path):

@@ -21,11 +21,11 @@ from gptcli.config.lines import line_of
 from gptcli.errors import BadConfig, MissingInput, UsageError
 from gptcli.options.registry import Known, options_of
 from gptcli.options.spec import Options
-from gptcli.system import toml
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import open_once
+from gptcli.system.strict_toml import parse_toml
 
-MAX_FILE_BYTES = 1 << 20  # bytes
+MAX_FILE_BYTES = 128 << 10
 ALIAS_TABLE = "aliases"
 
 
@@ -189,7 +189,7 @@ def text_of(path: Path) -> str:
         why = reason(error)
         raise MissingInput(f"configuration {path}", why, "Check --config.") from None
     if len(data) > MAX_FILE_BYTES:
-        raise BadConfig(str(path), "more than 1 MiB", "A configuration is a few lines.")
+        raise BadConfig(str(path), "more than 128 KiB", "A configuration is a few lines.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -206,11 +206,9 @@ def read(path: Path) -> dict[str, Any]:
 def parse(path: Path, text: str) -> dict[str, Any]:
     """The values of a file's text, not checked. Raises BadConfig naming the line."""
     try:
-        return toml.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        return parse_toml(text)
+    except ValueError as error:
         raise BadConfig(str(path), f"not TOML: {error}", CORRECT) from None
-    except RecursionError:
-        raise BadConfig(str(path), "nested too deeply", CORRECT) from None
 
 
 def _check(path: Path, keys: tuple[str, ...], values: Mapping[str, Any], known: Known) -> None:

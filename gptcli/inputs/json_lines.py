@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from gptcli.errors import BadInput, GptcliError
 from gptcli.inputs.records import RawRecord, bad, decoded, numbered, place
 from gptcli.options.shared import Errors
+from gptcli.system.strict_json import may_be_deep, too_deep
 
 MAX_INTEGER_DIGITS = 4000  # Python refuses to convert many more
 SHAPE = 'Write one object a line, as {"prompt": "Once upon a time"}.'
@@ -65,13 +66,18 @@ def _record(record: RawRecord, where: str, errors: Errors) -> JsonRecord:
 
 def parse_line(text: str, where: str) -> object:
     """The value of a line. Raises BadInput where it is no JSON, or nested too deeply."""
+    value: object = None
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+        deep = may_be_deep(text) and too_deep(value)
     except json.JSONDecodeError as error:
         why = f"not JSON: {error.msg} at character {error.pos}"
         raise bad(where, why, SHAPE) from None
     except RecursionError:
-        raise bad(where, "nested too deeply", SHAPE) from None
+        deep = True
+    if deep:
+        raise bad(where, "nested too deeply", SHAPE)
+    return value
 
 
 def begun_object(text: str) -> dict[str, object]:
@@ -92,6 +98,8 @@ def begun_object(text: str) -> dict[str, object]:
             value, at = _DECODER.raw_decode(text, _behind_space(text, at + 1))
             at = _behind_space(text, at)
             if text[at : at + 1] not in (",", "}"):  # 12 of 123 would be another row's id
+                break
+            if too_deep(value):
                 break
             found[key] = value
     except (ValueError, RecursionError):

@@ -37,7 +37,7 @@ _DELIMITERS = {
 def parse_delimiter(text: str) -> str:
     """A single character, or its name. Raises UsageError."""
     found = _DELIMITERS.get(text.lower(), text)
-    if len(found) != 1 or found in '"\r\n\0':
+    if len(found) != 1 or found in '"\r\n\0' or "\ud800" <= found <= "\udfff":
         hint = f"Give one character, or {', '.join(name for name in _DELIMITERS if len(name) > 2)}."
         raise UsageError("--delimiter", f"{text!r} is no separator", hint)
     return found

@@ -23,6 +23,7 @@ from gptcli.system.os_errors import said
 Object = Mapping[str, object]
 
 LONGEST_NUMBER = 30  # characters; 2^64 has 20
+MAX_DEPTH = 200  # lists and objects in each other: what reads them may take calls for each
 SMALL_FILE_BYTES = 2**20  # the limit for config.json and its like
 POINTER = b"version https://git-lfs.github.com/spec/v1"
 PAGE = (b"<!doctype html", b"<html")
@@ -71,6 +72,9 @@ def open_regular(file: Path) -> BinaryIO:
     except OSError as error:
         hint = "Check the path and its permissions"
         raise MissingInput(str(file), said(error), hint) from None
+    except ValueError:  # half of a surrogate pair, or a NUL
+        hint = "Check the file that names it"
+        raise MissingInput(str(file), "no file can have that name", hint) from None
 
 
 def read_bytes(file: Path, limit: int) -> bytes:
@@ -126,12 +130,45 @@ def parse_value(text: str) -> object:
     )
 
 
+def parse_written(text: str) -> object:
+    """Parse JSON that we wrote, and that someone may have changed; a little slower than `json`.
+
+    Raises ValueError as `parse_value`, but not for a key that stands twice.
+    """
+    return loaded(
+        text,
+        object_pairs_hook=None,
+        parse_int=_integer,
+        parse_float=_finite,
+        parse_constant=_no_constant,
+    )
+
+
 def loaded(text: str, **hooks: Any) -> object:
     """`json.loads`; without hooks it takes NaN, infinity and long numbers. Raises ValueError."""
     try:
-        return json.loads(text, **({"object_pairs_hook": _agreeing, "parse_int": _long} | hooks))
+        value = json.loads(text, **({"object_pairs_hook": _agreeing, "parse_int": _long} | hooks))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if may_be_deep(text) and too_deep(value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def may_be_deep(text: str) -> bool:
+    """Whether a JSON text can hold a value that is `too_deep`; costs next to nothing."""
+    return text.count("[") + text.count("{") > MAX_DEPTH
+
+
+def too_deep(value: object, limit: int = MAX_DEPTH) -> bool:
+    """Whether lists and objects stand in each other more than `limit` deep; does not recurse."""
+    level = [value] if isinstance(value, list | dict) else []
+    for _ in range(limit):
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [one for items in inner for one in items if isinstance(one, list | dict)]
+        if not level:
+            return False
+    return True
 
 
 def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -335,6 +335,15 @@ DAMAGE = {
         found[0],
         b'{"key": "1:0123456789abcdef", "a": ' + b"[" * 10**5 + b"]" * 10**5 + b"}\n",
     ],
+    "deep": lambda found: [
+        found[0],
+        b'{"key": "1:0123456789abcdef", "a": ' + b"[" * 300 + b"]" * 300 + b"}\n",
+    ],
+    "no number of JSON": lambda found: [
+        found[0],
+        b'{"key": "1:0123456789abcdef", "a": 1e999}\n',
+        *found[2:],
+    ],
     "torn rows together": lambda found: [found[0], found[1][:25] + found[2], *found[3:]],
 }
 

@@ -160,3 +160,59 @@ def test_without_pyarrow_parquet_is_unavailable(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(Unavailable, match=r"pip install 'gptcli\[parquet\]'"):
         rows([str(file)], BatchInput(), None)
+
+
+MAPS = {
+    "text": (arrow.string(), ["a", "ü"], {"a": 1, "ü": 2}),
+    "whole": (arrow.int64(), [1, -2], {"1": 1, "-2": 2}),
+    "real": (arrow.float64(), [0.5, float("nan")], {"0.5": 1, "null": 2}),
+    "flag": (arrow.bool_(), [True, False], {"true": 1, "false": 2}),
+    "day": (arrow.date32(), [19_000, 0], {"2022-01-08": 1, "1970-01-01": 2}),
+    "time": (arrow.timestamp("s"), [0, 60], {"1970-01-01 00:00:00": 1, "1970-01-01 00:01:00": 2}),
+    "struct": (
+        arrow.struct([("x", arrow.int8()), ("y", arrow.string())]),
+        [{"x": 1, "y": "a"}, {"x": 2, "y": None}],
+        {'{"x": 1, "y": "a"}': 1, '{"x": 2}': 2},
+    ),
+    "list": (arrow.list_(arrow.int8()), [[1, 2], []], {"[1, 2]": 1, "[]": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_a_map_is_an_object_whatever_its_keys_are(file: Path, kind: str) -> None:
+    type_, keys, expected = MAPS[kind]
+    pairs = list(zip(keys, [1, 2], strict=True))
+    of_map = arrow.map_(type_, arrow.int8())
+    columns = {
+        "prompt": ["a"],
+        "note": arrow.array([pairs], of_map),
+        "inside": arrow.array([[{"m": pairs}]], arrow.list_(arrow.struct([("m", of_map)]))),
+    }
+    [row] = read(write(file, columns))
+    assert row.carried == {"note": expected, "inside": [{"m": expected}]}
+
+
+def test_a_map_of_bytes_is_a_column_of_bytes(file: Path) -> None:
+    pairs = arrow.array([[(b"\xff", 1)]], arrow.map_(arrow.binary(), arrow.int8()))
+    [row] = read(write(file, {"prompt": ["a"], "note": pairs}))
+    assert row.carried == {}
+    [row] = read(write(file, {"prompt": ["a"], "note": pairs}), column="note")
+    assert "not a text" in str(row.error)
+
+
+def test_a_date_that_python_has_not_is_carried_as_text(file: Path) -> None:
+    dates = arrow.array([4_000_000, 2**31 - 1], arrow.int32()).view(arrow.date32())
+    structs = arrow.StructArray.from_arrays([dates], names=["d"])
+    found = read(write(file, {"prompt": ["a", "b"], "day": dates, "inside": structs}))
+    assert [type(row.carried.get("day")) for row in found] == [str, str]
+    assert [row.carried["inside"] for row in found] == [{"d": row.carried["day"]} for row in found]
+    assert [row.error for row in found] == [None, None]
+
+
+def test_names_with_dots_and_names_that_stand_twice_stay_in_their_places(file: Path) -> None:
+    table = arrow.Table.from_arrays(
+        [arrow.array(column) for column in (["p"], [b"x"], ["one"], ["two"], ["three"])],
+        names=["prompt", "raw", "a.b", "a", "a"],
+    )
+    library.write_table(table, file)
+    assert [row.carried for row in read(file)] == [{"a.b": "one", "a": "two", "a_2": "three"}]

@@ -29,7 +29,7 @@ from gptcli.checkpoints.formats.unpickling import Refused
 from gptcli.checkpoints.integrity.noted import noted
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import NOTE
-from gptcli.errors import BadModel, CannotCreate, UsageError
+from gptcli.errors import BadModel, CannotCreate, MissingInput, UsageError
 from gptcli.system.digests import digest
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -331,10 +331,18 @@ def test_weights_that_do_not_fit_their_configuration_are_not_put_in_place(
         conversion.convert(folder, tmp_path / "staging")
 
 
-@pytest.mark.parametrize("shard", ["../a.bin", "/a.bin", "a.pkl", "sub/a.bin", 3, "a\n.bin"])
+@pytest.mark.parametrize(
+    "shard", ["../a.bin", "/a.bin", "a.pkl", "sub/a.bin", 3, "a\n.bin", [], {}]
+)
 def test_an_index_cannot_name_other_files(folder: Path, shard: object) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"wte.weight": shard}}))
     with pytest.raises(BadModel, match=r"is not a \.bin beside it"):
+        conversion.pickles(folder)
+
+
+def test_a_name_that_no_file_can_have_is_missing(folder: Path) -> None:
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"wte.weight": "x" * 300 + ".bin"}}))
+    with pytest.raises(MissingInput, match="name"):
         conversion.pickles(folder)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.resolve import missing
 from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import SMALL_FILE_BYTES
@@ -518,6 +519,13 @@ def test_shard_that_is_unsafe_or_missing_is_refused(folder: Path, shard: object,
     (folder / "m.bin").write_bytes(b"not to be read")
     write_index(folder, places | {"wte.weight": shard})
     with pytest.raises(BadModel, match=rf"(?s)model\.safetensors\.index\.json: .*{rule}"):
+        inspect(folder)
+
+
+def test_a_shard_whose_name_no_file_can_have_is_refused(folder: Path) -> None:
+    write_index(folder, write_shards(folder) | {"wte.weight": "x" * 300 + ".safetensors"})
+    assert missing(folder) == ("tokenizer.json",)  # `inspect` says what is wrong with the index
+    with pytest.raises(BadModel, match="too long for a file"):
         inspect(folder)
 
 

@@ -100,7 +100,7 @@ def test_values_of_every_type(read, text: str, values: dict[str, Any]) -> None:
         ("a = 1\nb = = 2", "not TOML.*line 2"),
         (b"model = '\xff'", "invalid UTF-8 at byte 9"),
         ("x = " + "[" * 100_000, "nested too deeply"),
-        (b"#" * (reading.MAX_FILE_BYTES + 1), "more than 1 MiB"),
+        (b"#" * (reading.MAX_FILE_BYTES + 1), "more than 128 KiB"),
     ],
 )
 def test_bad_configuration_names_file_and_key(read, text: str, told: str) -> None:
@@ -141,7 +141,7 @@ def test_user_folder_is_looked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_key_of_thousands_of_parts_is_refused_before_it_is_parsed(read) -> None:
-    with pytest.raises(BadConfig, match="more than 1000 periods in line 2"):
+    with pytest.raises(BadConfig, match="a key of more than 32 parts"):
         read("top_p = 0.5\na" + ".a" * 100_000 + " = 1")
 
 

@@ -100,7 +100,7 @@ def test_a_separator_can_be_given(given: str, separator: str) -> None:
     )
 
 
-@pytest.mark.parametrize("given", ["", "ab", '"', "\n", "\r"])
+@pytest.mark.parametrize("given", ["", "ab", '"', "\n", "\r", "\ud800"])
 def test_what_cannot_separate_is_refused(given: str) -> None:
     with pytest.raises(UsageError, match="delimiter"):
         TableInput(delimiter=given)

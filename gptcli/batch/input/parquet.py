@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,11 @@ def read(
             notices.say(f"{name}: column {schema.names[at]} holds bytes, and is not carried along")
         others = {at: title for at, title in columns.others.items() if at not in binary}
         line = 0
-        places = [at for at in range(len(schema.names)) if at not in binary]
         read = _read(schema.names, binary)
+        places = [at for at in range(len(schema.names)) if read is None or at not in binary]
         for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=read):
-            cells = {at: batch.column(index) for index, at in enumerate(places)}
+            held = ((at, batch.column(index)) for index, at in enumerate(places))
+            cells = {at: column for at, column in held if at not in binary}
             for index in range(batch.num_rows):
                 line += 1
                 row = _row(cells, index, columns, others, name, line)
@@ -57,8 +58,11 @@ def read(
 
 
 def _read(names: list[str], binary: set[int]) -> list[str] | None:
-    """The columns to read; None for all, because names may stand twice."""
-    return [name for at, name in enumerate(names) if at not in binary] if binary else None
+    """The columns to read; None for all: a name can stand twice, and its dots make it a path."""
+    plain_names = len(set(names)) == len(names) and all(name and "." not in name for name in names)
+    if not binary or not plain_names:
+        return None
+    return [name for at, name in enumerate(names) if at not in binary]
 
 
 def _row(
@@ -95,22 +99,62 @@ def _row(
 def _value(cell: Any, title: str, where: str) -> object:
     """The cell; NaN, a data frame's word for nothing, is None. Raises BadInput for bad UTF-8."""
     try:
-        value = _bare(cell.as_py())
+        value = _read_value(cell)
     except UnicodeDecodeError as error:
         why = f"{title}: invalid UTF-8 at byte {error.start}"
         raise bad(where, why, "Write the file again, with texts in UTF-8.") from None
-    except ValueError:  # times with nanoseconds, which Python's have not
-        value = str(cell)
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _read_value(cell: Any) -> object:
+    """A value of Python; its text where Python has none, as of dates beyond the year 9999."""
+    try:
+        return _bare(cell.as_py())
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        return _by_parts(cell)
+
+
+def _by_parts(cell: Any) -> object:
+    """A value that is not to be had whole: part by part, and what has none as text."""
+    kinds, kind = importlib.import_module("pyarrow.types"), cell.type
+    if kinds.is_map(kind):
+        return {_key(_read_value(pair[0])): _read_value(pair[1]) for pair in cell.values}
+    if kinds.is_struct(kind):
+        parts = {kind.field(at).name: _read_value(cell[at]) for at in range(kind.num_fields)}
+        return {name: part for name, part in parts.items() if part is not None}
+    if kinds.is_nested(kind):
+        return [_read_value(item) for item in cell.values]
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: str(cell),
+        lambda: cell.cast("string"),
+        lambda: cell.value,  # of a time its number
+    )
+    errors = ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError
+    for way in ways:
+        with suppress(*errors, ValueError):
+            return str(way())
+    return str(kind)
 
 
 def _bare(value: object) -> object:
     """A map, which comes as a list of pairs, as the object that it is in JSON."""
-    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
-        return dict(value)
+    if isinstance(value, list):
+        if value and all(isinstance(item, tuple) for item in value):
+            return {_key(key): _bare(item) for key, item in value}
+        return [_bare(item) for item in value]
     if isinstance(value, dict):  # of a struct each key is there, with nothing where it is not set
         return {key: _bare(item) for key, item in value.items() if item is not None}
     return value
+
+
+def _key(key: object) -> str:
+    """A map's key as a key of JSON, which is a text."""
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "backslashreplace")
+    found = plain(_bare(key))
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
 @contextmanager

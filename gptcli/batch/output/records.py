@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gptcli.errors import BadInput
 from gptcli.system.regular_files import open_regular
+from gptcli.system.strict_json import parse_written
 
 _KEY = re.compile(rb'\{"key": "(0|[1-9][0-9]{0,17}):([0-9a-f]{16})"[,}]')
 MAX_ROW_BYTES = 1 << 28  # bytes: ten times a row of the longest texts with all log-probabilities
@@ -107,11 +108,13 @@ def _row(line: bytes, number: int) -> tuple[int, bool]:
     if not line.endswith(b"}\n"):
         raise ValueError("it does not end as a row does")
     try:
-        record = json.loads(line.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        record = parse_written(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
-    except ValueError:
+    except json.JSONDecodeError:
         raise ValueError("it is not JSON") from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON as it is written here: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
     return int(match[2], 16), is_failed(record)

@@ -78,13 +78,13 @@ def pickles(folder: Path) -> list[Path]:
         found = [single]
     elif index.exists():
         places = read_object(index, MAX_INDEX_BYTES).get("weight_map")
-        names = set(places.values()) if isinstance(places, dict) else set()
-        for name in names:
+        listed = list(places.values()) if isinstance(places, dict) else []
+        for name in listed:
             if not isinstance(name, str) or not SHARD.fullmatch(name):
                 raise unsafe(index, f"shard {name!r:.80} is not a .bin beside it", OTHER_MODEL)
-        if not names:
+        if not listed:
             raise corrupt(index, "weight_map is not an object that names shards")
-        found = [folder / str(name) for name in sorted(names)]
+        found = [folder / name for name in sorted({str(name) for name in listed})]
     else:
         why = f"{folder} holds neither {PICKLED[0]} nor {PICKLED[1]}"
         raise BadModel("nothing to convert", why, "Name a folder with pickled weights.")

@@ -17,8 +17,8 @@ from typing import Literal, cast
 from gptcli.errors import BadModel, BadTask, UsageError
 from gptcli.options import Sampling
 from gptcli.options.spec import Spec, flag_of, spec_of
-from gptcli.system import toml
 from gptcli.system.strict_json import read_bytes
+from gptcli.system.strict_toml import parse_toml
 from gptcli.tasks.definition import templates
 from gptcli.tasks.definition.parameters import STRATEGY, read_answer, read_options, read_parameter
 from gptcli.tasks.definition.tables import TomlTable, is_line, near
@@ -91,12 +91,10 @@ def parse(text: str, name: str, source: str) -> Task:
 
 def _toml(text: str, source: str) -> Mapping[str, object]:
     try:
-        return toml.loads(text)
-    except RecursionError:
-        why = "nested too deeply"
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
-        why = f"not TOML: {error}"
-    raise BadTask(source, why, "Correct the file; a text with quotes stands between '''.")
+        return parse_toml(text)
+    except ValueError as error:
+        hint = "Correct the file; a text with quotes stands between '''."
+        raise BadTask(source, f"not TOML: {error}", hint) from None
 
 
 @dataclass(frozen=True)
