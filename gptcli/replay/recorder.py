@@ -54,9 +54,9 @@ class RecordFile:
         """Make it. Raises CannotCreate, also where there is one and `force` is not given."""
         self._path = path
         there = Path(path)
-        special = there.exists() and not S_ISREG(there.stat().st_mode)
-        flags = os.O_TRUNC if force else os.O_EXCL
         try:
+            special = there.exists() and not S_ISREG(there.stat().st_mode)
+            flags = os.O_TRUNC if force else os.O_EXCL
             self._descriptor = (
                 open_pipe(path) if special else os.open(path, OPEN_FLAGS | flags, 0o666)
             )

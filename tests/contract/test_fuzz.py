@@ -55,6 +55,7 @@ WORST = [
     ("a.csv", f"prompt,seed\nHi,{NINES}\n", "batch {}/a.csv", 3, "1 of 1"),
     ("talk.json", f'{{"version": {NINES}}}', "chat --load {}/talk.json", 65, "digits"),
     ("", "", f"generate Hi --seed {NINES}", 2, "seed"),
+    ("", "", f"generate Hi --record {NINES}", 73, "name too long"),
 ]
 
 
