@@ -13,6 +13,7 @@ for a reader; it cannot be loaded.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def load(conversation: Conversation, name: str) -> Path:
     for one that is no conversation. Then the conversation is unchanged.
     """
     path = _path(name, MissingInput)
-    if SUFFIXES.get(suffix_of(name)) == "text" and path.is_file():
+    if SUFFIXES.get(suffix_of(name)) == "text" and os.path.isfile(path):  # noqa: PTH113 - never raises
         hint = "Save it as .json to go on with it later."
         raise BadInput(f"conversation {name}", "it is text for readers", hint)
     try:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from support import fuzzed_models, fuzzed_readers
 from support.commands import FAKE, run
+from support.fake_engine import FakeEngine
 from support.fuzzed_readers import Reader
 from support.fuzzing import LONGEST_LINE, fuzz, judge
 
@@ -55,7 +56,6 @@ WORST = [
     ("a.csv", f"prompt,seed\nHi,{NINES}\n", "batch {}/a.csv", 3, "1 of 1"),
     ("talk.json", f'{{"version": {NINES}}}', "chat --load {}/talk.json", 65, "digits"),
     ("", "", f"generate Hi --seed {NINES}", 2, "seed"),
-    ("", "", f"generate Hi --record {NINES}", 73, "name too long"),
 ]
 
 
@@ -77,3 +77,17 @@ def test_the_worst_files_end_a_command_with_one_line_and_its_code(
     assert "Traceback" not in shown
     assert "internal error" not in shown
     assert max(map(len, shown.splitlines())) < LONGEST_LINE
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("generate Hi --record {}", 73),
+        ("chat --load {}.txt", 66),
+        ("models alias add mine ~nobody-has-it/x", 2),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(line: str, code: int, main_in: Any) -> None:
+    ended, _, shown = main_in(*line.format("x" * 300).split(), engine=FakeEngine())
+    assert ended == code, shown
+    assert shown.count("\n") == 1

@@ -104,7 +104,7 @@ def check_target(folder: Path, output: str | None, force: bool) -> Path:
     else:
         if not output or "\0" in output:
             raise UsageError("--output", "it is no name of a folder", "Give another name.")
-        target = Path(output).expanduser()
+        target = Path(os.path.expanduser(output))  # noqa: PTH111 - never raises
         if os.path.lexists(target) and not target.is_dir():
             raise CannotCreate(output, "it is not a folder", "Give another name.")
         what = sorted(os.listdir(target)) if target.is_dir() else []  # noqa: PTH208

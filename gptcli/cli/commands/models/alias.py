@@ -24,6 +24,7 @@ from gptcli.options import AsJson, Talk
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
 
+HOME = "Write the whole path."
 Name = Annotated[str, typer.Argument(help="The short name.", show_default=False)]
 
 
@@ -66,7 +67,10 @@ def add(
             why = f"{model} is an alias itself"
             raise UsageError("alias", why, f"Name what it stands for: {known[model]}.")
         if looks_like_path(model):
-            model = str(Path(model).expanduser().absolute())  # it holds wherever one stands
+            try:
+                model = str(Path(model).expanduser().absolute())  # it holds wherever one stands
+            except RuntimeError:
+                raise UsageError("alias", f"no user has the home folder of {model}", HOME) from None
         else:
             check_hub_id(model)
     aliases.check(name, model)
