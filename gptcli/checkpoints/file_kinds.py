@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gptcli.errors import BadModel, MissingInput
-from gptcli.system.strict_json import open_regular, placeholder, read_object
+from gptcli.system.strict_json import open_model_file, placeholder, read_object
 
 HEAD_BYTES = 512  # of a file that are looked at
 MAX_TOKENIZER_BYTES = 2**27  # of a tokenizer file; the largest in use have about 2^25
@@ -72,7 +72,7 @@ KINDS = (
 def refuse_placeholder(file: Path) -> None:
     """Raise BadModel where a file is a git-lfs pointer or a saved web page."""
     try:
-        with open_regular(file) as stream:
+        with open_model_file(file) as stream:
             head = stream.read(HEAD_BYTES)
     except (BadModel, MissingInput):
         return

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.safetensors_headers import Tensor
-from gptcli.system.strict_json import corrupt, open_regular
+from gptcli.system.strict_json import corrupt, open_model_file
 
 HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
 CHUNK_BYTES = 2**22  # compared at a time
@@ -44,7 +44,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _chunks(tensor: Tensor) -> Iterator[bytes]:
-    with open_regular(tensor.file) as stream:
+    with open_model_file(tensor.file) as stream:
         stream.seek(tensor.offset)
         for start in range(0, tensor.nbytes, CHUNK_BYTES):
             yield stream.read(min(CHUNK_BYTES, tensor.nbytes - start))

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gptcli.checkpoints.integrity import sealed
+from gptcli.checkpoints.integrity import digests, sealed
 from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.safetensors_headers import Tensor
 from gptcli.errors import GptcliError
-from gptcli.system import digests, durable
+from gptcli.system import durable
 
 MAX_CACHE_BYTES = 20 * 10**9  # bytes: all models from 124M to 1.5B take 2.5 GB
 LAYOUT = "gptcli-int8-2"  # what the tensors are; another number for every change
@@ -72,7 +72,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
     """A name for weights that differs when they do; 40 digits.
 
     In the Hub's cache a file is a link to one named by its SHA-256, which is taken as it is. Of any
-    other file the content counts, see `gptcli.system.digests`. Raises MissingInput, BadModel.
+    other file the content counts, see `gptcli.checkpoints.integrity.digests`. Raises MissingInput,
+    BadModel.
     """
     files: dict[Path, list[Tensor]] = {}
     for tensor in tensors:

@@ -21,7 +21,7 @@ from gptcli.errors import BadModel
 from gptcli.system.strict_json import (
     Object,
     corrupt,
-    open_regular,
+    open_model_file,
     parse_object,
     placeholder,
     read_object,
@@ -118,7 +118,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
 
     The tensors must tile the data exactly: inside the file, in one piece, without overlap.
     """
-    with open_regular(file) as stream:
+    with open_model_file(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         head = stream.read(HEAD_BYTES)
         if misplaced := placeholder(file, head):

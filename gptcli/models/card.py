@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gptcli.errors import GptcliError
-from gptcli.system.strict_json import open_regular
+from gptcli.system.strict_json import open_model_file
 
 FILE = "README.md"
 MAX_CARD_BYTES = 2**16  # bytes of the file that are looked at
@@ -31,7 +31,7 @@ def read_card(folder: Path) -> CardFields | None:
     file = folder / FILE
     if not file.exists():
         return None
-    with suppress(GptcliError, OSError, UnicodeDecodeError), open_regular(file) as stream:
+    with suppress(GptcliError, OSError, UnicodeDecodeError), open_model_file(file) as stream:
         return front_matter(stream.read(MAX_CARD_BYTES).decode("utf-8-sig", "replace"))
     return None
 

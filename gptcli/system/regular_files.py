@@ -2,8 +2,10 @@
 
 Opening a named pipe waits until another process opens its other end; reading a device may never
 end. Both can lie where a file is meant. So the file is opened without waiting, and judged when it
-is open: nobody can exchange it in between. An input that is read once
-from its beginning may be a pipe: see `open_stream`.
+is open: nobody can exchange it in between. An input that is read once from its beginning may be a
+pipe: see `open_stream`. Not here: files of our own, where no link is followed, are read by
+`gptcli.system.durable.read_small`; those of a model, with errors of ours, by
+`gptcli.system.strict_json.open_model_file`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gptcli.errors import BadModel, MissingInput
-from gptcli.system import regular_files
 from gptcli.system.os_errors import said
+from gptcli.system.regular_files import NotRegular, open_regular
 
 Object = Mapping[str, object]
 
@@ -60,14 +60,14 @@ def placeholder(file: Path, head: bytes) -> BadModel | None:
     return None
 
 
-def open_regular(file: Path) -> BinaryIO:
-    """Open a file for reading bytes; a link is followed, anything but a regular file refused.
+def open_model_file(file: Path) -> BinaryIO:
+    """As `open_regular`, with an error of ours.
 
     Raises MissingInput (cannot be read) and BadModel (a folder, pipe or device).
     """
     try:
-        return regular_files.open_regular(file)
-    except (regular_files.NotRegular, IsADirectoryError):
+        return open_regular(file)
+    except (NotRegular, IsADirectoryError):
         raise corrupt(file, "not a regular file") from None
     except OSError as error:
         hint = "Check the path and its permissions"
@@ -79,7 +79,7 @@ def open_regular(file: Path) -> BinaryIO:
 
 def read_bytes(file: Path, limit: int) -> bytes:
     """All of a regular file. Raises BadModel above `limit` bytes, MissingInput if unreadable."""
-    with open_regular(file) as stream:
+    with open_model_file(file) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise corrupt(file, f"larger than {limit} bytes")

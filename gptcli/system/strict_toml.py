@@ -37,12 +37,30 @@ def parse_toml(text: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError:  # Python's own limit of an integer
-        raise ValueError("a whole number that is too long") from None
+        raise _too_long(text) from None
     if too_deep(found, MAX_DEPTH):
         raise ValueError("nested too deeply")
     if _holds_large_number(found):
-        raise ValueError("a whole number that is too long")
+        raise _too_long(text)
     return found
+
+
+def _too_long(text: str) -> ValueError:
+    """The error of a long number, with its line where it stands on one, as tomllib tells it."""
+    import tomllib
+
+    where = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            long = _holds_large_number(tomllib.loads(line))
+        except (tomllib.TOMLDecodeError, RecursionError):
+            continue
+        except ValueError:
+            long = True
+        if long:
+            where = f" (at line {number})"
+            break
+    return ValueError(f"a whole number that is too long{where}")
 
 
 def _holds_large_number(table: dict[str, Any]) -> bool:

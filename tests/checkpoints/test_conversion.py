@@ -26,11 +26,11 @@ from support.commands import REAL, environment, run, start
 
 from gptcli.checkpoints.formats import conversion, unpickling
 from gptcli.checkpoints.formats.unpickling import Refused
+from gptcli.checkpoints.integrity.digests import digest
 from gptcli.checkpoints.integrity.noted import noted
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import NOTE
 from gptcli.errors import BadModel, CannotCreate, MissingInput, UsageError
-from gptcli.system.digests import digest
 
 Cli = Callable[..., tuple[int, str, str]]
 State = dict[str, torch.Tensor]
@@ -498,7 +498,9 @@ def test_refusals_are_one_class() -> None:
 def test_damaged_weights_are_noticed_after_a_conversion(
     folder: Path, state: State, main_in: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gptcli.system.digests.SOUND", {"ext4", "tmpfs", "overlay", "xfs", "btrfs"})
+    monkeypatch.setattr(
+        "gptcli.checkpoints.integrity.digests.SOUND", {"ext4", "tmpfs", "overlay", "xfs", "btrfs"}
+    )
     torch.save(state, folder / BIN)
     assert main_in("models", "convert", str(folder))[0] == 0
     weights = folder / "model.safetensors"

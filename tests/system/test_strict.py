@@ -38,6 +38,8 @@ def test_what_we_write_as_json_has_no_infinities() -> None:
     [
         (f"a = {'9' * 5000}", "a whole number that is too long"),
         (f"a = 0x{'f' * 6000}", "a whole number that is too long"),
+        (f"[b]\nc = 1\na = {'9' * 5000}", r"too long \(at line 3\)"),
+        (f"[b]\na = 0x{'f' * 6000}", r"too long \(at line 2\)"),
         (f"a = [{{ b = 0b{'1' * 20_000} }}]", "a whole number that is too long"),
         (f"{'a.' * MAX_KEY_PARTS}a = 1", "a key of more than 32 parts"),
         (f"b = 1\n[{'a . ' * MAX_KEY_PARTS}a]", "a key of more than 32 parts"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.batch.input.paths import errors_of
+from gptcli.system.regular_files import open_regular
 
 PIECE_BYTES = 1 << 20  # of a file, whose running digest is kept
 MARK_BYTES = 16  # kept of each
@@ -34,7 +35,7 @@ def marked(path: Path, name: str) -> tuple[Fingerprint, bytes]:
     of the file with. Raises MissingInput, UsageError (a name with a NUL character).
     """
     hashed, size, marks = hashlib.sha256(), 0, bytearray()
-    with errors_of(name), path.open("rb") as file:
+    with errors_of(name), open_regular(path) as file:
         while piece := file.read(PIECE_BYTES):
             hashed.update(piece)
             size += len(piece)

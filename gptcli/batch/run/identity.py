@@ -16,7 +16,7 @@ from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.options import Load
 from gptcli.system.memory import available
-from gptcli.system.strict_json import open_regular
+from gptcli.system.strict_json import open_model_file
 
 SAMPLES, SAMPLE = 64, 4096  # blocks of a weights file that are hashed, and their bytes
 MAX_SEQUENCES = 64  # sequences computed at a time: beyond it a CPU gains nothing
@@ -73,7 +73,7 @@ def sampled(folder: Path) -> str:
     """
     hashed = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        with open_regular(path) as file:
+        with open_model_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             hashed.update(f"{path.name}\0{size}\0".encode())
             if path.suffix == ".json":

@@ -30,7 +30,7 @@ from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, NOTE,
 from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
-from gptcli.system.strict_json import corrupt, open_regular, read_object, unsafe
+from gptcli.system.strict_json import corrupt, open_model_file, read_object, unsafe
 
 PROGRAM = Path(__file__).with_name("unpickling.py")
 SHARD = re.compile(r"[A-Za-z0-9._-]+\.bin")
@@ -89,7 +89,7 @@ def pickles(folder: Path) -> list[Path]:
         why = f"{folder} holds neither {PICKLED[0]} nor {PICKLED[1]}"
         raise BadModel("nothing to convert", why, "Name a folder with pickled weights.")
     for file in found:
-        open_regular(file).close()
+        open_model_file(file).close()
         refuse_placeholder(file)
     return found
 

@@ -2,8 +2,8 @@
 
 Two models with the same files are one, whatever they are called and wherever they lie; one changed
 byte makes another. A file of the Hub's cache must also be the one that was published, which its
-blob's name tells. Not here: how a digest is kept, see `gptcli.system.digests`; all files of a
-model are compared with what was published in `gptcli.models.verification`.
+blob's name tells. Not here: how a digest is kept, see `digests` beside this; all files of a model
+are compared with what was published in `gptcli.models.verification`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gptcli.checkpoints.integrity.digests import digests
 from gptcli.checkpoints.safetensors_headers import INDEX, read_tensors
 from gptcli.errors import BadModel
 from gptcli.system.checksums import CHECKSUM, algorithm_of, file_digest
-from gptcli.system.digests import digests
 
 OTHER_FILES = {INDEX, "adapter_config.json", "adapter_model.safetensors"}  # that decide, too
 MAX_NAMED = 3  # files in a message

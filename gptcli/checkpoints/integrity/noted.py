@@ -10,9 +10,10 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from gptcli.checkpoints.integrity import digests
 from gptcli.checkpoints.safetensors_headers import NOTE, SINGLE
 from gptcli.errors import GptcliError
-from gptcli.system import digests, durable
+from gptcli.system import durable
 from gptcli.system.checksums import CHECKSUM, algorithm_of
 
 MAX_NOTE_BYTES = 200

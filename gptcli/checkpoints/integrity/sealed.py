@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from gptcli.checkpoints.safetensors_headers import MAX_HEADER_BYTES, Tensor, rea
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
-from gptcli.system.strict_json import open_regular, parse_object
+from gptcli.system.processors import allowed_cores
+from gptcli.system.strict_json import open_model_file, parse_object
 
 CHECKSUMS = "checksums"  # the name of the last tensor
 PIECE_BYTES = 2**22
@@ -77,7 +77,7 @@ def read(path: Path) -> Sealed:
         tensors = read_header(path)
         sums = tensors.pop(CHECKSUMS)
         begin = min((tensor.offset for tensor in tensors.values()), default=sums.offset)
-        with open_regular(path) as file:
+        with open_model_file(path) as file:
             _check(file.fileno(), begin, sums)
             return Sealed(said_by(path), tensors)
     except MissingInput as error:
@@ -94,7 +94,7 @@ def read(path: Path) -> Sealed:
 
 def said_by(path: Path) -> dict[str, str]:
     """What a file says of itself, unchecked. Raises OSError; BadModel, MissingInput."""
-    with open_regular(path) as file:
+    with open_model_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         data = file.read(min(length, MAX_HEADER_BYTES))
     try:
@@ -113,7 +113,7 @@ def _check(descriptor: int, begin: int, sums: Tensor) -> None:
     kept = os.pread(descriptor, sums.nbytes, sums.offset)
     if (sums.dtype, sums.shape) != ("U32", (len(ranges),)):
         raise BrokenSeal("its checksums are of other data")
-    with ThreadPoolExecutor(min(MOST_THREADS, _cores(), len(ranges))) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, allowed_cores(), len(ranges))) as pool:
         found = pool.map(lambda piece: _checksum(descriptor, *piece), ranges)
         for number, (sum_, (start, end)) in enumerate(zip(found, ranges, strict=True)):
             if pack("<I", sum_) != kept[4 * number : 4 * number + 4]:
@@ -160,7 +160,3 @@ def _parts(pieces: Iterable[StoredTensor]) -> Iterator[memoryview]:
             yield data[:room]
             data, room = data[room:], room - min(room, len(data))
             room = room or PIECE_BYTES
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

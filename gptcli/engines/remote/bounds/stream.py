@@ -20,18 +20,18 @@ from gptcli.engines.remote.bounds.meter import BoundPassed, Meter
 
 ACCEPTED = "gzip, deflate"
 REFUSED = {"br", "zstd", "compress"}
-_LIMITS: ContextVar[Meter] = ContextVar("meter")
+_METER: ContextVar[Meter] = ContextVar("meter")
 
 
 @contextmanager
 def metered(limits: Limits) -> Iterator[Meter]:
     """A meter for the one request that the block sends."""
     meter = Meter(limits)
-    token = _LIMITS.set(meter)
+    token = _METER.set(meter)
     try:
         yield meter
     finally:
-        _LIMITS.reset(token)
+        _METER.reset(token)
 
 
 class BoundedClient(openai.DefaultAsyncHttpxClient):
@@ -44,7 +44,7 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
 
         Reading it raises BoundPassed and AnswerStalled.
         """
-        meter = _LIMITS.get()
+        meter = _METER.get()
         try:
             async with asyncio.timeout_at(meter.deadline()):
                 response = await super().send(request, stream=True, **how)

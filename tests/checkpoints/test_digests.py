@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gptcli.checkpoints.integrity import digests
+from gptcli.checkpoints.integrity.digests import digest
 from gptcli.errors import BadModel, MissingInput
-from gptcli.system import digests
-from gptcli.system.digests import digest
 
 SETTLED = digests.TICK / digests.SECOND + 0.02  # seconds
 
@@ -205,7 +205,8 @@ def test_the_largest_store_is_within_its_bound() -> None:
 
 def test_processes_that_write_at_once_leave_a_whole_store(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from gptcli.system.digests import digest\n"
+        "import sys; from pathlib import Path\n"
+        "from gptcli.checkpoints.integrity.digests import digest\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()): digest(path)"
     )
     folder = tmp_path / "files"

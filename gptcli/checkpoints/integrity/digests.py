@@ -31,7 +31,8 @@ from pathlib import Path
 from gptcli.errors import MissingInput
 from gptcli.system import durable
 from gptcli.system.os_errors import said
-from gptcli.system.strict_json import open_regular
+from gptcli.system.processors import allowed_cores
+from gptcli.system.strict_json import open_model_file
 
 MAX_ENTRIES = 1024  # those used last; a model has some ten files
 MAX_STORE_BYTES = 2**19  # bytes: an entry takes at most 180
@@ -93,7 +94,7 @@ def digests(paths: Iterable[Path]) -> dict[Path, str]:
     from concurrent.futures import ThreadPoolExecutor
 
     largest_first = sorted(unknown, key=lambda path: -unknown[path])
-    with ThreadPoolExecutor(min(len(unknown), _cores())) as pool:
+    with ThreadPoolExecutor(min(len(unknown), allowed_cores())) as pool:
         for path, (digest, stamp) in zip(
             largest_first, pool.map(_read, largest_first), strict=True
         ):
@@ -134,7 +135,7 @@ def _read(path: Path) -> tuple[str, _Stamp | None]:
     found, buffer = sha256(), bytearray(CHUNK_BYTES)
     view = memoryview(buffer)
     since = time.time_ns()
-    with open_regular(path) as file:
+    with open_model_file(path) as file:
         with suppress(OSError):
             durable.flush(file.fileno())
         before = _stamp(os.fstat(file.fileno()))
@@ -184,7 +185,3 @@ def _keep(used: dict[str, str]) -> None:
     with suppress(OSError):
         store().parent.mkdir(parents=True, exist_ok=True)
         durable.save(store(), text.encode(), mode=0o600)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
