@@ -71,16 +71,13 @@ def place(source: str) -> Path:
 def digest(tensors: Iterable[Tensor]) -> str:
     """A name for weights that differs when they do; 40 digits.
 
-    In the Hub's cache a file is a link to one named by its SHA-256, which is taken as it is. Of any
-    other file the content counts, see `gptcli.checkpoints.integrity.digests`. Raises MissingInput,
-    BadModel.
+    In the Hub's cache a file is a link to one named by its SHA-256, which is taken as it is: who
+    makes weights of such a file checks it. Of any other file the content counts, see
+    `gptcli.checkpoints.integrity.digests`. Raises MissingInput, BadModel.
     """
-    files: dict[Path, list[Tensor]] = {}
-    for tensor in tensors:
-        files.setdefault(tensor.file, []).append(tensor)
     found = hashlib.sha256(LAYOUT.encode())
     unnamed = []
-    for path in sorted(files):
+    for path in sorted({tensor.file for tensor in tensors}):
         real = Path(os.path.realpath(path))
         if real.parent.name == "blobs" and len(real.name) == 64:
             found.update(real.name.encode())

@@ -103,6 +103,24 @@ def test_a_damaged_file_of_the_cache_is_refused(
     assert not out.exists()
 
 
+def test_no_int8_weights_are_kept_of_a_damaged_file_of_the_cache(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_in: Cli
+) -> None:
+    cache = own_cache(tmp_path, monkeypatch)
+    blob = (put(cache, "owner/model", files_of(model)) / "model.safetensors").resolve()
+    whole = blob.read_bytes()
+    asked = ("generate", "Once", "-m", "owner/model", "--offline", "--dtype", "int8")
+    args = (*asked, "--seed", "1", "--max-new-tokens", "4")
+    flip(blob, len(whole) - 1)
+    code, _, err = main_in(*args)
+    assert code == 65, err
+    assert "not what was downloaded. See: gptcli models verify owner/model" in err
+    blob.write_bytes(whole)
+    code, mended, err = main_in(*args)
+    assert (code, "made" in err) == (0, True), err
+    assert main_in(*args)[:2] == (0, mended)
+
+
 def test_what_changed_is_named_shortly() -> None:
     then = {"a": "1", "b": "2", "c": "3", "d": "4", "e" * 99: "5"}
     assert changes(then, {**then, "a": "0"}) == "a has other contents"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gptcli.checkpoints.integrity.digests import digests
@@ -36,6 +36,11 @@ def content(folder: Path, name: str) -> dict[str, str]:
     deciding = SMALL_FILES | OTHER_FILES
     paths = {folder / known for known in deciding if (folder / known).exists()}
     paths |= {tensor.file for tensor in read_tensors(folder).values()}
+    return {path.name: digest for path, digest in published(paths, name).items()}
+
+
+def published(paths: Iterable[Path], name: str) -> dict[Path, str]:
+    """The SHA-256 of files of a model; `name` and errors as in `content`."""
     found = digests(sorted(paths))
     for path, digest in found.items():
         if not _as_published(path, digest):
@@ -44,7 +49,7 @@ def content(folder: Path, name: str) -> dict[str, str]:
                 f"{path.name}: it is not what was downloaded",
                 f"See: gptcli models verify {name}",
             )
-    return {path.name: digest for path, digest in found.items()}
+    return found
 
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gptcli.checkpoints import int8_store
+from gptcli.checkpoints.integrity.content import published
 from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
@@ -49,7 +50,8 @@ def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:
     """The int8 matrices of a GPT-2; `model` is the name under which the cache lists them.
 
     A cache that is damaged or cannot be written gives a notice, not an error. Raises MissingInput,
-    BadModel where the weights cannot be read.
+    BadModel where the weights cannot be read, or are made of files that are not the published ones:
+    they would be kept under the name of those, and stay when the files are mended.
     """
     names = _matrix_names(checked)
     source = int8_store.digest(checked.tensors.values())
@@ -60,6 +62,7 @@ def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:
                 return _mapped(tensors, names)
     except BrokenSeal as error:
         damage = f"the int8 weights kept for {model} were damaged ({error}): "
+    published({tensor.file for tensor in checked.tensors.values()}, model)
     matrices = _quantized(checked, names)
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
