@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from gptcli.errors import BadInput, GptcliError
 from gptcli.inputs.records import RawRecord, bad, decoded, numbered, place
 from gptcli.options.shared import Errors
-from gptcli.system.strict_json import may_be_deep, too_deep
+from gptcli.system.strict_json import MAX_DEPTH, MAX_INTEGER_DIGITS, may_be_deep, too_deep
 
-MAX_INTEGER_DIGITS = 4000  # Python refuses to convert many more
 SHAPE = 'Write one object a line, as {"prompt": "Once upon a time"}.'
 
 
@@ -99,7 +98,7 @@ def begun_object(text: str) -> dict[str, object]:
             at = _behind_space(text, at)
             if text[at : at + 1] not in (",", "}"):  # 12 of 123 would be another row's id
                 break
-            if too_deep(value):
+            if too_deep(value, MAX_DEPTH - 1):  # so that the object is not, wherever it is written
                 break
             found[key] = value
     except (ValueError, RecursionError):

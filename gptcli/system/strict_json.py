@@ -23,6 +23,7 @@ from gptcli.system.regular_files import NotRegular, open_regular
 Object = Mapping[str, object]
 
 LONGEST_NUMBER = 30  # characters; 2^64 has 20
+MAX_INTEGER_DIGITS = 4000  # of a row's integer, carried along; Python refuses to convert many more
 MAX_DEPTH = 200  # lists and objects in each other: what reads them may take calls for each
 SMALL_FILE_BYTES = 2**20  # the limit for config.json and its like
 POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -133,12 +134,13 @@ def parse_value(text: str) -> object:
 def parse_written(text: str) -> object:
     """Parse JSON that we wrote, and that someone may have changed; a little slower than `json`.
 
-    Raises ValueError as `parse_value`, but not for a key that stands twice.
+    Raises ValueError as `parse_value`, but takes what rows carry along: integers of up to
+    MAX_INTEGER_DIGITS, and a key that stands twice.
     """
     return loaded(
         text,
         object_pairs_hook=None,
-        parse_int=_integer,
+        parse_int=_carried,
         parse_float=_finite,
         parse_constant=_no_constant,
     )
@@ -190,10 +192,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _integer(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
+def _integer(text: str, longest: int = LONGEST_NUMBER) -> int:
+    if len(text) > longest:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
+
+
+def _carried(text: str) -> int:
+    return _integer(text, MAX_INTEGER_DIGITS)
 
 
 def _finite(text: str) -> float:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.batch_rows import of, texts
+from support.fake_engine import FakeEngine
 
 from gptcli.errors import BadInput, ExitCode
 from gptcli.inputs.encoding import foreign_encoding
@@ -167,6 +172,31 @@ def test_all_bad_rows_together_leave_the_good_ones_unharmed() -> None:
     found = of(data)
     assert texts(found)[::2] == ["good"] * (len(JSON) + 1)
     assert texts(found)[1::2] == [None] * len(JSON)
+
+
+CARRIED = {
+    "long integers": (b"9" * 40, b"-" + b"9" * 3999, b"9" * 4000, b"9" * 4001),
+    "large numbers": (b"1e400", b"NaN", b"-Infinity", b"0." + b"1" * 500),
+    "deep": tuple(b"[" * depth + b"]" * depth for depth in (198, 199, 200, 201)),
+    "odd": (b'"\\ud800"', b'{"a": 1, "a": 2}', '"\u2028"'.encode(), b'"\\u0000"'),
+}
+
+
+@pytest.mark.parametrize("values", CARRIED.values(), ids=CARRIED)
+@pytest.mark.parametrize("key", [b"other", b"id", b"temperature", b"messages", b"prompt"])
+def test_a_batch_reads_what_it_wrote_of_a_row(
+    key: bytes, values: tuple[bytes, ...], tmp_path: Path, main_in: Callable[..., Any]
+) -> None:
+    rows = (b'{"prompt": "good", "%b": %b}\n' % (key, value) for value in values)
+    (tmp_path / "in.jsonl").write_bytes(b"".join(rows))
+    args = ("batch", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"))
+    code, _, err = main_in(*args, engine=FakeEngine())
+    assert code in (0, 3), err
+    written = (tmp_path / "out.jsonl").read_bytes()
+    assert written.count(b"\n") == len(values)
+    again, _, err = main_in(*args, engine=FakeEngine())
+    assert again == code, err
+    assert (tmp_path / "out.jsonl").read_bytes() == written
 
 
 @given(st.binary(max_size=200), st.sampled_from(["lines", "jsonl", "openai", "csv", "tsv"]))
