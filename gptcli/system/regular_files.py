@@ -104,7 +104,8 @@ def open_pipe(path: str | os.PathLike[str]) -> int:
             if error.errno != errno.ENXIO or not Path(path).is_fifo():
                 raise
             if time.monotonic() > deadline:
-                raise OSError(errno.ENXIO, "No process reads this named pipe") from None
+                why = "No process reads this named pipe: start that first"
+                raise OSError(errno.ENXIO, why) from None
             time.sleep(_POLL_SECONDS)
         else:
             os.set_blocking(descriptor, True)

@@ -203,16 +203,19 @@ def test_of_several_inputs_each_is_watched(tmp_path: Path, which: int, change: C
     check(tmp_path, paths[which], paths, change, new)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "h.txt", "m.txt", "new.txt", "sub/new.md"])
-@pytest.mark.parametrize("form", ["{}", "{}/*.txt"], ids=["folder", "pattern"])
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        *(("{}", name) for name in ("a.txt", "h.txt", "m.txt", "new.txt", "sub/new.md")),
+        *(("{}/*.txt", name) for name in ("a.txt", "h.txt", "m.txt", "new.txt")),
+    ],
+)
 def test_a_folder_is_watched(tmp_path: Path, name: str, form: str) -> None:
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     for letter in "abcdefghijklm":
         (folder / f"{letter}.txt").write_text(f"The {letter}")
     inputs, path = form.format(folder), folder / name
-    if form != "{}" and name.startswith("sub"):
-        pytest.skip("the pattern does not go there")
     if path.exists():
         check(tmp_path, path, inputs, in_place, b"Another")
         return
