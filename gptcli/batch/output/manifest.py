@@ -17,9 +17,8 @@ from pathlib import Path
 
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.checkpoints.integrity.content import changes, checked_content
-from gptcli.errors import BadInput, MissingInput
+from gptcli.errors import BadInput
 from gptcli.system import durable
-from gptcli.system.os_errors import reason
 from gptcli.system.strict_json import Object, parse_object
 from gptcli.system.units import counted
 
@@ -90,13 +89,11 @@ def read_manifest(path: Path) -> RunManifest | None:
     """The manifest of an output, None where there is none.
 
     Raises BadInput, naming the rule, for a file that is broken or not ours, or is no regular file;
-    MissingInput where it cannot be read.
+    OSError: the disk may fail, see `gptcli.batch.output.output_files.creating`.
     """
     try:
         data = durable.read_small(path, MAX_MANIFEST_BYTES)
         return None if data is None else _manifest(parse_object(data))
-    except OSError as error:
-        raise MissingInput(f"manifest {path}", reason(error), WAY_OUT) from None
     except ValueError as error:
         raise BadInput(f"manifest {path}", str(error), WAY_OUT) from None
 

@@ -21,7 +21,7 @@ from gptcli.batch.input.row import Row
 from gptcli.batch.options import Batch, BatchInput
 from gptcli.batch.output.journal import Journal
 from gptcli.batch.output.manifest import RunManifest, read_manifest
-from gptcli.batch.output.output_files import locate
+from gptcli.batch.output.output_files import creating, locate
 from gptcli.batch.output.stream import Stream
 from gptcli.batch.output.tables import shape_of
 from gptcli.batch.run.identity import Identity
@@ -51,9 +51,11 @@ def seeded(sampling: Sampling, before: RunManifest | None) -> Sampling:
 def former(output: Path) -> RunManifest | None:
     """What an output that is there was made from.
 
-    Raises as `locate` and `read_manifest`.
+    Raises BadInput for a manifest that is broken; as `creating` for one that cannot be read.
     """
-    return read_manifest(locate(output, hidden=shape_of(output) != "jsonl").manifest)
+    files = locate(output, hidden=shape_of(output) != "jsonl")
+    with creating(files.name):
+        return read_manifest(files.manifest)
 
 
 def manifest_of(
