@@ -1,4 +1,4 @@
-/* Layout table of the structures that Python fills; gptcli/native/__init__.py checks it. */
+/* Layout table of the structures that Python fills; gptcli/native/structures.py checks it. */
 
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "model.h"
-#include "threads.h"
+#include "packing.h"
 
 typedef struct {
     const char *name; /* of a structure or a field */
@@ -18,18 +18,13 @@ typedef struct {
 
 /* Every structure and field; a NULL name ends the table. */
 const LayoutEntry gptcli_layout[] = {
-    WHOLE(Team),
-    FIELD(Team, parallel),
-    FIELD(Team, thread_num),
-    FIELD(Team, num_threads),
-    FIELD(Team, threads),
     WHOLE(Matrix),
     FIELD(Matrix, weight),
     FIELD(Matrix, scale),
     FIELD(Matrix, bias),
     FIELD(Matrix, in_features),
     FIELD(Matrix, out_features),
-    FIELD(Matrix, bits),
+    FIELD(Matrix, kind),
     WHOLE(Norm),
     FIELD(Norm, weight),
     FIELD(Norm, bias),
@@ -40,7 +35,6 @@ const LayoutEntry gptcli_layout[] = {
     FIELD(Layer, attn_out),
     FIELD(Layer, fc),
     FIELD(Layer, proj),
-    FIELD(Layer, kv),
     FIELD(Layer, scale),
     WHOLE(Model),
     FIELD(Model, layers),
@@ -50,7 +44,32 @@ const LayoutEntry gptcli_layout[] = {
     FIELD(Model, width),
     FIELD(Model, inner),
     FIELD(Model, heads),
-    FIELD(Model, length),
+    FIELD(Model, activation),
     FIELD(Model, epsilon),
+    WHOLE(Cache),
+    FIELD(Cache, keys),
+    FIELD(Cache, values),
+    FIELD(Cache, slots),
+    FIELD(Cache, length),
+    WHOLE(Segment),
+    FIELD(Segment, slot),
+    FIELD(Segment, start),
+    FIELD(Segment, first),
+    FIELD(Segment, length),
+    FIELD(Segment, own),
+    WHOLE(Packing),
+    FIELD(Packing, descriptor),
+    FIELD(Packing, offset),
+    FIELD(Packing, stored),
+    FIELD(Packing, count),
+    FIELD(Packing, in),
+    FIELD(Packing, by_out),
+    FIELD(Packing, by_in),
+    FIELD(Packing, numbers),
+    FIELD(Packing, staging),
+    FIELD(Packing, kind),
+    FIELD(Packing, target),
+    FIELD(Packing, scale),
+    FIELD(Packing, largest),
     {NULL, 0, 0},
 };

@@ -1,0 +1,70 @@
+"""Memory for weights, for the KV cache and for a step, as NumPy arrays.
+
+Weights are read from end to end in each step, so they lie in huge pages where the system has them:
+fewer faults while they are made, fewer lookups while they are read. The KV cache lies in small
+pages, which are taken when they are written: a huge page would take 2 MB for the first token of
+every slot and layer.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from contextlib import suppress
+from threading import local
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+ALIGNMENT = 64  # bytes, a line of the processor's cache
+HUGE_PAGE = 2**21  # bytes
+
+_own = local()
+
+
+def weight_bytes(size: int) -> NDArray[np.int8]:
+    """`size` bytes for weights, aligned to `ALIGNMENT`; zero until they are written."""
+    if size < HUGE_PAGE:
+        whole = np.zeros(size + ALIGNMENT, np.int8)
+        start = -address(whole) % ALIGNMENT
+        return whole[start : start + size]
+    pages = _pages(size + HUGE_PAGE, "MADV_HUGEPAGE")
+    whole = np.frombuffer(pages, np.int8)
+    start = -address(whole) % HUGE_PAGE
+    return whole[start : start + size]
+
+
+def cache_floats(shape: tuple[int, ...]) -> Floats:
+    """Zeros for a KV cache. Memory is taken page by page, when it is written."""
+    pages = _pages(4 * max(math.prod(shape), 1), "MADV_NOHUGEPAGE")
+    return np.frombuffer(pages, np.float32, math.prod(shape)).reshape(shape)
+
+
+def scratch(size: int) -> int:
+    """The address of `size` bytes aligned to `ALIGNMENT`, kept for the next call of this thread.
+
+    New pages for each step would take longer than a step of a small model.
+    """
+    held = getattr(_own, "scratch", None)
+    if held is None or len(held) < size + ALIGNMENT:
+        held = _own.scratch = np.empty(size + ALIGNMENT, np.int8)
+    start = address(held)
+    return start + -start % ALIGNMENT
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where an array's data begins. The caller keeps the array alive."""
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def _pages(size: int, advice: str) -> mmap.mmap:
+    # Private: by default a forked child and its parent would write into the same memory.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    pages = mmap.mmap(-1, size, **private)
+    if hasattr(mmap, advice):
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(getattr(mmap, advice))
+    return pages

@@ -1,0 +1,83 @@
+"""GPT-2's forward pass on a CPU: one native call a step.
+
+The tokens of all sequences stand in one dimension N without padding, whether a step is one token of
+each of 16 sequences, a part of a long prompt, a draft to verify, or all of them. Radford et al.
+2019; tensor names are those of Hugging Face.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from gptcli.engines.decoding.segment import Segment
+from gptcli.engines.gpt2.on_cpu.cache import CPUCache
+from gptcli.engines.gpt2.on_cpu.memory import Floats, address, scratch
+from gptcli.engines.gpt2.on_cpu.weights import CPUWeights
+from gptcli.native import Library
+from gptcli.native.structures import SegmentStruct
+
+OPS_PER_THREAD = 4_000_000  # multiply-adds: about a quarter of a millisecond
+
+
+class CPUNetwork:
+    """A GPT-2 on up to `threads` threads; see `gptcli.engines.gpt2.network.Network`."""
+
+    def __init__(self, library: Library, weights: CPUWeights, threads: int) -> None:
+        self.config = weights.config
+        self._library, self._weights, self._threads = library, weights, threads
+
+    def new_cache(self, slots: int) -> CPUCache:
+        """An empty KV cache for `slots` sequences."""
+        return CPUCache(self.config, slots)
+
+    def forward_step(
+        self,
+        cache: CPUCache,
+        segments: Sequence[Segment],
+        tokens: Sequence[int],
+        wanted: Sequence[int] | None = None,
+    ) -> Floats:
+        """See `gptcli.engines.gpt2.network.Network.forward_step`."""
+        rows = np.arange(len(tokens)) if wanted is None else np.array(wanted, np.int64)
+        logits = np.empty((len(rows), self.config.vocab_size), np.float32)
+        if not tokens:
+            return logits
+        places = chain.from_iterable(range(segment.start, segment.end) for segment in segments)
+        x = self._weights.wte.rows(np.array(tokens, np.int64))
+        x += self._weights.wpe[np.fromiter(places, np.int64, len(tokens))]
+        structs = self._structs(segments)
+        model, held = ctypes.byref(self._weights.struct), ctypes.byref(cache.struct)
+        threads = self._threads_for(len(tokens))
+        memory = self._library.scratch_size(
+            model, held, structs, len(structs), len(tokens), threads
+        )
+        self._library.forward_step(
+            *(model, held, structs, len(structs), address(rows), len(tokens), len(rows)),
+            *(address(x), address(logits), scratch(memory), threads),
+        )
+        return logits
+
+    def _structs(self, segments: Sequence[Segment]) -> ctypes.Array[SegmentStruct]:
+        """The segments. Of several that continue one slot the last writes into the cache."""
+        found = (SegmentStruct * len(segments))()
+        last = {segment.slot: place for place, segment in enumerate(segments)}
+        first = own = 0
+        for place, (segment, struct) in enumerate(zip(segments, found, strict=True)):
+            struct.slot, struct.start, struct.length = segment.slot, segment.start, segment.length
+            struct.first, struct.own = first, -1
+            first += segment.length
+            if last[segment.slot] != place:
+                struct.own = own
+                own += self._library.own_floats(
+                    ctypes.byref(self._weights.struct), ctypes.byref(struct)
+                )
+        return found
+
+    def _threads_for(self, tokens: int) -> int:
+        """How many threads a step pays for: on a busy machine threads wait."""
+        work = tokens * self.config.parameters
+        return max(1, min(self._threads, work // OPS_PER_THREAD))
