@@ -1,0 +1,185 @@
+"""Matrices in the layout of the kernels: read from a checkpoint and packed by all threads.
+
+A matrix is read in parts: beside the packed weights only one part is in memory. Reading costs no
+page faults, and a file that becomes shorter is an error, not a signal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
+from gptcli.checkpoints.safetensors_headers import Tensor as Entry
+from gptcli.engines.gpt2.on_cpu.memory import Floats, address, weight_bytes
+from gptcli.errors import BadModel
+from gptcli.native import Library
+from gptcli.native.structures import (
+    BLOCK,
+    GROUP,
+    KINDS,
+    READ_NUMBERS,
+    MatrixStruct,
+    PackingStruct,
+)
+
+PART_NUMBERS = 2**22  # numbers of a matrix that are read before they are packed: 16 MB
+# Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
+# remain.
+MIN_HALF_PEAK, MAX_HALF = 2.0**-8, 65504.0
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMatrix:
+    """A matrix (out, in) in blocks of `kind`; `scale` (out,) of int8; `bias` (out,) or None."""
+
+    kind: str  # safetensors' name of the data type
+    shape: tuple[int, int]
+    blocks: NDArray[np.int8]
+    scale: Floats | None = None
+    bias: Floats | None = None
+
+    def with_bias(self, bias: Floats) -> PackedMatrix:
+        """The same matrix with a bias (out,)."""
+        return replace(self, bias=bias)
+
+    @property
+    def struct(self) -> MatrixStruct:
+        """As the kernels read it; holds addresses of this object's arrays."""
+        out, width = self.shape
+        parts = (None if part is None else address(part) for part in (self.scale, self.bias))
+        return MatrixStruct(address(self.blocks), *parts, width, out, KINDS[self.kind])
+
+
+class Source:
+    """The files of a checkpoint, open for reading."""
+
+    def __init__(self, checked: CheckedCheckpoint) -> None:
+        self._tensors = checked.tensors
+        self._files: dict[Path, int] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[Source]:
+        """Closes the files at the end."""
+        try:
+            yield self
+        finally:
+            for descriptor in self._files.values():
+                os.close(descriptor)
+            self._files = {}
+
+    def entry(self, name: str) -> Entry:
+        """Where a tensor lies."""
+        return self._tensors[name]
+
+    def descriptor(self, entry: Entry) -> int:
+        """The open file of a tensor. Raises OSError."""
+        if entry.file not in self._files:
+            self._files[entry.file] = os.open(entry.file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        return self._files[entry.file]
+
+    def floats(self, name: str) -> Floats:
+        """A small tensor as float32. Raises BadModel for a file that is too short."""
+        entry = self.entry(name)
+        data = np.empty(entry.nbytes, np.uint8)
+        read_into(self.descriptor(entry), entry, data)
+        return as_floats(data, entry.dtype).reshape(entry.shape)
+
+
+def block_bytes(kind: str, width: int) -> int:
+    """Bytes of a block of outputs with `width` inputs."""
+    inside = -(-width // GROUP) * GROUP if kind == "I8" else width
+    return inside * BLOCK * ITEM_BYTES[kind]
+
+
+def read_into(descriptor: int, entry: Entry, target: NDArray[Any]) -> None:
+    """Read a tensor's bytes. Raises OSError; BadModel for a file that is too short."""
+    view, done = memoryview(target).cast("B"), 0
+    while done < entry.nbytes:
+        length = os.preadv(descriptor, [view[done:]], entry.offset + done)
+        if not length:
+            raise shortened(entry)
+        done += length
+
+
+def as_floats(data: NDArray[Any], dtype: str) -> Floats:
+    """Little-endian bytes (N x size) of a stored data type as float32 (N,)."""
+    if dtype == "BF16":
+        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    kind = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]
+    with np.errstate(over="ignore"):
+        return data.view(kind).astype(np.float32)
+
+
+def shortened(entry: Entry) -> BadModel:
+    """The error for a file that ends before its tensor."""
+    why = "it is shorter than when it was checked"
+    return BadModel(str(entry.file), why, "Another program writes it: run the command again later.")
+
+
+class Packer:
+    """Packs the matrices of one checkpoint."""
+
+    def __init__(self, library: Library, source: Source, threads: int) -> None:
+        self._library, self._source, self.threads = library, source, threads
+        self._numbers = np.empty(0, np.float32)
+        self._staging = np.empty(0, np.int8)
+
+    def matrix(self, name: str, kind: str, transposed: bool) -> PackedMatrix:
+        """A matrix in blocks of `kind`, or of float32 where float16 cannot hold it.
+
+        `transposed`: stored as (in, out). Raises OSError; BadModel for a file that is too short.
+        """
+        entry = self._source.entry(name)
+        out, width = reversed(entry.shape) if transposed else entry.shape
+        count = -(-out // BLOCK)
+        block = block_bytes(kind, width)
+        blocks, largest = weight_bytes(count * block), np.empty(count, np.float32)
+        scale = np.empty(out, np.float32) if kind == "I8" else None
+        # All of a transposed matrix; of another one as many whole blocks of outputs as fit.
+        rows = out if transposed else max(PART_NUMBERS // width // BLOCK, 1) * BLOCK
+        for first in range(0, out, rows):
+            self._part(
+                entry,
+                first,
+                PackingStruct(
+                    count=min(rows, out - first),
+                    by_out=1 if transposed else width,
+                    by_in=out if transposed else 1,
+                    kind=KINDS[kind],
+                    target=address(blocks) + first // BLOCK * block,
+                    scale=None if scale is None else address(scale) + 4 * first,
+                    largest=address(largest) + 4 * (first // BLOCK),
+                    **{"in": width},
+                ),
+            )
+        peak = float(largest.max())
+        if kind == "F16" and not (peak == 0 or MIN_HALF_PEAK <= peak <= MAX_HALF):
+            return self.matrix(name, "F32", transposed)
+        return PackedMatrix(kind, (out, width), blocks, scale)
+
+    def _part(self, entry: Entry, first: int, part: PackingStruct) -> None:
+        """Read and pack some outputs, from number `first` on."""
+        size = part.count * getattr(part, "in")
+        if len(self._numbers) < size:
+            self._numbers = np.empty(size, np.float32)
+        if entry.dtype != "F32" and not len(self._staging):
+            self._staging = np.empty(self.threads * READ_NUMBERS * 8, np.int8)
+        part.descriptor = self._source.descriptor(entry)
+        part.offset = entry.offset + first * getattr(part, "in") * ITEM_BYTES[entry.dtype]
+        part.stored = KINDS[entry.dtype]
+        part.numbers, part.staging = address(self._numbers), address(self._staging)
+        failed = self._library.pack(ctypes.byref(part), self.threads)
+        if failed < 0:
+            raise shortened(entry)
+        if failed:
+            raise OSError(failed, os.strerror(failed), str(entry.file))
