@@ -30,7 +30,7 @@ from gptcli.errors import GptcliError
 from gptcli.system import durable
 
 MAX_CACHE_BYTES = 20 * 10**9  # bytes: all models from 124M to 1.5B take 2.5 GB
-LAYOUT = "gptcli-int8-2"  # what the tensors are; another number for every change
+LAYOUT = "gptcli-int8-3"  # what the tensors are; another number for every change
 SUFFIX, PART = ".safetensors", ".part"
 ABANDONED_SECONDS = 24 * 3600  # seconds after which a part that nobody finished is removed
 
