@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+OF_THIS_PROCESS = Path("/proc/self/cgroup")
 
 
 def allowed_cores() -> int:
@@ -14,10 +18,41 @@ def allowed_cores() -> int:
 
 
 def usable_cores() -> int:
-    """The same, but no more than the CPU time limit of the control group allows."""
-    cores = allowed_cores()
+    """The same, but no more than the CPU time limit of the control group allows, rounded up."""
+    return min([allowed_cores(), *_limits()])
+
+
+def default_threads() -> int:
+    """Number of threads without --threads: OMP_NUM_THREADS where it is set, else every core."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) > 0 else usable_cores()
+
+
+def _limits() -> Iterator[int]:
+    """How many cores each group around this process may use, where it has a limit."""
+    for names in _quotas():
+        try:
+            text = " ".join(name.read_text(encoding="ascii") for name in names)
+            quota, period = map(int, text.split())  # "max" is no number: there is no limit
+        except (OSError, ValueError):
+            continue
+        if quota > 0 and period > 0:  # -1 is no limit
+            yield -(-quota // period)
+
+
+def _quotas() -> Iterator[tuple[Path, ...]]:
+    """The files with quota and period of each group, from this process's group up."""
+    yield GROUPS / "cpu" / "cpu.cfs_quota_us", GROUPS / "cpu" / "cpu.cfs_period_us"  # version 1
+    for group in (_group(), *_group().parents):
+        yield (GROUPS / group / "cpu.max",)
+
+
+def _group() -> Path:
+    """The group of version 2 that this process is in, below `GROUPS`; in a container itself."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such limit
-        return cores
+        lines = OF_THIS_PROCESS.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return Path()
+    own = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    # A container that sees only a part of the tree is told of a place outside it.
+    return Path(own[0]) if own and ".." not in Path(own[0]).parts else Path()

@@ -119,6 +119,59 @@ def test_the_peak_is_in_bytes() -> None:
 def test_the_groups_limit_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processors, "allowed_cores", lambda: 8)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "250000 100000")
-    assert processors.usable_cores() == 2
+    assert processors.usable_cores() == 3
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "max 100000")
     assert processors.usable_cores() == 8
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that lays out control groups, with this process in one, on eight cores."""
+    monkeypatch.setattr(processors, "allowed_cores", lambda: 8)
+    monkeypatch.setattr(processors, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(processors, "OF_THIS_PROCESS", tmp_path / "cgroup")
+
+    def groups(own: str | None, **files: str) -> int:
+        if own is not None:
+            (tmp_path / "cgroup").write_text(own)
+        for name, text in files.items():
+            path = tmp_path / "groups" / name.replace("__", "/").replace("DOT", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return processors.usable_cores()
+
+    return groups
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        (None, {}, 8),
+        ("0::/\n", {"cpuDOTmax": "150000 100000"}, 2),  # a container
+        ("0::/\n", {"cpuDOTmax": "5000 100000"}, 1),
+        ("0::/\n", {"cpuDOTmax": "max 100000"}, 8),
+        ("0::/\n", {"cpuDOTmax": ""}, 8),
+        ("0::/a/b\n", {"a__b__cpuDOTmax": "max 100000", "a__cpuDOTmax": "300000 100000"}, 3),
+        ("0::/a/b\n", {"a__b__cpuDOTmax": "200000 100000", "a__cpuDOTmax": "300000 100000"}, 2),
+        ("0::/../b\n", {"cpuDOTmax": "400000 100000"}, 4),
+        ("1:cpu:/\n", {"cpu__cpuDOTcfs_quota_us": "-1", "cpu__cpuDOTcfs_period_us": "100000"}, 8),
+        ("1:cpu:/\n", {"cpu__cpuDOTcfs_quota_us": "9", "cpu__cpuDOTcfs_period_us": "2"}, 5),
+    ],
+)
+def test_a_limit_of_any_group_around_a_process_bounds_the_cores(
+    groups, own: str | None, files: dict[str, str], cores: int
+) -> None:
+    assert groups(own, **files) == cores
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"), [("3", 3), ("64", 64), ("2,4", 2), ("", 8), ("0", 8), ("-1", 8), ("x", 8)]
+)
+def test_openmps_variable_says_how_many_threads_there_are(
+    monkeypatch: pytest.MonkeyPatch, text: str, threads: int
+) -> None:
+    monkeypatch.setattr(processors, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert processors.default_threads() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert processors.default_threads() == 8
