@@ -156,14 +156,24 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each step of the built-in engine runs."""
-    from gptcli.engines.gpt2 import engine as gpt2
+    from gptcli.engines.gpt2.engine import GPT2Engine
 
     sizes: list[int] = []
-    real = gpt2.forward_step
+    made = GPT2Engine.__init__
 
-    def counting(weights, cache, segments, tokens, wanted=None):
-        sizes.append(len(tokens))
-        return real(weights, cache, segments, tokens, wanted)
+    class Counting:
+        """A network that counts the tokens of its steps."""
 
-    monkeypatch.setattr(gpt2, "forward_step", counting)
+        def __init__(self, network) -> None:
+            self.config, self.new_cache = network.config, network.new_cache
+            self._real = network
+
+        def forward_step(self, cache, segments, tokens, wanted=None):
+            sizes.append(len(tokens))
+            return self._real.forward_step(cache, segments, tokens, wanted)
+
+    def make(self, network, *args, **kwargs) -> None:
+        made(self, Counting(network), *args, **kwargs)
+
+    monkeypatch.setattr(GPT2Engine, "__init__", make)
     return sizes

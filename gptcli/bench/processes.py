@@ -1,6 +1,6 @@
 """Whole processes, measured from outside: wall seconds and peak memory.
 
-Start-up needs a new process each time. Whatever needs torch before that, such as a peer's
+Start-up needs a new process each time. Whatever may need torch before that, such as a peer's
 conversion of the checkpoint, runs in a child too: the peak memory of a child is at least what its
 parent holds. The disk cache is warm: only the system's owner can empty it.
 """
@@ -70,7 +70,7 @@ def machine_of(load: Load) -> Machine:
     if asked.returncode:
         why = asked.stderr.strip().split("\n")[-1]
         raise Unavailable(
-            "benchmark", f"torch does not start ({why})", "Try: gptcli generate Hello"
+            "benchmark", f"a process does not start ({why})", "Try: gptcli generate Hello"
         )
     device, threads = asked.stdout.split()[-2:]
     return Machine(device, int(threads))

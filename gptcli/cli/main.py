@@ -18,11 +18,9 @@ from typing import NoReturn
 from gptcli.cli import signals
 from gptcli.cli.output import stderr
 from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
-from gptcli.system import stages, torch_import
+from gptcli.system import stages
 from gptcli.system.os_errors import said
 
-# Flags with which a command that opens a model needs no torch.
-NOT_OPENING = ("-h", "--help", "--help-all", "--dry-run", "--server", "--workers", "--runner")
 PROFILE = "GPTCLI_PROFILE_STARTUP"
 COMPLETE = "_GPTCLI_COMPLETE"  # set by a shell that asks what may come next: its name
 _DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
@@ -32,14 +30,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run gptcli on `argv` (without the program's name) and exit with its code.
 
     Given an `argv`, as a test or a program does, it leaves by SystemExit. As the program itself it
-    ends at once, all streams flushed: tearing down torch's modules takes half a second.
+    ends at once, all streams flushed: tearing down torch's modules, where it was imported, takes
+    half a second.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     stderr.keep_descriptors()
     stderr.reconfigure()
     if COMPLETE in os.environ:
         _complete(args, own=argv is None)
-    _hurry(args, own=argv is None)
+    stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
     debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
     with signals.caught(), warnings.catch_warnings():
         if not debug and not sys.warnoptions:
@@ -86,25 +85,6 @@ def _run(args: Sequence[str]) -> int:
 
     with signals.dying_of_closed_pipes():
         return run(args)
-
-
-def _hurry(args: Sequence[str], own: bool) -> None:
-    """Start slow imports before anything is parsed; `own`: the process is ours alone."""
-    stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
-    if own and _opens_a_model(args):
-        torch_import.abridge()
-        torch_import.preload()
-        stages.mark("early imports")
-
-
-def _opens_a_model(args: Sequence[str]) -> bool:
-    """Whether torch will be needed, unless something is wrong; a guess that costs little."""
-    from gptcli.cli.registry import opens_a_model
-
-    remote = bool(os.environ.get("GPTCLI_SERVER"))
-    return (
-        opens_a_model(args) and not remote and not any(_given(args, flag) for flag in NOT_OPENING)
-    )
 
 
 def _show_profile(args: Sequence[str]) -> None:
@@ -176,11 +156,6 @@ def _asked(args: Sequence[str], flag: str) -> bool:
     """Whether `flag` stands among the options: before a `--`."""
     end = args.index("--") if "--" in args else len(args)
     return flag in args[:end]
-
-
-def _given(args: Sequence[str], flag: str) -> bool:
-    """As `_asked`, also with a value behind an equals sign."""
-    return _asked(args, flag) or any(arg.startswith(flag + "=") for arg in args)
 
 
 def _switched_on(variable: str) -> bool:

@@ -7,7 +7,6 @@ loaded in `gptcli.cli.root`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,9 +19,7 @@ _TASK = "gptcli.cli.commands.task"
 class CommandEntry:
     """A command in the list: `module` holds a function or a Typer app of the same `name`.
 
-    `opens` says whether it runs a model, so that torch is loaded before anything is parsed; those
-    of its own commands in `light` do not. `parts` are the commands of a group, where each is
-    imported by itself.
+    `parts` are the commands of a group, where each is imported by itself.
     """
 
     name: str
@@ -30,8 +27,6 @@ class CommandEntry:
     summary: str
     panel: str | None = None
     attribute: str | None = None  # its name in the module, where that differs
-    opens: bool = False
-    light: tuple[str, ...] = ()
     parts: tuple[CommandEntry, ...] = ()
 
     def target(self) -> Any:
@@ -43,7 +38,7 @@ class CommandEntry:
 
 
 def _task(name: str, summary: str) -> CommandEntry:
-    return CommandEntry(name, _TASK, summary, TASKS, opens=True)
+    return CommandEntry(name, _TASK, summary, TASKS)
 
 
 MODELS = (
@@ -79,32 +74,27 @@ MODELS = (
 )
 
 COMMANDS = (
-    CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt.", opens=True),
-    CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model.", opens=True),
+    CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
+    CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model."),
     _task("summarize", "Summarize a text."),
     _task("translate", "Translate a text, sentence by sentence."),
     _task("answer", "Answer a question, from a text or from memory."),
     _task("classify", "Classify a text by the likelihood of labels."),
     _task("extract", "Extract names from a text, with their places."),
     _task("code", "Complete code."),
-    CommandEntry("run", _TASK, "Run a task by its name.", opens=True),
+    CommandEntry("run", _TASK, "Run a task by its name."),
     CommandEntry("tasks", "gptcli.cli.commands.tasks", "List, show and make tasks."),
-    CommandEntry(
-        "batch", "gptcli.cli.commands.batch", "Answer many prompts from files, durably.", opens=True
-    ),
-    CommandEntry("replay", "gptcli.cli.commands.replay", "Run a record again.", opens=True),
+    CommandEntry("batch", "gptcli.cli.commands.batch", "Answer many prompts from files, durably."),
+    CommandEntry("replay", "gptcli.cli.commands.replay", "Run a record again."),
     CommandEntry(
         "score",
         "gptcli.cli.commands.score",
         "Score texts: perplexity, surprisal, minimal pairs.",
-        opens=True,
     ),
     CommandEntry(
         "inspect",
         "gptcli.cli.commands.inspect",
         "Show how a model reads a text.",
-        opens=True,
-        light=("tokens",),
     ),
     CommandEntry(
         "models",
@@ -139,9 +129,3 @@ def entry_of(name: str) -> CommandEntry:
     """The command of a name, else what the task of that name would be."""
     tasks = CommandEntry(name, _TASK, "", TASKS)
     return next((entry for entry in COMMANDS if entry.name == name), tasks)
-
-
-def opens_a_model(args: Sequence[str]) -> bool:
-    """Whether the command that is named runs a model, going by its name alone."""
-    found = next((entry for entry in COMMANDS if args[:1] == [entry.name]), None)
-    return found is not None and found.opens and not (args[1:2] and args[1] in found.light)

@@ -11,7 +11,7 @@ from threading import Thread
 from gptcli.config.keys import Tables
 from gptcli.doctor.configuration import configuration
 from gptcli.doctor.findings import Area, Finding, Findings
-from gptcli.doctor.hardware import hardware, torch_and_devices
+from gptcli.doctor.hardware import engines, hardware, torch_loads
 from gptcli.doctor.network import network
 from gptcli.doctor.speed import speed
 from gptcli.doctor.storage import storage
@@ -33,9 +33,9 @@ def examine(
     asking.start()
     yield from _guarded("versions", versions)
     yield from _guarded("machine", hardware)
-    torch = list(_guarded("machine", torch_and_devices))
-    yield from torch
-    if not quick and not any(finding.level == "problem" for finding in torch):
+    needed = [*_guarded("machine", engines), *_guarded("machine", torch_loads)]
+    yield from needed
+    if not quick and not any(finding.level == "problem" for finding in needed):
         yield from _guarded("speed", speed)
     yield from _guarded("models", storage)
     asking.join(NETWORK_SECONDS)

@@ -1,4 +1,4 @@
-"""Processor, memory and accelerators, and which of them torch can use."""
+"""Processor, memory, accelerators and kernels, and whether torch loads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY_SHARE = 0.5  # of the cores, taken by other programs
 
 
 def hardware() -> Findings:
-    """What there is, without torch."""
+    """Processor, load and memory."""
     usable, all_ = usable_cores(), os.cpu_count() or 1
     name = _processor()
     yield Finding(
@@ -36,31 +36,41 @@ def hardware() -> Findings:
         yield Finding(area="machine", what="memory", value=value, level="note", fix=fix)
 
 
-def torch_and_devices() -> Findings:
-    """What torch can use here; imports it."""
+def engines() -> Findings:
+    """What a model can run on here, without torch."""
+    from gptcli.engines.capabilities import capabilities
+
+    found = capabilities()
+    for device in found.devices:
+        if found.usable:
+            yield Finding(area="machine", what="accelerator", value=device)
+        else:
+            value, fix = f"{device}; torch is not built for it", "Install a build of torch that is."
+            yield Finding(area="machine", what="accelerator", value=value, level="note", fix=fix)
+    if not found.devices:
+        yield Finding(area="machine", what="accelerator", value="none")
+    yield Finding(area="machine", what="threads", value=str(found.threads))
+    yield _kernels(found.kernels)
+    if found.kernels:
+        value = "float32, float16 (auto for large models), bfloat16, int8"
+    else:
+        value = "float32 (auto); float16, bfloat16 and int8 slowly"
+    yield Finding(area="machine", what="data types", value=value)
+
+
+def torch_loads() -> Findings:
+    """Whether torch can be imported; imports it."""
+    from gptcli.engines.capabilities import torch_version
+
     try:
-        from gptcli.engines.capabilities import capabilities
+        value = f"{torch_version()} loads"
     except (ImportError, OSError) as error:  # a library of its own that does not load is an OSError
         why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         fix = "Install it again: pip install --force-reinstall torch"
         value = f"it does not load: {why}"
         yield Finding(area="machine", what="torch", value=value, level="problem", fix=fix)
         return
-    found = capabilities()
-    for device in found.devices:
-        yield Finding(area="machine", what="accelerator", value=device)
-    if not found.devices:
-        yield Finding(area="machine", what="accelerator", value="none that torch can use")
-    yield Finding(area="machine", what="instructions", value=found.instructions)
-    yield Finding(area="machine", what="torch's threads", value=str(found.threads))
-    yield _kernels(found.kernels)
-    if found.halves:
-        value = "float32, float16 (auto for large models), bfloat16"
-        yield Finding(area="machine", what="data types", value=value + found.integers)
-    else:
-        fix = "Use a build of torch for x86-64 with fbgemm; until then float32 is used."
-        value = "float32: this build has no fast kernels for 16 bits" + found.integers
-        yield Finding(area="machine", what="data types", value=value, level="note", fix=fix)
+    yield Finding(area="machine", what="torch", value=value)
 
 
 def _kernels(kind: str) -> Finding:
@@ -69,7 +79,9 @@ def _kernels(kind: str) -> Finding:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return Finding(area="machine", what="kernels", value="torch's: gptcli has none for it")
     value = "torch's alone: those of gptcli's own are missing, or this processor has no AVX2"
-    fix = "With a C compiler there, install gptcli again: weights in 16 and 8 bits get faster."
+    fix = (
+        "With a C compiler there, install gptcli again: it starts and writes several times faster."
+    )
     return Finding(area="machine", what="kernels", value=value, level="note", fix=fix)
 
 

@@ -18,7 +18,7 @@ GPT2_BYTES = 124e6 * 2  # in 16 bits
 
 
 def speed() -> Findings:
-    """Measure; torch must load, see `gptcli.doctor.hardware`."""
+    """Measure, where nothing is wrong with the engines; see `gptcli.doctor.hardware`."""
     from gptcli.engines import open_engine
     from gptcli.engines.bandwidth import bandwidth, machine
 

@@ -1,8 +1,8 @@
 """Engines: the only room that imports torch. `open_engine` opens the right one for a model.
 
-The steps run in the order of their cost: name, checkpoint and header are checked before torch is
-imported. The tokenizer and the pages of the weights are read while torch loads. Not here: what an
-engine is asked and what it answers is in `gptcli.protocol`.
+The steps run in the order of their cost: name, checkpoint and header are checked before anything
+large is imported. A GPT-2 on a CPU needs no torch, see `gptcli.engines.placement`. Not here: what
+an engine is asked and what it answers is in `gptcli.protocol`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
 from gptcli.checkpoints.safetensors_headers import NOTE
 from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, notices_of
-from gptcli.engines import forking
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import Engine, ModelInfo
-from gptcli.system import file_pages, stages, torch_import
+from gptcli.system import stages
 
 
 def open_engine(
@@ -42,26 +41,17 @@ def open_engine(
     checked = inspect(checkpoint.folder)
     checked = replace(checked, notices=checked.notices + _of_content(checkpoint))
     stages.mark("preflight")
-    fast = checked.gpt2 is not None and not beams
-    as_stored = load.dtype == "float32" or (load.dtype == "auto" and batch_size == 1)
-    tokenizer = _in_background(checkpoint, checked, fast and as_stored)
-    _import_torch()
-    from gptcli.engines.placement import chosen_device, chosen_dtype, open_weights
-
-    device = chosen_device(load)
+    tokenizer = _in_background(checkpoint)
     if checked.gpt2 is None or beams:
-        from gptcli.engines.hf import HFEngine
-
         _refuse_draft_model(load)
-        dtype = chosen_dtype(load, device)
-        engine = HFEngine(checkpoint, checked, tokenizer.result(), device, dtype)
-        stages.mark("transformers and weights")
-        return engine
-
+        return _through_transformers(load, checkpoint, checked, tokenizer)
     from gptcli.engines.drafter import open_drafter
     from gptcli.engines.gpt2.engine import GPT2Engine
+    from gptcli.engines.placement import chosen_device, open_network
 
-    weights, kind, notices = open_weights(load, checkpoint.name, checked, device, batch_size)
+    stages.mark("engine's imports")
+    device = chosen_device(load)
+    network, kind, notices = open_network(load, checkpoint.name, checked, device)
     stages.mark("weights")
     check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
     stages.mark("rest of the tokenizer")
@@ -73,13 +63,14 @@ def open_engine(
         vocabulary=checked.gpt2.vocab_size,
         parameters=checked.gpt2.parameters,
         dtype=kind,
-        device=str(device),
+        device=device,
         notices=checkpoint.notices + checked.notices + notices + notices_of(tokenizer.result()),
         folder=checkpoint.folder,
     )
-    drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size, device)
+    drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size)
     info = replace(info, notices=info.notices + notices)
-    return GPT2Engine(weights, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
+    reuse = load.prefix_cache
+    return GPT2Engine(network, tokenizer.result(), info, checked, batch_size, reuse, drafter)
 
 
 def say_waits(engine: Engine, say: Callable[[str], object]) -> None:
@@ -110,20 +101,30 @@ def _refuse_draft_model(load: Load) -> None:
         raise UsageError("--draft-model", why, "Leave it out.")
 
 
-def _in_background(
-    checkpoint: Checkpoint, checked: CheckedCheckpoint, as_stored: bool
-) -> Future[Tokenizer]:
-    """Load the tokenizer in a thread, and read the weights ahead.
+def _through_transformers(
+    load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint, tokenizer: Future[Tokenizer]
+) -> Engine:
+    """The engine for any other model, and for beam search."""
+    from gptcli.engines.placement import chosen_device, import_torch, torch_dtype
 
-    The tokenizers library holds the interpreter lock while it parses, so parsing overlaps only with
-    the mapping of torch's libraries. Weights used `as_stored` are needed in memory all at once.
-    Others are converted one by one, so reading them early would only fill memory.
+    import_torch(load)
+    import torch
+
+    device = chosen_device(load)
+    dtype = torch_dtype(load, device)
+    from gptcli.engines.hf import HFEngine
+
+    engine = HFEngine(checkpoint, checked, tokenizer.result(), torch.device(device), dtype)
+    stages.mark("transformers and weights")
+    return engine
+
+
+def _in_background(checkpoint: Checkpoint) -> Future[Tokenizer]:
+    """Load the tokenizer in a thread.
+
+    The tokenizers library holds the interpreter lock while it parses, so parsing overlaps with what
+    releases the lock, such as laying out the weights.
     """
-    torch_import.preload()
-    files = {entry.file for entry in checked.tensors.values()}
-    file_pages.fetch(files)
-    if as_stored:
-        file_pages.enter(files)
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
@@ -145,10 +146,3 @@ def _of_content(checkpoint: Checkpoint) -> tuple[str, ...]:
     from gptcli.checkpoints.integrity import noted
 
     return noted.notices(checkpoint.folder)
-
-
-def _import_torch() -> None:
-    with torch_import.importing():
-        import torch  # noqa: F401
-    forking.watch()
-    stages.mark("torch")

@@ -4,44 +4,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from gptcli import native
-from gptcli.engines.gpt2.int8 import has_fbgemm_int8
-from gptcli.engines.gpt2.linear import has_fbgemm, has_onednn
+from gptcli.system import accelerators
+from gptcli.system.processors import default_threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What torch and our kernels report. `devices` are those beside the CPU, in words."""
+    """What a model could run on here. `devices` are those beside the CPU, in words."""
 
     devices: tuple[str, ...]
-    instructions: str
+    usable: bool  # whether the installed torch is built for such devices
     threads: int
     kernels: str  # instruction set of our compiled kernels, "" without kernels
-    halves: bool  # the CPU has fast products with float16 weights
-    integers: str  # ends the list of data types, as ", int8"
 
 
 def capabilities() -> Capabilities:
-    """Query torch and the kernels; imports torch."""
+    """Look at the machine and the kernels, without torch."""
     own = native.library()
     return Capabilities(
         devices=tuple(_devices()),
-        instructions=torch.backends.cpu.get_cpu_capability()
-        + ("" if has_onednn() else ", without oneDNN"),
-        threads=torch.get_num_threads(),
+        usable=accelerators.has_apple_gpu() or accelerators.torch_is_for_gpus(),
+        threads=default_threads(),
         kernels=own.kind if own else "",
-        halves=own is not None or has_fbgemm(),
-        integers=", int8" if own or has_fbgemm_int8() else ", int8 slowly",
     )
 
 
+def torch_version() -> str:
+    """The version of torch, which is imported. Raises ImportError and OSError."""
+    import torch
+
+    return str(torch.__version__)
+
+
 def _devices() -> list[str]:
-    found = []
-    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        device = torch.cuda.get_device_properties(number)
-        found.append(f"cuda {number}: {device.name}, {device.total_memory / 1e9:.0f} GB")
-    if torch.backends.mps.is_available():
-        found.append("mps: Apple's GPU")
-    return found
+    if accelerators.has_apple_gpu():
+        return ["mps: Apple's GPU"]
+    found = accelerators.nvidia_gpus()
+    if not found and accelerators.may_have_gpu():
+        return ["cuda: a GPU that does not tell its name"]
+    return [
+        f"cuda {number}: {gpu.name}, {gpu.memory / 1e9:.0f} GB" for number, gpu in enumerate(found)
+    ]

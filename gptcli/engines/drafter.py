@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import resolve
 from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from gptcli.engines.decoding.speculative import Drafter, NgramDrafter
 from gptcli.engines.gpt2.draft_model import DraftModel
-from gptcli.engines.placement import open_weights
+from gptcli.engines.placement import open_network
 from gptcli.errors import UsageError
 from gptcli.options import Load
 from gptcli.protocol import ModelInfo
@@ -22,7 +20,6 @@ def open_drafter(
     info: ModelInfo,
     tokenizer: Tokenizer,
     slots: int,
-    device: torch.device,
 ) -> tuple[Drafter | None, tuple[str, ...]]:
     """The drafter for the model `info`, or None, and notices for the user.
 
@@ -44,5 +41,5 @@ def open_drafter(
     if other != tokenizer.raw.get_vocab() or sizes[0] != sizes[1]:
         why = f"{checkpoint.name} has other tokens than {info.name}"
         raise UsageError("--draft-model", why, "Give a model of the same family.")
-    weights, _, notices = open_weights(load, checkpoint.name, checked, device, slots)
-    return DraftModel(weights, slots, checked.gpt2.parameters / info.parameters), notices
+    network, _, notices = open_network(load, checkpoint.name, checked, info.device)
+    return DraftModel(network, slots, checked.gpt2.parameters / info.parameters), notices

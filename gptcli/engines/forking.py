@@ -1,12 +1,13 @@
-"""Models in a process that was forked: one thread, because the others are not copied.
+"""Models in a process that was forked: torch on one thread, because the others are not copied.
 
-Whoever waits for a thread that a fork left behind waits for ever, and torch's OpenMP does. So a
-child of a process that has used torch computes on the thread that it has.
+Whoever waits for a thread that a fork left behind waits for ever, and torch's OpenMP does. So torch
+computes on the thread that there is in a child of a process that has used it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from gptcli.errors import Unavailable
 from gptcli.protocol import ModelInfo
@@ -16,7 +17,7 @@ _child = False  # whether this process is a fork of one that used torch
 
 
 def watch() -> None:
-    """From now on, let a forked child use one thread; torch has to be imported."""
+    """From now on, let torch use one thread in a forked child."""
     global _watching
     if not _watching and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_use_one_thread)
@@ -24,7 +25,7 @@ def watch() -> None:
 
 
 def in_child() -> bool:
-    """Whether more threads than one would hang."""
+    """Whether more of torch's threads than one would hang."""
     return _child
 
 
@@ -38,7 +39,5 @@ def check(info: ModelInfo) -> None:
 
 def _use_one_thread() -> None:
     global _child
-    import torch
-
-    torch.set_num_threads(1)
     _child = True
+    sys.modules["torch"].set_num_threads(1)

@@ -1,92 +1,134 @@
-"""Device and data type of a model: --device, --dtype and --threads.
+"""Device, data type and network of a model: --device, --dtype and --threads.
 
-On a CPU `auto` is the fastest data type whose perplexity stays within 0.1 % of float32. That is
-float16 weights where kernels for them exist and the model is large enough to be memory-bound, else
-float32. int8 is used only on request. On a GPU `auto` is bfloat16 or float16.
+A GPT-2 on a CPU runs by our own kernels, without torch; where there are none, and on a GPU, by
+torch. On a CPU `auto` is the fastest data type whose perplexity stays within 0.1 % of float32. With
+kernels that is float16 weights where the model is large enough to be memory-bound, else float32.
+int8 is used only on request. On a GPU `auto` is bfloat16 or float16. torch is imported inside the
+functions that need it.
 """
 
 from __future__ import annotations
 
-import torch
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gptcli import native
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.engines import forking
-from gptcli.engines.gpt2.int8_weights import Int8Weights, load_int8_weights
-from gptcli.engines.gpt2.linear import has_fbgemm
-from gptcli.engines.gpt2.weights import Float16Weights, Weights
+from gptcli.engines.gpt2.network import GPT2Network
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.system import accelerators, stages
+from gptcli.system.processors import default_threads
+
+if TYPE_CHECKING:
+    import torch
 
 # 64 MB in float32. Smaller models are as fast in float32, and need no preparation.
 MIN_HALF_PARAMETERS = 16_000_000
 
 
-def chosen_device(load: Load) -> torch.device:
-    """The device for --device; sets torch's threads. Raises Unavailable where it is missing."""
-    if load.threads is not None and not forking.in_child():
-        torch.set_num_threads(load.threads)
-    mps = torch.backends.mps.is_available()
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
-    device: str = load.device
-    if device == "auto":
-        device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[device]:
-        raise Unavailable(
-            f"--device {device}", "torch finds no such device here", "Use --device cpu or auto"
-        )
-    return torch.device(device)
+def threads(load: Load) -> int:
+    """Number of CPU threads for --threads."""
+    return load.threads or default_threads()
 
 
-def chosen_dtype(load: Load, device: torch.device) -> torch.dtype:
-    """The data type of weights, activations and KV cache alike. Raises UsageError for int8."""
+def chosen_device(load: Load) -> str:
+    """cpu, cuda or mps, for --device. Raises Unavailable where it is missing.
+
+    torch is imported only where there may be a GPU.
+    """
+    if load.device == "cpu" or (load.device == "auto" and not accelerators.may_have_gpu()):
+        return "cpu"
+    import_torch(load)
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if load.device == "auto":
+        return next((device for device, found in there.items() if found), "cpu")
+    if not there[load.device]:
+        why = "torch finds no such device here"
+        raise Unavailable(f"--device {load.device}", why, "Use --device cpu or auto")
+    return load.device
+
+
+def import_torch(load: Load) -> None:
+    """Import torch and set its threads; not in a forked child, where more than one would hang."""
+    first = "torch" not in sys.modules
+    import torch
+
+    forking.watch()
+    if not forking.in_child():
+        # A program may have chosen fewer.
+        torch.set_num_threads(load.threads or min(torch.get_num_threads(), default_threads()))
+    if first:
+        stages.mark("torch")
+
+
+def torch_dtype(load: Load, device: str) -> torch.dtype:
+    """The data type of a model in torch; on a GPU of activations and KV cache too.
+
+    Raises UsageError for int8.
+    """
+    import torch
+
     if load.dtype == "int8":
-        where = "" if device.type == "cpu" else f", not on {device.type}"
+        where = "" if device == "cpu" else f", not on {device}"
         why = f"only GPT-2 on a CPU, without beam search, has 8-bit weights{where}"
         raise UsageError("--dtype int8", why, "Use --dtype auto")
     if load.dtype != "auto":
         return getattr(torch, load.dtype)  # type: ignore[no-any-return]
-    if device.type == "cpu":
+    if device == "cpu":
         return torch.float32
-    whole = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    whole = device == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if whole else torch.float16
 
 
-def open_weights(
-    load: Load, model: str, checked: CheckedCheckpoint, device: torch.device, slots: int
-) -> tuple[Weights, str, tuple[str, ...]]:
-    """The weights of a GPT-2, the name of their data type, and notices for the user.
+def open_network(
+    load: Load, model: str, checked: CheckedCheckpoint, device: str
+) -> tuple[GPT2Network, str, tuple[str, ...]]:
+    """The network of a GPT-2, the name of its weights' data type, and notices for the user.
 
     `model` is the name for messages. Raises UsageError for int8 on a GPU.
     """
+    opener = _native_opener() if device == "cpu" else None
+    if opener is None:
+        return _open_on_torch(load, model, checked, device)
     assert checked.gpt2 is not None
-    reduced: Float16Weights | Int8Weights | None = None
-    if device.type == "cpu":
-        reduced = _reduced(load, model, checked, slots)
-    if reduced is None:
-        dtype = chosen_dtype(load, device)
-        name = str(dtype).removeprefix("torch.")
-        return Weights(checked.gpt2, checked, device, dtype), name, ()
-    weights = Weights(checked.gpt2, checked, device, torch.float32, reduced)
-    if isinstance(reduced, Float16Weights):
-        return weights, "float16", ()
-    return weights, "int8", reduced.notices
+    large = checked.gpt2.parameters >= MIN_HALF_PARAMETERS
+    kind = load.dtype if load.dtype != "auto" else "float16" if large else "float32"
+    return opener(checked, kind, threads(load)), kind, ()
 
 
-def _reduced(
-    load: Load, model: str, checked: CheckedCheckpoint, slots: int
-) -> Float16Weights | Int8Weights | None:
-    """Reduced-precision weights on a CPU, by request or by `auto`; None for float32."""
+def _native_opener() -> Callable[[CheckedCheckpoint, str, int], GPT2Network] | None:
+    """What opens a network of our own kernels; None without kernels for this processor."""
+    if native.library() is None:
+        return None
+    try:
+        module = import_module("gptcli.native.network")
+    except ModuleNotFoundError:
+        return None
+    return module.open_network  # type: ignore[no-any-return]
+
+
+def _open_on_torch(
+    load: Load, model: str, checked: CheckedCheckpoint, device: str
+) -> tuple[GPT2Network, str, tuple[str, ...]]:
+    import_torch(load)
+    import torch
+
+    from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
+    from gptcli.engines.gpt2.on_torch.network import TorchNetwork
+    from gptcli.engines.gpt2.on_torch.weights import Weights
+
     assert checked.gpt2 is not None
-    if load.dtype == "int8":
-        return load_int8_weights(model, checked)
-    if load.dtype == "float16":
-        return Float16Weights(slots)
-    kernels = native.library() is not None
-    if (
-        load.dtype == "auto"
-        and checked.gpt2.parameters >= MIN_HALF_PARAMETERS
-        and (kernels or has_fbgemm())
-    ):
-        return Float16Weights(slots, late=slots == 1 and not kernels)
-    return None
+    place = torch.device(device)
+    if device == "cpu" and load.dtype == "int8":
+        integers = load_int8_weights(model, checked)
+        weights = Weights(checked.gpt2, checked, place, torch.float32, integers)
+        return TorchNetwork(weights), "int8", integers.notices
+    dtype = torch_dtype(load, device)
+    weights = Weights(checked.gpt2, checked, place, dtype)
+    return TorchNetwork(weights), str(dtype).removeprefix("torch."), ()

@@ -73,6 +73,12 @@ ROWS: dict[str, list[str]] = {
         "capabilities placement",
         "bandwidth drafter",
     ],
+    "engines/gpt2": [
+        "network reference",
+        "on_cpu on_torch scheduler tracing",
+        "draft_model engine",
+        "attribution",
+    ],
     "engines/remote": [
         "bounds",
         "client gate inflight schema",

@@ -22,8 +22,8 @@ from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
-from gptcli.engines.gpt2 import int8_weights
-from gptcli.engines.gpt2.int8_weights import Int8Weights, load_int8_weights
+from gptcli.engines.gpt2.on_torch import int8_weights
+from gptcli.engines.gpt2.on_torch.int8_weights import Int8Weights, load_int8_weights
 
 Cli = Callable[..., tuple[int, str, str]]
 NAME = "owner/model"
@@ -217,7 +217,7 @@ def test_a_file_of_the_hubs_cache_is_known_by_its_hash(model: Path) -> None:
 def test_two_processes_that_make_the_same_leave_one_whole_file(model: Path) -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from gptcli.engines.gpt2.int8_weights import load_int8_weights;"
+        "from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights;"
         "from gptcli.checkpoints.preflight import inspect; sys.stdin.read(1);"
         "print(load_int8_weights('x', inspect(Path(sys.argv[1]))).notices)"
     )

@@ -7,26 +7,18 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.weights import BOUNDS, on_torch
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.architecture import Activation
-from gptcli.checkpoints.preflight import inspect
 from gptcli.engines.decoding.segment import Segment
-from gptcli.engines.gpt2.kv_cache import KVCache
-from gptcli.engines.gpt2.network import forward_step
-from gptcli.engines.gpt2.weights import Weights
+from gptcli.engines.gpt2.network import Cache, GPT2Network
 
 TOLERANCE = 1e-4
-CPU = torch.device("cpu")
-
-
-def weights_of(folder: Path, dtype: torch.dtype = torch.float32) -> Weights:
-    manifest = inspect(folder)
-    assert manifest.gpt2 is not None
-    return Weights(manifest.gpt2, manifest, CPU, dtype)
 
 
 def reference(folder: Path, tokens: list[int]) -> torch.Tensor:
@@ -40,33 +32,43 @@ def prompts(count: int, vocabulary: int, lengths: tuple[int, ...]) -> list[list[
     return [torch.randint(vocabulary, (n,), generator=generator).tolist() for n in lengths]
 
 
-def run_prompts(weights: Weights, cache: KVCache, sequences: list[list[int]]) -> torch.Tensor:
+def step(
+    network: GPT2Network,
+    cache: Cache,
+    segments: list[Segment],
+    tokens: list[int],
+    wanted: list[int] | None = None,
+) -> torch.Tensor:
+    return torch.from_numpy(network.forward_step(cache, segments, tokens, wanted))
+
+
+def run_prompts(network: GPT2Network, cache: Cache, sequences: list[list[int]]) -> torch.Tensor:
     """The last logits of each."""
     segments = [Segment(slot, 0, len(tokens)) for slot, tokens in enumerate(sequences)]
     ends = [end - 1 for end in accumulate(map(len, sequences))]
-    return forward_step(weights, cache, segments, list(chain(*sequences)), ends)
+    return step(network, cache, segments, list(chain(*sequences)), ends)
 
 
-def decode(weights: Weights, cache: KVCache, tokens: list[int], lengths: list[int]) -> torch.Tensor:
+def decode(
+    network: GPT2Network, cache: Cache, tokens: list[int], lengths: list[int]
+) -> torch.Tensor:
     """One more token of each of the first slots."""
     segments = [Segment(slot, length, 1) for slot, length in enumerate(lengths)]
-    return forward_step(weights, cache, segments, tokens)
+    return step(network, cache, segments, tokens)
 
 
-def assert_like_transformers(folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Prefill three prompts at once, decode four tokens, packing as the engine does."""
-    weights = weights_of(folder, dtype)
-    cache = KVCache(weights.config, 4, CPU, dtype)
-    sequences = prompts(3, weights.config.vocab_size, (5, 1, 19))
+def assert_like_transformers(folder: Path, kind: str = "float32") -> None:
+    """Prefill three prompts at once, decode four tokens."""
+    network = on_torch(folder, kind)
+    cache = network.new_cache(4)
+    sequences = prompts(3, network.config.vocab_size, (5, 1, 19))
     expected = [reference(folder, tokens)[-1] for tokens in sequences]
-    logits = run_prompts(weights, cache, sequences)
-    tolerance = TOLERANCE if dtype == torch.float32 else 0.1 * float(expected[0].std())
+    logits = run_prompts(network, cache, sequences)
     for _ in range(4):
         for row, want in enumerate(expected):
-            assert (logits[row] - want).abs().max() < tolerance
+            assert (logits[row] - want).abs().max() < BOUNDS[kind][0]
         following = [tokens[0] for tokens in sequences]
-        logits = decode(weights, cache, following, [len(tokens) for tokens in sequences])
-        weights.pack_next()
+        logits = decode(network, cache, following, [len(tokens) for tokens in sequences])
         sequences = [[*tokens, new] for tokens, new in zip(sequences, following, strict=True)]
         expected = [reference(folder, tokens)[-1] for tokens in sequences]
 
@@ -94,9 +96,9 @@ def test_logits_of_the_bundled_model_equal_those_of_transformers(tales: Path) ->
     assert_like_transformers(tales)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bit_logits_are_near_those_in_float32(tales: Path, dtype: torch.dtype) -> None:
-    assert_like_transformers(tales, dtype)
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_sixteen_bit_logits_are_near_those_in_float32(tales: Path, kind: str) -> None:
+    assert_like_transformers(tales, kind)
 
 
 def rewritten(folder: Path, target: Path, change) -> Path:
@@ -136,22 +138,22 @@ def test_tensors_that_are_not_aligned_in_the_file_are_read(tiny: Path, tmp_path:
 
 
 def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
-    weights = weights_of(tiny)
+    network = on_torch(tiny)
     tokens = prompts(1, 512, (40,))[0]
-    cache = KVCache(weights.config, 2, CPU, torch.float32)
-    forward_step(weights, cache, [Segment(1, 0, 25)], tokens[:25])
-    logits = forward_step(weights, cache, [Segment(1, 25, 15)], tokens[25:])
+    cache = network.new_cache(2)
+    step(network, cache, [Segment(1, 0, 25)], tokens[:25])
+    logits = step(network, cache, [Segment(1, 25, 15)], tokens[25:])
     assert (logits - reference(tiny, tokens)[25:]).abs().max() < TOLERANCE
 
 
 def test_a_copied_prompt_continues_like_its_original(tiny: Path) -> None:
-    weights = weights_of(tiny)
+    network = on_torch(tiny)
     tokens = prompts(1, 512, (12,))[0]
-    cache = KVCache(weights.config, 3, CPU, torch.float32)
-    run_prompts(weights, cache, [tokens])
+    cache = network.new_cache(3)
+    run_prompts(network, cache, [tokens])
     cache.copy(0, 1, 12)
     cache.copy(1, 2, 12)
-    logits = decode(weights, cache, [7, 8, 9], [12, 12, 12])
+    logits = decode(network, cache, [7, 8, 9], [12, 12, 12])
     for row, token in enumerate([7, 8, 9]):
         assert (logits[row] - reference(tiny, [*tokens, token])[-1]).abs().max() < TOLERANCE
 
@@ -160,11 +162,11 @@ def test_a_copied_prompt_continues_like_its_original(tiny: Path) -> None:
 def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple[int, ...]) -> None:
     folder = make_tiny(n_positions=600)
     lengths = tuple(9 * length for length in lengths)  # far apart: each row its own attention call
-    weights = weights_of(folder)
-    cache = KVCache(weights.config, 3, CPU, torch.float32)
+    network = on_torch(folder)
+    cache = network.new_cache(3)
     sequences = prompts(2, 512, lengths)
-    run_prompts(weights, cache, sequences)
-    logits = decode(weights, cache, [1, 2, 3], lengths)
+    run_prompts(network, cache, sequences)
+    logits = decode(network, cache, [1, 2, 3], lengths)
     for row, tokens in enumerate(sequences):
         want = reference(folder, [*tokens, row + 1])[-1]
         assert (logits[row] - want).abs().max() < TOLERANCE
@@ -172,16 +174,16 @@ def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple
 
 def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
     """Two rows that write, a draft that is checked, a part of a prompt, and a new prompt."""
-    weights = weights_of(tiny)
-    cache = KVCache(weights.config, 5, CPU, torch.float32)
+    network = on_torch(tiny)
+    cache = network.new_cache(5)
     held = prompts(4, 512, (7, 12, 9, 20, 0))
     new = prompts(5, 512, (1, 1, 4, 10, 6))
-    run_prompts(weights, cache, held[:4])
+    run_prompts(network, cache, held[:4])
     segments = [
         Segment(slot, len(before), len(more))
         for slot, (before, more) in enumerate(zip(held, new, strict=True))
     ]
-    logits = forward_step(weights, cache, segments, list(chain(*new)))
+    logits = step(network, cache, segments, list(chain(*new)))
     want = [
         reference(tiny, before + more)[len(before) :]
         for before, more in zip(held, new, strict=True)
@@ -190,12 +192,35 @@ def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
 
 
 def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path) -> None:
-    weights = weights_of(tiny)
-    cache = KVCache(weights.config, 2, CPU, torch.float32)
+    network = on_torch(tiny)
+    cache = network.new_cache(2)
     [prompt] = prompts(6, 512, (11,))
-    run_prompts(weights, cache, [prompt])
+    run_prompts(network, cache, [prompt])
     branches = prompts(7, 512, (3, 1, 1, 5))
     segments = [Segment(0, 11, len(branch)) for branch in branches]
-    logits = forward_step(weights, cache, segments, list(chain(*branches)))
+    logits = step(network, cache, segments, list(chain(*branches)))
     want = [reference(tiny, prompt + branch)[11:] for branch in branches]
     assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+
+
+def test_only_the_logits_that_are_wanted_come(tiny: Path) -> None:
+    network = on_torch(tiny)
+    tokens = prompts(1, 512, (9,))[0]
+    whole = step(network, network.new_cache(1), [Segment(0, 0, 9)], tokens)
+    for wanted in ([], [8], [0, 3, 4], list(range(9))):
+        logits = network.forward_step(network.new_cache(1), [Segment(0, 0, 9)], tokens, wanted)
+        assert logits.shape == (len(wanted), 512)
+        assert logits.dtype == np.float32
+        assert (
+            (torch.from_numpy(logits) - whole[wanted]).abs().max() < TOLERANCE if wanted else True
+        )
+
+
+def test_logits_belong_to_the_caller(tiny: Path) -> None:
+    network = on_torch(tiny)
+    cache = network.new_cache(1)
+    first = network.forward_step(cache, [Segment(0, 0, 3)], [5, 6, 7])
+    kept = first.copy()
+    first[:] = np.nan
+    again = network.forward_step(network.new_cache(1), [Segment(0, 0, 3)], [5, 6, 7])
+    assert np.array_equal(again, kept)

@@ -1,42 +1,31 @@
 """Weights in every kind of number: how far scores are from float32's, and what stays exact.
 
-With torch's kernels alone; those of our own are in test_native.py.
+By torch alone; our own kernels are in test_native.py.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
+from threading import Thread
 
 import pytest
 import torch
-import torch.nn.functional as F
-from support.weights import (
-    BOUNDS,
-    CPU,
-    at_once,
-    inputs,
-    matrix,
-    one_by_one,
-    perplexity,
-    tale,
-    weights_of,
-)
+from safetensors.torch import load_file, save_file
+from support.weights import BOUNDS, at_once, on_torch, one_by_one, perplexity, tale
 from transformers import GPT2LMHeadModel
 
 from gptcli import native
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines import open_engine, placement
-from gptcli.engines.gpt2 import int8, linear
-from gptcli.engines.gpt2.int8 import ActivationBuffers, FbgemmInt8Linear, Int8Linear, quantize
-from gptcli.engines.gpt2.linear import Float16Linear, PlainLinear, halved, to_fbgemm_half, to_half
-from gptcli.engines.gpt2.weights import Float16Weights, Weights
+from gptcli.engines.gpt2.on_torch.int8_weights import quantize
+from gptcli.engines.gpt2.on_torch.network import TorchNetwork
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Completion, GenerateRequest
 
-KINDS = ("float32", "float16", "float16 late", "float16 in slots", "int8")
-MANY = 40  # steps: more than it takes to prepare everything
+KINDS = ("float32", "float16", "bfloat16", "int8")
 
 
 @pytest.fixture(autouse=True)
@@ -49,224 +38,161 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def without_fbgemm(monkeypatch: pytest.MonkeyPatch):
-    """A torch whose old operators are gone."""
-    probes = (linear.has_fbgemm, int8.has_fbgemm_int8)
-    monkeypatch.setattr(torch.ops, "quantized", SimpleNamespace())
-    for probe in probes:
-        probe.cache_clear()
-    yield
-    for probe in probes:
-        probe.cache_clear()
+def matrix(rows: int = 70, width: int = 48) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(width, rows, generator=generator).t()  # as Conv1D matrices lie
 
 
-def packed(weights: Weights) -> Weights:
-    for _ in range(MANY):
-        weights.pack_next(2)
-    return weights
+def changed(folder: Path, target: Path, name: str, change) -> Path:
+    """The checkpoint with one tensor changed in place."""
+    shutil.copytree(folder, target)
+    tensors = load_file(target / "model.safetensors")
+    change(tensors[f"transformer.{name}"])
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
 
 
-def assert_near_float32(weights: Weights, folder: Path, kind: str) -> None:
-    tokens, expected = tale(folder)
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_near_those_of_transformers(tales: Path, kind: str) -> None:
+    tokens, expected = tale(tales)
     largest, share = BOUNDS[kind]
-    for logits in (at_once(weights, tokens), one_by_one(weights, tokens)):
+    network = on_torch(tales, kind)
+    for logits in (at_once(network, tokens), one_by_one(network, tokens)):
         assert (logits - expected).abs().max() < largest
         ratio = perplexity(logits, tokens) / perplexity(expected, tokens)
         assert abs(ratio - 1) < share
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_near_those_of_transformers_at_the_first_token(tales: Path, kind: str) -> None:
-    assert_near_float32(weights_of(tales, kind), tales, kind)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_near_those_of_transformers_when_all_is_packed(tales: Path, kind: str) -> None:
-    assert_near_float32(packed(weights_of(tales, kind)), tales, kind)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.usefixtures("without_fbgemm")
-def test_scores_are_near_those_of_transformers_without_fbgemm(tales: Path, kind: str) -> None:
-    assert_near_float32(packed(weights_of(tales, kind)), tales, kind)
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_near_those_of_transformers_at_every_step_of_packing(
-    make_tiny, kind: str, rows: int
+@pytest.mark.parametrize("tied", [True, False])
+def test_scores_of_any_head_are_near_those_of_transformers(
+    make_tiny, kind: str, tied: bool
 ) -> None:
-    folder = make_tiny(n_layer=3)
+    folder = make_tiny(n_layer=3, tie_word_embeddings=tied)
     tokens = list(range(7, 20))
     model = GPT2LMHeadModel.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = model(torch.tensor([tokens])).logits[0]
-    bound = {"float32": 1e-4, "int8": 0.1}.get(kind, 0.02) * max(float(expected.std()), 1)
-    weights = weights_of(folder, kind)
-    for _ in range(16):
-        weights.pack_next(rows)
-        assert (at_once(weights, tokens) - expected).abs().max() < bound
+    bound = {"float32": 1e-4, "float16": 0.02}.get(kind, 0.1) * max(float(expected.std()), 1)
+    assert (at_once(on_torch(folder, kind), tokens) - expected).abs().max() < bound
 
 
-@pytest.mark.parametrize("kind", ["float16 in slots", "int8"])
-def test_how_far_packing_went_does_not_show_in_the_scores(tales: Path, kind: str) -> None:
-    tokens = tale(tales)[0][:9]
-    weights = weights_of(tales, kind)
-    first = at_once(weights, tokens)
-    for _ in range(MANY):
-        weights.pack_next(1)
-        assert (at_once(weights, tokens) - first).abs().max() < 2e-4
+def test_weights_in_float32_are_not_copied(tiny: Path) -> None:
+    weights = on_torch(tiny).weights
+    assert weights.head.weight.data_ptr() == weights.wte.data_ptr()
 
 
-def test_late_halves_begin_as_float32_and_end_as_halves(tales: Path) -> None:
-    tokens = list(range(5))
-    weights = weights_of(tales, "float16 late")
-    exact = at_once(weights_of(tales, "float32"), tokens)
-    assert torch.equal(at_once(weights, tokens), exact)
-    for _ in range(MANY):
-        weights.pack_next(1)
-    rounded = one_by_one(weights, tokens)
-    assert torch.equal(rounded, one_by_one(weights_of(tales, "float16"), tokens))
-    assert not torch.equal(rounded, one_by_one(packed(weights), tokens))
+@pytest.mark.parametrize(("kind", "bits"), [("float32", 32), ("float16", 16), ("bfloat16", 16)])
+def test_a_matrix_takes_as_many_bits_as_were_asked_for(tiny: Path, kind: str, bits: int) -> None:
+    weights = on_torch(tiny, kind).weights
+    matrices = [weights.head, *(layer.fc for layer in weights.layers)]
+    assert {8 * one.weight.itemsize for one in matrices} == {bits}
+    assert weights.dtype == torch.float32
 
 
-def int8_products(plain: PlainLinear) -> list[Int8Linear]:
-    product = Int8Linear(
-        quantize(plain.weight), plain.bias, ActivationBuffers(plain.weight.shape[1])
-    )
-    return [product, FbgemmInt8Linear(product)] if int8.has_fbgemm_int8() else [product]
-
-
-@pytest.mark.parametrize("width", [1, 3, 48, 770])
-@pytest.mark.parametrize("count", [2, 5, 33, 70])
-def test_an_int8_row_is_the_same_to_the_bit_alone_and_in_a_batch(count: int, width: int) -> None:
-    x = inputs(count, max(width, 4))[:, -width:]
-    for product in int8_products(matrix(70, width)):
-        alone = torch.cat([product(row) for row in x.split(1)])
-        assert torch.equal(product(x), alone)
-
-
-@pytest.mark.parametrize("count", [1, 2, 33])
-def test_both_int8_products_are_the_same_to_the_bit(count: int) -> None:
-    product, fast = int8_products(matrix())
-    assert torch.equal(product(inputs(count)), fast(inputs(count)))
-
-
-def test_int8_activations_are_as_good_as_exact() -> None:
-    plain, x = matrix(), inputs(8)
-    integers = quantize(plain.weight)
-    assert plain.bias is not None
-    exact = F.linear(x, integers.values * integers.scales[:, None], plain.bias)
-    for product in int8_products(plain):
-        assert (product(x) - exact).abs().max() < 1e-3 * exact.abs().max()
-
-
-@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-def test_a_broken_row_stays_broken_and_spoils_no_other(poison: float) -> None:
-    sound, x = inputs(3), inputs(3)
-    x[1, 5] = poison
-    for product in int8_products(matrix()):
-        y = product(x)
-        assert not y[1].isfinite().any()
-        assert torch.equal(y[::2], product(sound)[::2])
-
-
-def test_a_row_of_zeros_gives_the_bias() -> None:
-    plain = matrix()
-    for product in int8_products(plain):
-        assert torch.equal(product(torch.zeros(2, 48))[1], plain.bias)
-
-
-def test_broken_weights_are_not_hidden_by_int8() -> None:
-    plain = matrix()
-    plain.weight[4, 2] = torch.nan
-    plain.weight[7] = torch.inf
-    plain.weight[9] = 0
-    scales = quantize(plain.weight).scales
-    assert scales.isnan().nonzero().flatten().tolist() == [4, 7]
-    assert scales[9] == 0
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 40])
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_half_row_is_nearly_the_same_alone_and_in_a_batch(count: int, alone: bool) -> None:
-    half = to_half(alone, centred=True)(matrix())
-    kinds = [half, to_fbgemm_half(half)] if not alone else [half]
-    x = torch.randn(count, 48, generator=torch.Generator().manual_seed(1))
-    bound = 1e-5 if not alone or count <= linear.MAX_SINGLE_ROWS else 2e-2
-    for product in kinds:
-        single = torch.cat([product(row) for row in x.split(1)])
-        assert (product(x) - single).abs().max() <= bound * single.abs().max()
-
-
-def test_few_rows_of_halves_are_the_same_to_the_bit_as_one() -> None:
-    half = to_half(alone=True, centred=False)(matrix())
-    x = inputs(linear.MAX_SINGLE_ROWS)
-    assert torch.equal(half(x), torch.cat([half(row) for row in x.split(1)]))
-
-
-def test_an_offset_that_all_scores_share_costs_no_precision() -> None:
-    plain = PlainLinear(0.1 * matrix(500).weight, None)
-    shifted = PlainLinear(plain.weight + 3.0, None)
-    x = inputs(1).abs() / 10  # an offset of 100 or more, as GPT-2's scores have
-    exact = shifted(x).log_softmax(-1)
-    centred = to_half(alone=True, centred=True)(shifted)(x).log_softmax(-1)
-    not_centred = to_half(alone=True, centred=False)(shifted)(x).log_softmax(-1)
-    assert shifted(x).min() > 30
-    assert (centred - exact).abs().max() < 0.01 < (not_centred - exact).abs().max()
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_may_be_stored_in_any_numbers(
+    tiny: Path, tmp_path: Path, stored: torch.dtype, kind: str
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    rounded = {name: tensor.to(stored) for name, tensor in tensors.items()}
+    save_file(rounded, folder / "model.safetensors", metadata={"format": "pt"})
+    same = Path(shutil.copytree(tiny, tmp_path / "same"))
+    whole = {name: tensor.float() for name, tensor in rounded.items()}
+    save_file(whole, same / "model.safetensors", metadata={"format": "pt"})
+    tokens = list(range(7, 20))
+    found, expected = (at_once(on_torch(place, kind), tokens) for place in (folder, same))
+    assert (found - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("largest", [1e5, 1e-4, torch.nan, torch.inf])
-def test_a_matrix_that_half_floats_cannot_hold_stays_in_float32(largest: float) -> None:
-    plain = matrix()
-    plain.weight.clamp_(-abs(largest), abs(largest))
-    plain.weight[0, 0] = largest
-    assert halved(plain) is None
-    x, product = inputs(2), to_half(alone=True, centred=False)(plain)
-    assert not isinstance(product, Float16Linear)
-    assert product is to_fbgemm_half(product)
-    torch.testing.assert_close(product(x), plain(x), equal_nan=True)
-
-
-def test_a_matrix_of_zeros_can_be_halved() -> None:
-    assert halved(PlainLinear(torch.zeros(2, 3), None)) is not None
-
-
-@pytest.mark.usefixtures("without_fbgemm")
-def test_without_fbgemm_its_layouts_are_left_out() -> None:
-    half = to_half(alone=False, centred=False)(matrix())
-    assert to_fbgemm_half(half) is half
-    assert not int8.has_fbgemm_int8()
-
-
-def chosen(folder: Path, slots: int = 1, **load: str) -> Weights:
-    return placement.open_weights(Load(**load), "x", inspect(folder), CPU, slots)[0]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("slots", "late"), [(1, True), (4, False)])
-def test_auto_is_halves_for_a_large_model(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, slots: int, late: bool
+def test_a_matrix_that_half_floats_cannot_hold_stays_in_float32(
+    tiny: Path, tmp_path: Path, largest: float
 ) -> None:
-    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
-    monkeypatch.setattr(placement, "has_fbgemm", lambda: True)
-    assert chosen(tiny, slots)._reduced == Float16Weights(slots, late)
+    def spread(weight: torch.Tensor) -> None:
+        weight.clamp_(-abs(largest), abs(largest))
+        weight[0, 0] = largest
+
+    folder = changed(tiny, tmp_path / "model", "h.1.mlp.c_fc.weight", spread)
+    layers = on_torch(folder, "float16").weights.layers
+    assert [layer.fc.weight.dtype for layer in layers] == [torch.float16, torch.float32]
+    exact = on_torch(folder).weights.layers[1]
+    assert torch.equal(layers[1].fc.weight.nan_to_num(), exact.fc.weight.nan_to_num())
 
 
-def test_auto_is_float32_for_a_small_model(tales: Path) -> None:
-    assert chosen(tales)._reduced is None
+def test_a_matrix_of_zeros_can_be_halved(tiny: Path, tmp_path: Path) -> None:
+    folder = changed(tiny, tmp_path / "model", "h.1.mlp.c_fc.weight", torch.Tensor.zero_)
+    assert on_torch(folder, "float16").weights.layers[1].fc.weight.dtype == torch.float16
 
 
-def test_auto_is_float32_where_there_is_no_fbgemm(
+def test_an_integer_is_within_half_a_step_of_its_weight() -> None:
+    weight = matrix()
+    found = quantize(weight)
+    assert found.values.dtype == torch.int8
+    assert found.values.abs().amax(1).tolist() == [127] * 70
+    assert ((found.whole() - weight).abs() <= 0.5001 * found.scales[:, None]).all()
+
+
+def test_broken_weights_are_not_hidden_by_int8() -> None:
+    weight = matrix()
+    weight[4, 2] = torch.nan
+    weight[7] = torch.inf
+    weight[9] = 0
+    found = quantize(weight)
+    assert found.scales.isnan().nonzero().flatten().tolist() == [4, 7]
+    assert found.scales[9] == 0
+    assert found.whole()[4].isnan().all()
+    assert not found.whole()[9].any()
+
+
+@pytest.mark.parametrize("where", ["attn.c_attn.bias", "ln_2.weight", "mlp.c_proj.bias"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_numbers_show_in_the_scores(
+    tiny: Path, tmp_path: Path, kind: str, where: str
+) -> None:
+    def spoil(tensor: torch.Tensor) -> None:
+        tensor[-1] = math.nan
+
+    folder = changed(tiny, tmp_path / "model", f"h.1.{where}", spoil)
+    assert not one_by_one(on_torch(folder, kind), [1, 2]).isfinite().any()
+
+
+def test_two_models_may_run_at_once(tales: Path) -> None:
+    tokens = tale(tales)[0][:30]
+    models = [on_torch(tales, kind) for kind in KINDS]
+    expected = [one_by_one(network, tokens) for network in models]
+    found: dict[int, torch.Tensor] = {}
+
+    def work(place: int) -> None:
+        found[place] = one_by_one(models[place], tokens)
+
+    threads = [Thread(target=work, args=(place,)) for place in range(len(models))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[place], logits) for place, logits in enumerate(expected))
+
+
+def test_without_kernels_torch_does_the_work(tales: Path) -> None:
+    network, kind, notices = placement.open_network(Load(), "x", inspect(tales), "cpu")
+    assert isinstance(network, TorchNetwork)
+    assert (kind, notices) == ("float32", ())
+
+
+def test_auto_is_float32_where_torch_does_the_work(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
-    monkeypatch.setattr(placement, "has_fbgemm", lambda: False)
-    assert chosen(tiny)._reduced is None
+    assert placement.open_network(Load(), "x", inspect(tiny), "cpu")[1] == "float32"
 
 
-def test_float16_that_was_asked_for_is_not_late(tiny: Path) -> None:
-    assert chosen(tiny, dtype="float16")._reduced == Float16Weights(1, late=False)
+def test_making_int8_weights_is_said_once(tiny: Path) -> None:
+    load = Load(dtype="int8")
+    notices = [placement.open_network(load, "x", inspect(tiny), "cpu")[2] for _ in range(2)]
+    assert [len(found) for found in notices] == [1, 0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
@@ -279,12 +205,15 @@ def test_beam_search_refuses_int8(tiny: Path) -> None:
         open_engine(Load(model=str(tiny), dtype="int8"), beams=True)
 
 
-def test_a_gpu_refuses_int8() -> None:
-    with pytest.raises(UsageError, match="not on cuda"):
-        placement.chosen_dtype(Load(dtype="int8"), torch.device("cuda"))
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_gpu_refuses_int8(tiny: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"not on {device}"):
+        placement.torch_dtype(Load(dtype="int8"), device)
+    with pytest.raises(UsageError, match=f"not on {device}"):
+        placement.open_network(Load(dtype="int8"), "x", inspect(tiny), device)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_texts_in_fewer_bits_do_not_depend_on_their_neighbours(tales: Path, dtype: str) -> None:
     prompts = ["Once upon a time", "The king", "A fox"]
     sampling = Sampling(seed=4, max_new_tokens=24)
@@ -299,3 +228,20 @@ def test_texts_in_fewer_bits_do_not_depend_on_their_neighbours(tales: Path, dtyp
         return [found[prompt] for prompt in asked]
 
     assert texts(prompts, 3) == [texts([prompt], 3)[0] for prompt in prompts]
+
+
+def test_a_draft_model_has_a_network_of_its_own(tiny: Path) -> None:
+    load = Load(model=str(tiny), draft_model=str(tiny), dtype="int8")
+    assert open_engine(load).info.dtype == "int8"
+
+
+def test_a_threads_option_is_torchs_too(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        open_engine(Load(model=str(tiny), threads=2))
+        assert torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        open_engine(Load(model=str(tiny)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -256,7 +256,7 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:
     from gptcli.checkpoints.preflight import inspect
-    from gptcli.engines.gpt2.int8_weights import load_int8_weights
+    from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
 
     manifest = inspect(make_tiny(tie_word_embeddings=tied))
     assert manifest.gpt2 is not None
@@ -269,7 +269,7 @@ def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> N
 def test_the_kv_cache_of_a_token_is_what_the_engine_takes() -> None:
     import torch
 
-    from gptcli.engines.gpt2.kv_cache import KVCache
+    from gptcli.engines.gpt2.on_torch.kv_cache import KVCache
 
     config = GPT2Config(vocab_size=10, n_positions=7, n_embd=8, n_layer=3, n_head=2)
     cache = KVCache(config, 1, torch.device("cpu"), torch.float32)

@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from support.commands import REAL, TALES, run, start
 
-from gptcli.engines import placement
-
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -90,13 +88,10 @@ def test_a_scored_request_has_choices_in_the_record_and_no_sampling(
     assert [answer["finish_reason"] for answer in entry["answers"]] == ["scored", "scored"]
 
 
-def test_a_session_on_half_floats_that_come_late_says_the_same(
-    record: Path, main_in: Cli, make_tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(placement, "MIN_HALF_PARAMETERS", 1)
+def test_a_session_on_half_floats_says_the_same(record: Path, main_in: Cli, make_tiny) -> None:
     model = str(make_tiny(n_positions=256))
     said = b"Who is there?\nThe king and his three sons.\nLet me go.\n"
-    args = ("-m", model, "--max-new-tokens", "12", "--record", str(record))
+    args = ("-m", model, "--max-new-tokens", "12", "--record", str(record), "--dtype", "float16")
     assert main_in("chat", *args, stdin=said)[0] == 0
     assert lines(record)[0]["dtype"] == "float16"
     code, out, _ = main_in("replay", str(record))

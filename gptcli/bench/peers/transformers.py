@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptcli.bench.peers.peer import PeerSetting, PeerWork, cut, static_batches
+from gptcli.options import Load
 
 COLD = """
 import sys
@@ -28,7 +29,7 @@ print(tokenizer.decode(out[0]))
 
 
 class Transformers:
-    """See `gptcli.bench.peers.peer.Peer`; threads are torch's, which are ours."""
+    """See `gptcli.bench.peers.peer.Peer`; torch gets our threads."""
 
     modules: ClassVar[tuple[str, ...]] = ("transformers",)
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
@@ -39,7 +40,9 @@ class Transformers:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from gptcli.engines.hf import quiet
+        from gptcli.engines.placement import import_torch
 
+        import_torch(Load(threads=setting.threads))
         self._slots, self._device = setting.slots, setting.device
         self._tokenizer: Any = AutoTokenizer.from_pretrained(setting.folder, padding_side="left")
         self._tokenizer.pad_token = self._tokenizer.eos_token

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptcli.engines.gpt2.network import forward
+from gptcli.engines.gpt2.on_torch.network import forward
 from gptcli.engines.gpt2.tracing import Tracer, attending, embeddings, sound
 
 GRADIENT_TOKENS = 512  # computed at a time

@@ -13,10 +13,8 @@ from weakref import WeakKeyDictionary
 from gptcli.engines.decoding.sampler import sample_ahead
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.sequence import Sequence
-from gptcli.engines.gpt2.kv_cache import KVCache
-from gptcli.engines.gpt2.network import forward_step
+from gptcli.engines.gpt2.network import GPT2Network, tensor_of
 from gptcli.engines.gpt2.scheduler import common_prefix
-from gptcli.engines.gpt2.weights import Weights
 
 MAX_PROMPT_TOKENS = 256  # of a prompt, run before one draft; the rest waits for the next draft
 
@@ -26,10 +24,9 @@ class DraftModel:
     `gptcli.engines.decoding.speculative.Drafter`.
     """
 
-    def __init__(self, weights: Weights, slots: int, cost: float) -> None:
+    def __init__(self, network: GPT2Network, slots: int, cost: float) -> None:
         self.cost = cost
-        self._weights = weights
-        self._cache = KVCache(weights.config, slots, weights.device, weights.dtype)
+        self._network, self._cache = network, network.new_cache(slots)
         self._slots: WeakKeyDictionary[Sequence, int] = WeakKeyDictionary()
 
     def propose(self, sequences: list[Sequence], sizes: list[int]) -> list[list[int]]:
@@ -42,7 +39,6 @@ class DraftModel:
             if self._has_slot(sequence)
         }
         while inputs:
-            self._weights.pack_next(len(inputs))
             due = self._run(inputs)
             for sequence, token in due.items():
                 drafts[sequence].append(token)
@@ -81,7 +77,7 @@ class DraftModel:
         ]
         ends = [end - 1 for end in accumulate(segment.length for segment in segments)]
         tokens = list(chain.from_iterable(inputs[sequence] for sequence in sequences))
-        logits = forward_step(self._weights, cache, segments, tokens, ends)
+        logits = self._network.forward_step(cache, segments, tokens, ends)
         for sequence, slot in zip(sequences, slots, strict=True):
             cache.cached_tokens[slot] += inputs[sequence]
         due = [
@@ -92,5 +88,5 @@ class DraftModel:
         if not due:
             return {}
         steps = [len(cache.cached_tokens[slots[n]]) - sequences[n].length for n in due]
-        chosen = sample_ahead(logits[due], [sequences[n].sampler for n in due], steps)
+        chosen = sample_ahead(tensor_of(logits[due]), [sequences[n].sampler for n in due], steps)
         return {sequences[n]: token for n, token in zip(due, chosen, strict=True)}

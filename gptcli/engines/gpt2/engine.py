@@ -1,10 +1,10 @@
-"""The built-in engine: GPT-2 with continuous batching, in torch and our kernels.
+"""The built-in engine: GPT-2 with continuous batching.
 
 Sequences live in slots of one KV cache. Each turn of the loop fills free slots with new requests,
 then runs one step: one token of every decoding sequence, with a draft of the next ones where that
 pays, and a part of the prompts (chunked prefill). So a long prompt delays decoding only by that
-part, and a finished sequence frees its slot at once. Beam search and other models are in
-`gptcli.engines.hf`.
+part, and a finished sequence frees its slot at once. What a step computes is in a
+`gptcli.engines.gpt2.network.GPT2Network`. Beam search and other models are in `gptcli.engines.hf`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain, islice
 from time import sleep
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.decoding.loglikelihood import Branch, Loglikelihood, grouped, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
@@ -28,10 +28,8 @@ from gptcli.engines.decoding.request import (
 from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.speculative import Drafter, DraftLength
 from gptcli.engines.decoding.step import IDLE_SECONDS, advance_drafted
-from gptcli.engines.gpt2.kv_cache import KVCache
-from gptcli.engines.gpt2.network import forward_step
+from gptcli.engines.gpt2.network import Cache, GPT2Network, Logits, tensor_of
 from gptcli.engines.gpt2.scheduler import ScheduledTokens, Scheduler, WorkItem
-from gptcli.engines.gpt2.weights import Weights
 from gptcli.protocol import Event, ModelInfo, Request
 
 PREFILL_TOKENS = 2048  # prompt tokens of a step, which bounds the memory
@@ -41,13 +39,17 @@ WINDOW_TOKENS = 512  # tokens of windows in a step: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
-    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.protocol.Engine`."""
+    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.protocol.Engine`.
+
+    `checked`: where its weights lie, for other readers of the same model.
+    """
 
     def __init__(
         self,
-        weights: Weights,
+        network: GPT2Network,
         tokenizer: Tokenizer,
         info: ModelInfo,
+        checked: CheckedCheckpoint,
         slots: int,
         prefix_cache: bool = True,
         drafter: Drafter | None = None,
@@ -56,10 +58,10 @@ class GPT2Engine:
         self._draft_length = DraftLength(drafter, info.device) if drafter else None
         self._reuse = prefix_cache
         self.tokenizer = tokenizer
-        self.weights = weights  # packed while the model decodes
-        self._slots = slots
+        self.checked = checked
+        self._network, self._slots = network, slots
         self._schedulers: list[Scheduler] = []  # one a run in progress
-        self._cache: KVCache | None = None  # kept between runs
+        self._cache: Cache | None = None  # kept between runs
 
     def count(self, text: str) -> int:
         """How many tokens a text is."""
@@ -72,7 +74,7 @@ class GPT2Engine:
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Continue every request; see `gptcli.protocol.Engine.run`."""
-        cache, self._cache = self._cache or self._new_cache(), None
+        cache, self._cache = self._cache or self._network.new_cache(self._slots), None
         scheduler = Scheduler(cache, self._reuse)
         self._schedulers.append(scheduler)
         source: Iterator[Request | None] | None = iter(requests)
@@ -92,10 +94,6 @@ class GPT2Engine:
             self._schedulers.remove(scheduler)
             scheduler.abandon()
             self._cache = cache
-
-    def _new_cache(self) -> KVCache:
-        weights = self.weights
-        return KVCache(weights.config, self._slots, weights.device, weights.dtype)
 
     def _pull(
         self, source: Iterator[Request | None], scheduler: Scheduler
@@ -124,10 +122,7 @@ class GPT2Engine:
         prefilled = scheduler.admit()
         scheduler.compact()
         decoding = scheduler.decoding
-        proposed = self._drafts_for(decoding)
-        if decoding:
-            self.weights.pack_next(len(decoding) + sum(map(len, proposed.values())))
-        drafts = proposed if self.weights.wide else {}
+        drafts = self._drafts_for(decoding)
         alone = WINDOW_TOKENS if scheduler.scoring_window else PREFILL_TOKENS
         scheduled = scheduler.schedule(drafts, SHARED_PREFILL_TOKENS if decoding else alone)
         starts = _logit_rows(scheduled)
@@ -135,33 +130,25 @@ class GPT2Engine:
         if prefilled:
             starts |= {item: len(logits) + place for place, item in enumerate(prefilled)}
             first = [scheduler.prompt_logits[item.encoded] for item in prefilled]
-            logits = torch.cat([logits, torch.stack(first)])
+            logits = np.concatenate([logits, np.stack(first)])
         scheduler.drop_logits()
         scored = {item: at for item, at in starts.items() if isinstance(item, Loglikelihood)}
         results = list(self._score(scheduler, scored, logits))
         results += self._score_windows(scheduler, scheduled, starts, logits)
         sequences = {item: at for item, at in starts.items() if isinstance(item, Sequence)}
         events = self._sample_next(scheduler, sequences, drafts, logits)
-        if proposed and not drafts:
-            self._record_unused(proposed)
         yield from events
         yield from results
 
     def _drafts_for(self, sequences: list[Sequence]) -> dict[Sequence, list[int]]:
-        """Drafts of the sequences, where they pay or soon will."""
+        """Drafts of the sequences, where they pay."""
         if not sequences or self._draft_length is None:
             return {}
         return self._draft_length.drafts(sequences, self.info.context)
 
-    def _record_unused(self, drafts: dict[Sequence, list[int]]) -> None:
-        """Learn from drafts that were not run because the weights are not packed yet."""
-        for sequence, draft in drafts.items():
-            if self._draft_length:
-                self._draft_length.record(sequence, 1, int(sequence.tokens[-1] == draft[0]))
-
     def _run(
         self, scheduler: Scheduler, scheduled: list[ScheduledTokens], starts: dict[WorkItem, int]
-    ) -> Tensor:
+    ) -> Logits:
         """Run the scheduled tokens. Returns the logits that are needed, (W, vocab), in order."""
         tokens = list(chain.from_iterable(part.tokens for part in scheduled))
         wanted, place = [], 0
@@ -169,7 +156,7 @@ class GPT2Engine:
             wanted += [place + own for own in part.wanted]
             place += len(part.tokens)
         segments = [part.segment for part in scheduled]
-        logits = forward_step(self.weights, scheduler.cache, segments, tokens, wanted)
+        logits = self._network.forward_step(scheduler.cache, segments, tokens, wanted)
         for part in scheduled:
             scheduler.mark_cached(part)
             if part.item in starts:
@@ -177,11 +164,11 @@ class GPT2Engine:
         return logits
 
     def _score(
-        self, scheduler: Scheduler, scored: dict[Loglikelihood, int], logits: Tensor
+        self, scheduler: Scheduler, scored: dict[Loglikelihood, int], logits: Logits
     ) -> Iterator[Event]:
         """Score choices whose prompts are in the KV cache, and free their slots."""
         for item, place in scored.items():
-            item.begin(logits[place])
+            item.begin(tensor_of(logits[place]))
         branches = [
             Branch(item, scheduler.slot(item), place)
             for item in scored
@@ -190,11 +177,10 @@ class GPT2Engine:
         ]
         for few in grouped(branches, BRANCH_TOKENS):
             tokens = [token for branch in few for token in branch.ids[:-1]]
-            after = forward_step(
-                self.weights, scheduler.cache, [branch.segment for branch in few], tokens
-            )
+            segments = [branch.segment for branch in few]
+            after = self._network.forward_step(scheduler.cache, segments, tokens)
             targets = [token for branch in few for token in branch.ids[1:]]
-            values = iter(likelihoods(after, targets))
+            values = iter(likelihoods(tensor_of(after), targets))
             for branch in few:
                 branch.scored.logprobs[branch.place] += islice(values, branch.segment.length)
         for item in scored:
@@ -207,7 +193,7 @@ class GPT2Engine:
         scheduler: Scheduler,
         scheduled: list[ScheduledTokens],
         starts: dict[WorkItem, int],
-        logits: Tensor,
+        logits: Logits,
     ) -> list[Event]:
         """Score what the step ran of windows, and free the slots of those that are done."""
         done = []
@@ -215,7 +201,7 @@ class GPT2Engine:
             item = part.item
             if isinstance(item, LoglikelihoodRolling) and part.wanted:
                 start = starts[item]
-                item.take(logits[start : start + len(part.wanted)])
+                item.take(tensor_of(logits[start : start + len(part.wanted)]))
                 if item.done:
                     done.append(item)
         for item in done:
@@ -227,12 +213,13 @@ class GPT2Engine:
         scheduler: Scheduler,
         sequences: dict[Sequence, int],
         drafts: dict[Sequence, list[int]],
-        logits: Tensor,
+        logits: Logits,
     ) -> list[Event]:
         """Sample the next tokens of each sequence, and free the slots of finished ones."""
         written = {sequence: len(sequence.tokens) for sequence in sequences}
         verified = [drafts.get(sequence, []) for sequence in sequences]
-        events = list(advance_drafted(list(sequences), verified, logits, list(sequences.values())))
+        rows, starts = tensor_of(logits), list(sequences.values())
+        events = list(advance_drafted(list(sequences), verified, rows, starts))
         # Before any event is yielded: the caller may stop at any of them.
         for sequence, draft in zip(sequences, verified, strict=True):
             if draft and self._draft_length:

@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from torch import Tensor
-
 from gptcli.engines.decoding.loglikelihood import Loglikelihood
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import EncodedRequest
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.sequence import Sequence
-from gptcli.engines.gpt2.kv_cache import KVCache
+from gptcli.engines.gpt2.network import Cache, Logits
 from gptcli.protocol import Event
 
 MIN_SHARED_TOKENS = 16  # a shorter shared prefix saves less than its copy and mask cost
@@ -52,12 +50,12 @@ class ScheduledTokens:
 class Scheduler:
     """Items in flight and items waiting for a slot. With `reuse`, prompts share prefixes."""
 
-    def __init__(self, cache: KVCache, reuse: bool = True) -> None:
+    def __init__(self, cache: Cache, reuse: bool = True) -> None:
         self.cache = cache
         self.waiting: deque[WorkItem] = deque()
         self.cancelled: set[str] = set()  # ids of requests to end
         # A prompt's last logits, (vocab,), while they are needed.
-        self.prompt_logits: dict[EncodedRequest, Tensor] = {}
+        self.prompt_logits: dict[EncodedRequest, Logits] = {}
         self._reuse = reuse
         self._slots: list[WorkItem | None] = [None] * cache.slots
         self._order = list(range(cache.slots))  # least recently given away first
@@ -138,12 +136,12 @@ class Scheduler:
         held += draft[:accepted]
         self.cache.zero(slot, len(held), len(draft) - accepted)
 
-    def share_logits(self, scheduled: ScheduledTokens, logits: Tensor) -> None:
+    def share_logits(self, scheduled: ScheduledTokens, logits: Logits) -> None:
         """Keep the last logits of a prompt, (vocab,), while other sequences of it wait."""
         encoded = scheduled.item.encoded
         whole = scheduled.segment.end == len(encoded.prompt_ids)
         if whole and any(item.encoded is encoded for item in self.waiting):
-            self.prompt_logits[encoded] = logits.clone()
+            self.prompt_logits[encoded] = logits.copy()
 
     def _prefill_tokens(self, budget: int) -> dict[int, int]:
         """How many prompt tokens each slot runs next, first come first served."""

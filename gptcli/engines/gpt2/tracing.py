@@ -1,9 +1,8 @@
 """The inside of a GPT-2 while it reads one text: attention, hidden states, the next token.
 
-The network is the one that generates (`gptcli.engines.gpt2.network.forward`). Only the attention
-function differs: it keeps its weights. A tracer maps float32 weights of its own, because those of
-the engine may be quantised, or packed in a layout without gradients. To map a file twice costs
-nothing.
+The network is `gptcli.engines.gpt2.on_torch.network.forward`. Only the attention function differs:
+it keeps its weights. A tracer maps float32 weights of its own, because those of the engine may be
+quantised, or in a layout without gradients. To map a file twice costs nothing.
 Not here: gradients are in `gptcli.engines.gpt2.attribution`.
 """
 
@@ -20,9 +19,9 @@ from torch import Tensor
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import filtered
 from gptcli.engines.gpt2.engine import GPT2Engine
-from gptcli.engines.gpt2.kv_cache import split_heads
-from gptcli.engines.gpt2.network import Attend, embedded, forward
-from gptcli.engines.gpt2.weights import Weights
+from gptcli.engines.gpt2.on_torch.kv_cache import split_heads
+from gptcli.engines.gpt2.on_torch.network import Attend, embedded, forward
+from gptcli.engines.gpt2.on_torch.weights import Weights
 from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters
 from gptcli.protocol import Engine, ModelInfo
@@ -93,7 +92,10 @@ def tracer(engine: Engine) -> Tracer:
             f"only the inside of a GPT-2 that runs here can be shown, not of {_kind(engine.info)}",
             "Choose a GPT-2, such as -m gpt2; gptcli inspect TEXT works with any model.",
         )
-    return Tracer(engine.info, engine.tokenizer, engine.weights.as_stored())
+    checked, device = engine.checked, torch.device(engine.info.device)
+    assert checked.gpt2 is not None
+    weights = Weights(checked.gpt2, checked, device, torch.float32)
+    return Tracer(engine.info, engine.tokenizer, weights)
 
 
 @torch.no_grad()

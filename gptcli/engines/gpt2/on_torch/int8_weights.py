@@ -1,7 +1,8 @@
 """int8 weights of a checkpoint: read from the cache on disk, or quantized and stored there.
 
-Cached weights are mapped like a checkpoint. Not here: the files are in
-`gptcli.checkpoints.int8_store`, the arithmetic is in `gptcli.engines.gpt2.int8`.
+Each row of a weight matrix (an output channel) has its own scale, its largest absolute value over
+127. Cached weights are mapped like a checkpoint. Not here: the files are in
+`gptcli.checkpoints.int8_store`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,29 @@ from gptcli.checkpoints.integrity.content import published
 from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
-from gptcli.engines.gpt2.int8 import Quantized, quantize
-from gptcli.engines.gpt2.mapped import MappedFile
+from gptcli.engines.gpt2.on_torch.mapped import MappedFile
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size
 
 VALUES, SCALES = "", ".scales"  # suffixes of a matrix's name in the file
 QUANTIZE_THREADS = 2  # matrices at a time; each takes some tens of MB
+WEIGHT_MAX = 127  # the largest integer of a weight
+CHUNK_ELEMENTS = 2**23  # of a large matrix, quantized at a time
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 matrix (out, in), contiguous: the weight of row i is values[i] * scales[i].
+
+    A row with NaN or infinity has the scale NaN, so that the fault shows as it does in float32.
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    def whole(self) -> Tensor:
+        """The weights in float32."""
+        return self.values * self.scales[:, None]
 
 
 @dataclass(frozen=True)
@@ -41,9 +58,22 @@ class Int8Weights:
     entries: Mapping[str, Entry] | None = None
 
     def release(self, name: str) -> None:
-        """Give the pages of a matrix back to the system, once it is packed."""
+        """Give the pages of a matrix back to the system, once it is used."""
         if self.file is not None and self.entries is not None:
             self.file.drop(self.entries[name + VALUES])
+
+
+def quantize(weight: Tensor) -> Quantized:
+    """A float matrix (out, in), any strides, rounded to integers from -127 to 127."""
+    values = torch.empty(weight.shape, dtype=torch.int8)
+    scales = torch.empty(len(weight))
+    rows = max(CHUNK_ELEMENTS // weight.shape[1], 1)
+    parts = zip(*(torch.split(whole, rows) for whole in (weight, values, scales)), strict=True)
+    for part, own, scale in parts:
+        torch.div(part.abs().amax(1), WEIGHT_MAX, out=scale)
+        # 0 / 0 is NaN and becomes 0 again.
+        own.copy_((part / scale[:, None]).round_().nan_to_num_(0, 0, 0))
+    return Quantized(values, scales.masked_fill_(~scales.isfinite(), torch.nan))
 
 
 def load_int8_weights(model: str, checked: CheckedCheckpoint) -> Int8Weights:

@@ -1,7 +1,7 @@
 """A safetensors file mapped into memory and read page by page as its tensors are used.
 
-Nothing is copied, so opening a model takes no time. Pages of a tensor that has been packed can be
-given back. Not here: the header is in `gptcli.checkpoints.safetensors_headers`.
+Nothing is copied, so opening a model takes no time. Pages of a tensor that has been converted can
+be given back. Not here: the header is in `gptcli.checkpoints.safetensors_headers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
-from gptcli.system.file_pages import mapped
 
 STORED = {
     "F64": torch.float64,
@@ -28,7 +27,9 @@ class MappedFile:
     """The mapped pages of one file; its tensors are views of them."""
 
     def __init__(self, path: Path) -> None:
-        self._pages = mapped(path)
+        with path.open("rb") as file:
+            # Private, and writable because torch.frombuffer wants it; nothing is ever written.
+            self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def tensor(self, entry: Entry) -> Tensor:
         """A view of one tensor, in its stored dtype and shape."""

@@ -19,12 +19,12 @@ from gptcli.checkpoints.architecture import GPT2Config
 
 
 class KVCache:
-    """Keys and values of up to `slots` sequences of up to n_positions tokens.
+    """Keys and values of up to `slots` sequences of up to n_positions tokens; see
+    `gptcli.engines.gpt2.network.Cache`.
 
     kv: (layers, slots, 2, H, T, D), keys and values. What a head reads is contiguous, because
     memory pages are looked up one by one. It is zero where nothing was stored: values beyond the
-    end of a shorter row are masked, but 0 x NaN is NaN. `cached_tokens`: the tokens whose keys and
-    values each slot begins with; they stay after the sequence is released.
+    end of a shorter row are masked, but 0 x NaN is NaN.
     """
 
     def __init__(

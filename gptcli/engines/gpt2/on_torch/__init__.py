@@ -1,0 +1,1 @@
+"""GPT-2 in torch: for GPUs, and for CPUs without our own kernels."""
