@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-# The devices of NVIDIA's driver, of NVIDIA's under Windows, and of AMD's.
-DEVICES = "nvidia[0-9]*", "dxg", "kfd"
+# The devices of NVIDIA's driver, of its boards', of Windows' for Linux, and of AMD's.
+DEVICES = "nvidia[0-9]*", "nvhost-gpu", "dxg", "kfd"
 HIDING = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 # Libraries of a build of torch for a GPU.
 LIBRARIES = "libtorch_cuda.so", "libtorch_hip.so"

@@ -19,6 +19,7 @@ from transformers import GPT2LMHeadModel
 from gptcli import native
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines import open_engine, placement
+from gptcli.engines.gpt2.on_torch import weights
 from gptcli.engines.gpt2.on_torch.int8_weights import quantize
 from gptcli.engines.gpt2.on_torch.network import TorchNetwork
 from gptcli.errors import UsageError
@@ -78,16 +79,26 @@ def test_scores_of_any_head_are_near_those_of_transformers(
 
 
 def test_weights_in_float32_are_not_copied(tiny: Path) -> None:
-    weights = on_torch(tiny).weights
-    assert weights.head.weight.data_ptr() == weights.wte.data_ptr()
+    found = on_torch(tiny).weights
+    assert found.head.weight.data_ptr() == found.wte.data_ptr()
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("float32", 32), ("float16", 16), ("bfloat16", 16)])
 def test_a_matrix_takes_as_many_bits_as_were_asked_for(tiny: Path, kind: str, bits: int) -> None:
-    weights = on_torch(tiny, kind).weights
-    matrices = [weights.head, *(layer.fc for layer in weights.layers)]
+    found = on_torch(tiny, kind).weights
+    matrices = [found.head, *(layer.fc for layer in found.layers)]
     assert {8 * one.weight.itemsize for one in matrices} == {bits}
-    assert weights.dtype == torch.float32
+    assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_large_matrix_is_converted_in_parts(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    tokens = list(range(7, 20))
+    whole = at_once(on_torch(tiny, kind), tokens)
+    monkeypatch.setattr(weights, "CHUNK_ELEMENTS", 100)
+    assert (at_once(on_torch(tiny, kind), tokens) - whole).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])

@@ -21,6 +21,7 @@ from gptcli.engines.gpt2.on_torch.mapped import MappedFile
 # Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
 # remain.
 MIN_HALF_PEAK, MAX_HALF = 2.0**-8, 65504.0
+CHUNK_ELEMENTS = 2**23  # of a large matrix, converted to the inputs' data type at a time
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (N, in) -> (N, out)."""
-        return F.linear(x, self.weight.to(x.dtype), self.bias)
+        if self.weight.dtype == x.dtype:
+            return F.linear(x, self.weight, self.bias)
+        parts = torch.split(self.weight, max(CHUNK_ELEMENTS // self.weight.shape[1], 1))
+        y = torch.cat([F.linear(x, part.to(x.dtype)) for part in parts], dim=1)
+        return y if self.bias is None else y + self.bias
 
 
 @dataclass(frozen=True)
