@@ -365,7 +365,7 @@ def test_interrupt_of_the_terminals_group_reaches_no_worker(fake: Fake) -> None:
 def test_threads_of_a_worker(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, variable: str | None, expected: int | None
 ) -> None:
-    monkeypatch.setattr(processes, "allowed_cores", lambda: 5)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 5)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)

@@ -19,7 +19,7 @@ from typing import Any
 
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
-from gptcli.system.processors import allowed_cores
+from gptcli.system.processors import usable_cores
 
 SHARED_MEMORY_BYTES = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
 
@@ -88,7 +88,7 @@ def connected(address: str | None, verbose: bool) -> Iterator[Any]:
 def _connect(ray: Any, address: str | None, verbose: bool) -> None:
     """Connect to a cluster, or start one here. Raises Unavailable."""
     alone = {
-        "num_cpus": allowed_cores(),
+        "num_cpus": usable_cores(),
         "object_store_memory": SHARED_MEMORY_BYTES,
         "include_dashboard": False,
     }

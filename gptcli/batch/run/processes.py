@@ -25,7 +25,7 @@ from gptcli.batch.run.work import Work
 from gptcli.errors import Unavailable
 from gptcli.options import Load
 from gptcli.system.os_errors import reason
-from gptcli.system.processors import allowed_cores
+from gptcli.system.processors import usable_cores
 
 START = (
     "import sys; sys.path[:] = sys.argv[2:]; from gptcli.batch.run.child import serve;"
@@ -37,7 +37,7 @@ def shared(work: Work, count: int) -> Work:
     """The same with each worker's share of the processors, unless the user has said otherwise."""
     if work.load.threads is not None or "OMP_NUM_THREADS" in os.environ:
         return work
-    return replace(work, load=replace(work.load, threads=max(1, allowed_cores() // count)))
+    return replace(work, load=replace(work.load, threads=max(1, usable_cores() // count)))
 
 
 def environment(load: Load, place: int) -> dict[str, str]:
