@@ -69,8 +69,7 @@ def open_engine(
     )
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size)
     info = replace(info, notices=info.notices + notices)
-    reuse = load.prefix_cache
-    return GPT2Engine(network, tokenizer.result(), info, checked, batch_size, reuse, drafter)
+    return GPT2Engine(network, tokenizer.result(), info, batch_size, load.prefix_cache, drafter)
 
 
 def say_waits(engine: Engine, say: Callable[[str], object]) -> None:

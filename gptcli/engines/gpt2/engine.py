@@ -15,7 +15,6 @@ from time import sleep
 
 import numpy as np
 
-from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.decoding.loglikelihood import Branch, Loglikelihood, grouped, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
@@ -39,17 +38,13 @@ WINDOW_TOKENS = 512  # tokens of windows in a step: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
-    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.protocol.Engine`.
-
-    `checked`: where its weights lie, for other readers of the same model.
-    """
+    """GPT-2 on one device with `slots` sequences in flight; see `gptcli.protocol.Engine`."""
 
     def __init__(
         self,
         network: GPT2Network,
         tokenizer: Tokenizer,
         info: ModelInfo,
-        checked: CheckedCheckpoint,
         slots: int,
         prefix_cache: bool = True,
         drafter: Drafter | None = None,
@@ -58,7 +53,6 @@ class GPT2Engine:
         self._draft_length = DraftLength(drafter, info.device) if drafter else None
         self._reuse = prefix_cache
         self.tokenizer = tokenizer
-        self.checked = checked
         self._network, self._slots = network, slots
         self._schedulers: list[Scheduler] = []  # one a run in progress
         self._cache: Cache | None = None  # kept between runs

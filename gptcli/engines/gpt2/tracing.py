@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import filtered
 from gptcli.engines.gpt2.engine import GPT2Engine
@@ -92,9 +93,10 @@ def tracer(engine: Engine) -> Tracer:
             f"only the inside of a GPT-2 that runs here can be shown, not of {_kind(engine.info)}",
             "Choose a GPT-2, such as -m gpt2; gptcli inspect TEXT works with any model.",
         )
-    checked, device = engine.checked, torch.device(engine.info.device)
+    assert engine.info.folder is not None
+    checked = inspect(engine.info.folder)
     assert checked.gpt2 is not None
-    weights = Weights(checked.gpt2, checked, device, torch.float32)
+    weights = Weights(checked.gpt2, checked, torch.device(engine.info.device), torch.float32)
     return Tracer(engine.info, engine.tokenizer, weights)
 
 
