@@ -95,6 +95,85 @@ def test_a_dry_run_of_a_task_counts_tokens_without_torch() -> None:
     assert (code, heavy) == (0, ["tokenizers"])
 
 
+# Each command line of a list; what heavy modules are there after each that succeeds.
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from gptcli.cli.main import main
+commands, heavy = json.loads(sys.argv[1])
+seen = []
+for args in commands:
+    try:
+        main(args)
+    except SystemExit as leaving:
+        if leaving.code == 0:
+            seen.append([args, [name for name in heavy if name in sys.modules]])
+print()
+print(json.dumps(seen))
+"""
+# Looks into the bundled model without opening an engine.
+LOOK = """
+from types import SimpleNamespace
+from gptcli import inspection
+from gptcli.checkpoints.resolve import resolve
+from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.options import Filters, Load
+from gptcli.protocol import ModelInfo
+folder = resolve(Load(model="tiny-tales")).folder
+info = ModelInfo(name="tiny-tales", revision=None, architecture="gpt2", context=256,
+    vocabulary=4096, parameters=0, dtype="int8", device="cpu", folder=folder)
+inside = inspection.inside(SimpleNamespace(info=info, tokenizer=load_tokenizer(folder)))
+assert inspection.attention_view(inside, "Once upon a").weights.shape == (6, 6, 4, 4)
+assert inspection.lens_view(inside, "Once upon a").layers[-1][-1][0].token == " time"
+from gptcli.engines.gpt2 import tracing
+assert tracing.outcome(inside, [0, 1], None)[1] < 0
+"""
+
+
+def test_the_inside_of_a_model_is_read_without_torch() -> None:
+    assert imported(f"exec({LOOK!r})") == [0, ["tokenizers", "numpy"], False, False]
+
+
+@pytest.mark.xfail(strict=True, reason="to open an engine imports torch")
+@pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["Once"],
+        ["Once", "--json"],
+        ["next", "Once", "--top-k", "5", "--top-p", "0.9"],
+        ["attention", "Once", "--all"],
+        ["lens", "Once"],
+    ],
+    ids=" ".join,
+)
+def test_inspect_shows_all_but_gradients_without_torch(args: list[str]) -> None:
+    words = ["inspect", *args, *TALES, "--device", "cpu"]
+    code, heavy, *_ = imported(f"from gptcli.cli.main import main; main({words})")
+    assert (code, heavy) == (0, ["tokenizers", "numpy"])
+
+
+def test_what_runs_no_model_imports_no_torch() -> None:
+    commands: list[list[str]] = [
+        *(["models", word, "tiny-tales"] for word in ("info", "verify", "path")),
+        *(["models", "list", "--json"], ["models", "alias"]),
+        *(["tasks", "show", "summarize"], ["config", "show"], ["cache", "list"]),
+        *(["cache", "clear", "-y"], ["docs", "inspect"]),
+        ["run", "summarize", "x", "--dry-run", *TALES],
+        ["inspect", "tokens", "Once", "--json", *TALES],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps([commands, HEAVY])],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(),
+        check=True,
+    )
+    found = {" ".join(args): heavy for args, heavy in json.loads(done.stdout.splitlines()[-1])}
+    assert list(found) == [" ".join(args) for args in commands]
+    for args, heavy in found.items():
+        assert heavy == (["tokenizers"] if args.endswith(" ".join(TALES)) else []), args
+
+
 @pytest.fixture
 def recording() -> Any:
     """A record that is switched off again."""
@@ -133,6 +212,10 @@ def test_importing_the_package_imports_nothing() -> None:
         (["generate", "-f", "/nowhere"], 66),
         (["generate", "Once", "-o", "/nowhere/a.txt"], 73),
         (["generate", "Once", "-m", "./nowhere"], 66),
+        (["inspect", "Once", "-m", "./nowhere"], 66),
+        (["inspect", "lens", "Once", "-m", "./nowhere"], 66),
+        (["inspect", "attribution", "Once", "--target", "x", "-m", "./nowhere"], 66),
+        (["inspect", "attention", "Once", "--layer", "-1"], 2),
     ],
 )
 def test_no_heavy_import(args: list[str], code: int) -> None:

@@ -79,6 +79,11 @@ def test_attention_of_some_heads_is_a_part_of_all(inside: Tracer) -> None:
     assert np.array_equal(some, everything(inside)[[1, 0]][:, [3, 1]])
 
 
+def test_a_head_that_is_asked_for_twice_is_given_twice(inside: Tracer) -> None:
+    some = tracing.attention(inside, IDS, [1, 1], [2, 0, 2])
+    assert np.array_equal(some, everything(inside)[[1, 1]][:, [2, 0, 2]])
+
+
 def test_no_token_looks_ahead_and_every_row_sums_to_one(inside: Tracer) -> None:
     weights = everything(inside)
     assert np.triu(weights, 1).max() == 0
@@ -128,6 +133,17 @@ def test_the_lens_reads_long_texts_in_parts(
     parts = tracing.lens(inside, IDS, 2)
     assert np.array_equal(parts.ids, whole.ids)
     assert np.array_equal(parts.ranks, whole.ranks)
+
+
+def test_the_lens_orders_equals_by_their_ids() -> None:
+    found = tracing._top(np.array([[1, 3, 2, 3, 3, 0]], np.float32), 4)
+    assert found.tolist() == [[1, 3, 4, 2]]
+
+
+def test_the_lens_shows_a_whole_vocabulary_at_most(inside: Tracer) -> None:
+    found = tracing.lens(inside, IDS, 10**6)
+    assert found.ids.shape == (3, len(IDS), 512)
+    assert np.abs(np.exp(found.logprobs.astype(np.float64)).sum(-1) - 1).max() < CLOSE
 
 
 # The next token
@@ -196,9 +212,9 @@ def test_integrated_gradients_are_complete(tales: Path) -> None:
 
 def test_integrated_gradients_of_one_point_are_the_gradient_half_way(inside: Tracer) -> None:
     found = attribution.integrated_gradients(inside, IDS, 42, 1)
-    x = tracing.embeddings(inside, IDS)
-    start = tracing.embeddings(inside, [0] * len(IDS))
-    _, (gradient,) = attribution._log_odds_gradients(inside, (x + start)[None] / 2, 42)
+    network = attribution.Gradients(inside)
+    x, start = network.embedded(IDS), network.embedded([0] * len(IDS))
+    _, (gradient,) = network.of_log_odds((x + start)[None] / 2, 42)
     assert found.scores == pytest.approx((gradient * (x - start)).sum(-1).tolist(), abs=1e-4)
 
 
@@ -233,6 +249,11 @@ def test_gradients_are_there_after_the_engine_has_packed_its_weights(
     assert list(engine.run([GenerateRequest(id="0", prompt="Once", sampling=sampling)]))
     expected = attribution.gradient_x_input(inside, IDS, 42)
     assert attribution.gradient_x_input(tracer(engine), IDS, 42) == expected
+
+
+def test_a_gpt2_of_another_engine_is_read_from_its_checkpoint(tiny: Path, inside: Tracer) -> None:
+    other = tracer(open_engine(Load(model=str(tiny)), beams=True))
+    assert np.array_equal(everything(other), everything(inside))
 
 
 def test_only_the_built_in_engine_can_be_looked_into() -> None:

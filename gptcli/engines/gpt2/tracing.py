@@ -1,28 +1,23 @@
 """The inside of a GPT-2 while it reads one text: attention, hidden states, the next token.
 
-The network is `gptcli.engines.gpt2.on_torch.network.forward`. Only the attention function differs:
-it keeps its weights. A tracer maps float32 weights of its own, because those of the engine may be
-quantised, or in a layout without gradients. To map a file twice costs nothing.
+The numbers are those of `gptcli.engines.gpt2.reference`, which reads the checkpoint in float32: the
+weights of the engine may be quantised, or packed. To map a file twice costs nothing. torch is not
+imported.
 Not here: gradients are in `gptcli.engines.gpt2.attribution`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.tokenizer import Tokenizer
-from gptcli.engines.decoding.sampler import filtered
-from gptcli.engines.gpt2.engine import GPT2Engine
-from gptcli.engines.gpt2.on_torch.kv_cache import split_heads
-from gptcli.engines.gpt2.on_torch.network import Attend, embedded, forward
-from gptcli.engines.gpt2.on_torch.weights import Weights
+from gptcli.engines.gpt2.reference import Array, ReferenceNetwork, softmax
 from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters
 from gptcli.protocol import Engine, ModelInfo
@@ -32,21 +27,22 @@ LOGIT_ROWS = 64  # positions whose logits are computed at a time: 13 MB for GPT-
 
 @dataclass(frozen=True, eq=False)
 class Tracer:
-    """A model in float32, nothing packed, with its tokenizer."""
+    """A model in float32 with its tokenizer."""
 
     info: ModelInfo
     tokenizer: Tokenizer
-    weights: Weights
+    checked: CheckedCheckpoint
+    network: ReferenceNetwork
 
     @property
     def layers(self) -> int:
         """How many layers the model has."""
-        return self.weights.config.n_layer
+        return self.network.config.n_layer
 
     @property
     def heads(self) -> int:
         """How many heads a layer has."""
-        return self.weights.config.n_head
+        return self.network.config.n_head
 
     @property
     def filler(self) -> int:
@@ -86,41 +82,42 @@ class Following:
 
 
 def tracer(engine: Engine) -> Tracer:
-    """The inside of an engine's model. Raises UsageError for any but the built-in engine."""
-    if not isinstance(engine, GPT2Engine):
+    """The inside of an engine's model. Raises UsageError unless that is a GPT-2 on this disk.
+
+    The checkpoint is checked again: raises MissingInput, BadModel as
+    `gptcli.checkpoints.preflight.inspect`.
+    """
+    folder = engine.info.folder
+    checked = None if folder is None else inspect(folder)
+    if checked is None or checked.gpt2 is None:
         raise UsageError(
             engine.info.name,
             f"only the inside of a GPT-2 that runs here can be shown, not of {_kind(engine.info)}",
             "Choose a GPT-2, such as -m gpt2; gptcli inspect TEXT works with any model.",
         )
-    assert engine.info.folder is not None
-    checked = inspect(engine.info.folder)
-    assert checked.gpt2 is not None
-    weights = Weights(checked.gpt2, checked, torch.device(engine.info.device), torch.float32)
-    return Tracer(engine.info, engine.tokenizer, weights)
+    network = ReferenceNetwork(checked.gpt2, checked)
+    return Tracer(engine.info, engine.tokenizer, checked, network)
 
 
-@torch.no_grad()
 def attention(
     tracer: Tracer, ids: Sequence[int], layers: Sequence[int], heads: Sequence[int]
-) -> Any:
-    """Attention weights of the layers and heads asked for: numpy float32 (layers, heads, T, T).
+) -> Array:
+    """Attention weights of the layers and heads asked for: (layers, heads, T, T).
 
     Row i holds how much token i looks at each token, as transformers' `attentions`. Raises BadModel
     where the numbers are not finite.
     """
-    chosen = torch.tensor(list(heads), device=tracer.weights.device)
-    kept: dict[int, Tensor] = {}
+    chosen_layers, chosen_heads = np.asarray(layers), np.asarray(heads)
+    found = np.empty((len(layers), len(heads), len(ids), len(ids)), np.float32)
 
-    def keep(layer: int, weights: Tensor) -> None:
-        if layer in layers:
-            kept[layer] = weights[chosen].cpu()
+    def keep(layer: int, head: int, weights: Array) -> None:
+        found[np.ix_(chosen_layers == layer, chosen_heads == head)] = weights
 
-    forward(tracer.weights, embeddings(tracer, ids), _recording(tracer, keep))
-    return sound(tracer, torch.stack([kept[layer] for layer in layers])).numpy()
+    tracer.network.final(ids, keep)
+    sound(tracer, found)
+    return found
 
 
-@torch.no_grad()
 def lens(tracer: Tracer, ids: Sequence[int], top: int) -> LensReadout:
     """The logit lens: the output head applied to the hidden states of every layer.
 
@@ -128,25 +125,27 @@ def lens(tracer: Tracer, ids: Sequence[int], top: int) -> LensReadout:
     BadModel where the numbers are not finite.
     Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
     """
-    kept: list[Tensor] = []
-    forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)), kept)
-    states = sound(tracer, torch.stack(kept))
-    final = torch.cat([part.argmax(-1) for part in _lens_logprobs(tracer, kept[-1], len(kept) - 1)])
-    tops, ranks = [], []
-    for layer, state in enumerate(kept):
-        parts = zip(
-            _lens_logprobs(tracer, state, layer), torch.split(final, LOGIT_ROWS), strict=True
-        )
-        for logprobs, best in parts:
-            tops.append(logprobs.topk(min(top, logprobs.shape[-1])))
-            ranks.append((logprobs > logprobs.gather(1, best[:, None])).sum(-1) + 1)
-    shape = (len(kept), len(ids))
-    values, found = (torch.cat(part).view(*shape, -1) for part in zip(*tops, strict=True))
-    ranked = torch.cat(ranks).view(shape)
-    return LensReadout(*(part.cpu().numpy() for part in (found, values, ranked, states)))
+    config = tracer.network.config
+    states = np.empty((config.n_layer + 1, len(ids), config.n_embd), np.float32)
+    for depth, state in enumerate(tracer.network.states(ids)):
+        states[depth] = state
+    sound(tracer, states)
+    final = np.concatenate([part.argmax(-1) for part in _lens_logits(tracer, states, -1)])
+    shape = (*states.shape[:2], min(top, config.vocab_size))
+    found = np.empty(shape, np.int64)
+    logprobs = np.empty(shape, np.float32)
+    ranks = np.empty(shape[:2], np.int64)
+    for depth in range(len(states)):
+        for number, logits in enumerate(_lens_logits(tracer, states, depth)):
+            here = slice(number * LOGIT_ROWS, number * LOGIT_ROWS + len(logits))
+            best = np.take_along_axis(logits, final[here, None], 1)
+            ranks[depth, here] = (logits > best).sum(-1) + 1
+            found[depth, here] = likeliest = _top(logits, top)
+            values = np.take_along_axis(logits, likeliest, 1)
+            logprobs[depth, here] = values - _log_partition(logits)
+    return LensReadout(found, logprobs, ranks, states)
 
 
-@torch.no_grad()
 def following(
     tracer: Tracer,
     ids: Sequence[int],
@@ -158,14 +157,17 @@ def following(
 
     Raises BadModel where the logits are not finite.
     """
-    x = forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)))
-    logits = sound(tracer, tracer.weights.head(x[-1:]).float())
-    probabilities = logits[0].softmax(-1)
-    values, likeliest = probabilities.topk(min(count, len(probabilities)))
-    filtered_values, filtered_ids = (part[0] for part in filtered(logits, filters))
-    kept = torch.zeros_like(probabilities).scatter_(0, filtered_ids, filtered_values)
-    rows = zip(likeliest.tolist(), values.tolist(), kept[likeliest].tolist(), strict=True)
-    logprobs = logits[0].log_softmax(-1)
+    logits = _next_logits(tracer, ids)
+    probabilities = softmax(logits[0])
+    [likeliest] = _top(logits, count)
+    kept = _kept(logits, filters)
+    rows = zip(
+        likeliest.tolist(),
+        probabilities[likeliest].tolist(),
+        kept[likeliest].tolist(),
+        strict=True,
+    )
+    [logprobs] = logits - _log_partition(logits)
     return Following(
         tuple(rows),
         int((kept > 0).sum()),
@@ -175,83 +177,78 @@ def following(
     )
 
 
-@torch.no_grad()
 def outcome(tracer: Tracer, ids: Sequence[int], target: int | None) -> tuple[int, float]:
     """The token that may follow, the likeliest without a `target`, and its log-probability."""
-    x = forward(tracer.weights, embeddings(tracer, ids), attending(tracer, len(ids)))
-    logprobs = sound(tracer, tracer.weights.head(x[-1:]).float())[0].log_softmax(-1)
+    logits = _next_logits(tracer, ids)
+    [logprobs] = logits - _log_partition(logits)
     id = int(logprobs.argmax()) if target is None else target
     return id, float(logprobs[id])
 
 
-def _lens_logprobs(tracer: Tracer, state: Tensor, layer: int) -> Iterator[Tensor]:
-    """Log-probabilities (N, vocab) from the states (T, C) of a layer; N is `LOGIT_ROWS` at most."""
-    norm, epsilon = tracer.weights.ln_f, tracer.weights.config.layer_norm_epsilon
-    for part in torch.split(state, LOGIT_ROWS):
-        if layer < tracer.layers:
-            part = F.layer_norm(part, part.shape[-1:], norm.weight, norm.bias, epsilon)
-        yield tracer.weights.head(part).float().log_softmax(-1)
-
-
-def _at_temperature(logprobs: Tensor, temperature: float) -> tuple[float, float, float]:
-    """The temperature, log sum_j exp(logprob_j / T), and the entropy in nats."""
-    scaled = logprobs / temperature
-    return temperature, float(scaled.logsumexp(-1)), _entropy(scaled.softmax(-1))
-
-
-def _entropy(probabilities: Tensor) -> float:
-    """In nats; what has probability 0 adds nothing."""
-    return float(torch.special.entr(probabilities).sum())
-
-
-def embeddings(tracer: Tracer, ids: Sequence[int]) -> Tensor:
-    """What goes into the first layer, (T, C)."""
-    device = tracer.weights.device
-    places = torch.arange(len(ids), device=device)
-    return embedded(tracer.weights, torch.tensor(list(ids), device=device), places)
-
-
-def attending(tracer: Tracer, length: int) -> Attend:
-    """Causal attention of texts of `length` tokens, one after the other, each to itself.
-
-    Without a cache, so that gradients can be taken.
-    """
-    config = tracer.weights.config
-
-    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        q, k, v = (
-            split_heads(part.reshape(-1, length, q.shape[-1]), config.n_head)
-            for part in (q, *kv.chunk(2, -1))
-        )
-        scale = config.attention_scale(layer)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-        return out.transpose(1, 2).flatten(2).flatten(0, 1)
-
-    return attend
-
-
-def _recording(tracer: Tracer, keep: Callable[[int, Tensor], None]) -> Attend:
-    """As `attending` of one text, step by step; `keep` gets each layer's weights, (H, T, T)."""
-    config = tracer.weights.config
-
-    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        keys, values = kv.chunk(2, -1)
-        q, k, v = (split_heads(part[None], config.n_head)[0] for part in (q, keys, values))
-        scores = q @ k.transpose(-1, -2) * config.attention_scale(layer)
-        future = torch.ones(len(kv), len(kv), dtype=torch.bool, device=kv.device).triu(1)
-        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
-        keep(layer, weights)
-        return (weights @ v).transpose(0, 1).flatten(1)
-
-    return attend
-
-
-def sound(tracer: Tracer, numbers: Tensor) -> Tensor:
-    """The numbers as they are. Raises BadModel where one is NaN or infinite."""
-    if not bool(numbers.isfinite().all()):
+def sound(tracer: Tracer, numbers: NDArray[Any]) -> None:
+    """Raises BadModel where one of the numbers is NaN or infinite."""
+    if not all(np.isfinite(part).all() for part in numbers):  # part by part: they may fill a GiB
         why = "the model gave numbers that are not finite"
         raise BadModel(tracer.info.name, why, "Download or convert the checkpoint again")
-    return numbers
+
+
+def _next_logits(tracer: Tracer, ids: Sequence[int]) -> Array:
+    """The logits of the token after `ids`, (1, vocab). Raises BadModel."""
+    logits = tracer.network.logits(tracer.network.final(ids)[-1:])
+    sound(tracer, logits)
+    return logits
+
+
+def _lens_logits(tracer: Tracer, states: Array, depth: int) -> Iterator[Array]:
+    """Logits (N, vocab) from the states of a depth, of -1 for the last; N is `LOGIT_ROWS` at most.
+
+    states: (L + 1, T, C).
+    """
+    network, last = tracer.network, depth in (-1, len(states) - 1)
+    for begin in range(0, states.shape[1], LOGIT_ROWS):
+        part = states[depth, begin : begin + LOGIT_ROWS]
+        yield network.logits(part if last else network.normed(part))
+
+
+def _kept(logits: Array, filters: Filters) -> Array:
+    """What the filters make of the next token's probabilities, (vocab,); 0 where they drop it."""
+    import torch  # merge: the sampler takes and gives NumPy arrays
+
+    from gptcli.engines.decoding.sampler import filtered
+
+    values, ids = filtered(torch.from_numpy(logits), filters)
+    kept = np.zeros(logits.shape[-1], np.float32)
+    kept[np.asarray(ids[0])] = np.asarray(values[0])
+    return kept
+
+
+def _top(logits: Array, count: int) -> NDArray[np.int64]:
+    """The ids of the `count` highest logits of each row, best first; of equals the lowest id."""
+    size = logits.shape[-1]
+    count = min(count, size)
+    found = np.argpartition(logits, size - count, axis=-1)[:, size - count :]
+    found.sort(-1)
+    order = np.argsort(-np.take_along_axis(logits, found, -1), axis=-1, kind="stable")
+    return np.take_along_axis(found, order, -1)
+
+
+def _log_partition(scores: Array) -> Array:
+    """log sum exp of each row, (N, 1)."""
+    best = scores.max(-1, keepdims=True)
+    found: Array = best + np.log(np.exp(scores - best).sum(-1, keepdims=True))
+    return found
+
+
+def _at_temperature(logprobs: Array, temperature: float) -> tuple[float, float, float]:
+    """The temperature, log sum_j exp(logprob_j / T), and the entropy in nats."""
+    scaled = logprobs / temperature
+    return temperature, float(_log_partition(scaled)[0]), _entropy(softmax(scaled))
+
+
+def _entropy(probabilities: Array) -> float:
+    """In nats; what has probability 0 adds nothing."""
+    some = probabilities[probabilities > 0]
+    return float(-(some * np.log(some)).sum())
 
 
 def _kind(info: ModelInfo) -> str:
