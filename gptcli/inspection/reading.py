@@ -46,7 +46,11 @@ TEMPERATURES = tuple(step / 10 for step in range(1, 21))  # that a page can show
 
 
 def inside(engine: Engine) -> Tracer:
-    """The inside of an opened model, in float32. Raises UsageError for any but a GPT-2 here."""
+    """The inside of an opened model, in float32, read from its checkpoint.
+
+    Raises UsageError for any but a GPT-2 here; MissingInput and BadModel if the checkpoint is no
+    longer what the engine opened.
+    """
     from gptcli.engines.gpt2.tracing import tracer
 
     return tracer(engine)
