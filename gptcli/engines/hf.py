@@ -34,6 +34,7 @@ from gptcli.engines.decoding.request import (
 )
 from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.step import IDLE_SECONDS, advance, not_finite
+from gptcli.engines.decoding.vocabulary_ops import Floats
 from gptcli.engines.token_counter import DEFAULT_CONTEXT_TOKENS
 from gptcli.errors import BadModel
 from gptcli.protocol import Event, ModelInfo, Request
@@ -150,7 +151,7 @@ class HFEngine:
             tokens = torch.tensor([[*prompt, *ids[:-1]]], device=self._model.device)
             with torch.inference_mode(), quiet():
                 logits = self._model(tokens, use_cache=False).logits[0, len(prompt) - 1 :]
-            scored.logprobs.append(likelihoods(logits.float(), list(ids)))
+            scored.logprobs.append(likelihoods(as_rows(logits), list(ids)))
         yield from scored.finished()
 
     def _score_window(self, encoded: EncodedRolling) -> Event:
@@ -159,7 +160,7 @@ class HFEngine:
         tokens = torch.tensor([encoded.prompt_ids], device=self._model.device)
         with torch.inference_mode(), quiet():
             logits = self._model(tokens, use_cache=False).logits[0, encoded.logits_from :]
-        scored.take(logits.float())
+        scored.take(as_rows(logits))
         return scored.finished()
 
     def _search(self, encoded: EncodedGenerate) -> Iterator[Event]:
@@ -236,7 +237,7 @@ class GenerateHooks:
             row for row, sequence in enumerate(self.sequences) if sequence.finish_reason is None
         ]
         sequences = [self.sequences[row] for row in live]
-        for event in advance(sequences, scores[live].float()):
+        for event in advance(sequences, as_rows(scores[live])):
             self.events.put(event)
         chosen = torch.full_like(scores, -torch.inf)
         for row, sequence in enumerate(self.sequences):
@@ -248,6 +249,12 @@ class GenerateHooks:
         gone = self.abandoned or self.sequences[0].encoded.request.id in self._cancelled
         done = [gone or sequence.finish_reason is not None for sequence in self.sequences]
         return torch.tensor(done, device=input_ids.device)
+
+
+def as_rows(logits: Tensor) -> Floats:
+    """Logits as the sampler takes them."""
+    rows: Floats = logits.float().cpu().numpy()
+    return rows
 
 
 @contextmanager

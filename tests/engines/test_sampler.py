@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,17 +16,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation import logits_process as reference
 
-from gptcli.engines.decoding import sampler as sampling_module
+from gptcli.engines.decoding import sampler as sampler_module
+from gptcli.engines.decoding import vocabulary_ops
 from gptcli.engines.decoding.sampler import (
-    TIED_TOKENS,
-    TOP_P_CANDIDATES,
     SamplerState,
+    ScoredToken,
     TokenRules,
     compile_rules,
-    filtered,
-    finite,
-    logprobs_of,
-    sample,
 )
 from gptcli.engines.decoding.sampler_state import MAX_LOOP_PERIOD, MIN_LOOP_REPEATS, MIN_LOOP_TOKENS
 from gptcli.errors import UsageError
@@ -33,15 +30,42 @@ from gptcli.options import Sampling
 
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 SIZES = (11, 300, 50257)
+TIED_TOKENS = 16
+SMALL = vocabulary_ops.SMALL
+
+
+# The sampler works on NumPy arrays, transformers on tensors that share their memory.
+
+
+def sample(logits: Tensor, rows: Sequence[SamplerState]) -> list[int]:
+    return sampler_module.sample(logits.numpy(), rows)
+
+
+def filtered(row: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    probabilities, ids = sampler_module.filtered(row.numpy(), sampling)
+    return torch.from_numpy(probabilities), torch.from_numpy(ids)
+
+
+def logprobs_of(logits: Tensor, tokens: Sequence[int], top: int) -> list[ScoredToken]:
+    return sampler_module.logprobs_of(logits.numpy(), tokens, top)
+
+
+def finite(logits: Tensor) -> list[bool]:
+    return sampler_module.finite(logits.numpy())
 
 
 def random_logits(rows: int, size: int, seed: int = 0, spread: float = 3.0) -> Tensor:
     return torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-def spread_out(probabilities: Tensor, ids: Tensor, size: int) -> Tensor:
-    """Probabilities of candidates as probabilities over the vocabulary, (B, V)."""
-    return torch.zeros(len(ids), size).scatter(1, ids, probabilities)
+def spread_out(logits: Tensor, sampling: Sampling) -> Tensor:
+    """What the filters leave as probabilities over the vocabulary, (B, V)."""
+    left = torch.zeros_like(logits)
+    for row, own in zip(left, logits, strict=True):
+        probabilities, ids = filtered(own, sampling)
+        assert len(set(ids.tolist())) == len(ids)
+        row[ids] = probabilities
+    return left
 
 
 def make_row(
@@ -53,7 +77,7 @@ def make_row(
 
 def has_processors(row: SamplerState, logits: Tensor) -> Tensor:
     changed = logits.clone()
-    row.process_logits(changed)
+    row.process_logits(changed.numpy())
     return changed
 
 
@@ -67,7 +91,7 @@ def same_filter(logits: Tensor, processors: Sequence[object], **options: object)
     for process in processors:
         expected = process(None, expected)
     expected = expected.softmax(-1)
-    got = spread_out(*filtered(logits, Sampling(**{**OFF, **options})), logits.shape[-1]).double()
+    got = spread_out(logits, Sampling(**{**OFF, **options})).double()
     common = (got > 0) & (expected > 0)
     border = torch.maximum(got, expected).masked_fill(common, 0).sum(-1)
     assert border.max() <= (1e-4 if logits.shape[-1] > 1000 else 0)
@@ -148,35 +172,34 @@ def test_tokens_that_tie_with_the_kth_stay_as_in_transformers() -> None:
 
 
 def test_top_k_of_a_flat_distribution_keeps_all_as_in_transformers() -> None:
-    probabilities, _ = filtered(torch.zeros(1, 1000), Sampling(**{**OFF, "top_k": 10}))
+    probabilities, _ = filtered(torch.zeros(1000), Sampling(**{**OFF, "top_k": 10}))
     assert int((probabilities > 0).sum()) == 1000
 
 
 def test_rows_with_and_without_many_ties_go_together() -> None:
     logits = torch.cat([torch.zeros(1, 200), random_logits(1, 200)])
-    probabilities, _ = filtered(logits, Sampling(**{**OFF, "top_k": 5}))
+    probabilities = spread_out(logits, Sampling(**{**OFF, "top_k": 5}))
     assert (probabilities > 0).sum(-1).tolist() == [200, 5]
 
 
 def test_top_p_of_a_flat_vocabulary_looks_beyond_its_head() -> None:
-    probabilities, _ = filtered(
-        torch.zeros(1, 4 * TOP_P_CANDIDATES), Sampling(**{**OFF, "top_p": 0.5})
-    )
-    assert int((probabilities > 0).sum()) == 2 * TOP_P_CANDIDATES
+    probabilities, _ = filtered(torch.zeros(4 * SMALL), Sampling(**{**OFF, "top_p": 0.5}))
+    assert int((probabilities > 0).sum()) == 2 * SMALL
 
 
 def test_filtering_keeps_the_logits() -> None:
     logits = random_logits(2, 300)
     before = logits.clone()
-    filtered(logits, Sampling(top_k=9, top_p=0.5, min_p=0.1, typical_p=0.5))
+    for row in logits:
+        filtered(row, Sampling(top_k=9, top_p=0.5, min_p=0.1, typical_p=0.5))
     assert torch.equal(logits, before)
 
 
 def test_at_temperature_0_all_probability_is_on_the_likeliest() -> None:
     logits = random_logits(3, 300)
-    probabilities, ids = filtered(logits, Sampling(temperature=0))
-    assert ids.tolist() == logits.argmax(-1, keepdim=True).tolist()
-    assert probabilities.tolist() == [[1.0]] * 3
+    left = [filtered(row, Sampling(temperature=0)) for row in logits]
+    assert [ids.tolist() for _, ids in left] == logits.argmax(-1, keepdim=True).tolist()
+    assert [probabilities.tolist() for probabilities, _ in left] == [[1.0]] * 3
 
 
 @given(
@@ -194,16 +217,15 @@ def test_any_filter_leaves_the_likeliest_candidates_and_probabilities_that_sum_t
     sampling = Sampling(
         temperature=heat, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p
     )
-    probabilities, ids = filtered(torch.tensor([values]), sampling)
+    probabilities, ids = filtered(torch.tensor(values), sampling)
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-5)
-    assert len(set(ids[0].tolist())) == ids.shape[1]
+    assert len(set(ids.tolist())) == len(ids)
 
 
 def kept_by(logits: Tensor, sampling: Sampling) -> list[list[float]]:
     """The logits of each row that our filters leave, sorted."""
-    probabilities, ids = filtered(logits, sampling)
-    kept = zip(logits, ids, probabilities > 0, strict=True)
-    return [sorted(row[ids][mask].tolist()) for row, ids, mask in kept]
+    kept = spread_out(logits, sampling) > 0
+    return [sorted(row[mask].tolist()) for row, mask in zip(logits, kept, strict=True)]
 
 
 def kept_by_transformers(logits: Tensor, sampling: Sampling) -> list[list[float]]:
@@ -222,7 +244,7 @@ def kept_by_transformers(logits: Tensor, sampling: Sampling) -> list[list[float]
     return [sorted(row[mask].tolist()) for row, mask in zip(logits, scores.isfinite(), strict=True)]
 
 
-@pytest.mark.parametrize("size", [2, 4, 5, 8, 10, 20, 64, 100, 2 * TOP_P_CANDIDATES])
+@pytest.mark.parametrize("size", [2, 4, 5, 8, 10, 20, 64, 100, 2 * SMALL])
 @pytest.mark.parametrize("option", ["top_p", "typical_p", "min_p", "top_k"])
 def test_exact_borders_of_equal_tokens_are_those_of_transformers(size: int, option: str) -> None:
     logits = torch.zeros(1, size)
@@ -426,19 +448,24 @@ def test_the_stream_is_a_function_of_seed_and_index() -> None:
     assert len({draws(seed, index) for seed in (0, 1, 2**63 - 1) for index in range(50)}) == 150
 
 
+def numbers_of(key: int, ids: list[int]) -> list[float]:
+    steps = vocabulary_ops._step(np.array(ids))
+    return vocabulary_ops.uniform(vocabulary_ops.hashed(key, steps)).tolist()
+
+
 def test_the_stream_never_changes_between_versions() -> None:
     row = SamplerState(Sampling(), 42, 1, [], TokenRules())
     keys = [-4241412872000024541, -1563690871288016353, 1371319850086419489]
     assert [row.key() for _ in range(3)] == keys
-    numbers = sampling_module._uniform(torch.tensor([[keys[0]]]), torch.tensor([[0, 1, 50256]]))
-    assert numbers.tolist() == [[0.7342177250888325, 0.16510913248315384, 0.9725420545929521]]
+    numbers = numbers_of(keys[0], [0, 1, 50256])
+    assert numbers == [0.7342177250888325, 0.16510913248315384, 0.9725420545929521]
 
 
 def test_the_numbers_of_a_key_are_those_of_splitmix64() -> None:
     # The generator's published first outputs for the state 1234567.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    numbers = sampling_module._uniform(torch.tensor([[1234567]]), torch.tensor([[0, 1, 2]]))
-    assert numbers.tolist() == [[((word >> 12) + 0.5) * 2.0**-52 for word in published]]
+    numbers = numbers_of(1234567, [0, 1, 2])
+    assert numbers == [((word >> 12) + 0.5) * 2.0**-52 for word in published]
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.7}])
@@ -512,26 +539,28 @@ def test_the_draw_changes_shaped_rows_alone() -> None:
     assert not torch.equal(logits[1], before[1])
 
 
-EDGES = [2**-53, 0.5, 1 - 2**-53]
+EDGES = [0, 2**63, 2**64 - 1]  # the numbers 2**-53, 0.5 + 2**-53 and 1 - 2**-53
 
 
-@pytest.mark.parametrize("u", EDGES)
+@pytest.mark.parametrize("word", EDGES)
 @pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"typical_p": 0.9}])
 def test_the_only_possible_token_is_taken(
-    u: float, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    word: int, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sampling_module, "_uniform", lambda _, ids: torch.full(ids.shape, u, dtype=torch.float64)
+        vocabulary_ops, "hashed", lambda _, steps: np.full(steps.shape, word, np.uint64)
     )
     logits = torch.full((1, 50), -math.inf)
     logits[0, 31] = -4.0
     assert sample(logits, [make_row(**options)]) == [31]
 
 
-@pytest.mark.parametrize("u", EDGES)
-def test_a_token_of_probability_0_is_never_taken(u: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", EDGES)
+def test_a_token_of_probability_0_is_never_taken(
+    word: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
-        sampling_module, "_uniform", lambda _, ids: torch.full(ids.shape, u, dtype=torch.float64)
+        vocabulary_ops, "hashed", lambda _, steps: np.full(steps.shape, word, np.uint64)
     )
     logits = torch.full((1, 50257), -math.inf)
     logits[0, 100:50000] = random_logits(1, 49900)[0]

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from torch import Tensor
+import numpy as np
 
+from gptcli.engines.decoding import vocabulary_ops as ops
 from gptcli.engines.decoding.request import EncodedLoglikelihood
-from gptcli.engines.decoding.sampler import finite, logprobs_of
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.step import not_finite
+from gptcli.engines.decoding.vocabulary_ops import Floats, silent
 from gptcli.errors import GptcliError
 from gptcli.protocol import ChoiceLogprobs, Event, Likelihood
 
@@ -36,10 +37,11 @@ class Loglikelihood:
         sound = not any(map(math.isnan, chain(*self.logprobs)))
         return None if sound else not_finite(self.encoded.info.name, 1)
 
-    def begin(self, logits: Tensor) -> None:
+    def begin(self, logits: Floats) -> None:
         """Score the first token of each choice by the prompt's last logits, float32 (vocab,)."""
         firsts = [choice[0] for choice in self.encoded.choices]
-        self.logprobs = [[value] for value in likelihoods(logits.expand(len(firsts), -1), firsts)]
+        same = np.broadcast_to(logits, (len(firsts), len(logits)))
+        self.logprobs = [[value] for value in likelihoods(same, firsts)]
 
     def result(
         self, error: GptcliError | None = None, notices: tuple[str, ...] = ()
@@ -106,10 +108,11 @@ def grouped(branches: list[Branch], budget: int) -> Iterator[list[Branch]]:
         yield group
 
 
-def likelihoods(logits: Tensor, ids: list[int]) -> list[float]:
+@silent
+def likelihoods(logits: Floats, ids: list[int]) -> list[float]:
     """The natural log-probability of each id under its row of logits, (N, vocab) and N ids.
 
     NaN for a row whose logits are not finite.
     """
-    scored = zip(logprobs_of(logits, ids, 0), finite(logits), strict=True)
-    return [one.logprob if sound else math.nan for one, sound in scored]
+    scored = zip(logits, ids, ops.log_sum_exps(logits), strict=True)
+    return [whole.logprob(row[id]) if ops.finite(row) else math.nan for row, id, whole in scored]

@@ -2,26 +2,26 @@
 
 A window sits in its slot like a prompt without a continuation. Its logits arrive in parts and are
 reduced at once to a few numbers a token: a row of logits is as long as the vocabulary, so nothing
-here sorts one or keeps many. Not here: how a text becomes windows is in `gptcli.scoring.windows`.
+here sorts one or keeps one. Not here: how a text becomes windows is in `gptcli.scoring.windows`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.engines.decoding import vocabulary_ops as ops
 from gptcli.engines.decoding.request import EncodedRolling
 from gptcli.engines.decoding.sampler import finite
 from gptcli.engines.decoding.step import not_finite
+from gptcli.engines.decoding.vocabulary_ops import Floats, Ids, LogSumExp, silent
 from gptcli.errors import GptcliError
 from gptcli.protocol import Alternative, Event, RankedLogprob, Window, WindowLogprobs
-
-ROWS = 64  # rows of logits at a time: 13 MB for GPT-2, and as much for each intermediate result
 
 
 @dataclass(eq=False)
@@ -44,7 +44,7 @@ class LoglikelihoodRolling:
         due = len(self.window.ids) - self.window.first
         return self.error is not None or len(self.found) == due
 
-    def take(self, logits: Tensor) -> None:
+    def take(self, logits: Floats) -> None:
         """Score the next N tokens by the logits before each, float32 (N, vocab), not changed."""
         if self.error is not None:
             return
@@ -74,53 +74,49 @@ class LoglikelihoodRolling:
         yield self.finished(("cancelled",))
 
 
-@torch.inference_mode()
+@silent
 def ranked_logprobs(
-    logits: Tensor, targets: Sequence[int], window: Window, tokenizer: Tokenizer
-) -> Iterator[RankedLogprob]:
+    logits: Floats, targets: Sequence[int], window: Window, tokenizer: Tokenizer
+) -> list[RankedLogprob]:
     """The statistics of `window` for each target (N) under its finite logits, float32 (N, vocab).
 
     log p(i) = logits[i] - log sum_j exp(logits[j]); the entropy is -sum_j p(j) log p(j).
     """
-    sets = [_ids(ids, logits.device) for ids in window.among]
-    for start in range(0, len(logits), ROWS):
-        rows, few = logits[start : start + ROWS], targets[start : start + ROWS]
-        whole = rows.logsumexp(-1, keepdim=True)
-        chosen = rows.gather(1, torch.tensor(few, device=rows.device)[:, None])
-        logprobs = (chosen - whole)[:, 0].tolist()
-        nothing = [None] * len(few)
-        ranks = ((rows > chosen).sum(-1) + 1).tolist() if window.detailed else nothing
-        entropies = _entropies(rows - whole).tolist() if window.detailed else nothing
-        tops = _tops(rows, whole, window.top, tokenizer)
-        sums = [_sums(rows, whole, ids).tolist() for ids in sets]
-        among = zip(*sums, strict=True) if sums else [()] * len(few)
-        yield from map(RankedLogprob, few, logprobs, ranks, entropies, tops, among)
+    sets = [_ids(ids) for ids in window.among]
+    rows = zip(logits, targets, ops.log_sum_exps(logits), strict=True)
+    return [_ranked(row, target, whole, window, sets, tokenizer) for row, target, whole in rows]
 
 
-def _entropies(logprobs: Tensor) -> Tensor:
-    return -(logprobs.exp() * logprobs).sum(-1)
+def _ranked(
+    row: Floats,
+    target: int,
+    whole: LogSumExp,
+    window: Window,
+    sets: list[Ids],
+    tokenizer: Tokenizer,
+) -> RankedLogprob:
+    return RankedLogprob(
+        target,
+        whole.logprob(row[target]),
+        rank=int(np.count_nonzero(row > row[target])) + 1 if window.detailed else None,
+        entropy=ops.entropy(row) if window.detailed else None,
+        top=tuple(
+            Alternative(id, tokenizer.token_text(id), whole.logprob(row[id]))
+            for id in ops.largest(row, window.top).tolist()
+        ),
+        among=tuple(_among(row[ids], whole) for ids in sets),
+    )
 
 
-def _sums(rows: Tensor, whole: Tensor, ids: Tensor) -> Tensor:
-    """The log-probability of a set of ids, (N,); never above 0 by rounding."""
-    return (rows[:, ids].logsumexp(-1) - whole[:, 0]).clamp(max=0)
-
-
-def _tops(
-    rows: Tensor, whole: Tensor, top: int, tokenizer: Tokenizer
-) -> list[tuple[Alternative, ...]]:
-    """The `top` likeliest tokens of each row, best first."""
-    if not top:
-        return [()] * len(rows)
-    values, ids = rows.topk(min(top, rows.shape[-1]))
-    text = tokenizer.token_text
-    return [
-        tuple(Alternative(id, text(id), value) for id, value in zip(*row, strict=True))
-        for row in zip(ids.tolist(), (values - whole).tolist(), strict=True)
-    ]
+def _among(values: Floats, whole: LogSumExp) -> float:
+    """The log-probability of a set of ids; never above 0 by rounding."""
+    if not len(values):
+        return -math.inf
+    [own] = ops.log_sum_exps(values[None])
+    return min(own.highest - whole.highest + own.more - whole.more, 0.0)
 
 
 @lru_cache(maxsize=8)
-def _ids(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    """A set of ids as an index tensor. All windows of a text share it, and it is often long."""
-    return torch.tensor(ids, dtype=torch.int64, device=device)
+def _ids(ids: tuple[int, ...]) -> Ids:
+    """A set of ids as an array. All windows of a text share it, and it is often long."""
+    return np.array(ids, np.int64)

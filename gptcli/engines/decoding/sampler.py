@@ -1,7 +1,7 @@
 """From logits to the next token, for a batch whose rows have different settings.
 
-Rows with equal settings are filtered together, on the few candidates that top-k leaves: sorting a
-vocabulary of 50,257 for every token would take a large part of the time of the forward pass.
+Each row is filtered alone, on the few candidates that a filter leaves: sorting a vocabulary of
+50,257 for every token would take a large part of the time of the forward pass.
 
 The draw is an exponential race (the Gumbel-max trick in another form): the arrival time of each
 candidate is exponential with its probability as rate, and the first to arrive is taken. The uniform
@@ -10,21 +10,23 @@ depend on its neighbours in the batch. What they change in the last bits of the 
 where two candidates arrive at the same instant; against cumulated probabilities it would move every
 border.
 
-Filters have the meaning and order of transformers' `generation.logits_process`. Not here:
-processors that depend on the token history are in `gptcli.engines.decoding.sampler_state`, beam
-search is in `gptcli.engines.hf`.
+Filters have the meaning and order of transformers' `generation.logits_process`. Not here: what runs
+over a whole vocabulary is in `gptcli.engines.decoding.vocabulary_ops`, processors that depend on
+the token history are in `gptcli.engines.decoding.sampler_state`, beam search is in
+`gptcli.engines.hf`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from gptcli.engines.decoding import vocabulary_ops as ops
 from gptcli.engines.decoding.sampler_state import SamplerState, TokenRules, compile_rules
+from gptcli.engines.decoding.vocabulary_ops import Floats, Ids, LogSumExp, silent
 from gptcli.options import Filters
 
 __all__ = [
@@ -39,10 +41,6 @@ __all__ = [
     "sample_ahead",
 ]
 
-GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: SplitMix64's step
-TOP_P_CANDIDATES = 4096  # searched first by top-p: sorting a vocabulary takes five times as long
-TIED_TOKENS = 16  # looked at first by top-k, beside the k likeliest
-
 
 class ScoredToken(NamedTuple):
     """A token's natural log-probability, and the likeliest tokens at its place, best first."""
@@ -52,194 +50,159 @@ class ScoredToken(NamedTuple):
     top_logprobs: list[float]
 
 
-def sample(logits: Tensor, rows: Sequence[SamplerState]) -> list[int]:
+class _Candidates(NamedTuple):
+    """What filters leave of a row: logits over the temperature, the highest of all tokens at 0."""
+
+    scores: Floats  # (K,)
+    ids: Ids | None = None  # (K,), ascending; None: all, from 0 on
+
+    def keep(self, places: Ids) -> _Candidates:
+        """Those at some places, ascending."""
+        ids = places if self.ids is None else self.ids[places]
+        return _Candidates(self.scores[places], ids)
+
+
+@silent
+def sample(logits: Floats, rows: Sequence[SamplerState]) -> list[int]:
     """Choose the next token of each row; `logits` (B, V), float32, are changed in place.
 
     Rows at temperature 0 take the likeliest token and draw nothing. Every other row draws one key.
     A token of probability 0 is never taken, unless the row has no other: all are banned, or the
     logits are not finite (ask `finite` first). Then the result is some id below V.
     """
-    if not rows:
-        return []
-    with torch.inference_mode():
-        for place, row in enumerate(rows):
-            if row.has_processors:
-                row.process_logits(logits[place])
-        return _picked(logits, rows, SamplerState.key)
+    tokens = []
+    for own, row in zip(logits, rows, strict=True):
+        if row.has_processors:
+            row.process_logits(own)
+        drawn = row.sampling.effective_temperature > 0
+        tokens.append(_pick(own, row.sampling, row.key() if drawn else 0))
+    return tokens
 
 
-def sample_ahead(logits: Tensor, rows: Sequence[SamplerState], steps: Sequence[int]) -> list[int]:
+@silent
+def sample_ahead(logits: Floats, rows: Sequence[SamplerState], steps: Sequence[int]) -> list[int]:
     """The token that row i would choose by `logits` (B, V) steps[i] tokens later. Draws nothing.
 
     Processors that depend on the token history are not applied: that history is not written yet.
     """
-    ahead = dict(zip(rows, steps, strict=True))
-    with torch.inference_mode():
-        return _picked(logits, rows, lambda row: row.key_ahead(ahead[row]))
-
-
-def _picked(
-    logits: Tensor, rows: Sequence[SamplerState], key: Callable[[SamplerState], int]
-) -> list[int]:
-    """The choice of each row by its own filters and key."""
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(row.filter_settings, []).append(place)
-    picks = [
-        _pick(logits if len(groups) == 1 else logits[places], [rows[i] for i in places], key)
-        for places in groups.values()
+    return [
+        _pick(own, row.sampling, row.key_ahead(ahead))
+        for own, row, ahead in zip(logits, rows, steps, strict=True)
     ]
-    # The only synchronisation with a GPU, except for top-p without top-k.
-    tokens = torch.cat(picks).tolist()
-    order = [place for places in groups.values() for place in places]
-    return [token for _, token in sorted(zip(order, tokens, strict=True))]
 
 
-def _pick(
-    logits: Tensor, rows: Sequence[SamplerState], key: Callable[[SamplerState], int]
-) -> Tensor:
-    """One id a row, (B,), for rows with the same settings."""
-    probabilities, ids = filtered(logits, rows[0].sampling)
-    if ids.device.type == "mps":  # has no float64
-        probabilities, ids = probabilities.cpu(), ids.cpu()
-    if rows[0].sampling.effective_temperature == 0:
-        return ids[:, 0]
-    keys = torch.tensor([[key(row)] for row in rows], device=ids.device)
-    # log1p keeps small values exact, and small values win the race.
-    times = -torch.log1p(-_uniform(keys, ids)) / probabilities
-    return ids.gather(1, times.argmin(-1, keepdim=True))[:, 0]
+def _pick(row: Floats, sampling: Filters, key: int) -> int:
+    """The token that a row of logits, its filters and a key give."""
+    left = _left(row, sampling)
+    if len(left.scores) == 1 and left.ids is not None:
+        return int(left.ids[0])
+    weights, _ = ops.exponentials(left.scores)
+    place = ops.race(key, left.ids, weights)
+    return place if left.ids is None else int(left.ids[place])
 
 
-def _uniform(keys: Tensor, ids: Tensor) -> Tensor:
-    """A number in (0, 1), float64 (B, K), for each key (B, 1) and id (B, K), both int64.
+@silent
+def filtered(row: Floats, sampling: Filters) -> tuple[Floats, Ids]:
+    """What `sample` draws from: probabilities (K,) and token ids (K,), of a row of logits (V,).
 
-    The id-th output of the SplitMix64 generator whose state is the key (Steele, Lea and Flood,
-    OOPSLA 2014), its upper 52 bits.
+    K is 1 at temperature 0. What a filter removed is left out. The filters are temperature, top-k,
+    top-p, min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the
+    one before left. Each compares the same float32 sums as the processor of transformers, so ties
+    and exact borders give the same tokens.
     """
-    z = keys + (ids + 1) * _signed(GOLDEN_GAMMA)
-    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
-    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
-    return (_shifted(z ^ _shifted(z, 31), 12).double() + 0.5) * 2.0**-52
+    left = _left(row, sampling)
+    ids = np.arange(len(row)) if left.ids is None else left.ids
+    return ops.softmax(left.scores), ids
 
 
-def _shifted(z: Tensor, bits: int) -> Tensor:
-    """z >> bits, unsigned."""
-    return (z >> bits) & ((1 << 64 - bits) - 1)
-
-
-def _signed(word: int) -> int:
-    """The 64-bit word as int64 of torch; products wrap modulo 2^64."""
-    return word - (1 << 64) if word >> 63 else word
-
-
-def filtered(logits: Tensor, sampling: Filters) -> tuple[Tensor, Tensor]:
-    """What `sample` draws from: probabilities (B, K) and token ids (B, K); keeps `logits` (B, V).
-
-    K is 1 at temperature 0, the number of tokens that top-k leaves where it is on (for the row with
-    most ties), else V. Candidates are in the order of their probability with top-k, else of their
-    ids. One that a filter removed has probability 0. The filters are temperature, top-k, top-p,
-    min-p and locally typical sampling (arXiv 2202.00666), in this order, each on what the one
-    before left. Each compares the same float32 sums as the processor of transformers, so ties and
-    exact borders give the same tokens.
-    """
-    if sampling.effective_temperature == 0:
-        best = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
-        return torch.ones_like(best, dtype=logits.dtype), best
-    size, top_k = logits.shape[-1], sampling.top_k
-    if 0 < top_k < size:
-        scores, ids = _top_k(logits, top_k)
+def _left(row: Floats, sampling: Filters) -> _Candidates:
+    """What the filters leave; the likeliest token alone at temperature 0."""
+    best = row.argmax()
+    if sampling.effective_temperature == 0 or not math.isfinite(row[best]):
+        return _Candidates(np.zeros(1, np.float32), np.array([best]))
+    if 0 < sampling.top_k < len(row):
+        # All tokens that tie with the k-th stay, as in transformers.
+        ids = ops.at_least(row, ops.kth_largest(row, sampling.top_k))
+        left = _Candidates(row[ids], ids)
     else:
-        scores, ids = logits, torch.arange(size, device=logits.device).expand_as(logits)
+        left = _Candidates(row)
     # With the highest score at 0 a low temperature cannot overflow.
-    scores = (scores - scores.amax(-1, keepdim=True)) / sampling.effective_temperature
+    scores = left.scores - row[best]
+    scores /= np.float32(sampling.effective_temperature)
+    left = left._replace(scores=scores)
     if sampling.top_p < 1:
-        scores = scores.masked_fill(_outside_top_p(scores, sampling.top_p), -math.inf)
+        left = left.keep(_in_top_p(left.scores, sampling.top_p))
     if sampling.min_p > 0:
-        probabilities = scores.softmax(-1)
-        least = sampling.min_p * probabilities.amax(-1, keepdim=True)
-        scores = scores.masked_fill(probabilities < least, -math.inf)
+        probabilities = ops.softmax(left.scores)
+        least = np.float32(sampling.min_p) * probabilities.max()
+        left = left.keep(ops.at_least(probabilities, least))
     if sampling.typical_p < 1:
-        scores = scores.masked_fill(_untypical(scores, sampling.typical_p), -math.inf)
-    return scores.softmax(-1), ids
+        left = left.keep(_typical(left.scores, sampling.typical_p))
+    return left
 
 
-def _top_k(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Scores and ids (B, K) of the tokens that are not below the k-th score; others: -inf.
-
-    All tokens that tie with the k-th stay, as in transformers.
-    """
-    size = logits.shape[-1]
-    count = min(top_k + TIED_TOKENS, size)
-    scores, ids = logits.topk(count)
-    least = scores[:, top_k - 1 : top_k]
-    if count < size and bool((scores[:, -1:] >= least).any()):  # more may tie than were looked at
-        count = int((logits >= least).sum(-1).max())
-        scores, ids = logits.topk(max(count, top_k))
-    return scores.masked_fill(scores < least, -math.inf), ids
-
-
-def _outside_top_p(scores: Tensor, mass: float) -> Tensor:
-    """Which of the candidates (B, K) top-p removes.
+def _in_top_p(scores: Floats, mass: float) -> Ids:
+    """The places of the candidates (K,) that top-p leaves.
 
     As in transformers, tokens go from the least likely one on, while they hold no more than 1 -
-    mass together; which of equally likely ones goes first is not defined. Of a whole vocabulary
-    only the likeliest tokens are sorted, unless the border lies behind them.
+    mass together; which of equally likely ones goes first is not defined.
     """
-    probabilities = scores.softmax(-1)
-    size = scores.shape[-1]
-    for count in (min(TOP_P_CANDIDATES, size), size):
-        ascending, order = (part.flip(-1) for part in probabilities.topk(count))
-        removed = _cumulated(ascending, probabilities) <= 1 - mass
-        removed[:, -1] = False
-        # All tokens that tie with the last one of the head must be removed: others may tie too.
-        if count == size or bool((removed | (ascending > ascending[:, :1])).all()):
-            break
-    return torch.ones_like(scores, dtype=torch.bool).scatter_(-1, order, removed)
+    probabilities = ops.softmax(scores)
+    places: Ids = np.arange(len(scores))
+    rest = 0.0
+    if len(scores) > ops.SMALL:  # all that have less than an equal share of 1 - mass go
+        places = np.flatnonzero(probabilities > 0.999 * (1 - mass) / len(scores))
+        rest = float(probabilities.sum(dtype=np.float64))
+        probabilities = probabilities[places]
+        rest -= float(probabilities.sum(dtype=np.float64))
+    ascending = np.sort(probabilities)
+    removed = int(np.count_nonzero(_cumulated(ascending, rest) <= np.float32(1 - mass)))
+    removed = min(removed, len(ascending) - 1)
+    least = ascending[removed]
+    likelier = len(ascending) - int(ascending.searchsorted(least, side="right"))
+    ties = np.flatnonzero(probabilities == least)[: len(ascending) - removed - likelier]
+    kept = probabilities > least
+    kept[ties] = True
+    left: Ids = places[kept]
+    return left
 
 
-def _cumulated(ascending: Tensor, probabilities: Tensor) -> Tensor:
-    """Sums of the probabilities up to each of the `ascending` ones, which are the largest of all.
-
-    On a CPU torch adds up in float64 and rounds each sum, so that the way there does not show.
-    """
-    if ascending.shape == probabilities.shape:
-        return ascending.cumsum(-1)
-    kind = torch.float32 if ascending.device.type == "mps" else torch.float64
-    total, head = (part.sum(-1, keepdim=True, dtype=kind) for part in (probabilities, ascending))
-    return (ascending.cumsum(-1, dtype=kind) + (total - head)).to(ascending.dtype)
+def _cumulated(values: Floats, start: float = 0.0) -> Floats:
+    """Sums of the values up to each; added up in float64 and rounded, as torch does on a CPU."""
+    sums = np.cumsum(values, dtype=np.float64)
+    return (sums + start).astype(np.float32)
 
 
-def _untypical(scores: Tensor, mass: float) -> Tensor:
-    """Which of the candidates (B, K) lie outside the `mass` whose surprise is nearest the mean."""
-    logprobs = scores.log_softmax(-1)
-    entropy = -(logprobs * logprobs.exp()).nansum(-1, keepdim=True)
-    distance = (-logprobs - entropy).abs()
-    nearest, order = distance.sort(-1)
+def _typical(scores: Floats, mass: float) -> Ids:
+    """The places of the candidates (K,) in the `mass` whose surprise is nearest the mean."""
+    logprobs = ops.log_softmax(scores)
+    surprises = logprobs * ops.exp(logprobs)
+    surprises[logprobs == -np.inf] = 0  # of a banned token
+    entropy = -ops.sum_in_lanes(surprises)
+    distance = np.abs(-logprobs - entropy)
+    order = np.argsort(distance)
     # Not exp(logprobs): four equal tokens must hold 0.25 each, to the bit.
-    covered = scores.gather(-1, order).softmax(-1).cumsum(-1)
-    last = (covered < mass).sum(-1, keepdim=True).clamp_(max=scores.shape[-1] - 1)
-    return distance > nearest.gather(-1, last)
+    covered = _cumulated(ops.softmax(scores[order]))
+    last = min(int(np.count_nonzero(covered < np.float32(mass))), len(scores) - 1)
+    return np.flatnonzero(distance <= distance[order[last]])
 
 
-def logprobs_of(logits: Tensor, tokens: Sequence[int], top: int) -> list[ScoredToken]:
+@silent
+def logprobs_of(logits: Floats, tokens: Sequence[int], top: int) -> list[ScoredToken]:
     """Each row's log-probability of its token, with the `top` likeliest tokens.
 
     `logits` (B, V) are the model's, before temperature, penalties and filters. `sample` changes its
     logits in place, so keep a copy for this.
     """
-    with torch.inference_mode():
-        logprobs = logits.float().log_softmax(-1)
-        chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])
-        values, ids = logprobs.topk(min(top, logprobs.shape[-1]))
-        columns = chosen[:, 0].tolist(), ids.tolist(), values.tolist()
-    return [ScoredToken(*row) for row in zip(*columns, strict=True)]
+    rows = zip(logits, tokens, ops.log_sum_exps(logits), strict=True)
+    return [_scored(row, token, whole, top) for row, token, whole in rows]
 
 
-def finite(logits: Tensor) -> list[bool]:
+def _scored(row: Floats, token: int, whole: LogSumExp, top: int) -> ScoredToken:
+    ids = ops.largest(row, top).tolist()
+    return ScoredToken(whole.logprob(row[token]), ids, [whole.logprob(row[id]) for id in ids])
+
+
+def finite(logits: Floats) -> list[bool]:
     """For each row of `logits` (B, V): whether it is free of NaN and infinities."""
-    # NaN and infinity always show in the sum, which is ten times as fast as isfinite(). Huge finite
-    # values overflow the sum too, hence the second test.
-    sums = logits.sum(-1).tolist()
-    return [
-        math.isfinite(total) or bool(logits[row].isfinite().all()) for row, total in enumerate(sums)
-    ]
+    return [ops.finite(row) for row in logits]

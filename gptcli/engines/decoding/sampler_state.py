@@ -2,7 +2,7 @@
 
 The text of a row must not depend on its neighbours in the batch. So history and randomness belong
 to a `SamplerState`. It keeps only what the settings need, in a form that makes a step cheap:
-n-grams in a table, token counts in arrays that a tensor can view.
+n-grams in a table, token counts in arrays that NumPy can view.
 
 Logits processors have the meaning and order of transformers' `generation.logits_process`; presence
 and frequency penalties are those of OpenAI. Not here: filters and the draw are in
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
@@ -99,7 +99,7 @@ def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) ->
 class _TokenCounts:
     """Tokens in order of first occurrence, and the count of each.
 
-    Both are arrays, because a tensor can view them without a copy.
+    Both are arrays, because NumPy can view them without a copy.
     """
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
@@ -119,11 +119,11 @@ class _TokenCounts:
             self._ids.append(token)
             self._counts.append(1)
 
-    def ids(self, device: torch.device) -> Tensor:  # valid until the next add()
-        return torch.frombuffer(self._ids, dtype=torch.int64).to(device)
+    def ids(self) -> NDArray[np.int64]:  # a view; add() fails as long as someone holds it
+        return np.frombuffer(self._ids, np.int64)
 
-    def counts(self, device: torch.device) -> Tensor:  # valid until the next add()
-        return torch.frombuffer(self._counts, dtype=torch.float32).to(device)
+    def counts(self) -> NDArray[np.float32]:  # a view, too
+        return np.frombuffer(self._counts, np.float32)
 
 
 class _LoopDetector:
@@ -177,11 +177,6 @@ class SamplerState:
             or self._seen_counts is not None
             or penalised
         )
-        filters = (sampling.top_k, sampling.top_p, sampling.min_p, sampling.typical_p)
-        # Rows with equal settings are filtered as one batch.
-        self.filter_settings = (
-            (sampling.effective_temperature, *filters) if sampling.effective_temperature else (0.0,)
-        )
 
     def key(self) -> int:
         """The next key of the row's stream, a signed 64-bit number.
@@ -229,23 +224,23 @@ class SamplerState:
         """Whether a logits processor acts on the next token."""
         return self._always_processed or self.written < self.sampling.min_new_tokens
 
-    def process_logits(self, logits: Tensor) -> None:
+    def process_logits(self, logits: NDArray[np.float32]) -> None:
         """Apply biases, penalties and bans to the row's `logits` (V,), in place."""
-        device, sampling = logits.device, self.sampling
+        sampling = self.sampling
         if self.rules.bias:
             ids, values = zip(*self.rules.bias, strict=True)
-            logits[list(ids)] += torch.tensor(values, device=device)
+            logits[list(ids)] += np.array(values, np.float32)
         if self._seen_counts:
-            where, penalty = self._seen_counts.ids(device), sampling.repetition_penalty
+            where, penalty = self._seen_counts.ids(), sampling.repetition_penalty
             scores = logits[where]
-            logits[where] = torch.where(scores < 0, scores * penalty, scores / penalty)
+            logits[where] = np.where(scores < 0, scores * penalty, scores / penalty)
         banned = list(self._banned())
         if banned:
             logits[banned] = -math.inf
         if self._generated_counts:
-            counts = self._generated_counts.counts(device)
+            counts = self._generated_counts.counts()
             paid = sampling.presence_penalty + sampling.frequency_penalty * counts
-            logits[self._generated_counts.ids(device)] -= paid
+            logits[self._generated_counts.ids()] -= paid
 
     def _banned(self) -> Iterator[int]:
         history, size = self._history, self.sampling.no_repeat_ngram_size

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from gptcli.checkpoints.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import ScoredToken, finite, logprobs_of, sample
 from gptcli.engines.decoding.sequence import Sequence
+from gptcli.engines.decoding.vocabulary_ops import Floats
 from gptcli.errors import BadModel
 from gptcli.protocol import Alternative, Event, TokenLogprob
 
 IDLE_SECONDS = 0.002  # between two polls for a request when the engine is idle
 
 
-def advance(sequences: list[Sequence], logits: Tensor) -> Iterator[Event]:
+def advance(sequences: list[Sequence], logits: Floats) -> Iterator[Event]:
     """Sample the next token of each sequence from its logits, float32 (B, vocab), changed in place.
 
     Yields a Chunk for each sequence, and its Completion after its last token. A sequence whose
@@ -26,7 +25,8 @@ def advance(sequences: list[Sequence], logits: Tensor) -> Iterator[Event]:
     """
     sound = finite(logits)
     wanted = [sequence.encoded.request.sampling.logprobs for sequence in sequences]
-    raw = logits if all(top is None for top in wanted) else logits.clone()
+    changed = any(sequence.sampler.has_processors for sequence in sequences)
+    raw = logits.copy() if changed and any(top is not None for top in wanted) else logits
     tokens = sample(logits, [sequence.sampler for sequence in sequences])
     for place, (sequence, token, top) in enumerate(zip(sequences, tokens, wanted, strict=True)):
         if not sound[place]:
@@ -44,7 +44,7 @@ def advance(sequences: list[Sequence], logits: Tensor) -> Iterator[Event]:
 
 
 def advance_drafted(
-    sequences: list[Sequence], drafts: list[list[int]], logits: Tensor, starts: list[int]
+    sequences: list[Sequence], drafts: list[list[int]], logits: Floats, starts: list[int]
 ) -> Iterator[Event]:
     """Sample the next tokens of each sequence: one, and one more for each accepted draft token.
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from gptcli.engines.decoding.sampler import sample_ahead
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.decoding.sequence import Sequence
-from gptcli.engines.gpt2.network import GPT2Network, tensor_of
+from gptcli.engines.gpt2.network import GPT2Network
 from gptcli.engines.gpt2.scheduler import common_prefix
 
 MAX_PROMPT_TOKENS = 256  # of a prompt, run before one draft; the rest waits for the next draft
@@ -88,5 +88,5 @@ class DraftModel:
         if not due:
             return {}
         steps = [len(cache.cached_tokens[slots[n]]) - sequences[n].length for n in due]
-        chosen = sample_ahead(tensor_of(logits[due]), [sequences[n].sampler for n in due], steps)
+        chosen = sample_ahead(logits[due], [sequences[n].sampler for n in due], steps)
         return {sequences[n]: token for n, token in zip(due, chosen, strict=True)}

@@ -27,7 +27,7 @@ from gptcli.engines.decoding.request import (
 from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.speculative import Drafter, DraftLength
 from gptcli.engines.decoding.step import IDLE_SECONDS, advance_drafted
-from gptcli.engines.gpt2.network import Cache, GPT2Network, Logits, tensor_of
+from gptcli.engines.gpt2.network import Cache, GPT2Network, Logits
 from gptcli.engines.gpt2.scheduler import ScheduledTokens, Scheduler, WorkItem
 from gptcli.protocol import Event, ModelInfo, Request
 
@@ -162,7 +162,7 @@ class GPT2Engine:
     ) -> Iterator[Event]:
         """Score choices whose prompts are in the KV cache, and free their slots."""
         for item, place in scored.items():
-            item.begin(tensor_of(logits[place]))
+            item.begin(logits[place])
         branches = [
             Branch(item, scheduler.slot(item), place)
             for item in scored
@@ -174,7 +174,7 @@ class GPT2Engine:
             segments = [branch.segment for branch in few]
             after = self._network.forward_step(scheduler.cache, segments, tokens)
             targets = [token for branch in few for token in branch.ids[1:]]
-            values = iter(likelihoods(tensor_of(after), targets))
+            values = iter(likelihoods(after, targets))
             for branch in few:
                 branch.scored.logprobs[branch.place] += islice(values, branch.segment.length)
         for item in scored:
@@ -195,7 +195,7 @@ class GPT2Engine:
             item = part.item
             if isinstance(item, LoglikelihoodRolling) and part.wanted:
                 start = starts[item]
-                item.take(tensor_of(logits[start : start + len(part.wanted)]))
+                item.take(logits[start : start + len(part.wanted)])
                 if item.done:
                     done.append(item)
         for item in done:
@@ -212,7 +212,7 @@ class GPT2Engine:
         """Sample the next tokens of each sequence, and free the slots of finished ones."""
         written = {sequence: len(sequence.tokens) for sequence in sequences}
         verified = [drafts.get(sequence, []) for sequence in sequences]
-        rows, starts = tensor_of(logits), list(sequences.values())
+        rows, starts = logits, list(sequences.values())
         events = list(advance_drafted(list(sequences), verified, rows, starts))
         # Before any event is yielded: the caller may stop at any of them.
         for sequence, draft in zip(sequences, verified, strict=True):

@@ -71,10 +71,3 @@ class GPT2Network(Protocol):
         each sees only what is before, and the last one stays in the cache.
         """
         ...
-
-
-def tensor_of(logits: Logits) -> Any:
-    """The logits for `gptcli.engines.decoding`, which takes tensors; they share their memory."""
-    import torch
-
-    return torch.from_numpy(logits)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.engines.decoding.sampler import filtered
 from gptcli.engines.gpt2.reference import Array, ReferenceNetwork, softmax
 from gptcli.errors import BadModel, UsageError
 from gptcli.options import Filters
@@ -212,13 +213,9 @@ def _lens_logits(tracer: Tracer, states: Array, depth: int) -> Iterator[Array]:
 
 def _kept(logits: Array, filters: Filters) -> Array:
     """What the filters make of the next token's probabilities, (vocab,); 0 where they drop it."""
-    import torch  # merge: the sampler takes and gives NumPy arrays
-
-    from gptcli.engines.decoding.sampler import filtered
-
-    values, ids = filtered(torch.from_numpy(logits), filters)
+    values, ids = filtered(logits[0], filters)
     kept = np.zeros(logits.shape[-1], np.float32)
-    kept[np.asarray(ids[0])] = np.asarray(values[0])
+    kept[ids] = values
     return kept
 
 
