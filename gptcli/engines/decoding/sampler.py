@@ -19,7 +19,8 @@ the token history are in `gptcli.engines.decoding.sampler_state`, beam search is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -70,13 +71,10 @@ def sample(logits: Floats, rows: Sequence[SamplerState]) -> list[int]:
     A token of probability 0 is never taken, unless the row has no other: all are banned, or the
     logits are not finite (ask `finite` first). Then the result is some id below V.
     """
-    tokens = []
     for own, row in zip(logits, rows, strict=True):
         if row.has_processors:
             row.process_logits(own)
-        drawn = row.sampling.effective_temperature > 0
-        tokens.append(_pick(own, row.sampling, row.key() if drawn else 0))
-    return tokens
+    return [_pick(own, row, row.key) for own, row in zip(logits, rows, strict=True)]
 
 
 @silent
@@ -86,18 +84,18 @@ def sample_ahead(logits: Floats, rows: Sequence[SamplerState], steps: Sequence[i
     Processors that depend on the token history are not applied: that history is not written yet.
     """
     return [
-        _pick(own, row.sampling, row.key_ahead(ahead))
+        _pick(own, row, partial(row.key_ahead, ahead))
         for own, row, ahead in zip(logits, rows, steps, strict=True)
     ]
 
 
-def _pick(row: Floats, sampling: Filters, key: int) -> int:
-    """The token that a row of logits, its filters and a key give."""
-    left = _left(row, sampling)
-    if len(left.scores) == 1 and left.ids is not None:
+def _pick(logits: Floats, row: SamplerState, key: Callable[[], int]) -> int:
+    """The choice of a row by its own filters and key."""
+    left = _left(logits, row.sampling)
+    if row.sampling.effective_temperature == 0 and left.ids is not None:
         return int(left.ids[0])
     weights, _ = ops.exponentials(left.scores)
-    place = ops.race(key, left.ids, weights)
+    place = ops.race(key(), left.ids, weights)
     return place if left.ids is None else int(left.ids[place])
 
 
