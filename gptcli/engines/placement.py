@@ -10,8 +10,6 @@ functions that need it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gptcli import native
@@ -91,44 +89,36 @@ def open_network(
 ) -> tuple[GPT2Network, str, tuple[str, ...]]:
     """The network of a GPT-2, the name of its weights' data type, and notices for the user.
 
-    `model` is the name for messages. Raises UsageError for int8 on a GPU.
+    `model` is the name for messages. Raises UsageError for int8 on a GPU, Unavailable for int8
+    without kernels.
     """
-    opener = _native_opener() if device == "cpu" else None
-    if opener is None:
-        return _open_on_torch(load, model, checked, device)
+    library = native.library() if device == "cpu" else None
+    if library is None:
+        return _open_on_torch(load, checked, device)
+    from gptcli.engines.gpt2.on_cpu.network import CPUNetwork
+    from gptcli.engines.gpt2.on_cpu.weights import CPUWeights
+
     assert checked.gpt2 is not None
     large = checked.gpt2.parameters >= MIN_HALF_PARAMETERS
-    kind = load.dtype if load.dtype != "auto" else "float16" if large else "float32"
-    return opener(checked, kind, threads(load)), kind, ()
-
-
-def _native_opener() -> Callable[[CheckedCheckpoint, str, int], GPT2Network] | None:
-    """What opens a network of our own kernels; None without kernels for this processor."""
-    if native.library() is None:
-        return None
-    try:
-        module = import_module("gptcli.native.network")
-    except ModuleNotFoundError:
-        return None
-    return module.open_network  # type: ignore[no-any-return]
+    dtype = load.dtype if load.dtype != "auto" else "float16" if large else "float32"
+    weights = CPUWeights(library, model, checked, dtype, threads(load))
+    return CPUNetwork(library, weights, threads(load)), dtype, weights.notices
 
 
 def _open_on_torch(
-    load: Load, model: str, checked: CheckedCheckpoint, device: str
+    load: Load, checked: CheckedCheckpoint, device: str
 ) -> tuple[GPT2Network, str, tuple[str, ...]]:
+    if device == "cpu" and load.dtype == "int8":
+        why = "the kernels that have 8-bit weights were not compiled"
+        hint = "Install a C compiler and then gptcli again, or use --dtype auto"
+        raise Unavailable("--dtype int8", why, hint)
     import_torch(load)
     import torch
 
-    from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
     from gptcli.engines.gpt2.on_torch.network import TorchNetwork
     from gptcli.engines.gpt2.on_torch.weights import Weights
 
     assert checked.gpt2 is not None
-    place = torch.device(device)
-    if device == "cpu" and load.dtype == "int8":
-        integers = load_int8_weights(model, checked)
-        weights = Weights(checked.gpt2, checked, place, torch.float32, integers)
-        return TorchNetwork(weights), "int8", integers.notices
     dtype = torch_dtype(load, device)
-    weights = Weights(checked.gpt2, checked, place, dtype)
+    weights = Weights(checked.gpt2, checked, torch.device(device), dtype)
     return TorchNetwork(weights), str(dtype).removeprefix("torch."), ()

@@ -28,9 +28,7 @@ class CPUCache:
         self.values = cache_floats((*shape, blocks * KEYS, -(-size // KEYS) * KEYS))
         self.slots, self.length = slots, config.n_positions
         self.cached_tokens: list[list[int]] = [[] for _ in range(slots)]
-        self.struct = CacheStruct(
-            address(self.keys), address(self.values), slots, blocks * KEYS
-        )
+        self.struct = CacheStruct(address(self.keys), address(self.values), slots, blocks * KEYS)
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` tokens of slot `source` to slot `target`."""

@@ -48,7 +48,9 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
         assert matrix.scale is not None
-        pieces[name + BLOCKS] = StoredTensor("I8", matrix.blocks.shape, matrix.blocks.data.cast("B"))
+        pieces[name + BLOCKS] = StoredTensor(
+            "I8", matrix.blocks.shape, matrix.blocks.data.cast("B")
+        )
         pieces[name + SCALES] = StoredTensor("F32", matrix.scale.shape, matrix.scale.data.cast("B"))
     try:
         int8_store.keep(source, model, pieces)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
-from gptcli.engines.gpt2.on_torch.int8_weights import Int8Weights
 from gptcli.engines.gpt2.on_torch.mapped import MappedFile
 
 # Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
@@ -63,8 +62,8 @@ class Layer:
 class Weights:
     """All weights of one GPT-2. `dtype` is that of activations and of the KV cache.
 
-    The matrices are in the data type that was asked for, or are what `integers` say. wte: (vocab,
-    C), on a CPU as it is stored; wpe: (n_positions, C); head: C -> vocab.
+    The matrices are in the data type that was asked for. wte: (vocab, C), on a CPU as it is stored;
+    wpe: (n_positions, C); head: C -> vocab.
     """
 
     def __init__(
@@ -73,12 +72,10 @@ class Weights:
         checked: CheckedCheckpoint,
         device: torch.device,
         dtype: torch.dtype,
-        integers: Int8Weights | None = None,
     ) -> None:
         self.config, self.device = config, device
         self.dtype = torch.float32 if device.type == "cpu" else dtype
-        self._kept, self._integers = dtype, integers
-        self._checked = checked
+        self._kept, self._checked = dtype, checked
         files = {entry.file for entry in checked.tensors.values()}
         self._files = {path: MappedFile(path) for path in files}
         here = device.type == "cpu"
@@ -91,7 +88,6 @@ class Weights:
         else:
             name = "wte.weight" if config.tie_word_embeddings else "lm_head.weight"
             self.head = Linear(self._matrix(name), None)
-        self._integers = None  # used up
 
     def _layer(self, prefix: str) -> Layer:
         return Layer(
@@ -112,10 +108,6 @@ class Weights:
 
     def _matrix(self, name: str, turned: bool = False) -> Tensor:
         """A matrix as (out, in)."""
-        if self._integers is not None:
-            weight = self._integers.matrices[name].whole()
-            self._integers.release(name)
-            return weight
         stored = self._stored(name)
         kept = self._kept if self.device.type != "cpu" or _fits(stored, self._kept) else self.dtype
         weight = stored.to(device=self.device, dtype=kept)
