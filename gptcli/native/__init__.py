@@ -82,7 +82,7 @@ def kinds() -> list[str]:
         return []
     arm = best == "dotprod" or not (FOLDER / "network.avx2.so").exists()
     known = PROCESSORS[:2] if arm else (PROCESSORS[0], *PROCESSORS[2:])
-    return [kind for kind in known[: known.index(best) + 1]]
+    return list(known[: known.index(best) + 1])
 
 
 def _kind() -> str:

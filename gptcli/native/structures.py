@@ -20,7 +20,9 @@ KINDS = {"F32": 0, "F16": 1, "BF16": 2, "I8": 3, "F64": 4}
 """safetensors' names of data types -> numbers of `Kind`."""
 ACTIVATIONS = {
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), 0),
-    **{"gelu": 1, "quick_gelu": 2, "relu": 3},
+    "gelu": 1,
+    "quick_gelu": 2,
+    "relu": 3,
     **dict.fromkeys(("silu", "swish"), 4),
     "tanh": 5,
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gptcli.engines.gpt2.on_torch.int8_weights import Int8Weights, load_int8_weights
 from safetensors.torch import load_file, save_file
 
 from gptcli.checkpoints import int8_store
@@ -23,7 +24,6 @@ from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
 from gptcli.engines.gpt2.on_torch import int8_weights
-from gptcli.engines.gpt2.on_torch.int8_weights import Int8Weights, load_int8_weights
 
 Cli = Callable[..., tuple[int, str, str]]
 NAME = "owner/model"

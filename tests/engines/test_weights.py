@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 import torch
+from gptcli.engines.gpt2.on_torch.int8_weights import quantize
 from safetensors.torch import load_file, save_file
 from support.weights import BOUNDS, at_once, on_torch, one_by_one, perplexity, tale
 from transformers import GPT2LMHeadModel
@@ -20,7 +21,6 @@ from gptcli import native
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines import open_engine, placement
 from gptcli.engines.gpt2.on_torch import weights
-from gptcli.engines.gpt2.on_torch.int8_weights import quantize
 from gptcli.engines.gpt2.on_torch.network import TorchNetwork
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling

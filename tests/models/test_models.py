@@ -255,8 +255,9 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:
-    from gptcli.checkpoints.preflight import inspect
     from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
+
+    from gptcli.checkpoints.preflight import inspect
 
     manifest = inspect(make_tiny(tie_word_embeddings=tied))
     assert manifest.gpt2 is not None

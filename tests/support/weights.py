@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from conftest import TALE
+from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenizer import load_tokenizer
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.network import GPT2Network
-from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
 from gptcli.engines.gpt2.on_torch.network import TorchNetwork
 from gptcli.engines.gpt2.on_torch.weights import Weights
 

@@ -16,8 +16,8 @@ class CPUCache:
     `gptcli.engines.gpt2.network.Cache`.
 
     keys: (layers, slots, H, blocks, D, `KEYS`), the keys of a block side by side, so that a vector
-    of scores needs no sum across its lanes. values: (layers, slots, H, blocks x `KEYS`, D rounded up
-    to `KEYS`).
+    of scores needs no sum across its lanes. values: (layers, slots, H, blocks x `KEYS`, D rounded
+    up to `KEYS`).
     """
 
     def __init__(self, config: GPT2Config, slots: int) -> None:

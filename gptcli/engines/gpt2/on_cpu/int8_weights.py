@@ -17,7 +17,7 @@ from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import weight_bytes
-from gptcli.engines.gpt2.on_cpu.packing import Packer, PackedMatrix, block_bytes, read_into
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes, read_into
 from gptcli.native.structures import BLOCK
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size

@@ -103,7 +103,7 @@ def block_bytes(kind: str, width: int) -> int:
 
 def read_into(descriptor: int, entry: Entry, target: NDArray[Any]) -> None:
     """Read a tensor's bytes. Raises OSError; BadModel for a file that is too short."""
-    view, done = memoryview(target).cast("B"), 0
+    view, done = target.data.cast("B"), 0
     while done < entry.nbytes:
         length = os.preadv(descriptor, [view[done:]], entry.offset + done)
         if not length:
