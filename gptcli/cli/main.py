@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     stderr.reconfigure()
     if COMPLETE in os.environ:
         _complete(args, own=argv is None)
+    if argv is None and "inspect" not in args:
+        # NumPy's BLAS starts a thread for each core, which only `inspect` has work for.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stages.record(_asked(args, "--profile-startup") or _switched_on(PROFILE))
     debug = _asked(args, "--debug") or _switched_on("GPTCLI_DEBUG")
     with signals.caught(), warnings.catch_warnings():
