@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
-from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
 from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, as_floats
 from gptcli.native import Library
@@ -67,6 +66,8 @@ class CPUWeights:
             self._int8: dict[str, PackedMatrix] = {}
             self.notices: tuple[str, ...] = ()
             if dtype == "int8":
+                from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
+
                 self._int8, self.notices = int8_matrices(model, checked, packer)
             self.struct = self._model(source, packer, STORED[dtype])
 
