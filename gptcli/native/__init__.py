@@ -21,15 +21,15 @@ from gptcli.native.structures import ABI, layout, layout_in
 
 Foreign = Callable[..., Any]
 FOLDER = Path(__file__).parent / "kernels"
-PROCESSORS = ("baseline", "dotprod", "avx2", "avx512", "avx512vnni")
-"""Kinds of processor that have kernels, as processor.c names them."""
+FAMILIES = (("baseline", "avx2", "avx512", "avx512vnni"), ("baseline", "dotprod"))
+"""Kinds of processor that have kernels, as processor.c names them, fastest last: x86-64, ARM."""
 
 
 @dataclass(frozen=True)
 class Library:
     """The kernels for one kind of processor, as foreign functions; network.c has the arguments."""
 
-    kind: str  # of `PROCESSORS`
+    kind: str  # of `FAMILIES`
     forward_step: Foreign
     scratch_size: Foreign
     own_floats: Foreign
@@ -40,9 +40,8 @@ class Library:
 
 @cache
 def library() -> Library | None:
-    """The kernels for this processor, or None."""
-    kind = _kind()
-    return opened(kind) if kind else None
+    """The fastest kernels for this processor, or None."""
+    return next((found for kind in reversed(kinds()) if (found := opened(kind))), None)
 
 
 def opened(kind: str) -> Library | None:
@@ -76,13 +75,11 @@ def opened(kind: str) -> Library | None:
 
 
 def kinds() -> list[str]:
-    """The kinds of kernels that this processor runs, the fastest last."""
+    """The kinds of kernels that are there and that this processor runs, the fastest last."""
     best = _kind()
-    if best not in PROCESSORS:
-        return []
-    arm = best == "dotprod" or not (FOLDER / "network.avx2.so").exists()
-    known = PROCESSORS[:2] if arm else (PROCESSORS[0], *PROCESSORS[2:])
-    return list(known[: known.index(best) + 1])
+    known = next((family for family in FAMILIES if best in family), ())
+    runnable = known[: known.index(best) + 1] if known else ()
+    return [kind for kind in runnable if (FOLDER / f"network.{kind}.so").exists()]
 
 
 def _kind() -> str:
