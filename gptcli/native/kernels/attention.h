@@ -179,7 +179,11 @@ ALWAYS void attend_rows(const float *q, int64_t step, Places at, int64_t first, 
     }
     memset(mixed, 0, (size_t)(rows * wide) * sizeof(float));
     mix(scores, stride, at.values[0], split * KEYS, wide, rows, mixed);
-    mix(scores + split * KEYS, stride, at.values[1], end - split * KEYS, wide, rows, mixed);
+    mix(scores + split * KEYS, stride, at.values[1], first + 1 - split * KEYS, wide, rows, mixed);
+    /* What comes after a row may be NaN, and 0 times NaN is not 0: the rest row by row. */
+    const float *rest = at.values[1] + (first + 1 - split * KEYS) * wide;
+    for (int r = 1; r < rows; r++)
+        mix(scores + r * stride + first + 1, stride, rest, r, wide, 1, mixed + r * wide);
     for (int r = 0; r < rows; r++)
         for (int64_t d = 0; d < size; d++) y[r * out + d] = mixed[r * wide + d] / whole[r];
 }
