@@ -35,9 +35,13 @@ class Embedding:
     """A matrix (rows, C) in its mapped file, of which rows are read as float32."""
 
     def __init__(self, entry: Entry) -> None:
-        with entry.file.open("rb") as file:
-            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        data = np.frombuffer(pages, np.uint8, entry.nbytes, entry.offset)
+        """Raises OSError; BadModel for a file that is too short."""
+        try:
+            with entry.file.open("rb") as file:
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = np.frombuffer(pages, np.uint8, entry.nbytes, entry.offset)
+        except ValueError:  # nothing to map, or too little
+            raise shortened(entry) from None
         self._rows = data.reshape(entry.shape[0], -1)
         self._dtype, self._width = entry.dtype, entry.shape[1]
 
