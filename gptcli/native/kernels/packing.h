@@ -6,6 +6,7 @@
 #pragma once
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -136,7 +137,8 @@ static void pack_int8(const Packing *p, int64_t block) {
         int sound = lost[o] == 0;
         scale[o] = sound ? most[o] / 127 : NAN;
         if (o < outs) p->scale[begin + o] = scale[o];
-        if (!sound || !(scale[o] > 0)) scale[o] = INFINITY; /* integers of 0 */
+        /* Integers of 0; below FLT_MIN a scale has too few bits to divide by. */
+        if (!sound || !(scale[o] >= FLT_MIN)) scale[o] = INFINITY;
         largest = most[o] > largest ? most[o] : largest;
     }
     p->largest[block] = largest;
