@@ -145,7 +145,7 @@ static int64_t lay_out(Step *s, char *memory, int64_t count, int64_t threads) {
     int64_t task = QUERY_ROWS * (s->cache->length + value_size(m));
     s->row_floats = (task > widest ? task : widest) + 16;
 #define PART(pointer, bytes) \
-    pointer = (void *)(memory + at), at += ((int64_t)(bytes) + 63) / 64 * 64
+    pointer = memory ? (void *)(memory + at) : NULL, at += ((int64_t)(bytes) + 63) / 64 * 64
     PART(s->tiles, n * (int64_t)sizeof(Tile));
     PART(s->segment_of, n * 8);
     PART(s->packed, n * activation_bytes(widest));
@@ -162,7 +162,7 @@ static int64_t lay_out(Step *s, char *memory, int64_t count, int64_t threads) {
 int64_t gptcli_scratch_size(const Model *model, const Cache *cache, const Segment *segments,
                             int64_t count, int64_t n, int64_t threads) {
     Step s = {.model = model, .cache = cache, .segments = segments, .n = n};
-    return lay_out(&s, (char *)0, count, threads);
+    return lay_out(&s, NULL, count, threads);
 }
 
 /* Floats of memory that each segment needs of its own; see Segment. */
