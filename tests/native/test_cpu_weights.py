@@ -55,14 +55,13 @@ def test_a_file_that_goes_after_it_was_checked_is_named(fastest: Library, copied
         CPUWeights(fastest, checked, "F32", 3)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_no_file_stays_open(fastest: Library, copied: Path, dtype: str) -> None:
+def test_no_file_stays_open(fastest: Library, copied: Path) -> None:
     def opened() -> int:
         return len(list(Path("/dev/fd").iterdir()))
 
     gc.collect()  # what other tests have left
     before = opened()
-    network = network_of(fastest, copied, dtype)
+    network = network_of(fastest, copied, "F16")
     assert opened() <= before + 1  # the mapped embeddings
     os.truncate(copied / "model.safetensors", 100)
     with pytest.raises(BadModel):
