@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
     check_matrices();
     uint64_t products = seen;
     check_networks();
+    check_meetings();
     check_callers();
     if (argc == 1) check_forks();
     if (!faults) printf("all equal\n");

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
+#include <time.h>
 
+#include "../../gptcli/native/kernels/pool.h"
 #include "check_networks.h"
 
 #define CALLERS 3
@@ -54,6 +57,36 @@ static void *call(void *caller) {
     for (int64_t i = 0; i < c->rounds || (c->stop && !atomic_load(c->stop)); i++)
         found += differences(c, 1 + i % 5);
     return (void *)(intptr_t)found;
+}
+
+/* A job whose tasks end when as many threads are there as it was given. */
+typedef struct {
+    int64_t threads;
+    atomic_llong there; /* a bit for each thread */
+} Meeting;
+
+static int64_t places(const void *job, int64_t phase) {
+    (void)phase;
+    return ((const Meeting *)job)->threads;
+}
+
+static void meet(void *job, int64_t phase, int64_t begin, int64_t end, int64_t thread) {
+    (void)phase, (void)begin, (void)end;
+    Meeting *m = job;
+    time_t late = time(NULL) + 60;
+    atomic_fetch_or(&m->there, 1ll << thread);
+    while (atomic_load(&m->there) != (1ll << m->threads) - 1 && time(NULL) < late) sched_yield();
+}
+
+/* All threads take part: new ones, ones that slept between jobs, ones that sat out a job. */
+static void check_meetings(void) {
+    int64_t counts[] = {4, 2, 4, 5, 3, 1, 5, 5};
+    for (int i = 0; i < 8; i++) {
+        Meeting m = {counts[i], 0};
+        pool_run(&m, meet, places, 1, m.threads);
+        expect(m.there == (1ll << m.threads) - 1, "a thread did not come", i, m.threads, m.there);
+        if (i % 2) usleep(50000); /* long enough to fall asleep */
+    }
 }
 
 static void check_callers(void) {
