@@ -13,20 +13,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from gptcli.engines.gpt2.on_torch.int8_weights import Int8Weights, load_int8_weights
 from safetensors.torch import load_file, save_file
+from support.weights import needs_kernels
 
+from gptcli import native
 from gptcli.checkpoints import int8_store
 from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
-from gptcli.engines.gpt2.on_torch import int8_weights
+from gptcli.engines.gpt2.on_cpu.int8_weights import Found, int8_matrices
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source
+from gptcli.native.structures import BLOCK, GROUP
 
 Cli = Callable[..., tuple[int, str, str]]
 NAME = "owner/model"
+QUAD = 4  # inputs of a block that lie side by side, as in vectors.h
 PIECES = {
     "a": StoredTensor("I8", (3, 5), bytes(range(15))),
     "a.scales": StoredTensor("F32", (3,), bytes(12)),
@@ -48,18 +53,23 @@ def model(tiny: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that grows by every matrix that is quantized."""
-    real, names = int8_weights.quantize, []
+    real, names = Packer.matrix, []
 
-    def quantize(weight: torch.Tensor) -> object:
-        names.append(str(tuple(weight.shape)))
-        return real(weight)
+    def matrix(packer: Packer, name: str, kind: str, transposed: bool) -> PackedMatrix:
+        names.append(name)
+        return real(packer, name, kind, transposed)
 
-    monkeypatch.setattr(int8_weights, "quantize", quantize)
+    monkeypatch.setattr(Packer, "matrix", matrix)
     return names
 
 
-def opened(folder: Path, name: str = NAME) -> Int8Weights:
-    return load_int8_weights(name, inspect(folder))
+def opened(folder: Path, name: str = NAME) -> Found:
+    """The int8 matrices of a checkpoint, and the notices."""
+    library = native.library()
+    assert library is not None
+    checked = inspect(folder)
+    with Source(checked).opened() as source:
+        return int8_matrices(name, checked, Packer(library, source, 2))
 
 
 def file() -> Path:
@@ -68,13 +78,24 @@ def file() -> Path:
     return found
 
 
-def assert_equal(one: Int8Weights, other: Int8Weights) -> None:
-    assert one.matrices.keys() == other.matrices.keys()
-    for name, matrix in one.matrices.items():
-        assert torch.equal(matrix.values, other.matrices[name].values)
-        assert torch.equal(matrix.scales, other.matrices[name].scales)
+def assert_equal(one: Found, other: Found) -> None:
+    assert one[0].keys() == other[0].keys()
+    for name, matrix in one[0].items():
+        assert (matrix.kind, matrix.shape) == ("I8", other[0][name].shape)
+        assert np.array_equal(matrix.blocks, other[0][name].blocks)
+        assert np.array_equal(matrix.scale, other[0][name].scale)
 
 
+def whole(matrix: PackedMatrix) -> torch.Tensor:
+    """The integers of a matrix, (out, in), from blocks of (in / QUAD, BLOCK, QUAD)."""
+    out, width = matrix.shape
+    quads = -(-width // GROUP) * GROUP // QUAD
+    blocks = torch.from_numpy(matrix.blocks).view(-1, quads, BLOCK, QUAD)
+    assert not blocks.transpose(1, 2).reshape(-1, quads * QUAD)[:, width:].any()
+    return blocks.transpose(1, 2).reshape(-1, quads * QUAD)[:out, :width]
+
+
+@needs_kernels
 def test_weights_are_made_once(model: Path, made: list[str]) -> None:
     first = opened(model)
     assert len(made) == 9  # four in each of two layers, and the head
@@ -82,26 +103,67 @@ def test_weights_are_made_once(model: Path, made: list[str]) -> None:
     assert len(made) == 9
 
 
+@needs_kernels
 def test_making_them_is_said_once(model: Path) -> None:
-    assert opened(model).notices == (
+    assert opened(model)[1] == (
         "made 1 MB of int8 weights for owner/model, to be used again: see gptcli cache",
     )
-    assert opened(model).notices == ()
+    assert opened(model)[1] == ()
 
 
+@needs_kernels
 def test_an_untied_head_is_kept_too(make_tiny, made: list[str]) -> None:
     folder = make_tiny(tie_word_embeddings=False)
     first = opened(folder)
-    assert "lm_head.weight" in first.matrices
+    assert "lm_head.weight" in first[0]
+    assert "wte.weight" not in first[0]
     assert_equal(opened(folder), first)
     assert len(made) == 9
 
 
-def test_a_file_is_a_safetensors_file(model: Path) -> None:
-    matrices = opened(model).matrices
+@needs_kernels
+def test_a_file_is_a_safetensors_file_in_the_layout_of_the_kernels(model: Path) -> None:
+    matrices, _ = opened(model)
     tensors = load_file(file())
-    assert torch.equal(tensors["h.1.mlp.c_fc.weight"], matrices["h.1.mlp.c_fc.weight"].values)
-    assert tensors["h.1.mlp.c_fc.weight"].shape == (128, 32)
+    assert len(tensors) == 2 * len(matrices) + 1  # and the checksums
+    for name, matrix in matrices.items():
+        assert np.array_equal(tensors[name].numpy(), matrix.blocks)
+        assert np.array_equal(tensors[f"{name}.scales"].numpy(), matrix.scale)
+    assert tensors["h.1.mlp.c_fc.weight"].shape == (128 * 32,)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_embd": 36, "n_head": 3, "n_inner": 70, "vocab_size": 517}]
+)
+def test_an_integer_is_within_half_a_step_of_its_weight(
+    make_tiny, changes: dict[str, int]
+) -> None:
+    folder = make_tiny(**changes)
+    stored = load_file(folder / "model.safetensors")
+    for name, matrix in [*opened(folder)[0].items(), *opened(folder)[0].items()]:
+        weight = stored[f"transformer.{name}"]
+        weight = weight if name == "wte.weight" else weight.t()
+        integers, scales = whole(matrix), torch.from_numpy(matrix.scale)
+        assert integers.shape == weight.shape
+        assert integers.abs().amax(1).tolist() == [127] * len(weight)
+        assert ((integers * scales[:, None] - weight).abs() <= 0.5001 * scales[:, None]).all()
+
+
+@needs_kernels
+def test_broken_weights_are_not_hidden(model: Path) -> None:
+    path = model / "model.safetensors"
+    tensors = load_file(path)
+    weight = tensors["transformer.h.1.mlp.c_fc.weight"]
+    weight[2, 4] = torch.nan
+    weight[:, 7] = torch.inf
+    weight[:, 9] = 0
+    save_file(tensors, path, metadata={"format": "pt"})
+    for _ in range(2):  # made, and read
+        matrix = opened(model)[0]["h.1.mlp.c_fc.weight"]
+        assert np.isnan(matrix.scale).nonzero()[0].tolist() == [4, 7]
+        assert matrix.scale[9] == 0
+        assert not whole(matrix)[9].any()
 
 
 def cut_off(path: Path) -> None:
@@ -138,6 +200,7 @@ def put_no_tensors(path: Path) -> None:
     path.write_bytes(b"hello")
 
 
+@needs_kernels
 @pytest.mark.parametrize(
     "damage",
     [
@@ -158,22 +221,24 @@ def test_a_damaged_file_is_made_again(
     second = opened(model)
     assert_equal(second, first)
     assert len(made) == 18
-    (notice,) = second.notices
+    (notice,) = second[1]
     assert notice.startswith("the int8 weights kept for owner/model were damaged (")
     assert notice.endswith("): made 1 MB of them anew, to be used again: see gptcli cache")
     assert_equal(opened(model), first)
     assert len(made) == 18
 
 
+@needs_kernels
 def test_another_layout_is_made_again(
     model: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(model)
-    monkeypatch.setattr(int8_store, "LAYOUT", "gptcli-int8-3")
+    monkeypatch.setattr(int8_store, "LAYOUT", "gptcli-int8-0")
     opened(model)
     assert len(made) == 18
 
 
+@needs_kernels
 def test_changed_weights_are_not_taken_for_the_old_ones(model: Path, made: list[str]) -> None:
     first = opened(model)
     path = model / "model.safetensors"
@@ -182,8 +247,8 @@ def test_changed_weights_are_not_taken_for_the_old_ones(model: Path, made: list[
     save_file(tensors, path, metadata={"format": "pt"})
     second = opened(model)
     assert len(made) == 18
-    one, other = (item.matrices["h.0.mlp.c_fc.weight"].values for item in (first, second))
-    assert not torch.equal(one, other)
+    one, other = (item[0]["h.0.mlp.c_fc.weight"].blocks for item in (first, second))
+    assert not np.array_equal(one, other)
 
 
 def test_weights_with_the_size_and_time_of_others_are_not_taken_for_them(model: Path) -> None:
@@ -214,12 +279,13 @@ def test_a_file_of_the_hubs_cache_is_known_by_its_hash(model: Path) -> None:
     assert digest("b" * 64) != first
 
 
+@needs_kernels
 def test_two_processes_that_make_the_same_leave_one_whole_file(model: Path) -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights;"
+        "from gptcli.engines.placement import open_network; from gptcli.options import Load;"
         "from gptcli.checkpoints.preflight import inspect; sys.stdin.read(1);"
-        "print(load_int8_weights('x', inspect(Path(sys.argv[1]))).notices)"
+        "print(open_network(Load(dtype='int8'), 'x', inspect(Path(sys.argv[1])), 'cpu')[2])"
     )
     start = [sys.executable, "-c", code, str(model)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -232,47 +298,69 @@ def test_two_processes_that_make_the_same_leave_one_whole_file(model: Path) -> N
         assert b"anew" not in process.communicate(timeout=60)[0]
         assert process.returncode == 0
     assert file().suffix == ".safetensors"
-    assert opened(model).file is not None
+    assert opened(model)[1] == ()
 
 
+@needs_kernels
 def test_a_reader_keeps_what_another_process_removes(model: Path) -> None:
-    opened(model)
     first = opened(model)
-    expected = {name: matrix.values.clone() for name, matrix in first.matrices.items()}
+    second = opened(model)
     for entry in int8_store.entries():
         int8_store.remove(entry)
         int8_store.remove(entry)
-    for name, matrix in first.matrices.items():
-        first.release(name)
-        assert torch.equal(matrix.values, expected[name])
+    assert_equal(second, first)
 
 
+@needs_kernels
+def test_a_file_that_is_removed_before_it_is_read_is_made_again(
+    model: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, real = opened(model), int8_store.find
+
+    def find_and_lose(*args) -> object:
+        found = real(*args)
+        file().unlink()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(int8_store, "find", find_and_lose)
+        second = opened(model)
+    assert_equal(second, first)
+    assert len(made) == 18
+    assert "could not be read (no such file or directory): made 1 MB of them" in second[1][0]
+    assert_equal(opened(model), first)
+    assert len(made) == 18
+
+
+@needs_kernels
 def test_a_full_disk_is_a_notice(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     found = opened(model)
-    assert found.notices == (
+    assert found[1] == (
         "the int8 weights of owner/model are made anew each time: no space left on device",
     )
-    assert len(found.matrices) == 9
+    assert len(found[0]) == 9
     assert list(int8_store.folder().iterdir()) == []
 
 
+@needs_kernels
 def test_a_nearly_full_disk_is_left_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(model)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    assert "each time: the disk is nearly full" in opened(model).notices[0]
+    assert "each time: the disk is nearly full" in opened(model)[1][0]
     assert list(int8_store.folder().iterdir()) == []
 
 
+@needs_kernels
 def test_a_folder_that_cannot_be_made_is_a_notice(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert "made anew each time: not a directory" in opened(model).notices[0]
+    assert "made anew each time: not a directory" in opened(model)[1][0]
 
 
 def keep(source: str, used: float, model: str = NAME) -> Path:

@@ -1,9 +1,12 @@
-"""Both engines opened on a checkpoint, and what they complete."""
+"""The engines opened on a checkpoint, and what they complete."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gptcli import native
 from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Completion, Engine, GenerateRequest, Request
@@ -11,6 +14,13 @@ from gptcli.protocol import Completion, Engine, GenerateRequest, Request
 
 def built_in(folder: Path, batch_size: int = 4) -> Engine:
     return open_engine(Load(model=str(folder)), batch_size)
+
+
+def by_torch(folder: Path, batch_size: int = 4) -> Engine:
+    """The built-in engine where there are no kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        return built_in(folder, batch_size)
 
 
 def through_transformers(folder: Path, batch_size: int = 4) -> Engine:

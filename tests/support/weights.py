@@ -1,4 +1,4 @@
-"""Weights of each data type, and the passes that compare them."""
+"""Networks of each data type, and the passes that compare them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TALE
-from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
 from transformers import GPT2LMHeadModel
 
+from gptcli import native
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.engines import placement
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.network import GPT2Network
 from gptcli.engines.gpt2.on_torch.network import TorchNetwork
 from gptcli.engines.gpt2.on_torch.weights import Weights
+from gptcli.options import Load
 
 CPU = torch.device("cpu")
-
+needs_kernels = pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
 
 # Of the logits of tiny-tales, which go to 19: the largest difference, and that in perplexity.
 BOUNDS = {
@@ -31,13 +34,17 @@ BOUNDS = {
 }
 
 
+def on_cpu(folder: Path, kind: str = "float32") -> GPT2Network:
+    """The network that runs on a CPU: of our kernels, or of torch where `native` has none."""
+    load = Load(dtype=kind)  # type: ignore[arg-type]
+    return placement.open_network(load, "x", inspect(folder), "cpu")[0]
+
+
 def on_torch(folder: Path, kind: str = "float32") -> TorchNetwork:
     """The network that torch runs on a CPU."""
     checked = inspect(folder)
     assert checked.gpt2 is not None
-    integers = load_int8_weights("x", checked) if kind == "int8" else None
-    dtype = torch.float32 if kind == "int8" else getattr(torch, kind)
-    return TorchNetwork(Weights(checked.gpt2, checked, CPU, dtype, integers))
+    return TorchNetwork(Weights(checked.gpt2, checked, CPU, getattr(torch, kind)))
 
 
 @cache
