@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.engines import built_in, completions, requests, through_transformers
+from support.engines import built_in, by_torch, completions, requests, through_transformers
 from transformers import GPT2LMHeadModel
 
 from gptcli.engines import open_engine
@@ -22,7 +22,11 @@ PROMPTS = ["Once upon a time", "The", "a b c d e f g h", "Data: corpus and books
 GREEDY = Sampling(greedy=True, max_new_tokens=12)
 
 
-@pytest.fixture(scope="module", params=[built_in, through_transformers], ids=["gpt2", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[built_in, by_torch, through_transformers],
+    ids=["gpt2", "gpt2-torch", "auto"],
+)
 def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
     return request.param(tiny)
 

@@ -136,9 +136,7 @@ def test_a_file_is_a_safetensors_file_in_the_layout_of_the_kernels(model: Path) 
 @pytest.mark.parametrize(
     "changes", [{}, {"n_embd": 36, "n_head": 3, "n_inner": 70, "vocab_size": 517}]
 )
-def test_an_integer_is_within_half_a_step_of_its_weight(
-    make_tiny, changes: dict[str, int]
-) -> None:
+def test_an_integer_is_within_half_a_step_of_its_weight(make_tiny, changes: dict[str, int]) -> None:
     folder = make_tiny(**changes)
     stored = load_file(folder / "model.safetensors")
     for name, matrix in [*opened(folder)[0].items(), *opened(folder)[0].items()]:

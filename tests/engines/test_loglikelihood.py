@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.engines import built_in, completions, through_transformers
+from support.engines import built_in, by_torch, completions, through_transformers
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.tokenizer import load_tokenizer
@@ -24,7 +24,11 @@ PROMPT = "Once upon a time an old king"
 CHOICES = (" had", " had three sons", " x", " was sitting in the forest of the golden bird")
 
 
-@pytest.fixture(scope="module", params=[built_in, through_transformers], ids=["gpt2", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[built_in, by_torch, through_transformers],
+    ids=["gpt2", "gpt2-torch", "auto"],
+)
 def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
     return request.param(tiny)
 

@@ -1,4 +1,4 @@
-"""The forward pass: its logits against transformers' GPT-2, for every kind of checkpoint."""
+"""The forward pass on both networks: logits against transformers' GPT-2, for every checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.weights import BOUNDS, on_torch
+from support.weights import BOUNDS, on_cpu
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.architecture import Activation
@@ -19,6 +19,7 @@ from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.network import Cache, GPT2Network
 
 TOLERANCE = 1e-4
+pytestmark = pytest.mark.usefixtures("each_network")
 
 
 def reference(folder: Path, tokens: list[int]) -> torch.Tensor:
@@ -59,7 +60,7 @@ def decode(
 
 def assert_like_transformers(folder: Path, kind: str = "float32") -> None:
     """Prefill three prompts at once, decode four tokens."""
-    network = on_torch(folder, kind)
+    network = on_cpu(folder, kind)
     cache = network.new_cache(4)
     sequences = prompts(3, network.config.vocab_size, (5, 1, 19))
     expected = [reference(folder, tokens)[-1] for tokens in sequences]
@@ -79,6 +80,17 @@ def assert_like_transformers(folder: Path, kind: str = "float32") -> None:
         {},
         {"n_layer": 3, "n_head": 2},
         {"n_inner": 48},
+        {"n_inner": 45},
+        {"n_embd": 33, "n_head": 3},
+        {"n_embd": 35, "n_head": 5},
+        {"n_embd": 34, "n_head": 1},
+        {"n_embd": 160, "n_head": 2, "initializer_range": 0.1},
+        {"n_embd": 8, "n_head": 8},
+        {"n_positions": 27},
+        {"n_positions": 33},
+        {"vocab_size": 513},
+        {"vocab_size": 543, "tie_word_embeddings": False},
+        {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
         {"layer_norm_epsilon": 1e-2},
         {"scale_attn_weights": False},
         {"scale_attn_by_inverse_layer_idx": True},
@@ -138,7 +150,7 @@ def test_tensors_that_are_not_aligned_in_the_file_are_read(tiny: Path, tmp_path:
 
 
 def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
-    network = on_torch(tiny)
+    network = on_cpu(tiny)
     tokens = prompts(1, 512, (40,))[0]
     cache = network.new_cache(2)
     step(network, cache, [Segment(1, 0, 25)], tokens[:25])
@@ -146,23 +158,92 @@ def test_a_prompt_run_in_two_parts_gives_the_same_logits(tiny: Path) -> None:
     assert (logits - reference(tiny, tokens)[25:]).abs().max() < TOLERANCE
 
 
-def test_a_copied_prompt_continues_like_its_original(tiny: Path) -> None:
-    network = on_torch(tiny)
-    tokens = prompts(1, 512, (12,))[0]
+@pytest.mark.parametrize("split", [1, 15, 16, 17, 31, 32, 33])
+def test_a_prompt_may_be_split_anywhere(tiny: Path, split: int) -> None:
+    network = on_cpu(tiny)
+    tokens = prompts(1, 512, (40,))[0]
+    cache = network.new_cache(2)
+    step(network, cache, [Segment(1, 0, split)], tokens[:split])
+    logits = step(network, cache, [Segment(1, split, 40 - split)], tokens[split:])
+    assert (logits - reference(tiny, tokens)[split:]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("length", [1, 12, 15, 16, 17, 31, 32, 33, 62])
+def test_a_copied_prompt_continues_like_its_original(tiny: Path, length: int) -> None:
+    network = on_cpu(tiny)
+    tokens = prompts(1, 512, (length,))[0]
     cache = network.new_cache(3)
     run_prompts(network, cache, [tokens])
-    cache.copy(0, 1, 12)
-    cache.copy(1, 2, 12)
-    logits = decode(network, cache, [7, 8, 9], [12, 12, 12])
+    cache.cached_tokens[0] = list(tokens)
+    cache.copy(0, 1, length)
+    cache.copy(1, 2, length)
+    assert cache.cached_tokens == [tokens] * 3
+    logits = decode(network, cache, [7, 8, 9], [length] * 3)
     for row, token in enumerate([7, 8, 9]):
         assert (logits[row] - reference(tiny, [*tokens, token])[-1]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("shared", [1, 15, 16, 17, 32, 33])
+def test_a_copied_beginning_goes_on_otherwise(tiny: Path, shared: int) -> None:
+    """Of a longer sequence, over a slot that held another; the first one goes on, too."""
+    network = on_cpu(tiny)
+    first, other, rest = prompts(3, 512, (50, 60, 5))
+    cache = network.new_cache(2)
+    run_prompts(network, cache, [first, other])
+    cache.cached_tokens[:] = [list(first), list(other)]
+    cache.copy(0, 1, shared)
+    assert cache.cached_tokens == [first, first[:shared]]
+    segments = [Segment(0, 50, 1), Segment(1, shared, 5)]
+    logits = step(network, cache, segments, [9, *rest])
+    want = [reference(tiny, [*first, 9])[-1:], reference(tiny, first[:shared] + rest)[-5:]]
+    assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kept", [1, 14, 15, 16, 17, 20])
+def test_a_rejected_draft_leaves_no_trace(tiny: Path, kept: int) -> None:
+    network = on_cpu(tiny)
+    tokens, draft, rest = prompts(8, 512, (12, 20, 6))
+    cache = network.new_cache(2)
+    run_prompts(network, cache, [tokens, tokens])
+    step(network, cache, [Segment(0, 12, 20)], draft)
+    cache.zero(0, 12 + kept, 20 - kept)
+    # As long as the draft had been, another row makes the first look further.
+    segments = [Segment(0, 12 + kept, 6), Segment(1, 12, 20)]
+    logits = step(network, cache, segments, rest + draft)
+    want = [reference(tiny, tokens + draft[:kept] + rest)[-6:], reference(tiny, tokens + draft)]
+    assert (logits - torch.cat([want[0], want[1][-20:]])).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("length", [3, 15, 16, 17, 40])
+def test_a_slot_that_was_cleared_of_nan_serves_again(
+    make_tiny, tmp_path: Path, length: int
+) -> None:
+    def with_a_broken_token(tensors):
+        tensors["transformer.wte.weight"][77] = torch.nan
+        return tensors
+
+    sound = make_tiny(tie_word_embeddings=False)
+    network = on_cpu(rewritten(sound, tmp_path / "model", with_a_broken_token))
+    cache = network.new_cache(2)
+    broken = [77] * 50
+    assert run_prompts(network, cache, [broken]).isnan().all()
+    cache.clear(0)
+    assert cache.cached_tokens[0] == []
+    tokens = [token for token in prompts(9, 512, (length,))[0] if token != 77]
+    beside = [token for token in prompts(8, 512, (50,))[0] if token != 77]
+    logits = run_prompts(network, cache, [tokens, beside])
+    want = [reference(sound, few)[-1] for few in (tokens, beside)]
+    assert (logits - torch.stack(want)).abs().max() < TOLERANCE
+    logits = decode(network, cache, [5, 6], [len(tokens), len(beside)])
+    want = [reference(sound, few)[-1] for few in ([*tokens, 5], [*beside, 6])]
+    assert (logits - torch.stack(want)).abs().max() < TOLERANCE
 
 
 @pytest.mark.parametrize("lengths", [(2, 2, 2), (1, 60, 3), (60, 59, 58)])
 def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple[int, ...]) -> None:
     folder = make_tiny(n_positions=600)
     lengths = tuple(9 * length for length in lengths)  # far apart: each row its own attention call
-    network = on_torch(folder)
+    network = on_cpu(folder)
     cache = network.new_cache(3)
     sequences = prompts(2, 512, lengths)
     run_prompts(network, cache, sequences)
@@ -174,7 +255,7 @@ def test_rows_of_any_lengths_do_not_disturb_each_other(make_tiny, lengths: tuple
 
 def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
     """Two rows that write, a draft that is checked, a part of a prompt, and a new prompt."""
-    network = on_torch(tiny)
+    network = on_cpu(tiny)
     cache = network.new_cache(5)
     held = prompts(4, 512, (7, 12, 9, 20, 0))
     new = prompts(5, 512, (1, 1, 4, 10, 6))
@@ -191,20 +272,55 @@ def test_a_step_may_be_of_anything_at_once(tiny: Path) -> None:
     assert (logits - torch.cat(want)).abs().max() < TOLERANCE
 
 
-def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path) -> None:
-    network = on_torch(tiny)
+@pytest.mark.parametrize("length", [1, 11, 15, 16, 17, 31, 32])
+def test_segments_after_one_prompt_do_not_see_each_other(tiny: Path, length: int) -> None:
+    network = on_cpu(tiny)
     cache = network.new_cache(2)
-    [prompt] = prompts(6, 512, (11,))
+    [prompt] = prompts(6, 512, (length,))
     run_prompts(network, cache, [prompt])
-    branches = prompts(7, 512, (3, 1, 1, 5))
-    segments = [Segment(0, 11, len(branch)) for branch in branches]
-    logits = step(network, cache, segments, list(chain(*branches)))
-    want = [reference(tiny, prompt + branch)[11:] for branch in branches]
-    assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+    branches = prompts(7, 512, (3, 1, 1, 5, 20))
+    segments = [Segment(0, length, len(branch)) for branch in branches]
+    for _ in range(2):  # they leave the prompt as it is
+        logits = step(network, cache, segments, list(chain(*branches)))
+        want = [reference(tiny, prompt + branch)[length:] for branch in branches]
+        assert (logits - torch.cat(want)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8"])
+def test_with_kernels_a_row_is_the_same_to_the_bit_alone_and_beside_others(
+    tales: Path, each_network: str, kind: str
+) -> None:
+    if each_network != "kernels":
+        pytest.skip("torch promises no bits")
+    network = on_cpu(tales, kind)
+    sequences = prompts(5, 4096, (40, 1, 17, 90, 3, 16, 33))
+    together = network.new_cache(7)
+    found = run_prompts(network, together, sequences)
+    after = decode(network, together, [5] * 7, list(map(len, sequences)))
+    for row, tokens in enumerate(sequences):
+        cache = network.new_cache(1)
+        assert torch.equal(run_prompts(network, cache, [tokens])[0], found[row])
+        assert torch.equal(decode(network, cache, [5], [len(tokens)])[0], after[row])
+        one_each = network.new_cache(1)
+        for place, token in enumerate([*tokens, 5]):
+            last = step(network, one_each, [Segment(0, place, 1)], [token])[0]
+        assert torch.equal(last, after[row])
+
+
+def test_a_context_is_used_to_its_last_token(make_tiny) -> None:
+    folder = make_tiny(n_positions=35)
+    network = on_cpu(folder)
+    cache = network.new_cache(2)
+    assert cache.length == 35
+    tokens, other = prompts(2, 512, (35, 34))
+    logits = run_prompts(network, cache, [tokens, other])
+    assert (logits[0] - reference(folder, tokens)[-1]).abs().max() < TOLERANCE
+    logits = step(network, cache, [Segment(1, 34, 1)], [9])
+    assert (logits[0] - reference(folder, [*other, 9])[-1]).abs().max() < TOLERANCE
 
 
 def test_only_the_logits_that_are_wanted_come(tiny: Path) -> None:
-    network = on_torch(tiny)
+    network = on_cpu(tiny)
     tokens = prompts(1, 512, (9,))[0]
     whole = step(network, network.new_cache(1), [Segment(0, 0, 9)], tokens)
     for wanted in ([], [8], [0, 3, 4], list(range(9))):
@@ -217,7 +333,7 @@ def test_only_the_logits_that_are_wanted_come(tiny: Path) -> None:
 
 
 def test_logits_belong_to_the_caller(tiny: Path) -> None:
-    network = on_torch(tiny)
+    network = on_cpu(tiny)
     cache = network.new_cache(1)
     first = network.forward_step(cache, [Segment(0, 0, 3)], [5, 6, 7])
     kept = first.copy()

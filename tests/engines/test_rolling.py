@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.engines import built_in, through_transformers
+from support.engines import built_in, by_torch, through_transformers
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -29,7 +29,11 @@ IDS = tuple(int(x) for x in torch.randint(512, (64,), generator=torch.Generator(
 CLOSE = 1e-4
 
 
-@pytest.fixture(scope="module", params=[built_in, through_transformers], ids=["gpt2", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[built_in, by_torch, through_transformers],
+    ids=["gpt2", "gpt2-torch", "auto"],
+)
 def engine(request: pytest.FixtureRequest, tiny: Path) -> Engine:
     return request.param(tiny)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.engines import built_in, completions, requests, through_transformers
+from support.engines import built_in, by_torch, completions, requests, through_transformers
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gptcli.errors import BadInput, UsageError
@@ -18,7 +18,9 @@ from gptcli.protocol import Engine, GenerateRequest
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
 
-ENGINES = pytest.mark.parametrize("opened", [built_in, through_transformers], ids=["gpt2", "auto"])
+ENGINES = pytest.mark.parametrize(
+    "opened", [built_in, by_torch, through_transformers], ids=["gpt2", "gpt2-torch", "auto"]
+)
 BEGIN, END, PAD, BEYOND = 512, 513, 514, 515
 ADDED = {"<s>": BEGIN, "</s>": END, "<pad>": PAD, "<beyond>": BEYOND}
 TEXT = "Once upon a time"
@@ -55,7 +57,11 @@ def folder(make_tiny) -> Path:
     return made
 
 
-@pytest.fixture(scope="module", params=[built_in, through_transformers], ids=["gpt2", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[built_in, by_torch, through_transformers],
+    ids=["gpt2", "gpt2-torch", "auto"],
+)
 def engine(request: pytest.FixtureRequest, folder: Path) -> Engine:
     return request.param(folder)
 

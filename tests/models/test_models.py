@@ -13,9 +13,14 @@ import pytest
 from support.cached_models import COMMIT, OTHER, files_of, own_cache, put
 from support.commands import REAL, Terminal, environment, run
 
+from gptcli import native
 from gptcli.checkpoints import int8_store
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.int8_store import StoredTensor
+from gptcli.checkpoints.preflight import inspect
+from gptcli.engines.gpt2.on_cpu.cache import CPUCache
+from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
+from gptcli.engines.gpt2.on_cpu.packing import Packer, Source
 from gptcli.models.card import front_matter
 from gptcli.models.parts import memory, parameters
 
@@ -253,16 +258,15 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
     assert known["bytes"] == sum(map(len, files.values()))
 
 
+@pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:
-    from gptcli.engines.gpt2.on_torch.int8_weights import load_int8_weights
-
-    from gptcli.checkpoints.preflight import inspect
-
     manifest = inspect(make_tiny(tie_word_embeddings=tied))
-    assert manifest.gpt2 is not None
-    made = load_int8_weights("someone/model", manifest).matrices
-    reduced_bytes = sum(one.values.nbytes + one.scales.nbytes for one in made.values())
+    library = native.library()
+    assert manifest.gpt2 is not None and library is not None
+    with Source(manifest).opened() as source:
+        made, _ = int8_matrices("someone/model", manifest, Packer(library, source, 1))
+    reduced_bytes = sum(one.blocks.nbytes + one.scale.nbytes for one in made.values())
     rest = [tensor for name, tensor in manifest.tensors.items() if name not in made]
     assert memory(manifest.gpt2).int8 == reduced_bytes + sum(tensor.nbytes for tensor in rest)
 
@@ -272,9 +276,11 @@ def test_the_kv_cache_of_a_token_is_what_the_engine_takes() -> None:
 
     from gptcli.engines.gpt2.on_torch.kv_cache import KVCache
 
-    config = GPT2Config(vocab_size=10, n_positions=7, n_embd=8, n_layer=3, n_head=2)
-    cache = KVCache(config, 1, torch.device("cpu"), torch.float32)
-    assert memory(config).token_float32 * 7 == cache.kv.nbytes
+    config = GPT2Config(vocab_size=10, n_positions=48, n_embd=128, n_layer=3, n_head=2)
+    in_torch = KVCache(config, 1, torch.device("cpu"), torch.float32)
+    ours = CPUCache(config, 1)
+    assert memory(config).token_float32 * 48 == in_torch.kv.nbytes
+    assert memory(config).token_float32 * 48 == ours.keys.nbytes + ours.values.nbytes
 
 
 def test_parts_add_up_to_the_parameters_of_gpt2() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.engines import built_in, through_transformers
+from support.engines import built_in, by_torch, through_transformers
 from support.fake_engine import FakeEngine
 from transformers import GPT2LMHeadModel
 
@@ -92,7 +92,7 @@ def test_figures_are_those_computed_by_hand(tokenizer: Tokenizer) -> None:
     assert found.bits_per_byte == pytest.approx(3)
 
 
-@pytest.mark.parametrize("engine", [built_in, through_transformers], ids=["gpt2", "auto"])
+@pytest.mark.parametrize("engine", [built_in, by_torch, through_transformers])
 def test_a_short_text_is_scored_as_by_transformers(
     engine, tiny: Path, tokenizer: Tokenizer, reference: GPT2LMHeadModel
 ) -> None:
