@@ -263,7 +263,8 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:
     manifest = inspect(make_tiny(tie_word_embeddings=tied))
     library = native.library()
-    assert manifest.gpt2 is not None and library is not None
+    assert manifest.gpt2 is not None
+    assert library is not None
     with Source(manifest).opened() as source:
         made, _ = int8_matrices("someone/model", manifest, Packer(library, source, 1))
     reduced_bytes = sum(one.blocks.nbytes + one.scale.nbytes for one in made.values())
