@@ -7,7 +7,7 @@ recently goes first. A file is written beside its place, flushed and renamed: tw
 make the same one do not meet, and a reader that has it open keeps it. Every byte is checked at each
 use, see `gptcli.checkpoints.integrity.sealed`; a file with a fault is made again. A cache must not
 fail a run: what the disk refuses is an OSError here and a notice to the user. Not here: the
-quantizer is `gptcli.engines.gpt2.int8`.
+quantizer is in `gptcli.native`, see `gptcli.engines.gpt2.on_cpu.int8_weights`.
 """
 
 from __future__ import annotations

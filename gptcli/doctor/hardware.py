@@ -54,7 +54,7 @@ def engines() -> Findings:
     if found.kernels:
         value = "float32, float16 (auto for large models), bfloat16, int8"
     else:
-        value = "float32 (auto); float16, bfloat16 and int8 slowly"
+        value = "float32 (auto); float16 and bfloat16 slowly; no int8"
     yield Finding(area="machine", what="data types", value=value)
 
 
@@ -76,12 +76,10 @@ def torch_loads() -> Findings:
 def _kernels(kind: str) -> Finding:
     if kind:
         return Finding(area="machine", what="kernels", value=f"gptcli's own, for {kind}")
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if sys.platform not in ("linux", "darwin"):
         return Finding(area="machine", what="kernels", value="torch's: gptcli has none for it")
-    value = "torch's alone: those of gptcli's own are missing, or this processor has no AVX2"
-    fix = (
-        "With a C compiler there, install gptcli again: it starts and writes several times faster."
-    )
+    value = "torch's alone: those of gptcli's own were not compiled"
+    fix = "Install gptcli again where there is a C compiler: it gets faster, and has int8."
     return Finding(area="machine", what="kernels", value=value, level="note", fix=fix)
 
 

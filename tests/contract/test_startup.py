@@ -146,8 +146,8 @@ def test_the_inside_of_a_model_is_read_without_torch() -> None:
 def test_inspect_shows_all_but_gradients_without_torch(args: list[str]) -> None:
     words = ["inspect", *args, *TALES, "--device", "cpu"]
     code, heavy, *_ = imported(f"from gptcli.cli.main import main; main({words})")
-    needed = {"tokenizers", "numpy", "unicodedata"}  # to show tokens that are no ASCII
-    assert (code, set(heavy)) == (0, needed)  # type: ignore[call-overload]
+    shown = {"unicodedata"}  # for tokens that are no ASCII, in a table
+    assert (code, set(heavy) - shown) == (0, {"tokenizers", "numpy"})  # type: ignore[call-overload]
 
 
 def test_what_runs_no_model_imports_no_torch() -> None:

@@ -1,7 +1,7 @@
 """What the engine knows of a network: steps of tokens over a cache, and NumPy logits out of them.
 
-Two networks fit: `gptcli.native` with kernels in C, for CPUs, and `gptcli.engines.gpt2.on_torch`.
-Which one is opened is decided in `gptcli.engines.placement`.
+Two networks fit: that of `gptcli.engines.gpt2.on_cpu`, with kernels in C, and that of
+`gptcli.engines.gpt2.on_torch`. Which one is opened is decided in `gptcli.engines.placement`.
 """
 
 from __future__ import annotations

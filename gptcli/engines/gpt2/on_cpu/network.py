@@ -24,7 +24,7 @@ OPS_PER_THREAD = 4_000_000  # multiply-adds: about a quarter of a millisecond
 
 
 class CPUNetwork:
-    """A GPT-2 on up to `threads` threads; see `gptcli.engines.gpt2.network.Network`."""
+    """A GPT-2 on up to `threads` threads; see `gptcli.engines.gpt2.network.GPT2Network`."""
 
     def __init__(self, library: Library, weights: CPUWeights, threads: int) -> None:
         self.config = weights.config
@@ -41,7 +41,7 @@ class CPUNetwork:
         tokens: Sequence[int],
         wanted: Sequence[int] | None = None,
     ) -> Floats:
-        """See `gptcli.engines.gpt2.network.Network.forward_step`."""
+        """See `GPT2Network.forward_step`."""
         rows = np.arange(len(tokens)) if wanted is None else np.array(wanted, np.int64)
         logits = np.empty((len(rows), self.config.vocab_size), np.float32)
         if not tokens:
