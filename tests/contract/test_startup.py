@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import TALES, environment
+from support.commands import REAL, ROOT, TALES, environment, run
 from support.fake_engine import FakeEngine
 
 from gptcli import native
@@ -329,7 +329,7 @@ def test_torch_is_not_imported_to_run_a_gpt2_on_a_cpu(args: list[str]) -> None:
 @needs_kernels
 @pytest.mark.parametrize(
     "how",
-    [[], ["--batch-size", "4"], ["--dtype", "int8"], ["--workers", "2"], ["--task", "summarize"]],
+    [["--batch-size", "4"], ["--dtype", "int8"], ["--task", "summarize"]],
     ids=" ".join,
 )
 def test_torch_is_not_imported_for_a_batch(tmp_path: Path, how: list[str]) -> None:
@@ -338,6 +338,22 @@ def test_torch_is_not_imported_for_a_batch(tmp_path: Path, how: list[str]) -> No
     args = ["batch", str(prompts), "-o", str(out), *SHORT, *how]
     assert not torch_after(f"from gptcli.cli.main import main; main({args})")
     assert len(out.read_text().splitlines()) == 5
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_where_torch_is_broken_a_batch_runs_in_every_worker(tmp_path: Path, dtype: str) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was asked for')")
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    prompts.write_text("Once\nThe king\nA fox\nOnce upon\nThe\n")
+    args = ("batch", str(prompts), "-o", str(out), *SHORT, "--workers", "2", "--dtype", dtype)
+    done = run(REAL, *args, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (done.returncode, b"was asked for" in done.stderr) == (0, False)
+    assert len(out.read_text().splitlines()) == 5
+    text = run(
+        REAL, "generate", "Once", *SHORT, "--num-beams", "2", PYTHONPATH=f"{tmp_path}:{ROOT}"
+    )
+    assert b"torch was asked for" in text.stderr
 
 
 @needs_kernels

@@ -19,7 +19,6 @@ STORED = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
-    "I8": torch.int8,
 }
 
 
