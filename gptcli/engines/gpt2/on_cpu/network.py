@@ -29,6 +29,7 @@ class CPUNetwork:
     def __init__(self, library: Library, weights: CPUWeights, threads: int) -> None:
         self.config = weights.config
         self._library, self._weights, self._threads = library, weights, threads
+        self._parameters = self.config.parameters  # counted once: that takes a while
 
     def new_cache(self, slots: int) -> CPUCache:
         """An empty KV cache for `slots` sequences."""
@@ -79,5 +80,5 @@ class CPUNetwork:
 
     def _threads_for(self, tokens: int) -> int:
         """How many threads a step pays for: on a busy machine threads wait."""
-        work = tokens * self.config.parameters
+        work = tokens * self._parameters
         return max(1, min(self._threads, work // OPS_PER_THREAD))
