@@ -30,6 +30,7 @@ def asked(texts: list[str], sampling: Sampling = GREEDY) -> list[Request]:
     ]
 
 
+@pytest.mark.usefixtures("each_network")
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_examples_before_many_inputs_are_run_once(
     tiny: Path, steps: list[int], batch_size: int
@@ -59,6 +60,7 @@ def test_sequences_of_one_prompt_share_it_also_without_the_cache(
     assert sum(steps) - fed_back(done) == engine.count(SHARED)
 
 
+@pytest.mark.usefixtures("each_network")
 def test_labels_share_the_prompt(tiny: Path, steps: list[int]) -> None:
     engine = opened(tiny)
     choices = (" horse", " golden bird", " king")
@@ -77,6 +79,7 @@ def test_a_turn_costs_its_own_tokens_only(tales: Path) -> None:
     assert "cached" not in str(done.usage.to_dict())
 
 
+@pytest.mark.usefixtures("each_network")
 def test_the_cache_is_kept_when_a_run_is_abandoned(tiny: Path) -> None:
     engine = opened(tiny, 2)
     for _ in engine.run(asked([SHARED + "fox", SHARED + "dog"])):
@@ -86,6 +89,7 @@ def test_the_cache_is_kept_when_a_run_is_abandoned(tiny: Path) -> None:
     assert done.text == completions(opened(tiny), asked([SHARED + "horse"]))[0].text
 
 
+@pytest.mark.usefixtures("each_network")
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_any_mix_of_requests_gives_what_it_gives_without_the_cache(

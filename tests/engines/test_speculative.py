@@ -54,6 +54,7 @@ def eager(folder: Path, batch_size: int, **how: object) -> Engine:
     return engine
 
 
+@pytest.mark.usefixtures("each_network")
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_text_is_the_same_with_guesses(tiny: Path, make_tiny, batch_size: int) -> None:
     plain = opened(tiny, batch_size, draft="off")
@@ -75,6 +76,7 @@ def test_a_text_of_the_bundled_model_is_the_same_with_guesses(tales: Path) -> No
         assert written(drafted, sampling) == written(plain, sampling)
 
 
+@pytest.mark.usefixtures("each_network")
 def test_guesses_save_steps(tiny: Path, steps: list[int]) -> None:
     sampling = Sampling(greedy=True, max_new_tokens=48)
     text = "a b c a b c a b c a b"
@@ -86,6 +88,7 @@ def test_guesses_save_steps(tiny: Path, steps: list[int]) -> None:
     assert drafted < 30
 
 
+@pytest.mark.usefixtures("each_network")
 def test_a_draft_model_that_agrees_saves_steps_also_when_sampling(
     tiny: Path, steps: list[int]
 ) -> None:
@@ -95,6 +98,7 @@ def test_a_draft_model_that_agrees_saves_steps_also_when_sampling(
     assert len(steps) < 16
 
 
+@pytest.mark.usefixtures("each_network")
 def test_guesses_that_never_come_true_are_given_up(make_tiny, steps: list[int]) -> None:
     tiny = make_tiny(n_positions=512)
     engine = eager(tiny, 1, draft_model=str(make_tiny(seed=5, n_positions=512)))
@@ -112,6 +116,7 @@ def test_every_token_has_its_own_chunk(tiny: Path) -> None:
     assert "".join(chunk.text for chunk in chunks) == events[-1].text
 
 
+@pytest.mark.usefixtures("each_network")
 def test_drafts_end_with_the_context(tiny: Path) -> None:
     sampling = Sampling(greedy=True, max_new_tokens=200, min_new_tokens=64)
     for engine in (opened(tiny, 2), eager(tiny, 2, draft_model=str(tiny))):
@@ -120,6 +125,7 @@ def test_drafts_end_with_the_context(tiny: Path) -> None:
             assert done.finish_reason == "length"
 
 
+@pytest.mark.usefixtures("each_network")
 def test_a_draft_model_with_a_shorter_context_falls_silent(make_tiny) -> None:
     model, short = make_tiny(n_positions=128), make_tiny(n_positions=24)
     sampling = Sampling(seed=1, max_new_tokens=90, min_new_tokens=90)
