@@ -15,7 +15,8 @@ from gptcli.checkpoints.safetensors_headers import read_tensors
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
 from gptcli.engines.gpt2.on_cpu.network import CPUNetwork
-from gptcli.engines.gpt2.on_cpu.weights import CPUWeights, PackedMatrix, Packer, Source
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source
+from gptcli.engines.gpt2.on_cpu.weights import STORED, CPUWeights
 from gptcli.native import Library
 
 DTYPES = ["F32", "F16", "BF16", "I8"]
@@ -44,7 +45,8 @@ def packed(
     bias: Floats | None = None,
 ) -> PackedMatrix:
     """A matrix (out, in) in blocks."""
-    return packer(library, folder, weight=weight).matrix("weight", dtype, bias, transposed=False)
+    made = packer(library, folder, weight=weight).matrix("weight", dtype, transposed=False)
+    return made if bias is None else made.with_bias(bias)
 
 
 def product(library: Library, matrix: PackedMatrix, x: Floats, threads: int = 2) -> Floats:
@@ -58,9 +60,17 @@ def product(library: Library, matrix: PackedMatrix, x: Floats, threads: int = 2)
     return y
 
 
+def cpu_weights(
+    library: Library, checked: CheckedCheckpoint, dtype: str, threads: int = 2
+) -> CPUWeights:
+    """The weights of a checkpoint with matrices of a data type."""
+    name = next(name for name, stored in STORED.items() if stored == dtype)
+    return CPUWeights(library, "a model", checked, name, threads)
+
+
 def network_of(library: Library, folder: Path, dtype: str, threads: int = 2) -> CPUNetwork:
     """A checkpoint with matrices of a data type."""
-    return CPUNetwork(library, CPUWeights(library, inspect(folder), dtype, threads), threads)
+    return CPUNetwork(library, cpu_weights(library, inspect(folder), dtype, threads), threads)
 
 
 def at_once(network: CPUNetwork, tokens: Sequence[int]) -> Floats:
