@@ -16,7 +16,7 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, as_floats
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, as_floats, shortened
 from gptcli.native import Library
 from gptcli.native.structures import (
     ACTIVATIONS,
