@@ -27,7 +27,16 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
         if "NAME" in path or path in BARE:
             continue
         roots = (ROOT, PACKAGE, ROOT / "tests", ROOT / "tests" / "contract")
-        inner = (PACKAGE / "tasks", PACKAGE / "batch", PACKAGE / "cli")
+        rooms = (
+            "tasks",
+            "batch",
+            "cli",
+            "engines/gpt2",
+            "engines/remote",
+            "native",
+            "native/kernels",
+        )
+        inner = (PACKAGE / room for room in rooms)
         assert any((place / path).exists() for place in (*roots, *inner)), path
 
 
