@@ -36,6 +36,7 @@ class Library:
     matmul: Foreign
     activation_bytes: Foreign
     pack: Foreign
+    log_sum_exps: Foreign
 
 
 @cache
@@ -71,6 +72,7 @@ def opened(kind: str) -> Library | None:
         matmul=function("matmul", pointer, pointer, number, pointer, pointer, number),
         activation_bytes=function("activation_bytes", number, gives=number),
         pack=function("pack", pointer, number, gives=c_int32),
+        log_sum_exps=function("log_sum_exps", pointer, number, number, *[pointer] * 2, number),
     )
 
 

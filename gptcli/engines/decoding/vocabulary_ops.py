@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gptcli import native
+
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -25,6 +27,8 @@ silent = np.errstate(all="ignore")  # as a decorator: each call and thread has i
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: SplitMix64's step
 GROUPS = 1024  # of a row: the largest of each tell how large the k largest of the row are at least
 SMALL = 4096  # elements; what takes more time for each, but fewer passes or exact sums
+AS_BEFORE = 0  # threads of a kernel: as many as the last step had
+ONE_THREAD_NUMBERS = 2**18  # logits that one thread sums up in a tenth of a millisecond
 SLACK = 1 + 1e-5  # of a bound in float32, more than its rounding
 
 
@@ -129,15 +133,21 @@ class LogSumExp(NamedTuple):
 
 
 def log_sum_exps(rows: Floats) -> list[LogSumExp]:
-    """log sum exp(row) of each row, (N, V)."""
-    return [_log_sum_exp(row) for row in rows]
-
-
-def _log_sum_exp(row: Floats) -> LogSumExp:
-    highest = row.max()
-    powers = row - highest
-    np.exp(powers, out=powers)
-    return LogSumExp(float(highest), math.log(max(float(powers.sum()), 1.0)))
+    """log sum exp(row) of each row, (N, V); by the kernels, where they are, on several threads."""
+    library = native.library()
+    highest, sums = np.empty(len(rows), np.float32), np.empty(len(rows))
+    if library is None or not rows.size:
+        highest[:] = rows.max(-1, initial=-np.inf)
+        for row, value, place in zip(rows, highest, range(len(rows)), strict=True):
+            powers = row - value
+            sums[place] = np.exp(powers, out=powers).sum()
+    else:
+        rows = np.ascontiguousarray(rows)
+        threads = AS_BEFORE if rows.size > ONE_THREAD_NUMBERS else 1
+        parts = (part.ctypes.data for part in (highest, sums))
+        library.log_sum_exps(rows.ctypes.data, *rows.shape, *parts, threads)
+    logs = np.log(np.maximum(sums, 1.0))
+    return [LogSumExp(*both) for both in zip(highest.tolist(), logs.tolist(), strict=True)]
 
 
 def entropy(row: Floats) -> float:

@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "layout.h"
+#include "logits.h"
 #include "model.h"
 #include "packing.h"
 #include "pool.h"
@@ -229,4 +230,11 @@ int32_t gptcli_pack(const Packing *packing, int64_t threads) {
     PackingJob job = {packing, 0};
     pool_run(&job, pack_items, packing_items, 2, threads);
     return atomic_load(&job.failed);
+}
+
+/* Highest value (n) and sum of exponentials (n) of rows of logits (n, size); see logits.h. */
+void gptcli_log_sum_exps(const float *rows, int64_t n, int64_t size, float *highest, double *sum,
+                         int64_t threads) {
+    LogSumExps job = {rows, n, size, highest, sum};
+    pool_run(&job, sum_rows, count_rows, 1, threads);
 }

@@ -49,7 +49,8 @@ static struct {
     uint32_t first; /* phase 0 of the job */
     int64_t phases, items, group;
     /* Of the caller that holds `callers`. */
-    int64_t workers, threads; /* that there are; of the last job */
+    int64_t workers; /* that there are */
+    _Atomic int64_t threads; /* of the last job that had several */
     pthread_mutex_t callers, sleep;
     pthread_cond_t opened, called; /* a phase; more threads than the last job had */
 } pool = {.callers = PTHREAD_MUTEX_INITIALIZER,
@@ -132,7 +133,8 @@ static void *work(void *number) {
 
 /* The threads of the parent are not in a forked child. Its caller may be in the middle of a job. */
 static void forget_workers(void) {
-    pool.workers = pool.threads = 0;
+    pool.workers = 0;
+    atomic_store(&pool.threads, 0);
     pthread_mutex_init(&pool.callers, NULL);
     pthread_mutex_init(&pool.sleep, NULL);
     pthread_cond_init(&pool.opened, NULL);
@@ -171,6 +173,7 @@ static void run_alone(void *job, RunItems run, CountItems count, int64_t phases)
 }
 
 void pool_run(void *job, RunItems run, CountItems count, int64_t phases, int64_t threads) {
+    if (threads == 0) threads = atomic_load(&pool.threads);
     if (threads <= 1) { /* needs nothing of the pool */
         run_alone(job, run, count, phases);
         return;
@@ -185,8 +188,7 @@ void pool_run(void *job, RunItems run, CountItems count, int64_t phases, int64_t
     uint32_t first = PHASE(atomic_load(&pool.state)) + 1;
     pool.job = job, pool.run = run, pool.count = count;
     pool.first = first, pool.phases = phases;
-    int more = threads > pool.threads;
-    pool.threads = threads;
+    int more = threads > atomic_exchange(&pool.threads, threads);
     open_phase(first, threads);
     if (more) wake(&pool.called);
     for (;;) {

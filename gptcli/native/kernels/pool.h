@@ -15,5 +15,5 @@ typedef void (*RunItems)(void *job, int64_t phase, int64_t begin, int64_t end, i
 typedef int64_t (*CountItems)(const void *job, int64_t phase);
 
 /* Runs all phases of a job on up to `threads` threads, this one included, and returns after the last
- * one. Jobs of several callers run one after the other. */
+ * one; 0 is as many as the last job had. Jobs of several callers run one after the other. */
 void pool_run(void *job, RunItems run, CountItems count, int64_t phases, int64_t threads);
