@@ -135,7 +135,7 @@ def _left(row: Floats, sampling: Filters) -> _Candidates:
         least = np.float32(sampling.min_p) * probabilities.max()
         left = left.keep(ops.at_least(probabilities, least))
     if sampling.typical_p < 1:
-        left = left.keep(_typical(left.scores, sampling.typical_p))
+        left = left.keep(_typical(left, len(row), sampling.typical_p))
     return left
 
 
@@ -171,8 +171,16 @@ def _cumulated(values: Floats, start: float = 0.0) -> Floats:
     return (sums + start).astype(np.float32)
 
 
-def _typical(scores: Floats, mass: float) -> Ids:
-    """The places of the candidates (K,) in the `mass` whose surprise is nearest the mean."""
+def _typical(left: _Candidates, size: int, mass: float) -> Ids:
+    """Which of the candidates are in the `mass` whose surprise is nearest the mean.
+
+    In a short row they stand where they stand in the row of `size` tokens: sums of float32 depend
+    on the order, and transformers sums over all tokens.
+    """
+    scores, ids = left
+    if ids is not None and size <= ops.SMALL:
+        scores = np.full(size, -np.inf, np.float32)
+        scores[ids] = left.scores
     logprobs = ops.log_softmax(scores)
     surprises = logprobs * ops.exp(logprobs)
     surprises[logprobs == -np.inf] = 0  # of a banned token
@@ -182,7 +190,8 @@ def _typical(scores: Floats, mass: float) -> Ids:
     # Not exp(logprobs): four equal tokens must hold 0.25 each, to the bit.
     covered = _cumulated(ops.softmax(scores[order]))
     last = min(int(np.count_nonzero(covered < np.float32(mass))), len(scores) - 1)
-    return np.flatnonzero(distance <= distance[order[last]])
+    near = distance <= distance[order[last]]
+    return np.flatnonzero(near if len(near) == len(left.scores) else near[ids])
 
 
 @silent

@@ -102,7 +102,7 @@ def softmax(row: Floats) -> Floats:
 def log_softmax(row: Floats) -> Floats:
     """The logarithm of softmax(row)."""
     _, total = exponentials(row)
-    logs: Floats = row - row.max() - np.log(total)
+    logs: Floats = row - row.max() - np.float32(math.log(max(total, 1)))  # rounded once
     return logs
 
 
@@ -113,6 +113,8 @@ def sum_in_lanes(row: Floats) -> np.float32:
     """
     if len(row) > SMALL:
         return np.float32(row.sum())
+    if 4 < len(row) < 8:  # one lane: the fifth and the following are added to the first
+        row = np.concatenate([row[:1], row[4:], row[1:4]])
     whole = len(row) // 8
     lanes, end = row[: whole * 8].reshape(whole, 8), row[whole * 8 :]
     inner = whole // 4 * 4
