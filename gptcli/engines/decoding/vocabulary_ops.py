@@ -102,7 +102,7 @@ def softmax(row: Floats) -> Floats:
 def log_softmax(row: Floats) -> Floats:
     """The logarithm of softmax(row)."""
     _, total = exponentials(row)
-    logs: Floats = row - row.max() - np.float32(math.log(max(total, 1)))  # rounded once
+    logs: Floats = row - row.max() - np.float32(math.log(max(float(total), 1.0)))  # rounded once
     return logs
 
 

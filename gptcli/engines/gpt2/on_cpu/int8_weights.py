@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from gptcli.checkpoints import int8_store
+from gptcli.checkpoints.integrity.content import published
 from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
@@ -32,7 +33,8 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     """The int8 matrices of a GPT-2; `model` is the name under which the cache lists them.
 
     A cache that is damaged or cannot be written gives a notice, not an error. Raises MissingInput
-    and BadModel where the weights cannot be read.
+    and BadModel where the weights cannot be read, or are made of files that are not the published
+    ones: they would be kept under the name of those, and stay when the files are mended.
     """
     names = _matrix_names(checked)
     source = int8_store.digest(checked.tensors.values())
@@ -44,6 +46,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
         damage = f"the int8 weights kept for {model} were damaged ({error}): "
     except OSError as error:  # another process has just cleared the cache
         damage = f"the int8 weights kept for {model} could not be read ({reason(error)}): "
+    published({tensor.file for tensor in checked.tensors.values()}, model)
     matrices = {name: packer.matrix(name, "I8", names[name]) for name in names}
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
