@@ -37,6 +37,7 @@ class Library:
     activation_bytes: Foreign
     pack: Foreign
     log_sum_exps: Foreign
+    read_rows: Foreign
 
 
 @cache
@@ -73,6 +74,7 @@ def opened(kind: str) -> Library | None:
         activation_bytes=function("activation_bytes", number, gives=number),
         pack=function("pack", pointer, number, gives=c_int32),
         log_sum_exps=function("log_sum_exps", pointer, number, number, *[pointer] * 2, number),
+        read_rows=function("read_rows", *[number] * 4, pointer, number, pointer, gives=c_int32),
     )
 
 

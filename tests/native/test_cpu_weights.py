@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from support.native import DTYPES, at_once, cpu_weights, network_of, one_by_one
+from support.native import DTYPES, NAMES, at_once, network_of, one_by_one
 
 from gptcli import native
 from gptcli.checkpoints.preflight import inspect
-from gptcli.engines.gpt2.on_cpu import packing
-from gptcli.errors import BadModel
+from gptcli.engines.gpt2.on_cpu import packing as packing_module
+from gptcli.engines.gpt2.on_cpu.weights import CPUWeights
+from gptcli.errors import BadModel, MissingInput
 from gptcli.native import Library
 
 TOKENS = list(range(7, 50))
@@ -44,14 +45,14 @@ def test_a_file_that_shrinks_after_it_was_checked_is_named(
     checked, size = inspect(copied), file.stat().st_size
     os.truncate(file, int(kept * size) if 0 < kept < 1 else int(kept) % size)
     with pytest.raises(BadModel, match=r"model\.safetensors.*shorter than when it was checked"):
-        cpu_weights(fastest, checked, dtype, 3)
+        CPUWeights(fastest, "m", checked, NAMES[dtype], 3)
 
 
 def test_a_file_that_goes_after_it_was_checked_is_named(fastest: Library, copied: Path) -> None:
     checked = inspect(copied)
     (copied / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
-        cpu_weights(fastest, checked, "F32", 3)
+    with pytest.raises(MissingInput, match=r"model\.safetensors"):
+        CPUWeights(fastest, "m", checked, "float32", 3)
 
 
 def test_no_file_stays_open(fastest: Library, copied: Path) -> None:
@@ -61,7 +62,7 @@ def test_no_file_stays_open(fastest: Library, copied: Path) -> None:
     gc.collect()  # what other tests have left
     before = opened()
     network = network_of(fastest, copied, "F16")
-    assert opened() <= before + 1  # the mapped embeddings
+    assert opened() <= before + 1  # the embeddings
     os.truncate(copied / "model.safetensors", 100)
     with pytest.raises(BadModel):
         inspect(copied)
@@ -77,7 +78,7 @@ def test_the_size_of_parts_does_not_show(
 ) -> None:
     folder = make_tiny(tie_word_embeddings=False, n_embd=36, n_head=3)
     expected = at_once(network_of(fastest, folder, dtype), TOKENS)
-    monkeypatch.setattr(packing, "PART_NUMBERS", part)
+    monkeypatch.setattr(packing_module, "PART_NUMBERS", part)
     assert np.array_equal(at_once(network_of(fastest, folder, dtype), TOKENS), expected)
 
 

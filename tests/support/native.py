@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from gptcli.native import Library
 
 DTYPES = ["F32", "F16", "BF16", "I8"]
 """Data types of matrices in memory, by safetensors' names."""
+NAMES = {stored: name for name, stored in STORED.items()}
 
 
 def packer(library: Library, folder: Path, threads: int = 2, **tensors: NDArray[np.float32]):
@@ -34,7 +37,10 @@ def packer(library: Library, folder: Path, threads: int = 2, **tensors: NDArray[
         tensors=read_tensors(folder),
         notices=(),
     )
-    return Packer(library, Source(checked), threads)
+    files = ExitStack()
+    found = Packer(library, files.enter_context(Source(library, checked).opened()), threads)
+    finalize(found, files.close)
+    return found
 
 
 def packed(
@@ -45,8 +51,8 @@ def packed(
     bias: Floats | None = None,
 ) -> PackedMatrix:
     """A matrix (out, in) in blocks."""
-    made = packer(library, folder, weight=weight).matrix("weight", dtype, transposed=False)
-    return made if bias is None else made.with_bias(bias)
+    matrix = packer(library, folder, weight=weight).matrix("weight", dtype, transposed=False)
+    return matrix if bias is None else matrix.with_bias(bias)
 
 
 def product(library: Library, matrix: PackedMatrix, x: Floats, threads: int = 2) -> Floats:
@@ -60,17 +66,10 @@ def product(library: Library, matrix: PackedMatrix, x: Floats, threads: int = 2)
     return y
 
 
-def cpu_weights(
-    library: Library, checked: CheckedCheckpoint, dtype: str, threads: int = 2
-) -> CPUWeights:
-    """The weights of a checkpoint with matrices of a data type."""
-    name = next(name for name, stored in STORED.items() if stored == dtype)
-    return CPUWeights(library, "a model", checked, name, threads)
-
-
 def network_of(library: Library, folder: Path, dtype: str, threads: int = 2) -> CPUNetwork:
     """A checkpoint with matrices of a data type."""
-    return CPUNetwork(library, cpu_weights(library, inspect(folder), dtype, threads), threads)
+    weights = CPUWeights(library, "m", inspect(folder), NAMES[dtype], threads)
+    return CPUNetwork(library, weights, threads)
 
 
 def at_once(network: CPUNetwork, tokens: Sequence[int]) -> Floats:

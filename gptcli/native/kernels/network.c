@@ -238,3 +238,9 @@ void gptcli_log_sum_exps(const float *rows, int64_t n, int64_t size, float *high
     LogSumExps job = {rows, n, size, highest, sum};
     pool_run(&job, sum_rows, count_rows, 1, threads);
 }
+
+/* Reads rows of a matrix that stays in its file, as floats: x (n, width). Returns as gptcli_pack. */
+int32_t gptcli_read_rows(int64_t descriptor, int64_t offset, int64_t stored, int64_t width,
+                         const int64_t *indices, int64_t n, float *x) {
+    return read_rows((int)descriptor, offset, stored, width, indices, n, x);
+}

@@ -18,6 +18,7 @@
 #include "products.h"
 
 #define READ_NUMBERS 32768 /* numbers read at a time by one thread */
+#define ROW_NUMBERS 2048   /* of a row of an embedding */
 
 /* gptcli/native/structures.py fills this: outputs `begin` to `begin` + `count` - 1 of a matrix. */
 typedef struct {
@@ -64,15 +65,36 @@ static void convert(const char *from, int64_t stored, int64_t count, float *to) 
         }
 }
 
-static int read_numbers(const Packing *p, int64_t item, int64_t thread) {
+/* Reads `count` numbers from number `begin` on as floats. staging: as many doubles. */
+static int read_floats(int descriptor, int64_t offset, int64_t stored, int64_t begin, int64_t count,
+                       char *staging, float *to) {
+    int64_t size = stored == FLOAT64 ? 8 : stored == FLOAT32 ? 4 : 2;
+    char *bytes = stored == FLOAT32 ? (char *)to : staging;
+    int failed = read_whole(descriptor, bytes, count * size, offset + begin * size);
+    if (!failed && stored != FLOAT32) convert(bytes, stored, count, to);
+    return failed;
+}
+
+static int read_part(const Packing *p, int64_t item, int64_t thread) {
     int64_t all = p->count * p->in, begin = item * READ_NUMBERS;
     int64_t count = all - begin < READ_NUMBERS ? all - begin : READ_NUMBERS;
-    int64_t size = p->stored == FLOAT64 ? 8 : p->stored == FLOAT32 ? 4 : 2;
-    float *to = p->numbers + begin;
-    char *bytes = p->stored == FLOAT32 ? (char *)to : p->staging + thread * READ_NUMBERS * 8;
-    int failed = read_whole((int)p->descriptor, bytes, count * size, p->offset + begin * size);
-    if (!failed && p->stored != FLOAT32) convert(bytes, p->stored, count, to);
-    return failed;
+    return read_floats((int)p->descriptor, p->offset, p->stored, begin, count,
+                       p->staging + thread * READ_NUMBERS * 8, p->numbers + begin);
+}
+
+/* Rows of a matrix that stays in its file: x (n, width). */
+static int read_rows(int descriptor, int64_t offset, int64_t stored, int64_t width,
+                     const int64_t *indices, int64_t n, float *x) {
+    _Alignas(8) char staging[ROW_NUMBERS * 8];
+    for (int64_t row = 0; row < n; row++)
+        for (int64_t done = 0; done < width; done += ROW_NUMBERS) {
+            int64_t begin = indices[row] * width + done;
+            int64_t count = width - done < ROW_NUMBERS ? width - done : ROW_NUMBERS;
+            int failed = read_floats(descriptor, offset, stored, begin, count, staging,
+                                     x + row * width + done);
+            if (failed) return failed;
+        }
+    return 0;
 }
 
 /* One input of a block: BLOCK numbers, those beyond the last output 0. */
@@ -162,7 +184,7 @@ static void pack_items(void *job, int64_t phase, int64_t begin, int64_t end, int
     PackingJob *j = job;
     for (int64_t i = begin; i < end && !atomic_load(&j->failed); i++) {
         if (phase == 0) {
-            int failed = read_numbers(j->p, i, thread);
+            int failed = read_part(j->p, i, thread);
             if (failed) atomic_store(&j->failed, failed);
         } else if (j->p->kind == INT8) pack_int8(j->p, i);
         else pack_floats(j->p, i);

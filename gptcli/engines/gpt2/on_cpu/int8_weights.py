@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gptcli.checkpoints import int8_store
 from gptcli.checkpoints.integrity.content import published
@@ -18,7 +20,7 @@ from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import weight_bytes
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes, read_into
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes
 from gptcli.native.structures import BLOCK
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size
@@ -97,14 +99,14 @@ def _read(
     names: Mapping[str, bool],
     threads: int,
 ) -> dict[str, PackedMatrix]:
-    """The matrices of a kept file. Raises OSError."""
+    """The matrices of a kept file. Raises OSError, BrokenSeal."""
     descriptor = os.open(next(iter(tensors.values())).file, os.O_RDONLY)
 
     def matrix(name: str) -> PackedMatrix:
         blocks = weight_bytes(tensors[name + BLOCKS].nbytes)
         scale = np.empty(tensors[name + SCALES].shape, np.float32)
-        read_into(descriptor, tensors[name + BLOCKS], blocks)
-        read_into(descriptor, tensors[name + SCALES], scale)
+        _read_into(descriptor, tensors[name + BLOCKS], blocks)
+        _read_into(descriptor, tensors[name + SCALES], scale)
         return PackedMatrix("I8", _shape(checked, name, names[name]), blocks, scale)
 
     try:
@@ -112,3 +114,13 @@ def _read(
             return dict(zip(names, pool.map(matrix, names), strict=True))
     finally:
         os.close(descriptor)
+
+
+def _read_into(descriptor: int, entry: Entry, target: NDArray[Any]) -> None:
+    """Read a tensor's bytes. Raises OSError; BrokenSeal where the file is cut off."""
+    view, done = target.data.cast("B"), 0
+    while done < entry.nbytes:
+        length = os.preadv(descriptor, [view[done:]], entry.offset + done)
+        if not length:
+            raise BrokenSeal("it is cut off")
+        done += length

@@ -1,18 +1,19 @@
-"""Matrices in the layout of the kernels: read from a checkpoint and packed by all threads.
+"""From the files of a checkpoint to numbers in memory: rows of floats, and packed matrices.
 
-A matrix is read in parts: beside the packed weights only one part is in memory. Reading costs no
-page faults, and a file that becomes shorter is an error, not a signal.
+Matrices are packed into the layout of the kernels by all threads, in parts: beside the packed
+weights only one part is in memory. Files are read, not mapped: that costs no page faults, and a
+file that becomes shorter is an error, not a signal.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address, weight_bytes
-from gptcli.errors import BadModel
+from gptcli.errors import BadModel, MissingInput
 from gptcli.native import Library
 from gptcli.native.structures import (
     BLOCK,
@@ -31,6 +32,7 @@ from gptcli.native.structures import (
     MatrixStruct,
     PackingStruct,
 )
+from gptcli.system.strict_json import open_regular
 
 PART_NUMBERS = 2**22  # numbers of a matrix that are read before they are packed: 16 MB
 # Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
@@ -63,36 +65,36 @@ class PackedMatrix:
 class Source:
     """The files of a checkpoint, open for reading."""
 
-    def __init__(self, checked: CheckedCheckpoint) -> None:
-        self._tensors = checked.tensors
+    def __init__(self, library: Library, checked: CheckedCheckpoint) -> None:
+        self._library, self._tensors = library, checked.tensors
         self._files: dict[Path, int] = {}
+        self._open = ExitStack()
 
     @contextmanager
     def opened(self) -> Iterator[Source]:
         """Closes the files at the end."""
-        try:
+        with self._open:
             yield self
-        finally:
-            for descriptor in self._files.values():
-                os.close(descriptor)
-            self._files = {}
+        self._files = {}
 
     def entry(self, name: str) -> Entry:
         """Where a tensor lies."""
         return self._tensors[name]
 
     def descriptor(self, entry: Entry) -> int:
-        """The open file of a tensor. Raises OSError."""
+        """The open file of a tensor. Raises MissingInput and BadModel."""
         if entry.file not in self._files:
-            self._files[entry.file] = os.open(entry.file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            file = self._open.enter_context(open_regular(entry.file))
+            self._files[entry.file] = file.fileno()
         return self._files[entry.file]
 
     def floats(self, name: str) -> Floats:
-        """A small tensor as float32. Raises BadModel for a file that is too short."""
+        """A small tensor as float32. Raises MissingInput and BadModel."""
         entry = self.entry(name)
-        data = np.empty(entry.nbytes, np.uint8)
-        read_into(self.descriptor(entry), entry, data)
-        return as_floats(data, entry.dtype).reshape(entry.shape)
+        found = np.empty(entry.shape, np.float32)
+        size = math.prod(entry.shape)
+        read_rows(self._library, self.descriptor(entry), entry, np.zeros(1, np.int64), size, found)
+        return found
 
 
 def block_bytes(kind: str, width: int) -> int:
@@ -101,29 +103,27 @@ def block_bytes(kind: str, width: int) -> int:
     return inside * BLOCK * ITEM_BYTES[kind]
 
 
-def read_into(descriptor: int, entry: Entry, target: NDArray[Any]) -> None:
-    """Read a tensor's bytes. Raises OSError; BadModel for a file that is too short."""
-    view, done = target.data.cast("B"), 0
-    while done < entry.nbytes:
-        length = os.preadv(descriptor, [view[done:]], entry.offset + done)
-        if not length:
-            raise shortened(entry)
-        done += length
+def read_rows(
+    library: Library,
+    descriptor: int,
+    entry: Entry,
+    indices: NDArray[np.int64],
+    width: int,
+    target: Floats,
+) -> None:
+    """Read rows (N,) of a tensor as float32 into (N, width). Raises MissingInput and BadModel."""
+    where = descriptor, entry.offset, KINDS[entry.dtype], width
+    _check(library.read_rows(*where, address(indices), len(indices), address(target)), entry)
 
 
-def as_floats(data: NDArray[Any], dtype: str) -> Floats:
-    """Little-endian bytes (N x size) of a stored data type as float32 (N,)."""
-    if dtype == "BF16":
-        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    kind = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]
-    with np.errstate(over="ignore"):
-        return data.view(kind).astype(np.float32)
-
-
-def shortened(entry: Entry) -> BadModel:
-    """The error for a file that ends before its tensor."""
-    why = "it is shorter than when it was checked"
-    return BadModel(str(entry.file), why, "Another program writes it: run the command again later.")
+def _check(failed: int, entry: Entry) -> None:
+    """Raises what a kernel says of a tensor's file: an errno, or -1 for one that is too short."""
+    if failed < 0:
+        why = "it is shorter than when it was checked"
+        hint = "Another program writes it: run the command again later."
+        raise BadModel(str(entry.file), why, hint)
+    if failed:
+        raise MissingInput(str(entry.file), os.strerror(failed), "Check the disk")
 
 
 class Packer:
@@ -137,7 +137,7 @@ class Packer:
     def matrix(self, name: str, kind: str, transposed: bool) -> PackedMatrix:
         """A matrix in blocks of `kind`, or of float32 where float16 cannot hold it.
 
-        `transposed`: stored as (in, out). Raises OSError; BadModel for a file that is too short.
+        `transposed`: stored as (in, out). Raises MissingInput and BadModel.
         """
         entry = self._source.entry(name)
         out, width = reversed(entry.shape) if transposed else entry.shape
@@ -178,8 +178,4 @@ class Packer:
         part.offset = entry.offset + first * getattr(part, "in") * ITEM_BYTES[entry.dtype]
         part.stored = KINDS[entry.dtype]
         part.numbers, part.staging = address(self._numbers), address(self._staging)
-        failed = self._library.pack(ctypes.byref(part), self.threads)
-        if failed < 0:
-            raise shortened(entry)
-        if failed:
-            raise OSError(failed, os.strerror(failed), str(entry.file))
+        _check(self._library.pack(ctypes.byref(part), self.threads), entry)

@@ -1,13 +1,13 @@
 """The weights of a GPT-2 on a CPU: matrices in blocks, and the structures that hold them.
 
-Embeddings stay in the mapped file, because a step reads one row a token. Headers were checked by
-`gptcli.checkpoints.preflight`.
+Embeddings of tokens stay in their file, because a step reads one row a token. Headers were checked
+by `gptcli.checkpoints.preflight`.
 """
 
 from __future__ import annotations
 
-import mmap
 from typing import Any, TypeVar
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, as_floats, shortened
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, read_rows
 from gptcli.native import Library
 from gptcli.native.structures import (
     ACTIVATIONS,
@@ -25,6 +25,7 @@ from gptcli.native.structures import (
     ModelStruct,
     NormStruct,
 )
+from gptcli.system.strict_json import open_regular
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 """Names of --dtype -> safetensors' names."""
@@ -32,22 +33,23 @@ Kept = TypeVar("Kept")
 
 
 class Embedding:
-    """A matrix (rows, C) in its mapped file, of which rows are read as float32."""
+    """A matrix (rows, C) in its file, which stays open; rows are read as float32."""
 
-    def __init__(self, entry: Entry) -> None:
-        """Raises OSError; BadModel for a file that is too short."""
-        try:
-            with entry.file.open("rb") as file:
-                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            data = np.frombuffer(pages, np.uint8, entry.nbytes, entry.offset)
-        except ValueError:  # nothing to map, or too little
-            raise shortened(entry) from None
-        self._rows = data.reshape(entry.shape[0], -1)
-        self._dtype, self._width = entry.dtype, entry.shape[1]
+    def __init__(self, library: Library, entry: Entry) -> None:
+        """Raises MissingInput and BadModel."""
+        self._library, self._entry = library, entry
+        file = open_regular(entry.file)
+        self._descriptor = file.fileno()
+        finalize(self, file.close)
 
     def rows(self, indices: NDArray[np.int64]) -> Floats:
-        """The rows (N,) of these indices, (N, C)."""
-        return as_floats(self._rows[indices], self._dtype).reshape(-1, self._width)
+        """The rows (N,) of these indices, (N, C). Raises MissingInput and BadModel."""
+        count, width = self._entry.shape
+        if len(indices) and not 0 <= indices.min() <= indices.max() < count:
+            raise IndexError(f"a token is not below {count}")
+        found = np.empty((len(indices), width), np.float32)
+        read_rows(self._library, self._descriptor, self._entry, indices, width, found)
+        return found
 
 
 class CPUWeights:
@@ -58,13 +60,13 @@ class CPUWeights:
     ) -> None:
         """dtype: of `STORED`. `model`: its name in the cache of int8 weights.
 
-        Raises OSError, BadModel and MissingInput for files that cannot be read.
+        Raises MissingInput and BadModel for files that cannot be read.
         """
         assert checked.gpt2 is not None
         self.config: GPT2Config = checked.gpt2
         self._kept: list[Any] = []  # what the structures point to
-        self.wte = Embedding(checked.tensors["wte.weight"])
-        with Source(checked).opened() as source:
+        self.wte = Embedding(library, checked.tensors["wte.weight"])
+        with Source(library, checked).opened() as source:
             self.wpe = source.floats("wpe.weight")
             packer = Packer(library, source, threads)
             self._int8: dict[str, PackedMatrix] = {}
