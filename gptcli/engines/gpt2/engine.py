@@ -31,7 +31,7 @@ from gptcli.engines.gpt2.network import Cache, GPT2Network, Logits
 from gptcli.engines.gpt2.scheduler import ScheduledTokens, Scheduler, WorkItem
 from gptcli.protocol import Event, ModelInfo, Request
 
-PREFILL_TOKENS = 2048  # prompt tokens of a step, which bounds the memory
+PREFILL_TOKENS = 512  # prompt tokens of a step: bounds memory, and what a processor's cache holds
 SHARED_PREFILL_TOKENS = 256  # of a step that also decodes, which bounds how long decoding waits
 BRANCH_TOKENS = 256  # tokens of choices in a step; all their logits are needed
 WINDOW_TOKENS = 512  # tokens of windows in a step: 100 MB of GPT-2's logits
@@ -212,8 +212,8 @@ class GPT2Engine:
         """Sample the next tokens of each sequence, and free the slots of finished ones."""
         written = {sequence: len(sequence.tokens) for sequence in sequences}
         verified = [drafts.get(sequence, []) for sequence in sequences]
-        rows, starts = logits, list(sequences.values())
-        events = list(advance_drafted(list(sequences), verified, rows, starts))
+        starts = list(sequences.values())
+        events = list(advance_drafted(list(sequences), verified, logits, starts))
         # Before any event is yielded: the caller may stop at any of them.
         for sequence, draft in zip(sequences, verified, strict=True):
             if draft and self._draft_length:

@@ -26,7 +26,7 @@ typedef struct {
     const Model *model;
     const Cache *cache;
     const Segment *segments;
-    const int64_t *wanted; /* (m): rows whose logits are needed */
+    const int64_t *wanted; /* (m), m <= n: rows whose logits are needed */
     int64_t n, m;
     float *x;      /* (n, C): embeddings; changed in place */
     float *logits; /* (m, vocab) */

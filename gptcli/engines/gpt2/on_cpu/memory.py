@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 ALIGNMENT = 64  # bytes, a line of the processor's cache
 HUGE_PAGE = 2**21  # bytes
+KEPT_SCRATCH = 2**24  # bytes; what a long prompt needs beyond that is made anew for each step
 
 _own = local()
 
@@ -28,13 +29,9 @@ _own = local()
 def weight_bytes(size: int) -> NDArray[np.int8]:
     """`size` bytes for weights, aligned to `ALIGNMENT`; zero until they are written."""
     if size < HUGE_PAGE:
-        whole = np.zeros(size + ALIGNMENT, np.int8)
-        start = -address(whole) % ALIGNMENT
-        return whole[start : start + size]
+        return _aligned(np.zeros(size + ALIGNMENT, np.int8), ALIGNMENT)[:size]
     pages = _pages(size + HUGE_PAGE, "MADV_HUGEPAGE")
-    whole = np.frombuffer(pages, np.int8)
-    start = -address(whole) % HUGE_PAGE
-    return whole[start : start + size]
+    return _aligned(np.frombuffer(pages, np.int8), HUGE_PAGE)[:size]
 
 
 def cache_floats(shape: tuple[int, ...]) -> Floats:
@@ -43,16 +40,18 @@ def cache_floats(shape: tuple[int, ...]) -> Floats:
     return np.frombuffer(pages, np.float32, math.prod(shape)).reshape(shape)
 
 
-def scratch(size: int) -> int:
-    """The address of `size` bytes aligned to `ALIGNMENT`, kept for the next call of this thread.
+def scratch(size: int) -> NDArray[np.int8]:
+    """`size` bytes or more, aligned to `ALIGNMENT`, which the next call of this thread may return.
 
     New pages for each step would take longer than a step of a small model.
     """
-    held = getattr(_own, "scratch", None)
-    if held is None or len(held) < size + ALIGNMENT:
-        held = _own.scratch = np.empty(size + ALIGNMENT, np.int8)
-    start = address(held)
-    return start + -start % ALIGNMENT
+    held: NDArray[np.int8] | None = getattr(_own, "scratch", None)
+    if held is not None and len(held) >= size:
+        return held
+    found = _aligned(np.empty(size + ALIGNMENT, np.int8), ALIGNMENT)
+    if size <= KEPT_SCRATCH:
+        _own.scratch = found
+    return found
 
 
 def address(array: NDArray[Any]) -> int:
@@ -60,10 +59,19 @@ def address(array: NDArray[Any]) -> int:
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
+def _aligned(whole: NDArray[np.int8], boundary: int) -> NDArray[np.int8]:
+    """An array from the first address on that is a multiple of `boundary`."""
+    return whole[-address(whole) % boundary :]
+
+
 def _pages(size: int, advice: str) -> mmap.mmap:
+    """New memory, zero. Raises MemoryError."""
     # Private: by default a forked child and its parent would write into the same memory.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
-    pages = mmap.mmap(-1, size, **private)
+    try:
+        pages = mmap.mmap(-1, size, **private)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{size} bytes") from error
     if hasattr(mmap, advice):
         with suppress(OSError):  # a kernel without huge pages
             pages.madvise(getattr(mmap, advice))

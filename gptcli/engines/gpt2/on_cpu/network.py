@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.on_cpu.cache import CPUCache
@@ -43,7 +44,8 @@ class CPUNetwork:
         wanted: Sequence[int] | None = None,
     ) -> Floats:
         """See `GPT2Network.forward_step`."""
-        rows = np.arange(len(tokens)) if wanted is None else np.array(wanted, np.int64)
+        _check(cache, segments, len(tokens))
+        rows = np.arange(len(tokens)) if wanted is None else _indices(wanted, len(tokens))
         logits = np.empty((len(rows), self.config.vocab_size), np.float32)
         if not tokens:
             return logits
@@ -53,12 +55,11 @@ class CPUNetwork:
         structs = self._structs(segments)
         model, held = ctypes.byref(self._weights.struct), ctypes.byref(cache.struct)
         threads = self._threads_for(len(tokens))
-        memory = self._library.scratch_size(
-            model, held, structs, len(structs), len(tokens), threads
-        )
+        size = self._library.scratch_size(model, held, structs, len(structs), len(tokens), threads)
+        memory = scratch(size)
         self._library.forward_step(
             *(model, held, structs, len(structs), address(rows), len(tokens), len(rows)),
-            *(address(x), address(logits), scratch(memory), threads),
+            *(address(x), address(logits), address(memory), threads),
         )
         return logits
 
@@ -82,3 +83,26 @@ class CPUNetwork:
         """How many threads a step pays for: on a busy machine threads wait."""
         work = tokens * self._parameters
         return max(1, min(self._threads, work // OPS_PER_THREAD))
+
+
+# The kernels trust what they are given: what does not fit must not reach them.
+
+
+def _check(cache: CPUCache, segments: Sequence[Segment], tokens: int) -> None:
+    """Raises IndexError for segments that are not those of the tokens, or not in the cache."""
+    sound = all(
+        segment.length >= 0
+        and 0 <= segment.start <= segment.end <= cache.length
+        and 0 <= segment.slot < cache.slots
+        for segment in segments
+    )
+    if not sound or sum(segment.length for segment in segments) != tokens:
+        raise IndexError(f"{segments} are not {tokens} tokens in {cache.slots} slots")
+
+
+def _indices(wanted: Sequence[int], tokens: int) -> NDArray[np.int64]:
+    """The rows whose logits are wanted. Raises IndexError for more than the tokens, or others."""
+    rows = np.array(wanted, np.int64)
+    if len(rows) > tokens or (len(rows) and not 0 <= rows.min() <= rows.max() < tokens):
+        raise IndexError(f"{wanted} are not rows of {tokens}")
+    return rows
