@@ -66,7 +66,7 @@ def opened(kind: str) -> Library | None:
         kind=kind,
         forward_step=function(
             "forward_step",
-            *(*[pointer] * 3, number, pointer, number, number, *[pointer] * 3, number),
+            *(*[pointer] * 3, number, pointer, *[number] * 2, *[pointer] * 3, *[number] * 3),
         ),
         scratch_size=function("scratch_size", *[pointer] * 3, *[number] * 3, gives=number),
         own_floats=function("own_floats", pointer, pointer, gives=number),

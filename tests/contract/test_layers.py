@@ -74,7 +74,7 @@ ROWS: dict[str, list[str]] = {
         "bandwidth drafter",
     ],
     "engines/gpt2": [
-        "network reference",
+        "half network reference",
         "on_cpu on_torch scheduler tracing",
         "draft_model engine",
         "attribution",

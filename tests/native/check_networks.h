@@ -148,8 +148,11 @@ static void step_of(const Net *net, const Cache *cache, Segment *segments, int64
     for (int64_t i = 0; i < (wanted ? m : n); i++) rows[i] = wanted ? wanted[i] : i;
     int64_t size = gptcli_scratch_size(&net->m, cache, segments, count, n, threads);
     char *memory = taken(size);
-    gptcli_forward_step(&net->m, cache, segments, count, rows, n, wanted ? m : n, x, logits, memory,
-                        threads);
+    int64_t due = wanted ? m : n, half = net->m.count / 2;
+    gptcli_forward_step(&net->m, cache, segments, count, rows, n, due, x, logits, memory, threads, 0,
+                        half);
+    gptcli_forward_step(&net->m, cache, segments, count, rows, n, due, x, logits, memory, threads,
+                        half, net->m.count);
     free(x), free(rows), free(memory);
 }
 

@@ -16,7 +16,8 @@
 
 void gptcli_forward_step(const Model *model, const Cache *cache, const Segment *segments,
                          int64_t count, const int64_t *wanted, int64_t n, int64_t m, float *x,
-                         float *logits, char *scratch, int64_t threads);
+                         float *logits, char *scratch, int64_t threads, int64_t layer,
+                         int64_t end);
 int64_t gptcli_scratch_size(const Model *model, const Cache *cache, const Segment *segments,
                             int64_t count, int64_t n, int64_t threads);
 int64_t gptcli_own_floats(const Model *model, const Segment *segment);

@@ -21,6 +21,7 @@ from transformers import GPT2LMHeadModel
 from gptcli import native
 from gptcli.checkpoints.architecture import Activation
 from gptcli.engines.decoding.segment import Segment
+from gptcli.engines.gpt2.on_cpu import memory as memory_module
 from gptcli.engines.gpt2.on_cpu import network as network_module
 from gptcli.engines.gpt2.on_cpu.memory import Floats
 from gptcli.native import Library
@@ -176,6 +177,65 @@ def test_logits_are_the_callers_own(fastest: Library, tiny: Path) -> None:
     assert first.dtype == np.float32
     assert not np.shares_memory(first, second)
     assert network.forward_step(network.new_cache(1), [], []).shape == (0, 512)
+
+
+@pytest.mark.parametrize(
+    ("segments", "tokens", "wanted"),
+    [
+        ([Segment(0, 0, 2)], [1], None),
+        ([Segment(0, 0, 1)], [1, 2], None),
+        ([Segment(0, 0, -1), Segment(0, 0, 2)], [1], None),
+        ([Segment(2, 0, 1)], [1], None),
+        ([Segment(-1, 0, 1)], [1], None),
+        ([Segment(0, -1, 1)], [1], None),
+        ([Segment(0, 64, 1)], [1], None),
+        ([Segment(0, 0, 1)], [512], None),
+        ([Segment(0, 0, 1)], [-1], None),
+        ([Segment(0, 0, 2)], [1, 2], [2]),
+        ([Segment(0, 0, 2)], [1, 2], [-1]),
+        ([Segment(0, 0, 2)], [1, 2], [0, 0, 0]),
+    ],
+)
+def test_what_the_memory_does_not_hold_does_not_reach_the_kernels(
+    fastest: Library, tiny: Path, segments: list[Segment], tokens: list[int], wanted
+) -> None:
+    network = network_of(fastest, tiny, "F32")
+    assert network.config.n_positions == 64
+    with pytest.raises(IndexError):
+        network.forward_step(network.new_cache(2), segments, tokens, wanted)
+
+
+def test_a_long_step_is_several_calls_of_the_same_numbers(
+    fastest: Library, make_tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = network_of(fastest, make_tiny(n_layer=5), "F32")
+    whole = at_once(network, TOKENS)
+    work = len(TOKENS) * network.config.parameters
+    for calls, layers in ((1, 5), (2, 3), (3, 2), (5, 1), (99, 1)):
+        monkeypatch.setattr(network_module, "OPS_PER_CALL", -(-work // calls))
+        assert network._layers_per_call(len(TOKENS)) == layers
+        assert np.array_equal(at_once(network, TOKENS), whole)
+
+
+def test_a_thread_keeps_little_scratch_memory(
+    fastest: Library, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, held = network_of(fastest, tiny, "F32"), memory_module._own
+    whole = at_once(network, TOKENS)
+    kept = held.scratch
+    del held.scratch
+    try:
+        monkeypatch.setattr(memory_module, "KEPT_SCRATCH", 1000)
+        assert np.array_equal(at_once(network, TOKENS), whole)
+        assert not hasattr(held, "scratch")
+    finally:
+        held.scratch = kept
+    assert len(memory_module.scratch(kept.nbytes)) == kept.nbytes
+
+
+def test_a_cache_that_is_too_large_is_a_memory_error(fastest: Library, tiny: Path) -> None:
+    with pytest.raises(MemoryError):
+        network_of(fastest, tiny, "F32").new_cache(10**12)
 
 
 def test_models_may_run_at_the_same_time(fastest: Library, tiny: Path) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from support.native import DTYPES, NAMES, at_once, network_of, one_by_one
 
 from gptcli import native
 from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.safetensors_headers import SINGLE, read_tensors
 from gptcli.engines.gpt2.on_cpu import packing as packing_module
-from gptcli.engines.gpt2.on_cpu.weights import CPUWeights
+from gptcli.engines.gpt2.on_cpu.weights import CPUWeights, Embedding
 from gptcli.errors import BadModel, MissingInput
 from gptcli.native import Library
 
@@ -69,6 +71,36 @@ def test_no_file_stays_open(fastest: Library, copied: Path) -> None:
     del network
     gc.collect()
     assert opened() == before
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_a_file_that_shrinks_while_its_embeddings_are_read_is_named(
+    fastest: Library, copied: Path, stored: torch.dtype
+) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    tensors = {name: tensor.to(stored) for name, tensor in tensors.items()}
+    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    network = network_of(fastest, copied, "F16")
+    os.truncate(copied / "model.safetensors", 100)
+    with pytest.raises(BadModel, match=r"model\.safetensors.*shorter than when it was checked"):
+        one_by_one(network, [1])
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64, torch.float32])
+def test_rows_of_embeddings_are_those_of_the_file(
+    fastest: Library, tmp_path: Path, stored: torch.dtype
+) -> None:
+    """Rows of several parts, at odd places."""
+    weight = torch.randn(7, 5001).to(stored)
+    save_file({"a": torch.zeros(3, dtype=torch.uint8), "wte": weight}, tmp_path / SINGLE)
+    embedding = Embedding(fastest, read_tensors(tmp_path)["wte"])
+    ids = [6, 0, 0, 3, 6]
+    rows = embedding.rows(np.array(ids))
+    assert np.array_equal(rows, weight[ids].float().numpy())
+    assert embedding.rows(np.array([], np.int64)).shape == (0, 5001)
+    for wrong in (7, -1):
+        with pytest.raises(IndexError):
+            embedding.rows(np.array([0, wrong]))
 
 
 @pytest.mark.parametrize("part", [1, 32 * 33, 2**14])

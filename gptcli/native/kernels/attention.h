@@ -93,7 +93,7 @@ static void store_row(const Model *m, const Cache *c, const Segment *s, int64_t 
 /* Scores of `rows` queries, (rows, size) with stride `step`, for some blocks of keys. */
 ALWAYS void scores_of_blocks(const float *q, int64_t step, const float *keys, int64_t size,
                              const int rows, const int blocks, float *scores, int64_t stride) {
-    Floats sum[QUERY_ROWS > 4 ? QUERY_ROWS : 4][4 * KEY_VECTORS];
+    Floats sum[QUERY_ROWS][4 * KEY_VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < blocks * KEY_VECTORS; v++) sum[r][v] = ZEROS;
     for (int64_t d = 0; d < size; d++)

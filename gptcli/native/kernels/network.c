@@ -30,6 +30,7 @@ typedef struct {
     int64_t n, m;
     float *x;      /* (n, C): embeddings; changed in place */
     float *logits; /* (m, vocab) */
+    int64_t skipped; /* phases: those of the layers that ran before */
     /* In the scratch memory: */
     Tile *tiles;
     int64_t *segment_of; /* (n) */
@@ -46,6 +47,7 @@ typedef enum { LN_F, HEAD, LAST_PHASES } LastPhase;
 static int64_t step_items(const void *job, int64_t phase) {
     const Step *s = job;
     const Model *m = s->model;
+    phase += s->skipped;
     if (phase >= m->count * LAYER_PHASES)
         return phase - m->count * LAYER_PHASES == LN_F ? s->m : matmul_items(&m->head, s->m);
     const Layer *layer = m->layers + phase / LAYER_PHASES;
@@ -129,6 +131,7 @@ static void layer_item(Step *s, int64_t l, LayerPhase phase, int64_t i, int64_t 
 static void run_step(void *job, int64_t phase, int64_t begin, int64_t end, int64_t thread) {
     Step *s = job;
     const Model *m = s->model;
+    phase += s->skipped;
     int64_t layer = phase / LAYER_PHASES, last = phase - m->count * LAYER_PHASES;
     for (int64_t i = begin; i < end; i++) {
         if (layer < m->count) layer_item(s, layer, phase % LAYER_PHASES, i, thread);
@@ -171,23 +174,25 @@ int64_t gptcli_own_floats(const Model *model, const Segment *segment) {
     return own_floats(model, segment);
 }
 
-/* Forward pass of n tokens: embeddings x (n, C) -> logits (m, vocab) of the rows `wanted` (m).
- * scratch: aligned to 64 bytes, of gptcli_scratch_size. */
+/* The layers `layer` to `end` - 1 of the forward pass of n tokens, which change x (n, C), at first
+ * the embeddings. After the last layer: logits (m, vocab) of the rows `wanted` (m). scratch: aligned
+ * to 64 bytes, of gptcli_scratch_size. */
 void gptcli_forward_step(const Model *model, const Cache *cache, const Segment *segments,
                          int64_t count, const int64_t *wanted, int64_t n, int64_t m, float *x,
-                         float *logits, char *scratch, int64_t threads) {
-    Step s = {.model = model, .cache = cache, .segments = segments, .wanted = wanted,
-              .n = n, .m = m, .x = x, .logits = logits};
+                         float *logits, char *scratch, int64_t threads, int64_t layer,
+                         int64_t end) {
+    Step s = {.model = model, .cache = cache, .segments = segments, .wanted = wanted, .n = n,
+              .m = m, .x = x, .logits = logits, .skipped = layer * LAYER_PHASES};
     lay_out(&s, scratch, count, threads);
     for (int64_t i = 0; i < count; i++) {
-        int64_t first = segments[i].first, end = first + segments[i].length;
-        for (int64_t row = first; row < end; row++) s.segment_of[row] = i;
-        for (int64_t row = first; row < end; row += QUERY_ROWS) {
-            int64_t rows = end - row < QUERY_ROWS ? end - row : QUERY_ROWS;
+        int64_t first = segments[i].first, stop = first + segments[i].length;
+        for (int64_t row = first; row < stop; row++) s.segment_of[row] = i;
+        for (int64_t row = first; row < stop; row += QUERY_ROWS) {
+            int64_t rows = stop - row < QUERY_ROWS ? stop - row : QUERY_ROWS;
             s.tiles[s.tile_count++] = (Tile){i, row, rows};
         }
     }
-    int64_t phases = model->count * LAYER_PHASES + (m ? LAST_PHASES : 0);
+    int64_t phases = (end - layer) * LAYER_PHASES + (end == model->count && m ? LAST_PHASES : 0);
     pool_run(&s, run_step, step_items, phases, threads);
 }
 

@@ -21,7 +21,7 @@
 #define MAX_THREADS 255
 #define MAX_TASKS 4095
 #define TASKS_PER_THREAD 12 /* of a phase: few enough to be cheap, many enough to be even */
-#define PAUSES 4000         /* polls before a thread offers its core, tens of microseconds */
+#define PAUSES 4000         /* polls before a thread offers its core, 20 to 200 microseconds */
 #define YIELDS 60           /* offers of the core before a thread sleeps */
 #define STACK_BYTES (1 << 20)
 
@@ -98,7 +98,7 @@ static void open_phase(uint32_t phase, int64_t threads) {
         phase++;
     }
     if (items > 0) {
-        int64_t most = threads == 1 ? 1 : threads * TASKS_PER_THREAD;
+        int64_t most = threads * TASKS_PER_THREAD;
         most = most < MAX_TASKS ? most : MAX_TASKS;
         pool.items = items;
         pool.group = (items + most - 1) / most;

@@ -1,4 +1,4 @@
-"""GPT-2's forward pass on a CPU: one native call a step.
+"""GPT-2's forward pass on a CPU: one native call a step, or a few where it takes long.
 
 The tokens of all sequences stand in one dimension N without padding, whether a step is one token of
 each of 16 sequences, a part of a long prompt, a draft to verify, or all of them. Radford et al.
@@ -22,6 +22,7 @@ from gptcli.native import Library
 from gptcli.native.structures import SegmentStruct
 
 OPS_PER_THREAD = 4_000_000  # multiply-adds: about a quarter of a millisecond
+OPS_PER_CALL = 20_000_000_000  # about half a second on two cores: Python waits with an interrupt
 
 
 class CPUNetwork:
@@ -57,10 +58,13 @@ class CPUNetwork:
         threads = self._threads_for(len(tokens))
         size = self._library.scratch_size(model, held, structs, len(structs), len(tokens), threads)
         memory = scratch(size)
-        self._library.forward_step(
-            *(model, held, structs, len(structs), address(rows), len(tokens), len(rows)),
-            *(address(x), address(logits), address(memory), threads),
-        )
+        count, together = self.config.n_layer, self._layers_per_call(len(tokens))
+        for first in range(0, count, together):
+            self._library.forward_step(
+                *(model, held, structs, len(structs), address(rows), len(tokens), len(rows)),
+                *(address(x), address(logits), address(memory), threads),
+                *(first, min(first + together, count)),
+            )
         return logits
 
     def _structs(self, segments: Sequence[Segment]) -> ctypes.Array[SegmentStruct]:
@@ -81,8 +85,11 @@ class CPUNetwork:
 
     def _threads_for(self, tokens: int) -> int:
         """How many threads a step pays for: on a busy machine threads wait."""
-        work = tokens * self._parameters
-        return max(1, min(self._threads, work // OPS_PER_THREAD))
+        return max(1, min(self._threads, tokens * self._parameters // OPS_PER_THREAD))
+
+    def _layers_per_call(self, tokens: int) -> int:
+        calls = -(-tokens * self._parameters // OPS_PER_CALL)
+        return -(-self.config.n_layer // calls)
 
 
 # The kernels trust what they are given: what does not fit must not reach them.

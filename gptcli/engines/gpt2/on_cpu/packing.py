@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
+from gptcli.engines.gpt2.half import fits_float16
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address, weight_bytes
 from gptcli.errors import BadModel, MissingInput
 from gptcli.native import Library
@@ -35,9 +36,6 @@ from gptcli.native.structures import (
 from gptcli.system.strict_json import open_regular
 
 PART_NUMBERS = 2**22  # numbers of a matrix that are read before they are packed: 16 MB
-# Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
-# remain.
-MIN_HALF_PEAK, MAX_HALF = 2.0**-8, 65504.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +160,7 @@ class Packer:
                     **{"in": width},
                 ),
             )
-        peak = float(largest.max())
-        if kind == "F16" and not (peak == 0 or MIN_HALF_PEAK <= peak <= MAX_HALF):
+        if kind == "F16" and not fits_float16(float(largest.max())):
             return self.matrix(name, "F32", transposed)
         return PackedMatrix(kind, (out, width), blocks, scale)
 

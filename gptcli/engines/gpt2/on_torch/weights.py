@@ -15,11 +15,9 @@ from torch import Tensor
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
+from gptcli.engines.gpt2.half import fits_float16
 from gptcli.engines.gpt2.on_torch.mapped import MappedFile
 
-# Range of a matrix's largest absolute value for float16: above is infinity, far below too few bits
-# remain.
-MIN_HALF_PEAK, MAX_HALF = 2.0**-8, 65504.0
 CHUNK_ELEMENTS = 2**23  # of a large matrix, converted to the inputs' data type at a time
 
 
@@ -135,5 +133,4 @@ def _fits(weight: Tensor, dtype: torch.dtype) -> bool:
     if dtype != torch.float16:
         return True
     low, high = (float(value) for value in weight.aminmax())
-    largest = max(-low, high)
-    return largest == 0 or MIN_HALF_PEAK <= largest <= MAX_HALF
+    return fits_float16(max(-low, high))
