@@ -65,7 +65,8 @@ static void convert(const char *from, int64_t stored, int64_t count, float *to) 
         }
 }
 
-/* Reads `count` numbers from number `begin` on as floats. staging: as many doubles. */
+/* Reads `count` numbers from number `begin` on as floats. staging: as many doubles, or NULL where
+ * they are stored as FLOAT32. */
 static int read_floats(int descriptor, int64_t offset, int64_t stored, int64_t begin, int64_t count,
                        char *staging, float *to) {
     int64_t size = stored == FLOAT64 ? 8 : stored == FLOAT32 ? 4 : 2;
@@ -78,8 +79,9 @@ static int read_floats(int descriptor, int64_t offset, int64_t stored, int64_t b
 static int read_part(const Packing *p, int64_t item, int64_t thread) {
     int64_t all = p->count * p->in, begin = item * READ_NUMBERS;
     int64_t count = all - begin < READ_NUMBERS ? all - begin : READ_NUMBERS;
-    return read_floats((int)p->descriptor, p->offset, p->stored, begin, count,
-                       p->staging + thread * READ_NUMBERS * 8, p->numbers + begin);
+    char *staging = p->stored == FLOAT32 ? NULL : p->staging + thread * READ_NUMBERS * 8;
+    return read_floats((int)p->descriptor, p->offset, p->stored, begin, count, staging,
+                       p->numbers + begin);
 }
 
 /* Rows of a matrix that stays in its file: x (n, width). */
