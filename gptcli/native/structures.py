@@ -10,7 +10,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int64, c_void_p
 from itertools import count
 
-ABI = 6  # version of the functions' arguments, as in model.h
+ABI = 7  # version of the functions' arguments, as in model.h
 BLOCK = 32  # outputs of a matrix that are stored side by side
 KEYS = 16  # keys of a head that are stored side by side
 GROUP = 32  # inputs of an int8 product that share a scale

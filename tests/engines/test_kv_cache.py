@@ -68,7 +68,7 @@ def opened(folder: Path, name: str = NAME) -> Found:
     library = native.library()
     assert library is not None
     checked = inspect(folder)
-    with Source(checked).opened() as source:
+    with Source(library, checked).opened() as source:
         return int8_matrices(name, checked, Packer(library, source, 2))
 
 

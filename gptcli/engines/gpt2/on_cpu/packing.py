@@ -33,7 +33,7 @@ from gptcli.native.structures import (
     MatrixStruct,
     PackingStruct,
 )
-from gptcli.system.strict_json import open_regular
+from gptcli.system.strict_json import open_model_file
 
 PART_NUMBERS = 2**22  # numbers of a matrix that are read before they are packed: 16 MB
 
@@ -82,7 +82,7 @@ class Source:
     def descriptor(self, entry: Entry) -> int:
         """The open file of a tensor. Raises MissingInput and BadModel."""
         if entry.file not in self._files:
-            file = self._open.enter_context(open_regular(entry.file))
+            file = self._open.enter_context(open_model_file(entry.file))
             self._files[entry.file] = file.fileno()
         return self._files[entry.file]
 

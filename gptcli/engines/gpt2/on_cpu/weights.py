@@ -25,7 +25,7 @@ from gptcli.native.structures import (
     ModelStruct,
     NormStruct,
 )
-from gptcli.system.strict_json import open_regular
+from gptcli.system.strict_json import open_model_file
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 """Names of --dtype -> safetensors' names."""
@@ -38,7 +38,7 @@ class Embedding:
     def __init__(self, library: Library, entry: Entry) -> None:
         """Raises MissingInput and BadModel."""
         self._library, self._entry = library, entry
-        file = open_regular(entry.file)
+        file = open_model_file(entry.file)
         self._descriptor = file.fileno()
         finalize(self, file.close)
 
