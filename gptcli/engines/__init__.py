@@ -41,16 +41,16 @@ def open_engine(
     checked = inspect(checkpoint.folder)
     checked = replace(checked, notices=checked.notices + _of_content(checkpoint))
     stages.mark("preflight")
-    tokenizer = _in_background(checkpoint)
     if checked.gpt2 is None or beams:
         _refuse_draft_model(load)
-        return _through_transformers(load, checkpoint, checked, tokenizer)
+        return _through_transformers(load, checkpoint, checked)
     from gptcli.engines.drafter import open_drafter
     from gptcli.engines.gpt2.engine import GPT2Engine
     from gptcli.engines.placement import chosen_device, open_network
 
     stages.mark("engine's imports")
     device = chosen_device(load)
+    tokenizer = _in_background(checkpoint)
     network, kind, notices = open_network(load, checkpoint.name, checked, device)
     stages.mark("weights")
     check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
@@ -100,10 +100,9 @@ def _refuse_draft_model(load: Load) -> None:
         raise UsageError("--draft-model", why, "Leave it out.")
 
 
-def _through_transformers(
-    load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint, tokenizer: Future[Tokenizer]
-) -> Engine:
+def _through_transformers(load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint) -> Engine:
     """The engine for any other model, and for beam search."""
+    tokenizer = _in_background(checkpoint)
     from gptcli.engines.placement import chosen_device, import_torch, torch_dtype
 
     import_torch(load)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import c_char_p, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,7 @@ class Library:
     own_floats: Foreign
     matmul: Foreign
     activation_bytes: Foreign
+    packing_bytes: Foreign
     pack: Foreign
     log_sum_exps: Foreign
     read_rows: Foreign
@@ -57,7 +58,7 @@ def opened(kind: str) -> Library | None:
         return None
     pointer, number = c_void_p, c_int64
 
-    def function(name: str, *takes: type, gives: type | None = None) -> Foreign:
+    def function(name: str, *takes: Any, gives: type | None = None) -> Foreign:
         foreign = found[f"gptcli_{name}"]
         foreign.argtypes, foreign.restype = list(takes), gives
         return foreign
@@ -72,7 +73,10 @@ def opened(kind: str) -> Library | None:
         own_floats=function("own_floats", pointer, pointer, gives=number),
         matmul=function("matmul", pointer, pointer, number, pointer, pointer, number),
         activation_bytes=function("activation_bytes", number, gives=number),
-        pack=function("pack", pointer, number, gives=c_int32),
+        packing_bytes=function("packing_bytes", pointer, gives=number),
+        pack=function(
+            "pack", *(pointer, number, pointer, number, number, POINTER(c_int32)), gives=number
+        ),
         log_sum_exps=function("log_sum_exps", pointer, number, number, *[pointer] * 2, number),
         read_rows=function("read_rows", *[number] * 4, pointer, number, pointer, gives=c_int32),
     )

@@ -10,11 +10,10 @@ import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int64, c_void_p
 from itertools import count
 
-ABI = 7  # version of the functions' arguments, as in model.h
+ABI = 8  # version of the functions' arguments, as in model.h
 BLOCK = 32  # outputs of a matrix that are stored side by side
 KEYS = 16  # keys of a head that are stored side by side
 GROUP = 32  # inputs of an int8 product that share a scale
-READ_NUMBERS = 32768  # numbers of a file that one thread reads at a time
 
 KINDS = {"F32": 0, "F16": 1, "BF16": 2, "I8": 3, "F64": 4}
 """safetensors' names of data types -> numbers of `Kind`."""
@@ -80,13 +79,12 @@ class SegmentStruct(Structure):
 
 
 class PackingStruct(Structure):
-    """A part of a matrix in a file, and where it is packed; packing.h explains each field."""
+    """A matrix in a file, and where it is packed; packing.h explains each field."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("descriptor", "offset", "stored")),
-        *((name, c_int64) for name in ("count", "in", "by_out", "by_in")),
-        *(("numbers", c_void_p), ("staging", c_void_p), ("kind", c_int64)),
-        *((name, c_void_p) for name in ("target", "scale", "largest")),
+        *((name, c_int64) for name in ("descriptor", "offset", "stored", "kind")),
+        *((name, c_int64) for name in ("count", "in", "transposed")),
+        *((name, c_void_p) for name in ("target", "scale", "maxima", "largest")),
     )
 
 

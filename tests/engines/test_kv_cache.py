@@ -53,14 +53,14 @@ def model(tiny: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that grows by every matrix that is quantized."""
-    real, names = Packer.matrix, []
+    real, quantized = Packer.matrices, []
 
-    def matrix(packer: Packer, name: str, kind: str, transposed: bool) -> PackedMatrix:
-        names.append(name)
-        return real(packer, name, kind, transposed)
+    def matrices(packer: Packer, names: dict[str, bool], kind: str) -> dict[str, PackedMatrix]:
+        quantized.extend(names)
+        return real(packer, names, kind)
 
-    monkeypatch.setattr(Packer, "matrix", matrix)
-    return names
+    monkeypatch.setattr(Packer, "matrices", matrices)
+    return quantized
 
 
 def opened(folder: Path, name: str = NAME) -> Found:

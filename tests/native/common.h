@@ -24,7 +24,9 @@ int64_t gptcli_own_floats(const Model *model, const Segment *segment);
 void gptcli_matmul(const Matrix *matrix, const float *x, int64_t n, float *y, char *scratch,
                    int64_t threads);
 int64_t gptcli_activation_bytes(int64_t in);
-int32_t gptcli_pack(const Packing *packing, int64_t threads);
+int64_t gptcli_packing_bytes(const Packing *part);
+int64_t gptcli_pack(const Packing *parts, int64_t count, char *memory, int64_t bytes,
+                    int64_t threads, int32_t *error);
 
 #define MANY_THREADS 37 /* more than cores */
 

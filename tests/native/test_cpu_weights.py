@@ -105,12 +105,12 @@ def test_rows_of_embeddings_are_those_of_the_file(
 
 @pytest.mark.parametrize("part", [1, 32 * 33, 2**14])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_size_of_parts_does_not_show(
+def test_the_number_of_calls_does_not_show(
     fastest: Library, make_tiny, monkeypatch: pytest.MonkeyPatch, dtype: str, part: int
 ) -> None:
     folder = make_tiny(tie_word_embeddings=False, n_embd=36, n_head=3)
     expected = at_once(network_of(fastest, folder, dtype), TOKENS)
-    monkeypatch.setattr(packing_module, "PART_NUMBERS", part)
+    monkeypatch.setattr(packing_module, "CALL_NUMBERS", part)
     assert np.array_equal(at_once(network_of(fastest, folder, dtype), TOKENS), expected)
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from support.native import DTYPES, packed, packer, product
+from support.native import DTYPES, one, packed, packer, product
 
 from gptcli import native
 from gptcli.engines.gpt2.on_cpu.memory import Floats
@@ -152,7 +152,7 @@ def test_the_number_of_threads_does_not_show(
     weight, x = matrix(300, 770)[0], inputs(9, 770)
     for dtype in DTYPES:
         expected = product(library, packed(library, tmp_path, weight, dtype), x, 1)
-        many = packer(library, tmp_path, threads, w=weight).matrix("w", dtype, False)
+        many = one(packer(library, tmp_path, threads, w=weight), "w", dtype)
         assert np.array_equal(product(library, many, x, threads), expected)
 
 

@@ -43,6 +43,11 @@ def packer(library: Library, folder: Path, threads: int = 2, **tensors: NDArray[
     return found
 
 
+def one(packer: Packer, name: str, dtype: str, transposed: bool = False) -> PackedMatrix:
+    """One matrix in blocks."""
+    return packer.matrices({name: transposed}, dtype)[name]
+
+
 def packed(
     library: Library,
     folder: Path,
@@ -51,7 +56,7 @@ def packed(
     bias: Floats | None = None,
 ) -> PackedMatrix:
     """A matrix (out, in) in blocks."""
-    matrix = packer(library, folder, weight=weight).matrix("weight", dtype, transposed=False)
+    matrix = one(packer(library, folder, weight=weight), "weight", dtype)
     return matrix if bias is None else matrix.with_bias(bias)
 
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define ABI 7 /* version of the functions' arguments, as in gptcli/native/structures.py */
+#define ABI 8 /* version of the functions' arguments, as in gptcli/native/structures.py */
 #define KEYS 16 /* keys of a head that are stored side by side */
 
 /* How weights are stored, also in a file of safetensors. */

@@ -230,10 +230,16 @@ void gptcli_matmul(const Matrix *matrix, const float *x, int64_t n, float *y, ch
 
 int64_t gptcli_activation_bytes(int64_t in) { return activation_bytes(in); }
 
-/* Reads and packs a part of a matrix. Returns 0, an errno, or -1 for a file that is too short. */
-int32_t gptcli_pack(const Packing *packing, int64_t threads) {
-    PackingJob job = {packing, 0};
-    pool_run(&job, pack_items, packing_items, 2, threads);
+/* Bytes of memory for each thread that packs a matrix. */
+int64_t gptcli_packing_bytes(const Packing *part) { return packing_bytes(part); }
+
+/* Reads and packs `count` matrices. memory: `bytes` for each thread. Returns 0, or the number of the
+ * one that failed, from 1 on; `error`: an errno, or -1 for a file that is too short. */
+int64_t gptcli_pack(const Packing *parts, int64_t count, char *memory, int64_t bytes,
+                    int64_t threads, int32_t *error) {
+    PackingJob job = {.parts = parts, .threads = threads, .memory = memory, .bytes = bytes};
+    pool_run(&job, pack_items, packing_items, count * PACKING_PHASES, threads);
+    *error = atomic_load(&job.error);
     return atomic_load(&job.failed);
 }
 

@@ -19,8 +19,8 @@ from gptcli.checkpoints.integrity.content import published
 from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
-from gptcli.engines.gpt2.on_cpu.memory import weight_bytes
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes
+from gptcli.engines.gpt2.on_cpu.memory import use_huge_pages, weight_bytes
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes, matrix_names
 from gptcli.native.structures import BLOCK
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size
@@ -38,7 +38,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     and BadModel where the weights cannot be read, or are made of files that are not the published
     ones: they would be kept under the name of those, and stay when the files are mended.
     """
-    names = _matrix_names(checked)
+    names = matrix_names(checked)
     source = int8_store.digest(checked.tensors.values())
     damage = ""
     try:
@@ -49,7 +49,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     except OSError as error:  # another process has just cleared the cache
         damage = f"the int8 weights kept for {model} could not be read ({reason(error)}): "
     published({tensor.file for tensor in checked.tensors.values()}, model)
-    matrices = {name: packer.matrix(name, "I8", names[name]) for name in names}
+    matrices = packer.matrices(names, "I8")
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():
         assert matrix.scale is not None
@@ -65,14 +65,6 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     size = model_size(sum(len(piece.data) for piece in pieces.values()))
     what = f"made {size} of them anew" if damage else f"made {size} of int8 weights for {model}"
     return matrices, (f"{damage}{what}, to be used again: see gptcli cache",)
-
-
-def _matrix_names(checked: CheckedCheckpoint) -> dict[str, bool]:
-    """The names of all matrices, and whether each is stored as (in, out)."""
-    assert checked.gpt2 is not None
-    tensors = checked.tensors
-    names = {name: True for name in tensors if name[:2] == "h." and len(tensors[name].shape) == 2}
-    return names | {"wte.weight" if checked.gpt2.tie_word_embeddings else "lm_head.weight": False}
 
 
 def _shape(checked: CheckedCheckpoint, name: str, transposed: bool) -> tuple[int, int]:
@@ -107,6 +99,7 @@ def _read(
         scale = np.empty(tensors[name + SCALES].shape, np.float32)
         _read_into(descriptor, tensors[name + BLOCKS], blocks)
         _read_into(descriptor, tensors[name + SCALES], scale)
+        use_huge_pages(blocks)
         return PackedMatrix("I8", _shape(checked, name, names[name]), blocks, scale)
 
     try:

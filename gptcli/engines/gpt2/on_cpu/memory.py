@@ -1,9 +1,10 @@
 """Memory for weights, for the KV cache and for a step, as NumPy arrays.
 
-Weights are read from end to end in each step, so they lie in huge pages where the system has them:
-fewer faults while they are made, fewer lookups while they are read. The KV cache lies in small
-pages, which are taken when they are written: a huge page would take 2 MB for the first token of
-every slot and layer.
+Weights are read from end to end in each step, so huge pages suit them: fewer lookups. But to find
+huge pages takes the system longer than to pack the weights. So weights are made in small pages, and
+the system may merge those of a process that runs for long. The KV cache stays in small pages, which
+are taken when they are written: a huge page would take 2 MB for the first token of every slot and
+layer.
 """
 
 from __future__ import annotations
@@ -30,13 +31,21 @@ def weight_bytes(size: int) -> NDArray[np.int8]:
     """`size` bytes for weights, aligned to `ALIGNMENT`; zero until they are written."""
     if size < HUGE_PAGE:
         return _aligned(np.zeros(size + ALIGNMENT, np.int8), ALIGNMENT)[:size]
-    pages = _pages(size + HUGE_PAGE, "MADV_HUGEPAGE")
-    return _aligned(np.frombuffer(pages, np.int8), HUGE_PAGE)[:size]
+    return _aligned(np.frombuffer(_pages(size + HUGE_PAGE), np.int8), HUGE_PAGE)[:size]
+
+
+def use_huge_pages(weights: NDArray[np.int8]) -> None:
+    """Let the system merge the pages of `weight_bytes` that are written."""
+    base: Any = weights
+    while isinstance(base, np.ndarray):
+        base = base.base
+    _advise(getattr(base, "obj", base), "MADV_HUGEPAGE")
 
 
 def cache_floats(shape: tuple[int, ...]) -> Floats:
     """Zeros for a KV cache. Memory is taken page by page, when it is written."""
-    pages = _pages(4 * max(math.prod(shape), 1), "MADV_NOHUGEPAGE")
+    pages = _pages(4 * max(math.prod(shape), 1))
+    _advise(pages, "MADV_NOHUGEPAGE")
     return np.frombuffer(pages, np.float32, math.prod(shape)).reshape(shape)
 
 
@@ -64,15 +73,17 @@ def _aligned(whole: NDArray[np.int8], boundary: int) -> NDArray[np.int8]:
     return whole[-address(whole) % boundary :]
 
 
-def _pages(size: int, advice: str) -> mmap.mmap:
+def _pages(size: int) -> mmap.mmap:
     """New memory, zero. Raises MemoryError."""
     # Private: by default a forked child and its parent would write into the same memory.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
     try:
-        pages = mmap.mmap(-1, size, **private)
+        return mmap.mmap(-1, size, **private)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"{size} bytes") from error
-    if hasattr(mmap, advice):
+
+
+def _advise(pages: Any, advice: str) -> None:
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, advice):
         with suppress(OSError):  # a kernel without huge pages
             pages.madvise(getattr(mmap, advice))
-    return pages

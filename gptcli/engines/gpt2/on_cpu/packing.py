@@ -1,8 +1,8 @@
 """From the files of a checkpoint to numbers in memory: rows of floats, and packed matrices.
 
-Matrices are packed into the layout of the kernels by all threads, in parts: beside the packed
-weights only one part is in memory. Files are read, not mapped: that costs no page faults, and a
-file that becomes shorter is an error, not a signal.
+Matrices are packed into the layout of the kernels by all threads, in one call for all of them:
+meanwhile another thread of Python, such as the tokenizer's, has the interpreter. Files are read,
+not mapped: that costs no page faults, and a file that becomes shorter is an error, not a signal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,20 +22,25 @@ from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.half import fits_float16
-from gptcli.engines.gpt2.on_cpu.memory import Floats, address, weight_bytes
+from gptcli.engines.gpt2.on_cpu.memory import (
+    ALIGNMENT,
+    Floats,
+    address,
+    use_huge_pages,
+    weight_bytes,
+)
 from gptcli.errors import BadModel, MissingInput
 from gptcli.native import Library
 from gptcli.native.structures import (
     BLOCK,
     GROUP,
     KINDS,
-    READ_NUMBERS,
     MatrixStruct,
     PackingStruct,
 )
 from gptcli.system.strict_json import open_model_file
 
-PART_NUMBERS = 2**22  # numbers of a matrix that are read before they are packed: 16 MB
+CALL_NUMBERS = 2**28  # packed in one call, about half a second: Python waits with an interrupt
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,55 +129,82 @@ def _check(failed: int, entry: Entry) -> None:
         raise MissingInput(str(entry.file), os.strerror(failed), "Check the disk")
 
 
+def matrix_names(checked: CheckedCheckpoint) -> dict[str, bool]:
+    """The names of all matrices, and whether each is stored as (in, out)."""
+    assert checked.gpt2 is not None
+    tensors = checked.tensors
+    names = {name: True for name in tensors if name[:2] == "h." and len(tensors[name].shape) == 2}
+    return names | {"wte.weight" if checked.gpt2.tie_word_embeddings else "lm_head.weight": False}
+
+
 class Packer:
     """Packs the matrices of one checkpoint."""
 
     def __init__(self, library: Library, source: Source, threads: int) -> None:
         self._library, self._source, self.threads = library, source, threads
-        self._numbers = np.empty(0, np.float32)
-        self._staging = np.empty(0, np.int8)
 
-    def matrix(self, name: str, kind: str, transposed: bool) -> PackedMatrix:
-        """A matrix in blocks of `kind`, or of float32 where float16 cannot hold it.
+    def matrices(self, names: Mapping[str, bool], kind: str) -> dict[str, PackedMatrix]:
+        """Matrices in blocks of `kind`, or of float32 where float16 cannot hold one.
 
-        `transposed`: stored as (in, out). Raises MissingInput and BadModel.
+        `names`: with whether each is stored as (in, out). Raises MissingInput and BadModel.
         """
-        entry = self._source.entry(name)
-        out, width = reversed(entry.shape) if transposed else entry.shape
-        count = -(-out // BLOCK)
-        block = block_bytes(kind, width)
-        blocks, largest = weight_bytes(count * block), np.empty(count, np.float32)
-        scale = np.empty(out, np.float32) if kind == "I8" else None
-        # All of a transposed matrix; of another one as many whole blocks of outputs as fit.
-        rows = out if transposed else max(PART_NUMBERS // width // BLOCK, 1) * BLOCK
-        for first in range(0, out, rows):
-            self._part(
-                entry,
-                first,
-                PackingStruct(
-                    count=min(rows, out - first),
-                    by_out=1 if transposed else width,
-                    by_in=out if transposed else 1,
-                    kind=KINDS[kind],
-                    target=address(blocks) + first // BLOCK * block,
-                    scale=None if scale is None else address(scale) + 4 * first,
-                    largest=address(largest) + 4 * (first // BLOCK),
-                    **{"in": width},
-                ),
-            )
-        if kind == "F16" and not fits_float16(float(largest.max())):
-            return self.matrix(name, "F32", transposed)
-        return PackedMatrix(kind, (out, width), blocks, scale)
+        found: dict[str, PackedMatrix] = {}
+        for some in self._calls(names):
+            largest = np.zeros((len(some), self.threads), np.float32)
+            found |= self._packed(some, kind, largest)
+            if kind == "F16":
+                peaks = zip(some, largest.max(1).tolist(), strict=True)
+                large = {name: names[name] for name, peak in peaks if not fits_float16(peak)}
+                found |= self.matrices(large, "F32")
+        return found
 
-    def _part(self, entry: Entry, first: int, part: PackingStruct) -> None:
-        """Read and pack some outputs, from number `first` on."""
-        size = part.count * getattr(part, "in")
-        if len(self._numbers) < size:
-            self._numbers = np.empty(size, np.float32)
-        if entry.dtype != "F32" and not len(self._staging):
-            self._staging = np.empty(self.threads * READ_NUMBERS * 8, np.int8)
-        part.descriptor = self._source.descriptor(entry)
-        part.offset = entry.offset + first * getattr(part, "in") * ITEM_BYTES[entry.dtype]
-        part.stored = KINDS[entry.dtype]
-        part.numbers, part.staging = address(self._numbers), address(self._staging)
-        _check(self._library.pack(ctypes.byref(part), self.threads), entry)
+    def _calls(self, names: Mapping[str, bool]) -> Iterator[dict[str, bool]]:
+        """The matrices in parts, each for one call of the kernels."""
+        some: dict[str, bool] = {}
+        size = 0
+        for name, transposed in names.items():
+            some[name] = transposed
+            size += math.prod(self._source.entry(name).shape)
+            if size > CALL_NUMBERS:
+                yield some
+                some, size = {}, 0
+        if some:
+            yield some
+
+    def _packed(
+        self, names: Mapping[str, bool], kind: str, largest: Floats
+    ) -> dict[str, PackedMatrix]:
+        """Pack matrices in one call; `largest` (N, threads) takes their largest absolute values."""
+        found: dict[str, PackedMatrix] = {}
+        maxima = []  # kept until the call is over
+        structs = (PackingStruct * len(names))()
+        for struct, row, (name, transposed) in zip(structs, largest, names.items(), strict=True):
+            entry = self._source.entry(name)
+            out, width = reversed(entry.shape) if transposed else entry.shape
+            blocks = weight_bytes(-(-out // BLOCK) * block_bytes(kind, width))
+            found[name] = PackedMatrix(kind, (out, width), blocks)
+            if kind == "I8":
+                scale = np.empty(out, np.float32)
+                found[name] = replace(found[name], scale=scale)
+                maxima.append(np.zeros(self.threads * out if transposed else 1, np.float32))
+                struct.scale, struct.maxima = address(scale), address(maxima[-1])
+            struct.descriptor, struct.offset = self._source.descriptor(entry), entry.offset
+            struct.stored, struct.kind = KINDS[entry.dtype], KINDS[kind]
+            struct.count, struct.transposed, struct.target = out, transposed, address(blocks)
+            setattr(struct, "in", width)
+            struct.largest = address(row)
+        self._run(structs, list(names))
+        for matrix in found.values():
+            use_huge_pages(matrix.blocks)
+        return found
+
+    def _run(self, structs: ctypes.Array[PackingStruct], names: Sequence[str]) -> None:
+        size = max(self._library.packing_bytes(ctypes.byref(struct)) for struct in structs)
+        memory = np.empty(self.threads * size + ALIGNMENT, np.int8)
+        start = address(memory) + -address(memory) % ALIGNMENT
+        error = ctypes.c_int32()
+        failed = self._library.pack(
+            structs, len(structs), start, size, self.threads, ctypes.byref(error)
+        )
+        if failed:
+            _check(error.value, self._source.entry(names[failed - 1]))

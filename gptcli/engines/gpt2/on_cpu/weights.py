@@ -6,6 +6,7 @@ by `gptcli.checkpoints.preflight`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from weakref import finalize
 
@@ -16,7 +17,13 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source, read_rows
+from gptcli.engines.gpt2.on_cpu.packing import (
+    PackedMatrix,
+    Packer,
+    Source,
+    matrix_names,
+    read_rows,
+)
 from gptcli.native import Library
 from gptcli.native.structures import (
     ACTIVATIONS,
@@ -69,36 +76,38 @@ class CPUWeights:
         with Source(library, checked).opened() as source:
             self.wpe = source.floats("wpe.weight")
             packer = Packer(library, source, threads)
-            self._int8: dict[str, PackedMatrix] = {}
             self.notices: tuple[str, ...] = ()
             if dtype == "int8":
                 from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
 
-                self._int8, self.notices = int8_matrices(model, checked, packer)
-            self.struct = self._model(source, packer, STORED[dtype])
+                matrices, self.notices = int8_matrices(model, checked, packer)
+            else:
+                matrices = packer.matrices(matrix_names(checked), STORED[dtype])
+            self.struct = self._model(source, matrices)
 
-    def _model(self, source: Source, packer: Packer, kind: str) -> ModelStruct:
+    def _model(self, source: Source, matrices: Mapping[str, PackedMatrix]) -> ModelStruct:
         config = self.config
         self._layers = (LayerStruct * config.n_layer)(
-            *(self._layer(source, packer, kind, number) for number in range(config.n_layer))
+            *(self._layer(source, matrices, number) for number in range(config.n_layer))
         )
         name = "wte.weight" if config.tie_word_embeddings else "lm_head.weight"
         return ModelStruct(
             self._layers,
             self._norm(source, "ln_f."),
-            self._keep(self._matrix(packer, name, kind, transposed=False)).struct,
+            self._keep(matrices[name]).struct,
             *(config.n_layer, config.n_embd, config.inner, config.n_head),
             ACTIVATIONS[config.activation_function],
             config.layer_norm_epsilon,
         )
 
-    def _layer(self, source: Source, packer: Packer, kind: str, number: int) -> LayerStruct:
+    def _layer(
+        self, source: Source, matrices: Mapping[str, PackedMatrix], number: int
+    ) -> LayerStruct:
         prefix = f"h.{number}."
 
         def matrix(name: str) -> MatrixStruct:
             bias = source.floats(f"{prefix}{name}.bias")
-            found = self._matrix(packer, f"{prefix}{name}.weight", kind, transposed=True)
-            return self._keep(found.with_bias(bias)).struct
+            return self._keep(matrices[f"{prefix}{name}.weight"].with_bias(bias)).struct
 
         return LayerStruct(
             self._norm(source, prefix + "ln_1."),
@@ -109,9 +118,6 @@ class CPUWeights:
             matrix("mlp.c_proj"),
             self.config.attention_scale(number),
         )
-
-    def _matrix(self, packer: Packer, name: str, kind: str, transposed: bool) -> PackedMatrix:
-        return self._int8.get(name) or packer.matrix(name, kind, transposed)
 
     def _norm(self, source: Source, prefix: str) -> NormStruct:
         parts = [self._keep(source.floats(prefix + part)) for part in ("weight", "bias")]
