@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
@@ -50,8 +50,12 @@ def open_engine(
 
     stages.mark("engine's imports")
     device = chosen_device(load)
-    tokenizer = _in_background(checkpoint)
-    network, kind, notices = open_network(load, checkpoint.name, checked, device)
+    begin = Event()
+    tokenizer = _in_background(checkpoint, begin)
+    try:
+        network, kind, notices = open_network(load, checkpoint.name, checked, device, begin.set)
+    finally:
+        begin.set()
     stages.mark("weights")
     check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
     stages.mark("rest of the tokenizer")
@@ -117,15 +121,17 @@ def _through_transformers(load: Load, checkpoint: Checkpoint, checked: CheckedCh
     return engine
 
 
-def _in_background(checkpoint: Checkpoint) -> Future[Tokenizer]:
-    """Load the tokenizer in a thread.
+def _in_background(checkpoint: Checkpoint, begin: Event | None = None) -> Future[Tokenizer]:
+    """Load the tokenizer in a thread, after `begin` is set.
 
     The tokenizers library holds the interpreter lock while it parses, so parsing overlaps with what
-    releases the lock, such as laying out the weights.
+    has released the lock before, such as packing the weights.
     """
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
+        if begin is not None:
+            begin.wait()
         try:
             with stages.beside("tokenizer"):
                 tokenizer = load_tokenizer(checkpoint.folder)

@@ -10,6 +10,7 @@ functions that need it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gptcli import native
@@ -85,11 +86,16 @@ def torch_dtype(load: Load, device: str) -> torch.dtype:
 
 
 def open_network(
-    load: Load, model: str, checked: CheckedCheckpoint, device: str
+    load: Load,
+    model: str,
+    checked: CheckedCheckpoint,
+    device: str,
+    free: Callable[[], object] = lambda: None,
 ) -> tuple[GPT2Network, str, tuple[str, ...]]:
     """The network of a GPT-2, the name of its weights' data type, and notices for the user.
 
-    `model` is the name for messages. Raises UsageError for int8 on a GPU, Unavailable for int8
+    `model` is the name for messages. `free` is called where the weights are about to be packed
+    without the interpreter. Raises UsageError for int8 on a GPU, Unavailable for int8
     without kernels.
     """
     library = native.library() if device == "cpu" else None
@@ -101,7 +107,7 @@ def open_network(
     assert checked.gpt2 is not None
     large = checked.gpt2.parameters >= MIN_HALF_PARAMETERS
     dtype = load.dtype if load.dtype != "auto" else "float16" if large else "float32"
-    weights = CPUWeights(library, model, checked, dtype, threads(load))
+    weights = CPUWeights(library, model, checked, dtype, threads(load), free)
     return CPUNetwork(library, weights, threads(load)), dtype, weights.notices
 
 

@@ -43,6 +43,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     damage = ""
     try:
         if tensors := int8_store.find(source, _stored_shapes(checked, names)):
+            packer.free()
             return _read(tensors, checked, names, packer.threads), ()
     except BrokenSeal as error:
         damage = f"the int8 weights kept for {model} were damaged ({error}): "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,10 +138,16 @@ def matrix_names(checked: CheckedCheckpoint) -> dict[str, bool]:
 
 
 class Packer:
-    """Packs the matrices of one checkpoint."""
+    """Packs the matrices of one checkpoint; `free` is called before it leaves the interpreter."""
 
-    def __init__(self, library: Library, source: Source, threads: int) -> None:
-        self._library, self._source, self.threads = library, source, threads
+    def __init__(
+        self,
+        library: Library,
+        source: Source,
+        threads: int,
+        free: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._library, self._source, self.threads, self.free = library, source, threads, free
 
     def matrices(self, names: Mapping[str, bool], kind: str) -> dict[str, PackedMatrix]:
         """Matrices in blocks of `kind`, or of float32 where float16 cannot hold one.
@@ -203,6 +209,7 @@ class Packer:
         memory = np.empty(self.threads * size + ALIGNMENT, np.int8)
         start = address(memory) + -address(memory) % ALIGNMENT
         error = ctypes.c_int32()
+        self.free()
         failed = self._library.pack(
             structs, len(structs), start, size, self.threads, ctypes.byref(error)
         )

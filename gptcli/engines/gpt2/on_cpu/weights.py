@@ -6,7 +6,7 @@ by `gptcli.checkpoints.preflight`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from weakref import finalize
 
@@ -63,9 +63,15 @@ class CPUWeights:
     """All weights of one GPT-2, with matrices of `kind`, and the structures that hold them."""
 
     def __init__(
-        self, library: Library, model: str, checked: CheckedCheckpoint, dtype: str, threads: int
+        self,
+        library: Library,
+        model: str,
+        checked: CheckedCheckpoint,
+        dtype: str,
+        threads: int,
+        free: Callable[[], object] = lambda: None,
     ) -> None:
-        """dtype: of `STORED`. `model`: its name in the cache of int8 weights.
+        """dtype: of `STORED`. `model`: its name in the cache of int8 weights. `free`: see `Packer`.
 
         Raises MissingInput and BadModel for files that cannot be read.
         """
@@ -75,7 +81,7 @@ class CPUWeights:
         self.wte = Embedding(library, checked.tensors["wte.weight"])
         with Source(library, checked).opened() as source:
             self.wpe = source.floats("wpe.weight")
-            packer = Packer(library, source, threads)
+            packer = Packer(library, source, threads, free)
             self.notices: tuple[str, ...] = ()
             if dtype == "int8":
                 from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
