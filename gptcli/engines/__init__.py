@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from importlib import import_module
 from threading import Event, Thread
 
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
@@ -44,8 +45,6 @@ def open_engine(
     if checked.gpt2 is None or beams:
         _refuse_draft_model(load)
         return _through_transformers(load, checkpoint, checked)
-    from gptcli.engines.drafter import open_drafter
-    from gptcli.engines.gpt2.engine import GPT2Engine
     from gptcli.engines.placement import chosen_device, open_network
 
     stages.mark("engine's imports")
@@ -57,6 +56,9 @@ def open_engine(
     finally:
         begin.set()
     stages.mark("weights")
+    from gptcli.engines.drafter import open_drafter
+    from gptcli.engines.gpt2.engine import GPT2Engine
+
     check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
     stages.mark("rest of the tokenizer")
     info = ModelInfo(
@@ -122,17 +124,19 @@ def _through_transformers(load: Load, checkpoint: Checkpoint, checked: CheckedCh
 
 
 def _in_background(checkpoint: Checkpoint, begin: Event | None = None) -> Future[Tokenizer]:
-    """Load the tokenizer in a thread, after `begin` is set.
+    """Load the tokenizer in a thread; with `begin` after it is set, and the engine's modules first.
 
-    The tokenizers library holds the interpreter lock while it parses, so parsing overlaps with what
-    has released the lock before, such as packing the weights.
+    Imports hold the interpreter lock, and so does the tokenizers library while it parses. So they
+    overlap with what has released the lock before, such as packing the weights.
     """
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
-        if begin is not None:
-            begin.wait()
         try:
+            if begin is not None:
+                begin.wait()
+                import_module("gptcli.engines.drafter")
+                import_module("gptcli.engines.gpt2.engine")
             with stages.beside("tokenizer"):
                 tokenizer = load_tokenizer(checkpoint.folder)
             future.set_result(tokenizer)
