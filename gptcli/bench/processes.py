@@ -29,7 +29,7 @@ from pathlib import Path, PosixPath
 from gptcli.bench import processes
 from gptcli.engines.bandwidth import machine
 from gptcli.options import Load
-from gptcli.bench.peers.peer import PeerSetting as Setting
+from gptcli.bench.peers.peer import PeerSetting
 from gptcli.bench.peers.roster import Contender, prepare
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -236,6 +237,18 @@ def test_the_memory_bandwidth_is_in_gigabytes_a_second() -> None:
 
 def test_a_child_finds_the_threads_without_torch_here() -> None:
     assert processes.machine_of(Load(device="cpu", threads=1)) == Machine("cpu", 1)
+
+
+def test_a_child_reads_what_it_is_told_of_a_peer(tales: Path) -> None:
+    setting = PeerSetting(folder=tales, dtype="float32", device="cpu", threads=1, slots=2)
+    [contender] = roster.contenders("transformers")
+    told = subprocess.run(
+        processes.child(f"print([{contender!r}, {setting!r}, {Load()!r}])"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == str([contender, setting, Load()])
 
 
 def test_a_process_is_timed_and_its_failure_told() -> None:
