@@ -135,9 +135,10 @@ def _in_background(checkpoint: Checkpoint, begin: Event | None = None) -> Future
         try:
             if begin is not None:
                 begin.wait()
-                import_module("gptcli.engines.drafter")
-                import_module("gptcli.engines.gpt2.engine")
             with stages.beside("tokenizer"):
+                if begin is not None:
+                    import_module("gptcli.engines.drafter")
+                    import_module("gptcli.engines.gpt2.engine")
                 tokenizer = load_tokenizer(checkpoint.folder)
             future.set_result(tokenizer)
         except BaseException as error:  # raised again where the result is asked for

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jinja2.debug  # which jinja2 imports when a template fails
 import jinja2.ext
 import pytest
 from jinja2.exceptions import TemplateError

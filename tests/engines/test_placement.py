@@ -31,7 +31,7 @@ def opened(kernels: native.Library, monkeypatch: pytest.MonkeyPatch) -> Opened:
         def __init__(
             self, library: native.Library, name: str, checked: CheckedCheckpoint, *how: Any
         ) -> None:
-            found.append(how)  # type: ignore[arg-type]
+            found.append((how[0], how[1]))
             super().__init__(library, name, checked, *how)
 
     monkeypatch.setattr(weights, "CPUWeights", Noted)

@@ -265,7 +265,7 @@ def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> N
     library = native.library()
     assert manifest.gpt2 is not None
     assert library is not None
-    with Source(manifest).opened() as source:
+    with Source(library, manifest).opened() as source:
         made, _ = int8_matrices("someone/model", manifest, Packer(library, source, 1))
     reduced_bytes = sum(one.blocks.nbytes + one.scale.nbytes for one in made.values())
     rest = [tensor for name, tensor in manifest.tensors.items() if name not in made]
