@@ -118,8 +118,8 @@ def test_sanitizers_report_nothing(
     if sanitizer == "thread":
         flags.pop()  # reports end the process with an error anyway
     check = compiled(tmp_path / "check", compiler, *flags, CHECK, *SOURCES, *LINKED)
-    without_forks = ["without forks"] if sanitizer == "thread" else []
-    assert said_by([check, *without_forks])[0] == "all equal"
+    # The memory of a sanitizer may be locked by a thread that a fork leaves behind.
+    assert said_by([check, "without forks"])[0] == "all equal"
 
 
 @needs_arm
