@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.tokenizer import load_tokenizer
 from gptcli.engines.decoding.loglikelihood_rolling import ranked_logprobs
-from gptcli.engines.gpt2.engine import WINDOW_TOKENS
+from gptcli.engines.gpt2.engine import PREFILL_TOKENS
 from gptcli.errors import BadInput, BadModel, Unavailable
 from gptcli.options import Sampling
 from gptcli.protocol import (
@@ -143,12 +143,12 @@ def test_a_prefix_that_is_cached_skips_no_token_that_is_measured(tiny: Path, tab
 
 
 def test_a_long_window_is_run_in_parts(make_tiny) -> None:
-    folder = make_tiny(n_positions=3 * WINDOW_TOKENS)
-    ids = IDS * (3 * WINDOW_TOKENS // len(IDS))
-    asked = [ask(Window(ids), "0"), ask(Window(ids, WINDOW_TOKENS + 9), "1")]
+    folder = make_tiny(n_positions=3 * PREFILL_TOKENS)
+    ids = IDS * (3 * PREFILL_TOKENS // len(IDS))
+    asked = [ask(Window(ids), "0"), ask(Window(ids, PREFILL_TOKENS + 9), "1")]
     table = expected(folder, ids)
     found = measured(built_in(folder, 2), asked)
-    for one, first in zip(found, (1, WINDOW_TOKENS + 9), strict=True):
+    for one, first in zip(found, (1, PREFILL_TOKENS + 9), strict=True):
         wanted = [table[place - 1, ids[place]].item() for place in range(first, len(ids))]
         assert [token.logprob for token in one.tokens] == pytest.approx(wanted, abs=CLOSE)
 

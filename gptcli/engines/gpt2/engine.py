@@ -31,10 +31,11 @@ from gptcli.engines.gpt2.network import Cache, GPT2Network, Logits
 from gptcli.engines.gpt2.scheduler import ScheduledTokens, Scheduler, WorkItem
 from gptcli.protocol import Event, ModelInfo, Request
 
-PREFILL_TOKENS = 512  # prompt tokens of a step: bounds memory, and what a processor's cache holds
+# Prompt tokens of a step: bounds memory (all logits of windows: 100 MB of GPT-2's), and what a
+# processor's cache holds.
+PREFILL_TOKENS = 512
 SHARED_PREFILL_TOKENS = 256  # of a step that also decodes, which bounds how long decoding waits
 BRANCH_TOKENS = 256  # tokens of choices in a step; all their logits are needed
-WINDOW_TOKENS = 512  # tokens of windows in a step: 100 MB of GPT-2's logits
 
 
 class GPT2Engine:
@@ -117,8 +118,8 @@ class GPT2Engine:
         scheduler.compact()
         decoding = scheduler.decoding
         drafts = self._drafts_for(decoding)
-        alone = WINDOW_TOKENS if scheduler.scoring_window else PREFILL_TOKENS
-        scheduled = scheduler.schedule(drafts, SHARED_PREFILL_TOKENS if decoding else alone)
+        budget = SHARED_PREFILL_TOKENS if decoding else PREFILL_TOKENS
+        scheduled = scheduler.schedule(drafts, budget)
         starts = _logit_rows(scheduled)
         logits = self._run(scheduler, scheduled, starts)
         if prefilled:

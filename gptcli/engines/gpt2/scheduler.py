@@ -66,11 +66,6 @@ class Scheduler:
         return [item for item in self._slots if item is not None and _is_decoding(item)]
 
     @property
-    def scoring_window(self) -> bool:
-        """Whether a window is in flight: it needs many logits."""
-        return any(isinstance(item, LoglikelihoodRolling) for item in self._slots)
-
-    @property
     def free(self) -> int:
         """How many slots are free."""
         return self._slots.count(None)
