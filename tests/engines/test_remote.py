@@ -41,18 +41,7 @@ from gptcli.protocol import (
 PLAIN = Sampling(max_new_tokens=12)
 
 
-@pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key and no proxy of the machine that the tests run on."""
-    for name in ("OPENAI_API_KEY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as fake:
-        yield fake
+pytestmark = pytest.mark.usefixtures("no_surroundings")
 
 
 def asked(*prompts: str, sampling: Sampling = PLAIN) -> list[Request]:

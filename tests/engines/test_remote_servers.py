@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,7 @@ from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import ChoiceLogprobs, Completion, GenerateRequest, LoglikelihoodRequest
 
-
-@pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GPTCLI_API_KEY", "OPENAI_API_KEY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as fake:
-        yield fake
+pytestmark = pytest.mark.usefixtures("no_surroundings")
 
 
 def asked(

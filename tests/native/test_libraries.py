@@ -6,6 +6,7 @@ import ctypes
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,29 +62,19 @@ def test_a_processor_runs_its_kind_and_those_below_it(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_kind_that_was_not_compiled_is_replaced_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "spoil",
+    [Path.unlink, lambda file: file.write_bytes(b"\x7fELF, and nothing more")],
+    ids=["not compiled", "broken"],
+)
+def test_a_library_that_cannot_be_used_is_replaced_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object]
 ) -> None:
     kinds = native.kinds()
     if len(kinds) < 2:
         pytest.skip("this processor runs less than two kinds of kernels")
     folder = Path(shutil.copytree(native.FOLDER, tmp_path / "kernels"))
-    (folder / f"network.{kinds[-1]}.so").unlink()
-    monkeypatch.setattr(native, "FOLDER", folder)
-    library = native.library()
-    assert library is not None
-    assert library.kind == kinds[-2]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_broken_library_is_replaced_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kinds = native.kinds()
-    if len(kinds) < 2:
-        pytest.skip("this processor runs less than two kinds of kernels")
-    folder = Path(shutil.copytree(native.FOLDER, tmp_path / "kernels"))
-    (folder / f"network.{kinds[-1]}.so").write_bytes(b"\x7fELF, and nothing more")
+    spoil(folder / f"network.{kinds[-1]}.so")
     monkeypatch.setattr(native, "FOLDER", folder)
     library = native.library()
     assert library is not None
