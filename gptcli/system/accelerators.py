@@ -36,7 +36,7 @@ class GPU:
 def may_have_gpu() -> bool:
     """Whether torch may find a GPU here; no means that it does not."""
     if sys.platform == "darwin":
-        return platform.machine() == "arm64"
+        return has_apple_gpu()
     if sys.platform != "linux":
         return True
     return _has_device() and not _hidden() and torch_is_for_gpus()

@@ -20,7 +20,13 @@ from gptcli.checkpoints.integrity.sealed import BrokenSeal, StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import Tensor as Entry
 from gptcli.engines.gpt2.on_cpu.memory import use_huge_pages, weight_bytes
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, block_bytes, matrix_names
+from gptcli.engines.gpt2.on_cpu.packing import (
+    PackedMatrix,
+    Packer,
+    block_bytes,
+    matrix_names,
+    matrix_shape,
+)
 from gptcli.native.structures import BLOCK
 from gptcli.system.os_errors import reason
 from gptcli.system.units import model_size
@@ -68,19 +74,13 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     return matrices, (f"{damage}{what}, to be used again: see gptcli cache",)
 
 
-def _shape(checked: CheckedCheckpoint, name: str, transposed: bool) -> tuple[int, int]:
-    """(out, in) of a matrix."""
-    first, second = checked.tensors[name].shape
-    return (second, first) if transposed else (first, second)
-
-
 def _stored_shapes(
     checked: CheckedCheckpoint, names: Mapping[str, bool]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The data type and shape by name that a kept file must have."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, transposed in names.items():
-        out, width = _shape(checked, name, transposed)
+        out, width = matrix_shape(checked.tensors[name], transposed)
         found[name + BLOCKS] = ("I8", (-(-out // BLOCK) * block_bytes("I8", width),))
         found[name + SCALES] = ("F32", (out,))
     return found
@@ -101,7 +101,7 @@ def _read(
         _read_into(descriptor, tensors[name + BLOCKS], blocks)
         _read_into(descriptor, tensors[name + SCALES], scale)
         use_huge_pages(blocks)
-        return PackedMatrix("I8", _shape(checked, name, names[name]), blocks, scale)
+        return PackedMatrix("I8", matrix_shape(checked.tensors[name], names[name]), blocks, scale)
 
     try:
         with ThreadPoolExecutor(threads) as pool:

@@ -106,6 +106,12 @@ def block_bytes(kind: str, width: int) -> int:
     return inside * BLOCK * ITEM_BYTES[kind]
 
 
+def matrix_shape(entry: Entry, transposed: bool) -> tuple[int, int]:
+    """(out, in) of a matrix that is stored so, or `transposed`."""
+    first, second = entry.shape
+    return (second, first) if transposed else (first, second)
+
+
 def read_rows(
     library: Library,
     descriptor: int,
@@ -186,7 +192,7 @@ class Packer:
         structs = (PackingStruct * len(names))()
         for struct, row, (name, transposed) in zip(structs, largest, names.items(), strict=True):
             entry = self._source.entry(name)
-            out, width = reversed(entry.shape) if transposed else entry.shape
+            out, width = matrix_shape(entry, transposed)
             blocks = weight_bytes(-(-out // BLOCK) * block_bytes(kind, width))
             found[name] = PackedMatrix(kind, (out, width), blocks)
             if kind == "I8":
