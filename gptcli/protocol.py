@@ -20,7 +20,7 @@ from gptcli.errors import GptcliError
 from gptcli.options import Overflow, Sampling
 
 if TYPE_CHECKING:
-    from gptcli.checkpoints.tokenizer import Tokenizer
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
 """`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the

@@ -12,7 +12,7 @@ from typing import Literal
 
 from gptcli.chat_templates.own import find, special_text
 from gptcli.chat_templates.plain import EndOfText, Role, Template, Transcript, Turn
-from gptcli.checkpoints.roles import END_OF_TEXT
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 from gptcli.errors import UsageError
 
 __all__ = ["Choice", "EndOfText", "Role", "Template", "Transcript", "Turn", "choose"]

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.chat_templates.plain import Turn
-from gptcli.checkpoints.roles import END_OF_TEXT, MAX_CONFIG_BYTES, named_roles, token_text
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.roles import (
+    END_OF_TEXT,
+    MAX_CONFIG_BYTES,
+    named_roles,
+    token_text,
+)
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
 

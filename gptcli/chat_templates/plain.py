@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gptcli.checkpoints.roles import END_OF_TEXT
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 from gptcli.errors import UsageError
 
 Role = Literal["user", "assistant"]

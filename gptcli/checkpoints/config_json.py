@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from gptcli.checkpoints.architecture import Activation, GPT2Config
-from gptcli.checkpoints.roles import GPT2_END
+from gptcli.checkpoints.tokenization.roles import GPT2_END
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, unsafe
 

@@ -29,7 +29,7 @@ from gptcli.checkpoints.names import (
     nearest,
 )
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
-from gptcli.checkpoints.vocabulary import SUFFICIENT
+from gptcli.checkpoints.tokenization.vocabulary import SUFFICIENT
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.system.regular_files import read_text

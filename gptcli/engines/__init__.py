@@ -16,7 +16,8 @@ from threading import Event, Thread
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
 from gptcli.checkpoints.safetensors_headers import NOTE
-from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import Engine, ModelInfo

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import resolve
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.speculative import Drafter, NgramDrafter
 from gptcli.engines.gpt2.draft_model import DraftModel
 from gptcli.engines.placement import open_network

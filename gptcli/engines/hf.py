@@ -23,7 +23,8 @@ from transformers.utils import logging
 from gptcli.checkpoints.config_json import context_of
 from gptcli.checkpoints.preflight import WRAPPERS, CheckedCheckpoint
 from gptcli.checkpoints.resolve import Checkpoint
-from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, notices_of
+from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (

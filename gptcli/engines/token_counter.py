@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from gptcli.checkpoints.config_json import context_of
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import resolve
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.options import Load
 from gptcli.protocol import ModelInfo
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.inspection.tokens import begin_id, naming, placed, text_after, tokenized, unfinished
 from gptcli.inspection.views import (

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput
 from gptcli.inspection.views import BEGIN_INDEX, TokenView
 from gptcli.options import Overflow

@@ -20,7 +20,7 @@ from typing import Literal
 from gptcli import __version__
 from gptcli.batch.run.identity import sampled
 from gptcli.checkpoints.integrity.content import content
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import CannotCreate, WriteFailed
 from gptcli.multiplex import Unanswered
 from gptcli.options import Load, Sampling

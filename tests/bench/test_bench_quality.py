@@ -16,7 +16,7 @@ from transformers import GPT2LMHeadModel
 
 from gptcli.bench import quality
 from gptcli.bench.quality import perplexity, windows
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.engines import open_engine
 from gptcli.errors import BadInput, Unavailable
 from gptcli.options import Load

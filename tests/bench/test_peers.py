@@ -11,7 +11,7 @@ from gptcli import load
 from gptcli.bench.peers.peer import PeerSetting, PeerWork, cut, static_batches
 from gptcli.bench.peers.roster import PEERS, Contender, contenders, open_peer, prepare
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Completion

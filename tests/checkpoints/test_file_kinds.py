@@ -11,7 +11,7 @@ import pytest
 from gptcli.checkpoints.formats.conversion import pickles
 from gptcli.checkpoints.hub.offer import choose_files
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"

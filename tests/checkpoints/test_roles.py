@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gptcli.checkpoints.roles import END_OF_TEXT, TokenRoles
-from gptcli.checkpoints.tokenizer import check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT, TokenRoles
 
 WORDS = ["<s>", "</s>", "[CLS]", END_OF_TEXT, "cat", "dog", "<pad>"]
 Files = dict[str, dict[str, object]]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptcli.checkpoints.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, BadModel
 
 TEXTS = [

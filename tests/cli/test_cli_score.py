@@ -13,7 +13,7 @@ import pytest
 from support.commands import REAL, TALES, Terminal, environment, run
 from support.fake_engine import FakeEngine, failing
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.cli.output.records import Order
 from gptcli.errors import Unavailable
 from gptcli.options import Load

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.fake_engine import FakeEngine
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.protocol import Window
 
 Ask = Callable[..., tuple[int, str, str]]

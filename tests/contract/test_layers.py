@@ -47,9 +47,10 @@ ROWS: dict[str, list[str]] = {
         "measure",
     ],
     "checkpoints": [
-        "architecture file_kinds hf_cache roles",
-        "config_json names safetensors_headers vocabulary",
-        "head tokenizer",
+        "architecture file_kinds hf_cache",
+        "tokenization",
+        "config_json names safetensors_headers",
+        "head",
         "hub preflight",
         "integrity",
         "formats int8_store resolve",

@@ -113,7 +113,7 @@ LOOK = """
 from types import SimpleNamespace
 from gptcli import inspection
 from gptcli.checkpoints.resolve import resolve
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.options import Filters, Load
 from gptcli.protocol import ModelInfo
 folder = resolve(Load(model="tiny-tales")).folder

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.detokenizer import Detokenizer
 
 

@@ -9,7 +9,7 @@ import torch
 from support.engines import built_in, by_torch, completions, through_transformers
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.options import Sampling
 from gptcli.protocol import (
     ChoiceLogprobs,

@@ -10,7 +10,7 @@ from support.engines import built_in, by_torch, through_transformers
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.engines.decoding.loglikelihood_rolling import ranked_logprobs
 from gptcli.engines.gpt2.engine import PREFILL_TOKENS
 from gptcli.errors import BadInput, BadModel, Unavailable

@@ -20,7 +20,8 @@ import torch
 from support.fake_engine import FakeEngine
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines import open_engine
 from gptcli.engines.gpt2.tracing import Tracer, tracer
 from gptcli.errors import BadInput, UsageError

@@ -22,7 +22,7 @@ from support.example_views import (
     text_view,
 )
 
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.engines import open_engine
 from gptcli.inspection import reading
 from gptcli.inspection.colours import band

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.engines import built_in
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.regions import is_mark, labelled, marked

@@ -15,7 +15,8 @@ from support.fake_engine import FakeEngine
 from transformers import GPT2LMHeadModel
 
 from gptcli.api import Model
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.protocol import Engine, Window
 from gptcli.scoring.options import Scoring

@@ -12,7 +12,8 @@ from support.fake_engine import FakeEngine
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import UsageError
 from gptcli.scoring import words
 from gptcli.scoring.options import Scoring

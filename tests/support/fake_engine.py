@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from gptcli import engines
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Load
 from gptcli.protocol import (

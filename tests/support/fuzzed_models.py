@@ -22,7 +22,7 @@ from gptcli.checkpoints.formats.conversion import pickles
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import Checkpoint, is_complete
 from gptcli.checkpoints.safetensors_headers import read_header
-from gptcli.checkpoints.tokenizer import check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer, notices_of
 from gptcli.models import facts
 from gptcli.models.card import read_card
 from gptcli.models.entries import nature

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 
 from gptcli import native
 from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.tokenizer import load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.engines import placement
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.network import GPT2Network

@@ -69,7 +69,7 @@ class CTranslate2:
             raise BadModel("CTranslate2", f"it ignores {fault}", "Leave it out")
         from ctranslate2.converters import TransformersConverter
 
-        from gptcli.checkpoints.tokenizer import load_tokenizer
+        from gptcli.checkpoints.tokenization.loading import load_tokenizer
         from gptcli.engines.hf import quiet
 
         with quiet():

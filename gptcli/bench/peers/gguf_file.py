@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
-from gptcli.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadModel
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class LlamaCpp:
     @staticmethod
     def prepare(checkpoint: Path, folder: Path, dtype: str) -> None:
         """Write the GGUF file, and our tokenizer beside it. Raises BadModel, see `write_gguf`."""
-        from gptcli.checkpoints.tokenizer import load_tokenizer
+        from gptcli.checkpoints.tokenization.loading import load_tokenizer
 
         write_gguf(checkpoint, folder / FILE_NAME, dtype)
         load_tokenizer(checkpoint).raw.save(str(folder / "tokenizer.json"))

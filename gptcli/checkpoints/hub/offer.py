@@ -18,7 +18,7 @@ from gptcli.checkpoints.hub.failures import explain
 from gptcli.checkpoints.hub.watch import within
 from gptcli.checkpoints.names import COMMIT, did_you_mean
 from gptcli.checkpoints.safetensors_headers import CONVERT, INDEX, PICKLED, SINGLE
-from gptcli.checkpoints.vocabulary import SUFFICIENT
+from gptcli.checkpoints.tokenization.vocabulary import SUFFICIENT
 from gptcli.errors import BadModel, Unavailable
 from gptcli.system.checksums import CHECKSUM
 

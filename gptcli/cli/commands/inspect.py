@@ -232,7 +232,7 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, t
         if asked_for or report.shape == flag.removeprefix("--"):
             raise UsageError(flag, "tokens alone have no plot", "Leave it out.")
     from gptcli.checkpoints.resolve import resolve
-    from gptcli.checkpoints.tokenizer import load_tokenizer
+    from gptcli.checkpoints.tokenization.loading import load_tokenizer
 
     session = Session.of(talk)
     asked = _asked(text, input, session)

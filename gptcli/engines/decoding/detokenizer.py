@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptcli.checkpoints.tokenizer import Tokenizer
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 PROMPT_TOKENS = (8, 64)  # of the prompt's end that are decoded before what follows
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding import vocabulary_ops as ops
 from gptcli.engines.decoding.request import EncodedRolling
 from gptcli.engines.decoding.sampler import finite

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler_state import TokenRules, compile_rules
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow

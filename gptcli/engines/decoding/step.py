@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import ScoredToken, finite, logprobs_of, sample
 from gptcli.engines.decoding.sequence import Sequence
 from gptcli.engines.decoding.vocabulary_ops import Floats

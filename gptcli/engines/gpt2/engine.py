@@ -15,7 +15,7 @@ from time import sleep
 
 import numpy as np
 
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.loglikelihood import Branch, Loglikelihood, grouped, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (

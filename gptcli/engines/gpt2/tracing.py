@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import filtered
 from gptcli.engines.gpt2.reference import Array, ReferenceNetwork, softmax
 from gptcli.errors import BadModel, UsageError

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import tokenizers
 
-from gptcli.checkpoints.roles import END_OF_TEXT
-from gptcli.checkpoints.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.remote.schema import SequenceDelta, echoed_tokens, no_scores
 from gptcli.errors import BadInput
 

@@ -5,7 +5,7 @@ instead, which leave open how they are used; here they become the same byte-leve
 transformers' GPT2Tokenizer makes of them, so that every text gets the same ids. Beside either,
 added_tokens.json and tokenizer_config.json (added_tokens_decoder) can add tokens, and
 special_tokens_map.json and tokenizer_config.json can say which are special. Not here: what the
-tokens are for is in `gptcli.checkpoints.roles`; `gptcli.checkpoints.tokenizer` tries the result.
+tokens are for is in `gptcli.checkpoints.tokenization.roles`; `loading` beside it tries the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.roles import END_OF_TEXT, token_text
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT, token_text
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_bytes, read_object
 
@@ -39,8 +39,8 @@ SPECIAL_ROLES = (
 def build(folder: Path, named: Object) -> tokenizers.Tokenizer:
     """The library's tokenizer, without padding and truncation.
 
-    named: what `gptcli.checkpoints.roles.named_roles` gives for the folder. Raises BadModel for
-    missing or corrupt files; what the library raises goes through.
+    named: what `named_roles` of `gptcli.checkpoints.tokenization.roles` gives for the folder. Raises
+    BadModel for missing or corrupt files; what the library raises goes through.
     """
     import tokenizers
 

@@ -1,30 +1,25 @@
-"""A checkpoint's tokenizer: the `tokenizers` library, loaded without trust.
+"""A checkpoint's tokenizer: the `tokenizers` library behind one class.
 
 Text becomes token ids and back exactly as transformers' GPT-2 does it, without its 3 s import. A
-broken tokenizer.json can make the library panic, with a message of its own on stderr and an
-exception that is no Exception, and some panic only when first used; so loading includes a probe
-text, and ends in a working tokenizer or in one BadModel. A vocabulary of words, moves or notes is
-probed with its own tokens. `token_bytes` is what streaming needs: a token of a byte-level tokenizer
-is bytes, not text, and a character can spread over several tokens.
+failure of the library, which can be a panic of its Rust code, becomes BadInput or BadModel.
+`token_bytes` is what streaming needs: a token of a byte-level tokenizer is bytes, not text, and a
+character can spread over several tokens. Not here: how it is made of files is in `loading`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
-from gptcli.checkpoints.file_kinds import refuse_foreign_tokenizer, refuse_placeholder
-from gptcli.checkpoints.roles import TokenRoles, named_roles, only_end, token_roles
-from gptcli.checkpoints.vocabulary import BYTES, JSON, MERGES, VOCABULARY, build, bytes_of
-from gptcli.errors import BadInput, BadModel, GptcliError
+from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
+from gptcli.checkpoints.tokenization.vocabulary import (
+    bytes_of,
+)
+from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN
 
 if TYPE_CHECKING:
@@ -34,12 +29,6 @@ _ONE_AT_A_TIME = Lock()
 UNKNOWN = re.compile(
     r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE
 )  # the library's errors
-# It begins with a space because add_prefix_space, where it is on, adds none before one.
-PROBE = " Probe: it's 42%,\n\n\tcafé Ünïcode — 漢字かな 한국어 العربية 👩‍🚀🇺🇳  end \x00\x7f"
-
-
-MAX_MISSING = 256  # tokens without an embedding, or 5 %; more are another model's tokenizer
-OWN_PROBES = 50  # tokens of the vocabulary that are tried where the probe text is none of its
 
 
 class Tokenizer:
@@ -139,7 +128,7 @@ class Tokenizer:
                 why = "its vocabulary has no token for what it does not know"
                 hint = "Give a text of the model's own tokens"
                 raise BadInput("a word is not in the vocabulary", why, hint) from None
-            _refuse(error, self.name)
+            refuse(error, self.name)
         ids = encoded.ids
         if ids and max(ids) >= self.size:
             self._refuse_id(max(ids))
@@ -148,7 +137,7 @@ class Tokenizer:
     def _refuse_id(self, id: int) -> NoReturn:
         """Raise BadInput for a token without an embedding, BadModel for one that does not exist."""
         if id >= self._known:
-            raise _broken(self.name, f"token id {id} in a vocabulary of {self._known}")
+            raise broken(self.name, f"token id {id} in a vocabulary of {self._known}")
         shown = self.raw.id_to_token(id)
         raise BadInput(
             f"token {shown!r}",
@@ -196,89 +185,13 @@ class Tokenizer:
         return self._bytes[id]
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load tokenizer.json, or else GPT-2's vocab.json and merges.txt, and try it on a probe text.
-
-    Raises BadModel where there is no tokenizer, or where it is corrupt or does not work.
-    """
-    name = JSON if (folder / JSON).exists() else VOCABULARY
-    try:
-        with _quiet_stderr():
-            named = named_roles(folder)
-            raw = build(folder, named)
-            tokenizer = Tokenizer(raw, None, name, token_roles(folder, raw, named))
-            _probe(tokenizer)
-    except GptcliError:
-        raise
-    except BaseException as error:
-        for file in (JSON, VOCABULARY, MERGES):
-            refuse_placeholder(folder / file)
-        refuse_foreign_tokenizer(folder)
-        _refuse(error, name)
-    return tokenizer
-
-
-def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Fit a tokenizer to a model that has `vocab_size` embeddings.
-
-    Fewer tokens than embeddings are fine: embeddings are often padded to a round number. A few more
-    are fine until a text uses one of them, see `Tokenizer.limit`: tokens are often added without
-    embeddings. Raises BadModel for many more: the tokenizer is another model's.
-    """
-    if tokenizer.size - vocab_size > max(MAX_MISSING, vocab_size // 20):
-        raise BadModel(
-            "corrupt model file",
-            f"{tokenizer.name}: {tokenizer.size} tokens, but the model has embeddings for"
-            f" {vocab_size}",
-            "Copy the tokenizer of the model it was trained from into the folder",
-        )
-    tokenizer.limit(vocab_size)
-
-
-def notices_of(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """What a user should know of a model's tokens, after `check_vocabulary`."""
-    words = [f"{tokenizer.token_text(id)!r} ({id})" for id in sorted(tokenizer.roles.words)]
-    if not words:
-        return ()
-    return (f"config.json says that {', '.join(words)} ends a text: a text stops after it",)
-
-
-def _probe(tokenizer: Tokenizer) -> None:
-    """Use the tokenizer once; raises BadModel where what comes back cannot be right."""
-    from tokenizers import pre_tokenizers
-
-    raw, name = tokenizer.raw, tokenizer.name
-    if isinstance(raw.pre_tokenizer, pre_tokenizers.ByteLevel) and not tokenizer.byte_level:
-        raise _broken(name, "byte-level tokens without a byte-level decoder")
-    text = _round_trip(tokenizer, PROBE)
-    if not text and not any(_round_trip(tokenizer, own) for own in _own_texts(tokenizer)):
-        raise _broken(name, "a probe text is lost in its tokens")
-    # A small vocabulary that lacks single bytes is lossy by construction, not broken.
-    complete = all(raw.token_to_id(character) is not None for character in BYTES)
-    if tokenizer.byte_level and raw.normalizer is None and complete and text != PROBE:
-        raise _broken(name, "a probe text comes back changed")
-
-
-def _round_trip(tokenizer: Tokenizer, text: str) -> str:
-    """A text after its tokens; empty where the vocabulary has no words for it."""
-    try:
-        return tokenizer.decode(tokenizer.encode(text))
-    except BadInput:
-        return ""
-
-
-def _own_texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """The texts of some tokens that are not special, as a text would hold them."""
-    texts = (tokenizer.decode([id]) for id in range(tokenizer.size))
-    return islice((text for text in texts if text.strip()), OWN_PROBES)
-
-
-def _broken(name: str, rule: str) -> BadModel:
+def broken(name: str, rule: str) -> BadModel:
+    """The error for a tokenizer's file that breaks a rule."""
     return BadModel("corrupt model file", f"{name}: {rule}", AGAIN)
 
 
-def _refuse(error: BaseException, name: str) -> NoReturn:
-    """Turn a failure of the library into BadModel.
+def refuse(error: BaseException, name: str) -> NoReturn:
+    """Raise BadModel for a failure of the library.
 
     A panic of its Rust code arrives as a BaseException that no `except Exception` catches; what
     the interpreter itself raises to end the program goes on.
@@ -286,25 +199,4 @@ def _refuse(error: BaseException, name: str) -> NoReturn:
     if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | GeneratorExit):
         raise error
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    raise _broken(name, f"the tokenizer does not work: {first[:200]}") from None
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Send file descriptor 2 nowhere for a while: Rust prints a panic there by itself."""
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    with _ONE_AT_A_TIME:  # else one thread would restore what another had redirected
-        try:
-            kept = os.dup(2)
-        except OSError:  # stderr is closed: there is nothing to keep clean
-            yield
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(nowhere)
-            os.close(kept)
+    raise broken(name, f"the tokenizer does not work: {first[:200]}") from None
