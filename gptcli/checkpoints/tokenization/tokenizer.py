@@ -12,23 +12,18 @@ import re
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
-from gptcli.checkpoints.tokenization.vocabulary import (
-    bytes_of,
-)
+from gptcli.checkpoints.tokenization.vocabulary import bytes_of
 from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN
 
 if TYPE_CHECKING:
     import tokenizers
 
-_ONE_AT_A_TIME = Lock()
-UNKNOWN = re.compile(
-    r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE
-)  # the library's errors
+# The library's errors.
+UNKNOWN = re.compile(r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE)
 
 
 class Tokenizer:

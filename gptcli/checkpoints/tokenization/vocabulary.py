@@ -39,7 +39,7 @@ SPECIAL_ROLES = (
 def build(folder: Path, named: Object) -> tokenizers.Tokenizer:
     """The library's tokenizer, without padding and truncation.
 
-    named: what `named_roles` of `gptcli.checkpoints.tokenization.roles` gives for the folder. Raises
+    named: what `gptcli.checkpoints.tokenization.roles` finds (`named_roles`) in the folder. Raises
     BadModel for missing or corrupt files; what the library raises goes through.
     """
     import tokenizers
