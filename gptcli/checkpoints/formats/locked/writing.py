@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES, Refused, SourceTensor
 from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
@@ -33,9 +33,10 @@ def write(file: BinaryIO, tensors: Sequence[SourceTensor]) -> dict[str, str]:
 def _written(file: BinaryIO, tensor: SourceTensor) -> str:
     import numpy
 
-    values = numpy.ascontiguousarray(tensor.read(), NUMPY_DTYPES[tensor.dtype])
-    if values.size * values.itemsize != tensor.nbytes:
-        raise Refused(f"{tensor.origin} has {values.size} numbers, not {tensor.shape}")
-    data = memoryview(values.reshape(-1).view(numpy.uint8))
+    values: Any = tensor.read()
+    if values.dtype != NUMPY_DTYPES[tensor.dtype] or values.nbytes != tensor.nbytes:
+        found = f"{values.size} numbers of {values.dtype}"
+        raise Refused(f"{tensor.origin} has {found}, not {list(tensor.shape)} of {tensor.dtype}")
+    data = memoryview(numpy.ascontiguousarray(values).reshape(-1).view(numpy.uint8))
     file.write(data)
     return sha256(data).hexdigest()
