@@ -62,4 +62,12 @@ class Target(Options):
         instead="It is another folder each time.",
         redeclares="it is a folder",
     )
+    step: int | None = option(
+        None,
+        "--step",
+        "Of a training run that kept several steps, take this one instead of the latest.",
+        metavar="N",
+        low=0,
+        instead="It is another step each time.",
+    )
     force: bool = OVERWRITE

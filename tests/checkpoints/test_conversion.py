@@ -24,30 +24,31 @@ from safetensors.torch import load_file
 from support.cached_models import put
 from support.commands import REAL, environment, run, start
 
-from gptcli.checkpoints.formats import conversion, unpickling
-from gptcli.checkpoints.formats.unpickling import Refused
+from gptcli.checkpoints.formats import conversion
+from gptcli.checkpoints.formats.locked import pickles, program, writing
+from gptcli.checkpoints.formats.locked.source import Job, Refused
 from gptcli.checkpoints.integrity.digests import digest
 from gptcli.checkpoints.integrity.noted import noted
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import NOTE
+from gptcli.checkpoints.sources import find_source
 from gptcli.errors import BadModel, CannotCreate, MissingInput, UsageError
 
 Cli = Callable[..., tuple[int, str, str]]
 State = dict[str, torch.Tensor]
 BIN, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 LOCKED = """
-import json, os, sys, importlib.util
-spec = importlib.util.spec_from_file_location("unpickling", sys.argv[1])
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
+import json, os, sys
 from pathlib import Path
-folder = Path(sys.argv[2])
+from gptcli.checkpoints.formats.locked import confinement
+from gptcli.checkpoints.formats.locked.source import Refused
+folder = Path(sys.argv[1])
 import ctypes, shutil, socket, subprocess, pickle, tempfile, urllib.request
-program._watch([folder])
+confinement.watch([folder])
 def refused(action):
     try:
         action()
-    except (program.Refused, PermissionError):
+    except (Refused, PermissionError):
         return True
     return False
 tries = {
@@ -74,16 +75,13 @@ result["a file of the model"] = not refused(lambda: open(folder / "file").close(
 print(json.dumps(result))
 """
 CONNECT = """
-import importlib.util, socket, sys
-spec = importlib.util.spec_from_file_location("unpickling", sys.argv[1])
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
-program._leave_the_network()
-import os
-if os.readlink("/proc/self/ns/net") == sys.argv[3]:
+import os, socket, sys
+from gptcli.checkpoints.formats.locked import confinement
+confinement.leave_the_network()
+if os.readlink("/proc/self/ns/net") == sys.argv[2]:
     sys.exit(7)
 try:
-    socket.create_connection(("127.0.0.1", int(sys.argv[2])), 5)
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
 except OSError:
     sys.exit(0)
 sys.exit(1)
@@ -142,11 +140,9 @@ def assert_equal(file: Path, wanted: State) -> None:
 def written(tmp_path: Path, tensors: State, tied: bool = False) -> dict[str, torch.Tensor]:
     """Tensors through a pickle and our writer, without the process around them."""
     torch.save(tensors, tmp_path / BIN)
-    loaded = unpickling._loaded([tmp_path / BIN])
-    for name in unpickling._twins(loaded) if tied else []:
-        del loaded[name]
+    job = Job(folder=tmp_path, files=(tmp_path / BIN,), options={"tied": tied})
     with (tmp_path / "model.safetensors").open("wb") as file:
-        unpickling._write(file, loaded)
+        writing.write(file, pickles.read(job).tensors)
     return load_file(tmp_path / "model.safetensors")
 
 
@@ -159,11 +155,11 @@ def test_a_pickled_model_becomes_safetensors(
     torch.save(state, folder / BIN)
     code, out, err = main_in("models", "convert", str(folder))
     assert (code, out) == (0, f"{folder}\n")
-    assert "lm_head.weight is the embedding" in err
+    assert "lm_head.weight left out: it is the embedding" in err
     assert_equal(folder / "model.safetensors", expected(state))
     assert inspect(folder).gpt2 is not None
     names = {file.name for file in folder.iterdir()}
-    made = {"model.safetensors", NOTE}
+    made = {"model.safetensors", NOTE, conversion.RECORD}
     assert names == made | {BIN, *(name for name in names if name.endswith("json"))}
     umask = os.umask(0)
     os.umask(umask)
@@ -288,9 +284,9 @@ def test_what_is_not_tensors_is_refused_and_nothing_runs(
 ) -> None:
     file = tmp_path / BIN
     bombs(canary, state)[kind](file)
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        unpickling._loaded([file])
-    said = unpickling._said(caught.value)
+    with pytest.raises(Refused) as caught:
+        program.check(pickles.read(Job(folder=tmp_path, files=(file,))))
+    said = str(caught.value)
     assert "\n" not in said
     assert "weights_only" not in said
     assert not canary.exists()
@@ -315,20 +311,12 @@ def test_a_malicious_pickle_ends_in_65(
 
 
 def test_weights_that_do_not_fit_their_configuration_are_not_put_in_place(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State
+    folder: Path, tmp_path: Path, state: State
 ) -> None:
     torch.save({"transformer.wte.weight": state["lm_head.weight"]}, folder / BIN)
-
-    def here(output: Path, tied: bool, files: list[Path]) -> dict[str, object]:
-        tensors = unpickling._loaded(files)
-        with output.open("wb") as file:
-            unpickling._write(file, tensors)
-        return {"tensors": len(tensors), "dropped": []}
-
-    monkeypatch.setattr(conversion, "_run", here)
     (tmp_path / "staging").mkdir()
     with pytest.raises(BadModel, match="missing tensors"):
-        conversion.convert(folder, tmp_path / "staging")
+        conversion.convert(find_source(folder), tmp_path / "staging")
 
 
 @pytest.mark.parametrize(
@@ -337,25 +325,26 @@ def test_weights_that_do_not_fit_their_configuration_are_not_put_in_place(
 def test_an_index_cannot_name_other_files(folder: Path, shard: object) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"wte.weight": shard}}))
     with pytest.raises(BadModel, match=r"is not a \.bin beside it"):
-        conversion.pickles(folder)
+        find_source(folder)
 
 
 def test_a_name_that_no_file_can_have_is_missing(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"wte.weight": "x" * 300 + ".bin"}}))
     with pytest.raises(MissingInput, match="name"):
-        conversion.pickles(folder)
+        find_source(folder)
 
 
 def test_a_folder_without_a_pickle_has_nothing_to_convert(tiny: Path, main_in: Cli) -> None:
     code, _, err = main_in("models", "convert", str(tiny), "-o", "new")
     assert code == 65
     assert "nothing to convert" in err
+    assert "safetensors already" in err
 
 
 def test_a_pipe_in_place_of_the_pickle_is_refused(folder: Path) -> None:
     os.mkfifo(folder / BIN)
     with pytest.raises(BadModel, match="not a regular file"):
-        conversion.pickles(folder)
+        find_source(folder)
 
 
 def test_nothing_is_written_into_the_cache(
@@ -364,22 +353,27 @@ def test_nothing_is_written_into_the_cache(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     snapshot = put(tmp_path / "hub", "someone/model", {"config.json": b"{}", BIN: b"x"})
     with pytest.raises(UsageError, match="in the cache"):
-        conversion.check_target(snapshot, None, True)
-    assert conversion.check_target(snapshot, str(tmp_path / "new"), False) == tmp_path / "new"
+        conversion.check_target(find_source(snapshot), None, True)
+    assert (
+        conversion.check_target(find_source(snapshot), str(tmp_path / "new"), False)
+        == tmp_path / "new"
+    )
 
 
 def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    (folder / BIN).write_bytes(b"x")
+    source = find_source(folder)
     (folder / "model.safetensors").write_bytes(b"x")
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for output in (None, str(folder), str(tmp_path / "file")):
         with pytest.raises(CannotCreate):
-            conversion.check_target(folder, output, False)
+            conversion.check_target(source, output, False)
     for output in (None, str(folder)):
-        assert conversion.check_target(folder, output, True) == folder
-    assert conversion.check_target(folder, str(tmp_path / "empty"), False) == tmp_path / "empty"
+        assert conversion.check_target(source, output, True) == folder
+    assert conversion.check_target(source, str(tmp_path / "empty"), False) == tmp_path / "empty"
     with pytest.raises(CannotCreate):
-        conversion.check_target(folder, str(tmp_path / "file"), True)
+        conversion.check_target(source, str(tmp_path / "file"), True)
 
 
 # --- the process
@@ -387,7 +381,7 @@ def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
 
 def test_the_process_can_do_nothing_but_read_the_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    done = run([sys.executable, "-c", LOCKED], unpickling.__file__, str(tmp_path))
+    done = run([sys.executable, "-c", LOCKED], str(tmp_path))
     found = json.loads(done.stdout)
     assert [name for name, held in found.items() if not held] == []
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
@@ -397,7 +391,7 @@ def test_the_process_can_do_nothing_but_read_the_model(tmp_path: Path) -> None:
 def test_the_process_has_no_network(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port, own = str(server.getsockname()[1]), str(Path("/proc/self/ns/net").readlink())
-        done = run([sys.executable, "-c", CONNECT], unpickling.__file__, port, own)
+        done = run([sys.executable, "-c", CONNECT], port, own)
     if done.returncode == 7:
         pytest.skip("this system lets no process leave its network")
     assert done.returncode == 0, done.stderr
@@ -406,22 +400,22 @@ def test_the_process_has_no_network(tmp_path: Path) -> None:
 def test_the_process_is_told_no_secrets(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
+    other = tmp_path / "program.py"
+    other.write_text(
         "import json, os, sys\n"
-        "print(json.dumps({'tensors': 0, 'dropped': sorted(os.environ), 'read': sys.stdin.read()}))"
+        "print(json.dumps({'texts': sorted(os.environ), 'format': sys.stdin.read()}))"
     )
-    monkeypatch.setattr(conversion, "PROGRAM", program)
+    monkeypatch.setattr(conversion, "PROGRAM", other)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     (folder / BIN).write_bytes(b"x")
-    answer = conversion._run(tmp_path / "out", True, [folder / BIN])
-    assert set(answer["dropped"]) <= {*conversion.NEEDED, *conversion.SETTINGS, "LC_CTYPE"}  # type: ignore[call-overload]
-    assert answer["read"] == ""
+    answer = conversion._run(tmp_path / "out", find_source(folder), {})
+    assert set(answer["texts"]) <= {*conversion.NEEDED, *conversion.SETTINGS, "LC_CTYPE"}
+    assert answer["format"] == ""
 
 
 @pytest.mark.parametrize(
-    ("program", "why"),
+    ("code", "why"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of signal 11"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "took too long"),
@@ -431,27 +425,25 @@ def test_the_process_is_told_no_secrets(
     ],
 )
 def test_whatever_becomes_of_the_process_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, why: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, why: str
 ) -> None:
-    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "program.py").write_text(code)
     monkeypatch.setattr(conversion, "PROGRAM", tmp_path / "program.py")
     (folder / BIN).write_bytes(b"x")
     with pytest.raises(BadModel, match=why):
-        conversion._run(tmp_path / "out", True, [folder / BIN])
+        conversion._run(tmp_path / "out", find_source(folder), {})
 
 
 @pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE"])
 @pytest.mark.skipif(sys.platform != "linux", reason="limits differ elsewhere")
 def test_the_process_is_limited(name: str) -> None:
     code = (
-        "import importlib.util, resource, sys\n"
-        "spec = importlib.util.spec_from_file_location('unpickling', sys.argv[1])\n"
-        "program = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(program)\n"
-        "program._limit(1000)\n"
+        "import resource\n"
+        "from gptcli.checkpoints.formats.locked import confinement\n"
+        "confinement.limit(1000, 1000)\n"
         f"print(resource.getrlimit(resource.{name})[1] != resource.RLIM_INFINITY)"
     )
-    done = run([sys.executable, "-c", code], unpickling.__file__)
+    done = run([sys.executable, "-c", code])
     assert done.stdout == b"True\n"
 
 
@@ -481,18 +473,26 @@ def test_refused_weights_name_the_command(folder: Path, state: State, main_in: C
 
 def test_the_program_refuses_what_is_no_tensor_with_one_line_of_json(tmp_path: Path) -> None:
     (tmp_path / BIN).write_bytes(pickle.dumps({}))
+    request = {
+        "reader": "pickles",
+        "folder": str(tmp_path),
+        "files": [str(tmp_path / BIN)],
+        "output": str(tmp_path / "out"),
+        "options": {},
+    }
     done = subprocess.run(
-        [sys.executable, "-P", unpickling.__file__, str(tmp_path / "out"), "tied"],
+        [sys.executable, "-P", program.__file__, json.dumps(request)],
         capture_output=True,
         env=environment(),
         check=False,
     )
-    assert "error" in json.loads(done.stdout)
+    error = f"{BIN}: it is no pickle of tensors"
+    assert json.loads(done.stdout) == {"error": error, "errno": None}
 
 
 def test_refusals_are_one_class() -> None:
-    assert unpickling._said(Refused("it is so")) == "it is so"
-    assert "memory" in unpickling._said(MemoryError())
+    assert program.said(Refused("it is so")) == "it is so"
+    assert "memory" in program.said(MemoryError())
 
 
 def test_damaged_weights_are_noticed_after_a_conversion(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gptcli.checkpoints.formats.conversion import pickles
 from gptcli.checkpoints.hub.offer import choose_files
 from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.sources import find_source
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel
 
@@ -59,7 +59,7 @@ def test_a_pointer_in_place_of_an_old_tokenizer_is_named(
 def test_a_pointer_in_place_of_a_pickle_is_named(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     (folder / "pytorch_model.bin").write_bytes(POINTER)
-    for step in (inspect, pickles):
+    for step in (inspect, find_source):
         with pytest.raises(BadModel, match=r"pytorch_model\.bin is a git-lfs pointer"):
             step(folder)
 

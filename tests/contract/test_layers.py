@@ -50,10 +50,14 @@ ROWS: dict[str, list[str]] = {
         "architecture file_kinds hf_cache",
         "tokenization",
         "config_json names safetensors_headers",
-        "head",
+        "head sources",
         "hub preflight",
         "integrity",
         "formats int8_store resolve",
+    ],
+    "checkpoints/formats": [
+        "locked",
+        "conversion",
     ],
     "cli": [
         "declaration recording registry signals",
@@ -256,14 +260,14 @@ def test_only_engines_import_torch() -> None:
         for module in MODULES
         if {"torch", "torch.Tensor"} & imported(module)
     }
-    # `unpickling` is a program of its own, which never runs in gptcli's process.
+    # `pickles` is a part of a program of its own, which never runs in gptcli's process.
     assert users == {"engines", "checkpoints"}
     assert [
         shown(module)
         for module in MODULES
         if "checkpoints" in module.relative_to(PACKAGE).parts
         and {"torch", "torch.Tensor"} & imported(module)
-    ] == ["checkpoints/formats/unpickling.py"]
+    ] == ["checkpoints/formats/locked/pickles.py"]
 
 
 def test_only_render_imports_rich() -> None:

@@ -26,7 +26,7 @@ from gptcli.checkpoints.preflight import inspect
 from gptcli.cli.commands import cache as command
 from gptcli.cli.output import stderr
 from gptcli.engines.gpt2.on_cpu.int8_weights import Found, int8_matrices
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, StoredTensors
 from gptcli.native.structures import BLOCK, GROUP
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -68,7 +68,7 @@ def opened(folder: Path, name: str = NAME) -> Found:
     library = native.library()
     assert library is not None
     checked = inspect(folder)
-    with Source(library, checked).opened() as source:
+    with StoredTensors(library, checked).opened() as source:
         return int8_matrices(name, checked, Packer(library, source, 2))
 
 

@@ -18,10 +18,10 @@ from gptcli.batch.options import BatchInput
 from gptcli.batch.output import records
 from gptcli.chat_templates import Turn, choose
 from gptcli.checkpoints import int8_store
-from gptcli.checkpoints.formats.conversion import pickles
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import Checkpoint, is_complete
 from gptcli.checkpoints.safetensors_headers import read_header
+from gptcli.checkpoints.sources import find_source
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer, notices_of
 from gptcli.models import facts
 from gptcli.models.card import read_card
@@ -205,7 +205,7 @@ def read_pickles(folder: Path, index: bytes) -> None:
     """An index of pickled weights."""
     model(folder, **{"model.safetensors": None, "pytorch_model.bin.index.json": index})
     (folder / "one.bin").write_bytes(b"PK")
-    pickles(folder)
+    find_source(folder)
 
 
 def read_tokenizer(folder: Path, changes: dict[str, bytes]) -> None:

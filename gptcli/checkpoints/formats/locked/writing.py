@@ -37,6 +37,7 @@ def _written(file: BinaryIO, tensor: SourceTensor) -> str:
     if values.dtype != NUMPY_DTYPES[tensor.dtype] or values.nbytes != tensor.nbytes:
         found = f"{values.size} numbers of {values.dtype}"
         raise Refused(f"{tensor.origin} has {found}, not {list(tensor.shape)} of {tensor.dtype}")
-    data = memoryview(numpy.ascontiguousarray(values).reshape(-1).view(numpy.uint8))
+    flat: Any = numpy.ascontiguousarray(values).reshape(-1)
+    data = memoryview(flat.view(numpy.uint8))
     file.write(data)
     return sha256(data).hexdigest()

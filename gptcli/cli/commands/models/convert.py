@@ -1,7 +1,8 @@
-"""`gptcli models convert`: pickled weights into safetensors."""
+"""`gptcli models convert`: models of other programs into ours."""
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from gptcli.checkpoints.formats import conversion
 from gptcli.checkpoints.resolve import on_disk
+from gptcli.checkpoints.sources import find_source
 from gptcli.cli import signals
 from gptcli.cli.output.sink import write, write_json
 from gptcli.cli.session import Session
@@ -22,10 +24,10 @@ from gptcli.system.units import counted, model_size
 
 
 def convert(
-    folder: Annotated[
+    source: Annotated[
         str,
         typer.Argument(
-            help="A folder with pytorch_model.bin, or a model of the cache.",
+            help="A folder or a file of another program, or a model of the cache.",
             show_default=False,
         ),
     ],
@@ -34,19 +36,19 @@ def convert(
     shape: AsJson,
     talk: Talk,
 ) -> None:
-    """Make model.safetensors of pytorch_model.bin, which is a pickle and could run code.
+    """Make a model of ours, with safetensors, of files that another program wrote.
 
-    It is read in a process of its own, without a network, secrets or files to write, that makes
-    nothing but tensors; the result is checked before it takes its place. Prints the folder.
+    They are read in a process of its own, without a network, secrets or files to write, that makes
+    nothing but tensors; the result is checked before it takes its place. Prints the folder. What is
+    known: see gptcli docs formats.
     """
     session = Session.of(talk)
-    found = on_disk(folder)
-    place = conversion.check_target(found.folder, target.output, target.force)
-    conversion.pickles(found.folder)
+    found = find_source(_path(source), target.step)
+    place = conversion.check_target(found, target.output, target.force)
     with ExitStack() as stack:
-        made = stack.enter_context(session.waiting(f"Converting {folder}"))
+        made = stack.enter_context(session.waiting(f"Converting {source}"))
         staging = _staging(place, stack)
-        result = conversion.convert(found.folder, staging)
+        result = conversion.convert(found, staging)
         conversion.place(staging, place, whole=target.output is not None)
         if made:
             made()
@@ -55,9 +57,27 @@ def convert(
         write_json(said)
     else:
         write(f"{place}\n")
-    tied = f"; {', '.join(result.dropped)} is the embedding" if result.dropped else ""
-    count = f"{counted(result.tensors, 'tensor')}, {model_size(result.size)}"
-    session.note(f"{count}{tied}; the pickle is kept")
+    session.note(*result.notices, _summary(result))
+
+
+def _path(name: str) -> Path:
+    """The file or folder that a name means; a name of a model means its folder."""
+    if "\0" not in name and (path := Path(os.path.expanduser(name))).is_file():  # noqa: PTH111
+        return path
+    return on_disk(name).folder
+
+
+def _summary(result: conversion.Converted) -> str:
+    """What was made, and what was left out, by reasons."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in result.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    shown = [
+        f"{names[0] if len(names) == 1 else counted(len(names), 'tensor')} left out: {reason}"
+        for reason, names in reasons.items()
+    ]
+    made = f"{counted(result.tensors, 'tensor')}, {model_size(result.size)}"
+    return "; ".join([made, *shown, f"{result.source.shown} is kept"])
 
 
 def _staging(place: Path, stack: ExitStack) -> Path:

@@ -65,7 +65,7 @@ class PackedMatrix:
         return MatrixStruct(address(self.blocks), *parts, width, out, KINDS[self.kind])
 
 
-class Source:
+class StoredTensors:
     """The files of a checkpoint, open for reading."""
 
     def __init__(self, library: Library, checked: CheckedCheckpoint) -> None:
@@ -74,7 +74,7 @@ class Source:
         self._open = ExitStack()
 
     @contextmanager
-    def opened(self) -> Iterator[Source]:
+    def opened(self) -> Iterator[StoredTensors]:
         """Closes the files at the end."""
         with self._open:
             yield self
@@ -149,7 +149,7 @@ class Packer:
     def __init__(
         self,
         library: Library,
-        source: Source,
+        source: StoredTensors,
         threads: int,
         free: Callable[[], object] = lambda: None,
     ) -> None:

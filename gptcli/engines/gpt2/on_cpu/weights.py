@@ -20,7 +20,7 @@ from gptcli.engines.gpt2.on_cpu.memory import Floats, address
 from gptcli.engines.gpt2.on_cpu.packing import (
     PackedMatrix,
     Packer,
-    Source,
+    StoredTensors,
     matrix_names,
     read_rows,
 )
@@ -79,7 +79,7 @@ class CPUWeights:
         self.config: GPT2Config = checked.gpt2
         self._kept: list[Any] = []  # what the structures point to
         self.wte = Embedding(library, checked.tensors["wte.weight"])
-        with Source(library, checked).opened() as source:
+        with StoredTensors(library, checked).opened() as source:
             self.wpe = source.floats("wpe.weight")
             packer = Packer(library, source, threads, free)
             self.notices: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class CPUWeights:
                 matrices = packer.matrices(matrix_names(checked), STORED[dtype])
             self.struct = self._model(source, matrices)
 
-    def _model(self, source: Source, matrices: Mapping[str, PackedMatrix]) -> ModelStruct:
+    def _model(self, source: StoredTensors, matrices: Mapping[str, PackedMatrix]) -> ModelStruct:
         config = self.config
         self._layers = (LayerStruct * config.n_layer)(
             *(self._layer(source, matrices, number) for number in range(config.n_layer))
@@ -107,7 +107,7 @@ class CPUWeights:
         )
 
     def _layer(
-        self, source: Source, matrices: Mapping[str, PackedMatrix], number: int
+        self, source: StoredTensors, matrices: Mapping[str, PackedMatrix], number: int
     ) -> LayerStruct:
         prefix = f"h.{number}."
 
@@ -125,7 +125,7 @@ class CPUWeights:
             self.config.attention_scale(number),
         )
 
-    def _norm(self, source: Source, prefix: str) -> NormStruct:
+    def _norm(self, source: StoredTensors, prefix: str) -> NormStruct:
         parts = [self._keep(source.floats(prefix + part)) for part in ("weight", "bias")]
         return NormStruct(*map(address, parts))
 
