@@ -19,6 +19,7 @@ from gptcli.checkpoints.config_json import CONFIG, check_sizes, gpt2_config, mod
 from gptcli.checkpoints.file_kinds import foreign_model, quantized_model
 from gptcli.checkpoints.head import untied
 from gptcli.checkpoints.safetensors_headers import INDEX, PICKLED, SINGLE, Tensor, read_tensors
+from gptcli.checkpoints.sources import refusal
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import AGAIN, Object, corrupt, read_object
 
@@ -57,14 +58,18 @@ def inspect(folder: Path) -> CheckedCheckpoint:
     file = folder / CONFIG
     if not file.exists():
         hint = "Give the folder that holds it, or choose another model with -m"
-        raise foreign_model(folder) or BadModel(
-            "not a model folder", f"{folder} holds no {CONFIG}", hint
+        raise (
+            refusal(folder)
+            or foreign_model(folder)
+            or BadModel("not a model folder", f"{folder} holds no {CONFIG}", hint)
         )
     config = read_object(file)
     notices = [*refuse_code(config, file), *_refuse_tokenizer_code(folder)]
     if foreign := quantized_model(config, folder):
         raise foreign
-    if not {"model_type", "architectures"} & config.keys() and (foreign := foreign_model(folder)):
+    if not {"model_type", "architectures"} & config.keys() and (
+        foreign := refusal(folder) or foreign_model(folder)
+    ):
         raise foreign
     kind = model_type(config, file)
     gpt2 = None
@@ -103,7 +108,9 @@ def _refuse_tokenizer_code(folder: Path) -> tuple[str, ...]:
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors by name; where there are no weights of ours, what there is instead is said."""
     known = (SINGLE, INDEX, *PICKLED)
-    if not any((folder / name).exists() for name in known) and (foreign := foreign_model(folder)):
+    if not any((folder / name).exists() for name in known) and (
+        foreign := refusal(folder) or foreign_model(folder)
+    ):
         raise foreign
     return read_tensors(folder)
 

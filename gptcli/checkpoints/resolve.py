@@ -29,6 +29,7 @@ from gptcli.checkpoints.names import (
     nearest,
 )
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
+from gptcli.checkpoints.sources import refusal
 from gptcli.checkpoints.tokenization.vocabulary import SUFFICIENT
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
@@ -163,7 +164,8 @@ def _at_path(load: Load) -> Checkpoint:
     except (OSError, RuntimeError):  # too long; the home of a user that does not exist
         raise MissingInput(name, "no such folder", "Check the path") from None
     if fault:
-        raise MissingInput(name, fault, did_you_mean(name) or "Check the path")
+        foreign = refusal(folder) if folder.is_file() else None
+        raise foreign or MissingInput(name, fault, did_you_mean(name) or "Check the path")
     return Checkpoint(name=name, folder=folder, revision=None, source="path")
 
 

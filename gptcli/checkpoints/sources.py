@@ -7,6 +7,7 @@ harm with: that is for `gptcli.checkpoints.formats`.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,17 @@ class ModelSource:
         return self.files[0].name + more
 
 
+def refusal(path: Path) -> BadModel | None:
+    """The error for a model that must be converted first; None where none is recognised."""
+    found = recognise(path)
+    if found is None:
+        return None
+    output = "" if found.companions else f" -o {shlex.quote(path.stem + '-converted')}"
+    hint = f"Convert it: gptcli models convert {shlex.quote(str(path))}{output}"
+    said = f"{path.name} is" if path.is_file() else "the folder holds"
+    return BadModel("foreign model", f"{said} {found.kind}", hint)
+
+
 def find_source(path: Path, step: int | None = None) -> ModelSource:
     """What there is to convert at a path, a folder or a file.
 
@@ -70,16 +82,13 @@ def recognise(path: Path, step: int | None = None) -> ModelSource | None:
 
     Safetensors in the same folder do not count.
     """
-    if path.is_dir():
-        finders = (_pickles,)
-        return next((found for find in finders if (found := find(path)) is not None), None)
+    for finder in IN_FOLDERS if path.is_dir() else IN_FILES:
+        if (found := finder(path, step)) is not None:
+            return found
     return None
 
 
-Finder = Callable[[Path], ModelSource | None]
-
-
-def _pickles(folder: Path) -> ModelSource | None:
+def _pickles(folder: Path, step: int | None) -> ModelSource | None:
     single, index = (folder / name for name in PICKLED)
     if single.exists():
         files = [single]
@@ -107,3 +116,13 @@ def _shards(index: Path, allowed: re.Pattern[str]) -> list[Path]:
     if not listed:
         raise corrupt(index, "weight_map is not an object that names shards")
     return [index.parent / name for name in sorted({str(name) for name in listed})]
+
+
+def _pickle(file: Path, step: int | None) -> ModelSource | None:
+    """A single pickle stands for the folder that it lies in."""
+    return _pickles(file.parent, step) if file.name in PICKLED else None
+
+
+Finder = Callable[[Path, int | None], ModelSource | None]
+IN_FOLDERS: tuple[Finder, ...] = (_pickles,)
+IN_FILES: tuple[Finder, ...] = (_pickle,)

@@ -69,7 +69,7 @@ MODELS = (
         "alias", "gptcli.cli.commands.models.alias", "Give models short names of your own."
     ),
     CommandEntry(
-        "convert", "gptcli.cli.commands.models.convert", "Convert pickled weights to safetensors."
+        "convert", "gptcli.cli.commands.models.convert", "Convert a model of another program."
     ),
 )
 

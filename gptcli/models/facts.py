@@ -16,7 +16,8 @@ from gptcli.chat_templates import choose
 from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, missing
-from gptcli.checkpoints.safetensors_headers import read_tensors
+from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_tensors
+from gptcli.checkpoints.sources import recognise
 from gptcli.errors import BadModel, GptcliError
 from gptcli.models.cache import snapshot_files
 from gptcli.models.card import CardFields, read_card
@@ -46,6 +47,7 @@ class About:
     """What is known of a model; None where it is not known, or means nothing for it."""
 
     checkpoint: Checkpoint
+    format: str | None  # of a model that must be converted first
     architecture: str | None
     context: int | None
     settings: Mapping[str, int]
@@ -70,6 +72,7 @@ class About:
             "source": self.checkpoint.source,
             "revision": self.checkpoint.revision,
             "path": str(self.checkpoint.folder),
+            "format": self.format,
             "architecture": self.architecture,
             "context": self.context,
             **{name: self.settings.get(name) for name in SETTINGS},
@@ -103,6 +106,7 @@ def about(checkpoint: Checkpoint) -> About:
     total, dtypes = _numbers(folder)
     return About(
         checkpoint=checkpoint,
+        format=_format(folder),
         architecture=kind.architecture,
         context=gpt2.n_positions if gpt2 else kind.context,
         settings=_settings(folder),
@@ -125,6 +129,17 @@ def _inspected(folder: Path) -> tuple[CheckedCheckpoint | None, str]:
         return inspect(folder), ""
     except GptcliError as error:
         return None, str(error)
+
+
+def _format(folder: Path) -> str | None:
+    """What another program's files in a folder without safetensors are."""
+    if (folder / SINGLE).exists() or (folder / INDEX).exists():
+        return None
+    try:
+        found = recognise(folder)
+    except GptcliError:
+        return None
+    return found.kind if found else None
 
 
 def _numbers(folder: Path) -> tuple[int | None, tuple[str, ...]]:

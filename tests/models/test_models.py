@@ -20,7 +20,7 @@ from gptcli.checkpoints.int8_store import StoredTensor
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines.gpt2.on_cpu.cache import CPUCache
 from gptcli.engines.gpt2.on_cpu.int8_weights import int8_matrices
-from gptcli.engines.gpt2.on_cpu.packing import Packer, Source
+from gptcli.engines.gpt2.on_cpu.packing import Packer, StoredTensors
 from gptcli.models.card import front_matter
 from gptcli.models.parts import memory, parameters
 
@@ -265,7 +265,7 @@ def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> N
     library = native.library()
     assert manifest.gpt2 is not None
     assert library is not None
-    with Source(library, manifest).opened() as source:
+    with StoredTensors(library, manifest).opened() as source:
         made, _ = int8_matrices("someone/model", manifest, Packer(library, source, 1))
     reduced_bytes = sum(one.blocks.nbytes + one.scale.nbytes for one in made.values())
     rest = [tensor for name, tensor in manifest.tensors.items() if name not in made]

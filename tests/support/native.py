@@ -17,7 +17,7 @@ from gptcli.checkpoints.safetensors_headers import read_tensors
 from gptcli.engines.decoding.segment import Segment
 from gptcli.engines.gpt2.on_cpu.memory import Floats, address
 from gptcli.engines.gpt2.on_cpu.network import CPUNetwork
-from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, Source
+from gptcli.engines.gpt2.on_cpu.packing import PackedMatrix, Packer, StoredTensors
 from gptcli.engines.gpt2.on_cpu.weights import STORED, CPUWeights
 from gptcli.native import Library
 
@@ -38,7 +38,7 @@ def packer(library: Library, folder: Path, threads: int = 2, **tensors: NDArray[
         notices=(),
     )
     files = ExitStack()
-    found = Packer(library, files.enter_context(Source(library, checked).opened()), threads)
+    found = Packer(library, files.enter_context(StoredTensors(library, checked).opened()), threads)
     finalize(found, files.close)
     return found
 

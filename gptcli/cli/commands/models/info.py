@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gptcli.checkpoints.resolve import missing, on_disk
+from gptcli.checkpoints.sources import ModelSource, recognise
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write, write_json
@@ -39,6 +41,9 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 @command(naming=("name",))
 def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
     """Show what is known of a model without loading it: sizes, memory, license, files, faults."""
+    if (source := _file_of_another_program(name)) is not None:
+        _show_source(source, shape)
+        return
     known = about(on_disk(name, which.revision))
     if shape.json:
         write_json(known.to_dict())
@@ -59,12 +64,33 @@ def path(name: Name, *, which: Which, talk: Talk) -> None:
     Session.of(talk).note(*found.notices)
 
 
+def _file_of_another_program(name: str) -> ModelSource | None:
+    if "\0" in name or not (path := Path(os.path.expanduser(name))).is_file():  # noqa: PTH111
+        return None
+    return recognise(path)
+
+
+def _show_source(source: ModelSource, shape: AsJson) -> None:
+    """What is known of a model that must be converted first."""
+    sizes = {file.name: file.stat().st_size for file in source.files}
+    if shape.json:
+        files = [{"name": name, "bytes": size} for name, size in sizes.items()]
+        write_json({"format": source.kind, "path": str(source.folder), "files": files})
+        return
+    lines = [("format", source.kind), ("folder", str(source.folder))]
+    lines.append(("usable", "once it is converted: see gptcli models convert --help"))
+    lines.append(("files", f"{model_size(sum(sizes.values()))} in all"))
+    write(table([*lines, *((f"  {name}", f"{size:,} bytes") for name, size in sizes.items())]))
+
+
 def _lines(known: About) -> Iterator[tuple[str, str]]:
     yield "name", known.checkpoint.name
     yield "source", known.checkpoint.source
     if known.checkpoint.revision:
         yield "revision", known.checkpoint.revision
     yield "folder", str(known.checkpoint.folder)
+    if known.format:
+        yield "format", known.format
     yield "usable", known.error or "yes: configuration and weights fit each other"
     if known.architecture:
         yield "architecture", known.architecture
