@@ -90,7 +90,7 @@ def test_text_is_that_of_tokenizers(tokenizer: Tokenizer, text: str) -> None:
 
 
 @settings(deadline=None)
-@given(text=st.text())
+@given(text=st.text().filter(lambda text: "<|endoftext|>" not in text))  # which leaves no text
 def test_text_survives_its_tokens(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
