@@ -30,7 +30,7 @@ from gptcli.checkpoints.names import (
 )
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
 from gptcli.checkpoints.sources import refusal
-from gptcli.checkpoints.tokenization.vocabulary import SUFFICIENT
+from gptcli.checkpoints.tokenization.files import lacking, names_in
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.system.regular_files import read_text
@@ -126,9 +126,8 @@ def is_complete(folder: Path) -> bool:
 
 def missing(folder: Path) -> tuple[str, ...]:
     """The files that a folder would need to be a model's: links that lead nowhere are missing."""
-    tokenizers = [{name for name in names if not (folder / name).exists()} for names in SUFFICIENT]
-    fewest = min(tokenizers, key=len)  # of two that lack as much, tokenizer.json
-    needed = ("config.json", *sorted(fewest), *sorted(_weights(folder)))
+    tokenizer = lacking(names_in(folder))
+    needed = ("config.json", *tokenizer, *sorted(_weights(folder)))
     return tuple(name for name in needed if not (folder / name).exists())
 
 

@@ -13,11 +13,13 @@ from math import prod
 from pathlib import Path
 
 from gptcli.chat_templates import choose
+from gptcli.checkpoints import sources
 from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, missing
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_tensors
-from gptcli.checkpoints.sources import recognise
+from gptcli.checkpoints.tokenization.kinds import describe, recognise
+from gptcli.checkpoints.tokenization.roles import model_config, named_roles
 from gptcli.errors import BadModel, GptcliError
 from gptcli.models.cache import snapshot_files
 from gptcli.models.card import CardFields, read_card
@@ -43,6 +45,25 @@ class TemplateInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenizerInfo:
+    """How a model's text becomes tokens: the kind, the class that the files name, and the files."""
+
+    kind: str | None = None
+    class_name: str | None = None
+    files: tuple[str, ...] = ()
+    error: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The shape in JSON."""
+        return {
+            "kind": self.kind,
+            "class": self.class_name,
+            "files": list(self.files),
+            "error": self.error or None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class About:
     """What is known of a model; None where it is not known, or means nothing for it."""
 
@@ -56,6 +77,7 @@ class About:
     tied: bool | None
     parts: Parameters | None  # of a GPT-2
     memory: Memory | None  # of a GPT-2
+    tokenizer: TokenizerInfo
     template: TemplateInfo
     card: CardFields | None
     files: Mapping[str, int]  # bytes by name
@@ -80,6 +102,7 @@ class About:
             "parameters": {"total": self.total, **parts},
             "head_tied": self.tied,
             "memory": self.memory.to_dict() if self.memory else None,
+            "tokenizer": self.tokenizer.to_dict(),
             "chat_template": template | {"error": self.template.error or None},
             "card": self.card,
             "bytes": sum(self.files.values()),
@@ -102,6 +125,8 @@ def about(checkpoint: Checkpoint) -> About:
         error = f"incomplete: no {', '.join(lacking)}"
     elif kind.state == "other" and not error:
         error = kind.fault
+    tokenizer = _tokenizer(folder)
+    error = error or tokenizer.error
     gpt2 = manifest.gpt2 if manifest else None
     total, dtypes = _numbers(folder)
     return About(
@@ -115,6 +140,7 @@ def about(checkpoint: Checkpoint) -> About:
         tied=gpt2.tie_word_embeddings if gpt2 else None,
         parts=parameters(gpt2) if gpt2 else None,
         memory=memory(gpt2) if gpt2 else None,
+        tokenizer=tokenizer,
         template=_template(checkpoint),
         card=read_card(folder),
         files={file.name: file.size for file in snapshot_files(folder, deep)},
@@ -136,7 +162,7 @@ def _format(folder: Path) -> str | None:
     if (folder / SINGLE).exists() or (folder / INDEX).exists():
         return None
     try:
-        found = recognise(folder)
+        found = sources.recognise(folder)
     except GptcliError:
         return None
     return found.kind if found else None
@@ -165,6 +191,19 @@ def _settings(folder: Path) -> dict[str, int]:
         if values:
             found[name] = int(str(values[0]))
     return found
+
+
+def _tokenizer(folder: Path) -> TokenizerInfo:
+    try:
+        found = recognise(folder, named_roles(folder), model_config(folder))
+        kind = describe(found)
+    except GptcliError as error:
+        return TokenizerInfo(error=str(error))
+    return TokenizerInfo(
+        kind=kind,
+        class_name=found.class_name if found.class_name and found.explicit else None,
+        files=tuple(file.name for file in found.files),
+    )
 
 
 def _template(checkpoint: Checkpoint) -> TemplateInfo:

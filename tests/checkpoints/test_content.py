@@ -55,6 +55,16 @@ def test_one_bit_of_any_file_makes_another_model(model: Path, name: str) -> None
     assert changes(before, after) == f"{name} has other contents"
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "encoder.json", "a.tokenizer.json"])
+def test_another_vocabulary_counts_where_it_is_used(model: Path, name: str) -> None:
+    (model / name).write_text("{}")
+    assert name not in content(model, "m")  # beside tokenizer.json, which says everything
+    (model / "tokenizer.json").unlink()
+    before = content(model, "m")
+    flip(model / name, 1)
+    assert changes(before, content(model, "m")) == f"{name} has other contents"
+
+
 def test_all_shards_count_and_nothing_else(model: Path) -> None:
     from transformers import GPT2LMHeadModel
 

@@ -192,6 +192,19 @@ def test_shards_in_both_formats_become_one_file_in_a_new_folder(
     assert [file.name for file in output.parent.iterdir()] == ["model"]
 
 
+def test_a_vocabulary_of_any_kind_goes_along(
+    folder: Path, state: State, main_in: Cli, tmp_path: Path
+) -> None:
+    torch.save(state, folder / BIN)
+    (folder / "tokenizer.json").unlink()
+    for name in ("vocab.txt", "tokenizer_config.json", "added_tokens.json", "notes.txt"):
+        (folder / name).write_text("{}")
+    assert main_in("models", "convert", str(folder), "-o", str(tmp_path / "new"))[0] == 0
+    made = {file.name for file in (tmp_path / "new").iterdir()}
+    assert {"vocab.txt", "tokenizer_config.json", "added_tokens.json"} <= made
+    assert not {"notes.txt", BIN} & made
+
+
 @pytest.mark.parametrize(
     "dtype",
     [

@@ -143,6 +143,50 @@ def test_repository_that_lacks_a_file_is_refused_before_downloading(
     assert fake.fetched() == set()
 
 
+TOKENIZERS = [
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tokenizer.model",),
+    ("encoder.json", "vocab.bpe"),
+    ("aitextgen.tokenizer.json",),
+    ("aitextgen-vocab.json", "aitextgen-merges.txt"),
+]
+
+
+@pytest.mark.parametrize("names", TOKENIZERS, ids=map(" ".join, TOKENIZERS))
+def test_the_files_of_every_kind_of_tokenizer_are_fetched(
+    fake: FakeHub, names: tuple[str, ...]
+) -> None:
+    beside = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    del fake.files["tokenizer.json"]
+    fake.files |= {name: b'{"%s": 1}' % name.encode() for name in (*names, *beside)}
+    fake.files |= {"other.txt": b"x", "folder/x.tokenizer.json": b"x", "train.bpe": b"x"}
+    found = resolve(Load(model=REPO))
+    assert fake.fetched() == {"config.json", WEIGHTS, *names, *beside}
+    assert find_cached(REPO) is not None
+    for name in names:
+        (found.folder / name).unlink()
+        assert find_cached(REPO) is None
+        (found.folder / name).write_bytes(b"{}")
+
+
+def test_beside_a_tokenizer_json_no_other_vocabulary_is_fetched(fake: FakeHub) -> None:
+    fake.files |= dict.fromkeys(("vocab.txt", "spiece.model", "encoder.json"), b"x")
+    resolve(Load(model=REPO))
+    assert fake.fetched() == FILES.keys()
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "encoder.json", "vocab.bpe"])
+def test_half_a_tokenizer_is_none(fake: FakeHub, name: str) -> None:
+    del fake.files["tokenizer.json"]
+    fake.files[name] = b"{}"
+    with pytest.raises(BadModel, match="no tokenizer"):
+        resolve(Load(model=REPO))
+    assert fake.fetched() == set()
+
+
 def test_nothing_is_said_on_stderr(fake: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
     fake.statuses = [500, 200]
     hub.download(REPO, "main", progress=None)

@@ -258,6 +258,35 @@ def test_a_models_numbers_are_told(cache: Path, files: dict[str, bytes], main_in
     assert known["bytes"] == sum(map(len, files.values()))
 
 
+def test_the_kind_of_the_tokenizer_is_told(
+    cache: Path, files: dict[str, bytes], main_in: Cli
+) -> None:
+    files = {name: data for name, data in files.items() if name != "tokenizer.json"}
+    files["vocab.txt"] = b"[UNK]\n[CLS]\n[SEP]\na\n"
+    files["tokenizer_config.json"] = b'{"tokenizer_class": "BertTokenizer"}'
+    put(cache, "someone/model", files)
+    known = about(main_in, "someone/model")
+    kind, name = "WordPiece (BertTokenizer)", "BertTokenizer"
+    expected = {"kind": kind, "class": name, "files": ["vocab.txt"], "error": None}
+    assert (known["tokenizer"], known["missing"], known["passes"]) == (expected, [], True)
+    assert f"tokenizer                 {kind}\n" in main_in("models", "info", "someone/model")[1]
+
+
+def test_a_tokenizer_that_cannot_be_had_is_told(
+    cache: Path, files: dict[str, bytes], main_in: Cli
+) -> None:
+    files = {name: data for name, data in files.items() if name != "tokenizer.json"}
+    files["vocab.txt"] = b"[UNK]\na\n"
+    files["tokenizer_config.json"] = b'{"tokenizer_class": "BertJapaneseTokenizer"}'
+    put(cache, "someone/model", files)
+    known = about(main_in, "someone/model")
+    assert not known["passes"]
+    assert "BertJapaneseTokenizer" in str(known["error"])
+    code, _, err = main_in("generate", "a", "-m", "someone/model")
+    assert code == 65
+    assert "BertJapaneseTokenizer" in err
+
+
 @pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_memory_of_int8_is_what_its_tensors_take(make_tiny, tied: bool) -> None:

@@ -25,12 +25,13 @@ from typing import TypedDict, cast
 
 from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
 from gptcli.checkpoints.hf_cache import cache_folder
-from gptcli.checkpoints.hub.offer import SMALL_FILES
+from gptcli.checkpoints.hub.offer import small_files
 from gptcli.checkpoints.integrity import digests
 from gptcli.checkpoints.integrity.noted import write_note
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.safetensors_headers import INDEX, NOTE, SINGLE
 from gptcli.checkpoints.sources import ModelSource
+from gptcli.checkpoints.tokenization.files import names_in
 from gptcli.errors import (
     BadModel,
     CannotCreate,
@@ -56,7 +57,7 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUTF8": "1",
 }
-COMPANION_FILES = SMALL_FILES | {"README.md", "LICENSE"}  # what goes along into another folder
+COMPANION_FILES = {"README.md", "LICENSE"}  # what goes along into another folder, too
 MARGIN_BYTES = 2**26  # bytes that must stay free
 
 
@@ -144,7 +145,8 @@ def convert(source: ModelSource, staging: Path) -> Converted:
 
 
 def _copy_companions(folder: Path, staging: Path) -> None:
-    for name in COMPANION_FILES:
+    names = set(names_in(folder))
+    for name in sorted(small_files(names) | (COMPANION_FILES & names)):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, staging / name)
             durable.flush_file(staging / name)
@@ -155,7 +157,7 @@ def _texts(answer: _Answer) -> dict[str, str]:
     texts = dict(answer["texts"])
     if answer["config"] is not None:
         texts[CONFIG] = json.dumps(answer["config"], indent=2) + "\n"
-    strange = [name for name in texts if name not in COMPANION_FILES]
+    strange = sorted(texts.keys() - small_files(texts))
     if strange:
         raise BadModel("unsafe model file", f"it would make {strange[0]!r:.80}", OTHER_MODEL)
     return texts

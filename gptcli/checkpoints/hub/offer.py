@@ -18,7 +18,7 @@ from gptcli.checkpoints.hub.failures import explain
 from gptcli.checkpoints.hub.watch import within
 from gptcli.checkpoints.names import COMMIT, did_you_mean
 from gptcli.checkpoints.safetensors_headers import CONVERT, INDEX, PICKLED, SINGLE
-from gptcli.checkpoints.tokenization.vocabulary import SUFFICIENT
+from gptcli.checkpoints.tokenization.files import has_tokenizer, tokenizer_files
 from gptcli.errors import BadModel, Unavailable
 from gptcli.system.checksums import CHECKSUM
 
@@ -26,18 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 REACH_SECONDS = 3.0  # for the first answer of the Hub, name resolution included
-SMALL_FILES = {
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
-}
+SETTINGS = {"config.json", "generation_config.json", "chat_template.json", "chat_template.jinja"}
 SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")  # as save_pretrained names them
 
 
@@ -98,9 +87,16 @@ def choose_files(listed: Iterable[str], repo_id: str) -> list[str]:
         raise BadModel(
             repo_id, f"no {SINGLE} in the repository, so nothing was downloaded", CONVERT
         )
-    if not any(files <= names for files in SUFFICIENT):
-        raise BadModel(repo_id, "no tokenizer.json, nor vocab.json and merges.txt", _other(repo_id))
-    return [*sorted(names & SMALL_FILES, key=_config_first), *sorted(weights, key=_index_first)]
+    if not has_tokenizer(names):
+        why = "no tokenizer.json, nor vocab.json and merges.txt, vocab.txt or a sentencepiece model"
+        raise BadModel(repo_id, why, _other(repo_id))
+    return [*sorted(small_files(names), key=_config_first), *sorted(weights, key=_index_first)]
+
+
+def small_files(names: Iterable[str]) -> set[str]:
+    """Of a model's files, those beside the weights that decide what it writes."""
+    known = set(names)
+    return known & SETTINGS | tokenizer_files(known)
 
 
 def _config_first(name: str) -> tuple[bool, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gptcli.checkpoints.integrity.digests import digests
 from gptcli.checkpoints.safetensors_headers import INDEX, read_tensors
+from gptcli.checkpoints.tokenization.files import names_in
 from gptcli.errors import BadModel
 from gptcli.system.checksums import CHECKSUM, algorithm_of, file_digest
 
@@ -31,10 +32,10 @@ def content(folder: Path, name: str) -> dict[str, str]:
     `name`: what the model is called, for an error. Raises BadModel (also for a file of the Hub's
     cache that is not the published one), MissingInput.
     """
-    from gptcli.checkpoints.hub.offer import SMALL_FILES
+    from gptcli.checkpoints.hub.offer import small_files
 
-    deciding = SMALL_FILES | OTHER_FILES
-    paths = {folder / known for known in deciding if (folder / known).exists()}
+    names = names_in(folder)
+    paths = {folder / known for known in small_files(names) | (OTHER_FILES & {*names})}
     paths |= {tensor.file for tensor in read_tensors(folder).values()}
     return {path.name: digest for path, digest in published(paths, name).items()}
 

@@ -17,10 +17,13 @@ from pathlib import Path
 from threading import Lock
 
 from gptcli.checkpoints.file_kinds import refuse_foreign_tokenizer, refuse_placeholder
-from gptcli.checkpoints.tokenization.roles import named_roles, token_roles
+from gptcli.checkpoints.tokenization.byte_level import BYTES
+from gptcli.checkpoints.tokenization.kinds import Recognised, recognise, settings_of
+from gptcli.checkpoints.tokenization.roles import model_config, named_roles, token_roles
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer, broken, refuse
-from gptcli.checkpoints.tokenization.vocabulary import BYTES, JSON, MERGES, VOCABULARY, build
+from gptcli.checkpoints.tokenization.vocabulary import build
 from gptcli.errors import BadInput, BadModel, GptcliError
+from gptcli.system.strict_json import Object
 
 _ONE_AT_A_TIME = Lock()
 # It begins with a space because add_prefix_space, where it is on, adds none before one.
@@ -32,24 +35,30 @@ OWN_PROBES = 50  # tokens of the vocabulary that are tried where the probe text 
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load tokenizer.json, or else GPT-2's vocab.json and merges.txt, and try it on a probe text.
+    """Load the tokenizer of a folder, of whatever kind, and try it on a probe text.
 
-    Raises BadModel where there is no tokenizer, or where it is corrupt or does not work.
+    Raises BadModel where there is no tokenizer, where its class cannot be had, or where it is
+    corrupt or does not work.
     """
-    name = JSON if (folder / JSON).exists() else VOCABULARY
+    named = named_roles(folder)
+    found = recognise(folder, named, model_config(folder))
     try:
         with _quiet_stderr():
-            named = named_roles(folder)
-            raw = build(folder, named)
-            tokenizer = Tokenizer(raw, None, name, token_roles(folder, raw, named))
-            _probe(tokenizer)
+            return _built(folder, found, named)
     except GptcliError:
         raise
     except BaseException as error:
-        for file in (JSON, VOCABULARY, MERGES):
-            refuse_placeholder(folder / file)
+        for file in found.files:
+            refuse_placeholder(file)
         refuse_foreign_tokenizer(folder)
-        refuse(error, name)
+        refuse(error, found.file.name)
+
+
+def _built(folder: Path, found: Recognised, named: Object) -> Tokenizer:
+    raw = build(found, named)
+    roles = token_roles(folder, raw, settings_of(found, named))
+    tokenizer = Tokenizer(raw, None, found.file.name, roles)
+    _probe(tokenizer)
     return tokenizer
 
 

@@ -6,7 +6,8 @@ that were copied from another model name tokens that do not exist, or an ordinar
 
 - begin: the tokenizer's bos_token, else the configuration's, else cls_token, else the end token;
 - end: generation_config.json's or else config.json's ids, as transformers has it, and the
-  tokenizer's eos_token, as vLLM has it;
+  tokenizer's eos_token, as vLLM has it; where no file names one, sep_token, which BERT's kind of
+  tokenizer puts behind every text;
 - a token counts if the model has an embedding for it. An ordinary word never begins a text; where
   the configuration says that one ends a text, it is the text's last word.
 """
@@ -91,11 +92,13 @@ def token_roles(folder: Path, raw: tokenizers.Tokenizer, named: Object) -> Token
 
     A folder without config.json is a tokenizer alone. Raises BadModel and MissingInput.
     """
-    config, generation = (
-        read_object(folder / name) if (folder / name).exists() else {}
-        for name in ("config.json", "generation_config.json")
-    )
-    return _Naming(raw, named, config, generation).roles()
+    config = model_config(folder)
+    return _Naming(raw, named, config, model_config(folder, "generation_config.json")).roles()
+
+
+def model_config(folder: Path, name: str = "config.json") -> Object:
+    """What config.json or its neighbour says; nothing where it is not there. Raises BadModel."""
+    return read_object(folder / name) if (folder / name).exists() else {}
 
 
 class _Naming:
@@ -117,6 +120,8 @@ class _Naming:
         ends = dict.fromkeys(self._configured_ends())
         if eos is None and not any(map(self._is_marker, ends)):
             eos = self._id(END_OF_TEXT)
+        if eos is None and not ends:
+            eos = self._of_tokenizer("sep_token")
         ends |= dict.fromkeys([] if eos is None else [eos])
         markers = [id for id in ends if self._is_marker(id)]
         end = eos if eos is not None else next(iter(markers), None)

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
+from gptcli.checkpoints.tokenization.byte_level import bytes_of
+from gptcli.checkpoints.tokenization.reading import MAX_GAP
 from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
-from gptcli.checkpoints.tokenization.vocabulary import bytes_of
 from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN
 
 if TYPE_CHECKING:
     import tokenizers
 
+MAX_TRIED = 64  # tokens that are tried as a text
 # The library's errors.
 UNKNOWN = re.compile(r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE)
 
@@ -54,7 +56,7 @@ class Tokenizer:
             for text in self._spelled.values()
         )
         self.size = max(raw.get_vocab_size(with_added_tokens=True), *(id + 1 for id in added), 0)
-        self._known = self.size
+        self._known, self._embeddings = self.size, sys.maxsize
 
     @property
     def eos_id(self) -> int | None:
@@ -76,6 +78,7 @@ class Tokenizer:
 
     def limit(self, embeddings: int) -> None:
         """Know only tokens that the model has embeddings for; a text with others is refused."""
+        self._embeddings = embeddings
         self.size = min(self._known, embeddings)
         self.roles = self.roles.within(embeddings)
 
@@ -97,9 +100,31 @@ class Tokenizer:
         """Token ids of a text; the text of a special token gives that token, as in transformers.
 
         Some tokenizers put a token of their own before a text (GPT-2's does not): not if `bare`.
-        Raises BadInput for lone surrogates and BadModel where the tokenizer fails on this text.
+        What they put behind it ([SEP], </s>) is left out: the text would be at its end. Raises
+        BadInput for lone surrogates and BadModel where the tokenizer fails on this text.
         """
-        return self._encoded(text, bare).ids
+        encoded = self._encoded(text, bare)
+        before = None if bare else self._before
+        if before is None:
+            return encoded.ids
+        own = encoded.special_tokens_mask  # 1 for what stands around the text, not for its tokens
+        if all(own):  # an empty text
+            return encoded.ids[:before]
+        return encoded.ids[: len(own) - own[::-1].index(0)]
+
+    @cached_property
+    def _before(self) -> int | None:
+        """How many tokens the tokenizer puts before a text; None where it puts none anywhere."""
+        if not self.raw.num_special_tokens_to_add(False):
+            return None
+        for text in ("a", *(self.raw.id_to_token(id) for id in range(MAX_TRIED))):
+            try:
+                own = self.raw.encode(text or "").special_tokens_mask
+            except Exception:  # a vocabulary of words: this is none of them
+                continue
+            if 0 in own:
+                return own.index(0)
+        return 0
 
     def encode_word(self, text: str) -> list[int]:
         """Bare token ids of a text, to find them in other texts; none where one is unknown."""
@@ -126,11 +151,17 @@ class Tokenizer:
             refuse(error, self.name)
         ids = encoded.ids
         if ids and max(ids) >= self.size:
-            self._refuse_id(max(ids))
+            self._check_id(max(ids))
         return encoded
 
-    def _refuse_id(self, id: int) -> NoReturn:
+    def _check_id(self, id: int) -> None:
         """Raise BadInput for a token without an embedding, BadModel for one that does not exist."""
+        if id >= self._known:  # where ids have gaps, there are fewer tokens than ids
+            ids = self.raw.get_vocab(with_added_tokens=True).values()
+            self._known = min(max(ids) + 1, len(ids) + MAX_GAP)
+            self.size = min(self._known, self._embeddings)
+        if id < self.size:
+            return
         if id >= self._known:
             raise broken(self.name, f"token id {id} in a vocabulary of {self._known}")
         shown = self.raw.id_to_token(id)

@@ -103,6 +103,7 @@ def _lines(known: About) -> Iterator[tuple[str, str]]:
     if known.total is not None:
         yield "parameters", f"{known.total:,}"
     yield from _numbers(known)
+    yield "tokenizer", known.tokenizer.kind or known.tokenizer.error
     yield from _talk(known)
 
 
