@@ -1,0 +1,1 @@
+"""A sentencepiece model without its package: the file, the normalization, the segmentation."""
