@@ -59,6 +59,13 @@ ROWS: dict[str, list[str]] = {
         "locked",
         "conversion",
     ],
+    "checkpoints/tokenization": [
+        "files pieces roles",
+        "sentencepiece",
+        "vocabulary",
+        "tokenizer",
+        "loading",
+    ],
     "cli": [
         "declaration recording registry signals",
         "option_groups output",

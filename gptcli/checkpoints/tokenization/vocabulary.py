@@ -35,6 +35,18 @@ def build(found: Recognised, named: Object) -> tokenizers.Tokenizer:
 
 
 def _sentencepiece(found: Recognised, settings: Object) -> tokenizers.Tokenizer:
+    return sentencepiece.build(found.file, settings, found.class_name)
+
+
+_BUILDERS[found.kind.builder](found, settings)
+    add_tokens(raw, found, named)
+    mark_special(raw, settings)
+    if found.kind.builder not in ("json", "sentencepiece"):
+        begin_with(raw, settings)
+    return raw
+
+
+def _sentencepiece(found: Recognised, settings: Object) -> tokenizers.Tokenizer:
     from importlib import import_module
 
     try:
