@@ -28,6 +28,7 @@ from gptcli.models.card import read_card
 from gptcli.models.entries import nature
 from gptcli.models.verification import _listing
 from gptcli.options import Sampling
+from support import piece_models
 from support.fuzzed_readers import Reader, drained
 from support.fuzzing import (
     ODD_TEXTS,
@@ -220,6 +221,16 @@ def read_tokenizer(folder: Path, changes: dict[str, bytes]) -> None:
     [tokenizer.token_bytes(id) for id in range(min(tokenizer.size, 8))]
 
 
+def read_pieces(folder: Path, data: bytes) -> None:
+    """A sentencepiece model, tried on a text."""
+    model(folder, **{"tokenizer.json": None, "spiece.model": data})
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, 16)
+    ids, _ = tokenizer.encode_places("a b ab \u00e9 </s>")
+    tokenizer.decode(ids)
+    [tokenizer.token_text(id) for id in range(min(tokenizer.size, 8))]
+
+
 def read_template(folder: Path, changes: dict[str, bytes]) -> None:
     """A chat template, and a prompt of it."""
     model(folder, **changes)
@@ -267,6 +278,42 @@ TOKENIZERS = st.one_of(
         },
     ),
 )
+NUMBERS = st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 35, 44, 2**29, 2**63])
+FIELDS = st.builds(
+    piece_models.field,
+    NUMBERS,
+    st.one_of(
+        st.sampled_from([0, 1, 2, 3, 4, 5, 6, 2**31, 2**64 - 1, 2**70]),
+        st.sampled_from([0.0, -1.5, 3e38, float("nan"), float("-inf")]),
+        TEXTS,
+        st.binary(max_size=40),
+    ),
+)
+
+
+@st.composite
+def piece_files(draw: st.DrawFn) -> bytes:
+    """A sentencepiece model whose parts are changed, and whose bytes may be."""
+    pieces = [piece.field() for piece in draw(st.sampled_from([piece_models.PIECES]))]
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(pieces) - 1))
+        inner = st.lists(FIELDS, max_size=3).map(b"".join)
+        change = draw(st.one_of(st.just(b""), inner.map(lambda one: piece_models.field(1, one))))
+        pieces[at : at + draw(st.integers(0, 1))] = [change]
+    settings = [b"".join(draw(st.lists(FIELDS, max_size=2))) for _ in range(3)]
+    whole = [piece_models.field(2 + number, one) for number, one in enumerate(settings)]
+    data = b"".join([*pieces, *draw(st.sampled_from([[], [], whole[:2], whole]))])
+    match draw(st.sampled_from([""] * 4 + ["cut", "put", "put", "double"])):
+        case "cut":
+            return data[: draw(st.integers(0, len(data)))]
+        case "put":
+            at = draw(st.integers(0, len(data)))
+            return data[:at] + draw(st.binary(min_size=1, max_size=3)) + data[at + 1 :]
+        case "double":
+            return data + data
+    return data
+
+
 PIECES = st.one_of(
     st.sampled_from(
         [
@@ -508,6 +555,7 @@ READERS = [
     Reader("shards", st.tuples(INDEXES, json_files(st.just(ONE))), read_shards),
     Reader("indexes of pickles", PICKLED, read_pickles),
     Reader("tokenizers", TOKENIZERS, read_tokenizer),
+    Reader("sentencepiece models", piece_files(), read_pieces),
     Reader("chat templates", CHATS, read_template),
     Reader("cards and listings", NOTES, read_notes),
 ]

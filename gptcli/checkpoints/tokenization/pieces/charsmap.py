@@ -2,7 +2,8 @@
 
 A model's precompiled character map is a double-array trie (Darts-clone) of the sources, in UTF-8,
 whose values are places of NUL-ended targets. The usual one has 224 679 rules, so none is read
-before a text needs it. Raises ValueError where it is no such map.
+before a text needs it. Raises ValueError where it is no such map; what else is wrong in one makes
+no rule.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from sys import byteorder
 from typing import NamedTuple
 
 MAX_KEPT = 2**17  # steps that are remembered
+LONGEST_SOURCE = 2**8  # characters; the usual map has sources of up to 4
 _LEAF, _LABEL = 1 << 31, (1 << 31) | 0xFF
 
 
@@ -37,13 +39,16 @@ class CharsMap:
         if byteorder == "big":
             self._units.byteswap()
         self._targets = blob[4 + size :]
+        last = max((unit ^ _LEAF for unit in self._units if unit & _LEAF), default=-1)
+        if blob and (last >= len(self._targets) or self._targets[-1]):
+            raise ValueError("its character map has a source without a target")
         self._known: dict[tuple[int, str], _Node] = {}
 
     def match(self, text: str, place: int) -> tuple[str, int]:
         """What the longest source at this place becomes, and its length; ("", 0) for none."""
         known, unit, end = self._known, 0, place
         found = ("", 0)
-        while end < len(text):
+        while end < min(len(text), place + LONGEST_SOURCE):
             step = (unit, text[end])
             node = known.get(step) or self._learn(step)
             if not node.unit:
@@ -72,13 +77,9 @@ class CharsMap:
         unit = self._units[place]
         return place ^ ((unit >> 10) << ((unit & (1 << 9)) >> 6))
 
-    def _target(self, place: int) -> str:
+    def _target(self, place: int) -> str | None:
         leaf = self._units[place] if place < len(self._units) else 0
-        begin = leaf & ~_LEAF
-        end = self._targets.find(b"\0", begin) if leaf & _LEAF else -1
-        if end < begin:
-            raise ValueError("its character map has a source without a target")
-        try:
-            return self._targets[begin:end].decode()
-        except UnicodeDecodeError:
-            raise ValueError("its character map makes a text that is not UTF-8") from None
+        if not leaf & _LEAF:
+            return None
+        begin = leaf ^ _LEAF
+        return self._targets[begin : self._targets.index(0, begin)].decode(errors="replace")

@@ -25,7 +25,7 @@ from gptcli.checkpoints.tokenization.pieces.wire import (
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 IN_TEXTS = frozenset({NORMAL, USER_DEFINED, UNUSED})  # pieces that a text can hold
 UNIGRAM, BPE, WORD, CHAR = range(1, 5)
-MAX_PIECES = 2**20
+MAX_PIECES = 2**19  # the largest vocabularies in use have 2^18
 LONGEST_PIECE = 2**10  # characters; sentencepiece's own limit is 16 unless told otherwise
 SPACE = "\u2581"  # what a space is in a piece
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")

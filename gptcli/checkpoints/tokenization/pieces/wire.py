@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_FIELDS = 2**21  # of one message
+MAX_FIELDS = 2**20  # of one message
 _FLOAT = struct.Struct("<f")
 
 
