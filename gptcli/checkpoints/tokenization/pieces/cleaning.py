@@ -7,7 +7,6 @@ one another there: they share the place of all of them.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -40,6 +39,10 @@ def lowered(given: Placed) -> Placed:
 
 def albert(remove_space: bool, keep_accents: bool, lower: bool) -> Cleaner:
     """ALBERT's and XLNet's cleaning: spaces, quotes, accents, case."""
+    from unicodedata import combining, normalize
+
+    def without_accents(character: str) -> str:
+        return "".join(one for one in normalize("NFKD", character) if not combining(one))
 
     def clean(given: Placed) -> Placed:
         if remove_space:
@@ -47,7 +50,7 @@ def albert(remove_space: bool, keep_accents: bool, lower: bool) -> Cleaner:
         for quotes in ("``", "''"):
             given = _replaced(given, quotes, '"')
         if not keep_accents:
-            given = _each(given, _without_accents)
+            given = _each(given, without_accents)
         if lower:
             small = given.text.lower()  # of a whole word, a last sigma is another one
             given = lowered(given)
@@ -56,11 +59,6 @@ def albert(remove_space: bool, keep_accents: bool, lower: bool) -> Cleaner:
         return given
 
     return clean
-
-
-def _without_accents(character: str) -> str:
-    apart = unicodedata.normalize("NFKD", character)
-    return "".join(one for one in apart if not unicodedata.combining(one))
 
 
 _UNPRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u200b]")
@@ -80,11 +78,13 @@ def gpt_sw3(given: Placed) -> Placed:
 
 def _composed(given: Placed) -> Placed:
     """NFC; what is composed of several characters has the place of all of them."""
-    whole = unicodedata.normalize("NFC", given.text)
+    from unicodedata import normalize
+
+    whole = normalize("NFC", given.text)
     if whole == given.text:
         return given
     parts = list(_clusters(given.text))
-    texts = [unicodedata.normalize("NFC", given.text[start:end]) for start, end in parts]
+    texts = [normalize("NFC", given.text[start:end]) for start, end in parts]
     if "".join(texts) != whole:  # they belong together in some other way
         parts, texts = [(0, len(given.text))], [whole]
     return _joined(
@@ -95,9 +95,11 @@ def _composed(given: Placed) -> Placed:
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
     """Characters with the marks and jamo behind them that can be composed with them."""
+    from unicodedata import combining
+
     start = 0
     for place, character in enumerate(text):
-        joins = unicodedata.combining(character) or "\u1160" <= character <= "\u11ff"
+        joins = combining(character) or "\u1160" <= character <= "\u11ff"
         if place and not joins:
             yield start, place
             start = place
