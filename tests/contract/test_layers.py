@@ -60,10 +60,12 @@ ROWS: dict[str, list[str]] = {
         "conversion",
     ],
     "checkpoints/tokenization": [
-        "files pieces roles",
-        "sentencepiece",
+        "files pieces reading roles",
+        "kinds",
+        "added sentencepiece",
+        "byte_level wordpiece",
+        "tokenizer tokenizer_json word_ends",
         "vocabulary",
-        "tokenizer",
         "loading",
     ],
     "cli": [

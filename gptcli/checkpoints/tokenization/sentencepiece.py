@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenization.pieces.classes import (
-    CLASSES,
     REFUSED,
     TokenizerClass,
+    defaults,
     named_class,
 )
 from gptcli.checkpoints.tokenization.pieces.cutting import Cutter, Joiner
@@ -27,9 +27,6 @@ from gptcli.system.strict_json import Object, corrupt, placeholder, read_bytes
 
 if TYPE_CHECKING:
     import tokenizers
-
-NAMES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model")
-"""How the file is named; the first that is there counts."""
 
 MAX_BYTES = 2**25  # the largest in use, of 256 000 pieces, have about 2^22
 MAX_EXTRA_IDS = 2**10  # T5 has 100
@@ -56,11 +53,6 @@ def build(file: Path, named: Object, class_name: str) -> tokenizers.Tokenizer:
         return _built(model, found, defaults(class_name) | dict(named))
     except ValueError as error:
         raise placeholder(file, data) or corrupt(file, str(error)) from None
-
-
-def defaults(class_name: str) -> dict[str, object]:
-    """The special tokens that a class has where no file names any, by role."""
-    return dict((named_class(class_name) or CLASSES[""]).tokens)
 
 
 def _built(model: PieceModel, found: TokenizerClass, settings: Object) -> tokenizers.Tokenizer:

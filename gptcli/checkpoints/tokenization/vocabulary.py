@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from gptcli.checkpoints.tokenization import byte_level, tokenizer_json, word_ends, wordpiece
 from gptcli.checkpoints.tokenization.added import add_tokens, begin_with, mark_special
 from gptcli.checkpoints.tokenization.kinds import Recognised, settings_of
-from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object
 
 if TYPE_CHECKING:
@@ -36,26 +35,6 @@ def build(found: Recognised, named: Object) -> tokenizers.Tokenizer:
 
 def _sentencepiece(found: Recognised, settings: Object) -> tokenizers.Tokenizer:
     return sentencepiece.build(found.file, settings, found.class_name)
-
-
-_BUILDERS[found.kind.builder](found, settings)
-    add_tokens(raw, found, named)
-    mark_special(raw, settings)
-    if found.kind.builder not in ("json", "sentencepiece"):
-        begin_with(raw, settings)
-    return raw
-
-
-def _sentencepiece(found: Recognised, settings: Object) -> tokenizers.Tokenizer:
-    from importlib import import_module
-
-    try:
-        module = import_module("gptcli.checkpoints.tokenization.sentencepiece")
-    except ModuleNotFoundError:
-        why = f"{found.file.name}: sentencepiece models cannot be read"
-        raise BadModel("unsupported tokenizer", why, "Choose another model with -m") from None
-    built: tokenizers.Tokenizer = module.build(found.file, settings, found.class_name)
-    return built
 
 
 _BUILDERS = {

@@ -137,3 +137,8 @@ def named_class(class_name: str) -> TokenizerClass | None:
     """The entry of a class, with or without "Fast" behind its name; None for one without."""
     name = class_name.removesuffix("Fast")
     return CLASSES.get("" if name in BARE else name)
+
+
+def defaults(class_name: str) -> dict[str, object]:
+    """The special tokens that a class has where no file names any, by role."""
+    return dict((named_class(class_name) or CLASSES[""]).tokens)
