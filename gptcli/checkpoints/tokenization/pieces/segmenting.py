@@ -1,8 +1,8 @@
 """Cut a normalized text into pieces exactly as the sentencepiece package does.
 
 Each algorithm gives pieces as (end, id), one behind the other. The likeliest cut of a unigram model
-is found with the roundings of the package since 0.2.2: sums of scores have 32 bits, so that of equal
-cuts the same one is taken, also far into a long text. (Before, sums were compared in 64 bits.)
+is found with the roundings of the package since 0.2.2: sums of scores have 32 bits, so that of
+equal cuts the same one is taken, also far into a long text. (Before, they were compared in 64.)
 """
 
 from __future__ import annotations
