@@ -60,7 +60,8 @@ ROWS: dict[str, list[str]] = {
         "conversion",
     ],
     "checkpoints/tokenization": [
-        "files pieces reading roles",
+        "files reading roles",
+        "pieces",
         "kinds",
         "added sentencepiece",
         "byte_level wordpiece",
