@@ -59,6 +59,12 @@ ROWS: dict[str, list[str]] = {
         "locked",
         "conversion",
     ],
+    "checkpoints/formats/locked": [
+        "source",
+        "confinement gpt2 pickles tensorflow writing",
+        "llmc nanogpt tf_bundle",
+        "program",
+    ],
     "checkpoints/tokenization": [
         "files reading roles",
         "pieces",

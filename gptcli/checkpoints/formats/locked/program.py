@@ -23,7 +23,7 @@ from gptcli.checkpoints.formats.locked import confinement, writing
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, check_complete
 from gptcli.errors import GptcliError
 
-READERS = {"pickles": 2}
+READERS = {"pickles": 2, "tf_bundle": 1, "nanogpt": 1, "llmc": 1}
 """Each reader's module beside this one, and how many times larger the result may be than the files;
 quantized and compressed numbers grow."""
 MARGIN_BYTES = 2**26  # that the result, and the answer, may have beyond

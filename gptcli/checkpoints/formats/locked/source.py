@@ -76,6 +76,17 @@ class SourceTensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the source's own program computed: a converted model must say the same.
+
+    logprobs: of each token of `ids` but the first, after those before it, in nats and float32.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    logprobs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A model of another program, as its files have it.
 
@@ -91,6 +102,7 @@ class Source:
     left_out: Mapping[str, str] = field(default_factory=dict)  # name in the source: reason
     texts: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 def check_complete(config: GPT2Config, tensors: Iterable[SourceTensor]) -> None:

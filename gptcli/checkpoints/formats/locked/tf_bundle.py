@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.formats.locked.gpt2.sizes import Sizes, config_json, likely_heads
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import NONE, Vocabulary, from_openai
+from gptcli.checkpoints.formats.locked.gpt2.vocabulary import (
+    NONE,
+    Vocabulary,
+    beside,
+    end_of,
+)
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor, some
 from gptcli.checkpoints.formats.locked.tensorflow.bundle import OBJECTS, Bundle, Variable
 from gptcli.system.strict_json import read_object
@@ -24,7 +29,7 @@ from gptcli.system.strict_json import read_object
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
-HPARAMS, ENCODER, BPE = "hparams.json", "encoder.json", "vocab.bpe"
+HPARAMS = "hparams.json"
 KEYS = {
     "vocabulary": "n_vocab",
     "context": "n_ctx",
@@ -65,11 +70,12 @@ def read(job: Job) -> Source:
     variables = bundle.variables(names.used.values())
     tensors = tuple(_tensor(name, variables[origin], bundle) for name, origin in names.used.items())
     sizes, notices = _sizes(job, index, {tensor.name: tensor.shape for tensor in tensors})
-    vocabulary = _vocabulary(job, index, sizes.vocabulary)
+    own_first = sorted(job.files, key=lambda file: file.parent != index.parent)
+    vocabulary = beside(own_first, sizes.vocabulary) or Vocabulary(notices=(NONE,))
     return Source(
         format="GPT-2 for TensorFlow 1",
         tensors=tensors,
-        config=config_json(sizes, end=vocabulary.end),
+        config=config_json(sizes, end=end_of(vocabulary, sizes.vocabulary)),
         left_out=names.left_out,
         texts=vocabulary.texts,
         notices=(*notices, *vocabulary.notices),
@@ -179,15 +185,6 @@ def _said(file: Path) -> dict[str, int]:
             raise Refused(f"{file.name}: {name} is not a number above 0")
         sizes[key] = value
     return sizes
-
-
-def _vocabulary(job: Job, index: Path, embeddings: int) -> Vocabulary:
-    """The tokenizer beside the weights, or else in the first other folder that has one."""
-    pairs = {file.parent: file for file in _named(job, BPE)}
-    for encoder in sorted(_named(job, ENCODER), key=lambda file: file.parent != index.parent):
-        if bpe := pairs.get(encoder.parent):
-            return from_openai(encoder, bpe, embeddings)
-    return Vocabulary(notices=(NONE,))
 
 
 def _named(job: Job, name: str) -> list[Path]:

@@ -8,17 +8,19 @@ tokenizer cannot be made of is left out, with a notice: the weights may be sound
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.tokenization.loading import MAX_MISSING
-from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
-from gptcli.checkpoints.tokenization.vocabulary import MERGES, VOCABULARY
+from gptcli.checkpoints.tokenization.roles import END_OF_TEXT, GPT2_END
+from gptcli.checkpoints.tokenization.vocabulary import JSON, MERGES, VOCABULARY
 from gptcli.system.strict_json import read_bytes, read_object
 
+ENCODER, BPE = "encoder.json", "vocab.bpe"
+GPT2_SIZES = (50257, 50304)  # its tokens, and these padded
 NONE = "there is no tokenizer beside it: copy that of the model into the new folder"
 
 
@@ -29,6 +31,21 @@ class Vocabulary:
     texts: Mapping[str, str] = field(default_factory=dict)
     end: int | None = None
     notices: tuple[str, ...] = ()
+
+
+def beside(files: Sequence[Path], embeddings: int) -> Vocabulary | None:
+    """The tokenizer among files that are listed with the weights, if there is one.
+
+    Raises Refused and GptcliError.
+    """
+    if whole := next((file for file in files if file.name == JSON), None):
+        text = read_bytes(whole, MAX_TOKENIZER_BYTES).decode("utf-8", "replace")
+        return Vocabulary(texts={JSON: text})
+    pairs = {file.parent: file for file in files if file.name in (BPE, MERGES)}
+    for encoder in files:
+        if encoder.name in (ENCODER, VOCABULARY) and (bpe := pairs.get(encoder.parent)):
+            return from_openai(encoder, bpe, embeddings)
+    return None
 
 
 def from_openai(encoder: Path, bpe: Path, embeddings: int) -> Vocabulary:
@@ -57,6 +74,13 @@ def written(ids: Mapping[str, int], merges: Iterable[tuple[str, str]]) -> dict[s
     """The two files of GPT-2's tokenizer."""
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges), ""]
     return {VOCABULARY: json.dumps(ids, ensure_ascii=False), MERGES: "\n".join(lines)}
+
+
+def end_of(vocabulary: Vocabulary, embeddings: int) -> int | None:
+    """The token that ends a text: without a tokenizer GPT-2's, if the model has its size."""
+    if vocabulary.texts or embeddings not in GPT2_SIZES:
+        return vocabulary.end
+    return GPT2_END
 
 
 def _end(ids: Mapping[str, int], embeddings: int) -> int | None:

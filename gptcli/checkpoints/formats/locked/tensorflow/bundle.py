@@ -17,8 +17,8 @@ from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES, Refused
 from gptcli.checkpoints.formats.locked.tensorflow.crc32c import crc32c, masked
 from gptcli.checkpoints.formats.locked.tensorflow.entries import (
     Entry,
-    Extent,
     Header,
+    Span,
     parse_entry,
     parse_header,
     slice_key,
@@ -30,7 +30,7 @@ from gptcli.system.strict_json import read_bytes
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
-MAX_INDEX_BYTES = 2**26
+MAX_INDEX_BYTES = 2**23  # that of GPT-2 XL in training has 2^17
 MAX_SLICES = 1000  # of a variable
 OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"  # what TensorFlow 2 adds to checkpoints of objects
 DTYPES = {  # safetensors' name of TensorFlow's number
@@ -125,7 +125,7 @@ class Bundle:
         file = self._file(part.entry.shard)
         with file.open("rb") as stream:
             stream.seek(part.entry.offset)
-            if stream.readinto(memoryview(data)) != data.size:
+            if stream.readinto(data.data) != data.size:
                 raise Refused(f"{file.name} ends within {variable.name}")
         if masked(crc32c(data)) != part.entry.checksum:
             raise Refused(f"{file.name}: the checksum of {variable.name} is wrong")
@@ -195,7 +195,7 @@ def _whole(entry: Entry) -> Slice:
     return Slice(entry, (0,) * len(entry.shape), entry.shape)
 
 
-def _part(name: str, shape: tuple[int, ...], extents: tuple[Extent, ...], own: Entry) -> Slice:
+def _part(name: str, shape: tuple[int, ...], extents: tuple[Span, ...], own: Entry) -> Slice:
     if len(extents) != len(shape):
         raise Refused(f"a slice of {name} has {len(extents)} dimensions")
     pairs = list(zip(extents, shape, strict=True))

@@ -56,8 +56,8 @@ def _folded(head: bytes, rest: Array, unit: int) -> Array:
         other[width - step :] = rest[begin : begin + step]
         for term in TERMS:
             place = (TERMS[0] - term) * unit
-            part = other[place : place + step].view(kind)
-            part ^= window[:step].view(kind)
+            part: Array = other[place : place + step].view(kind)
+            numpy.bitwise_xor(part, window[:step].view(kind), out=part)
         window, other = other, window
     return window
 

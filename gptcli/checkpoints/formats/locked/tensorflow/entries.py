@@ -29,7 +29,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Extent:
+class Span:
     """A range of one dimension; all of it where `length` is None."""
 
     start: int
@@ -46,7 +46,7 @@ class Entry:
     offset: int
     size: int
     checksum: int
-    slices: tuple[tuple[Extent, ...], ...]
+    slices: tuple[tuple[Span, ...], ...]
 
 
 def parse_header(data: bytes) -> Header:
@@ -72,7 +72,7 @@ def parse_header(data: bytes) -> Header:
 def parse_entry(name: str, data: bytes) -> Entry:
     """A tensor's entry. Raises Refused, which names it."""
     shape: tuple[int, ...] = ()
-    slices: list[tuple[Extent, ...]] = []
+    slices: list[tuple[Span, ...]] = []
     for field, value in _fields(data):
         if isinstance(value, bytes) and field == 2:
             shape = _shape(name, value)
@@ -90,7 +90,7 @@ def parse_entry(name: str, data: bytes) -> Entry:
     )
 
 
-def slice_key(name: str, extents: tuple[Extent, ...]) -> bytes:
+def slice_key(name: str, extents: tuple[Span, ...]) -> bytes:
     """The key of a slice's own entry: numbers and text in a form that sorts as they do.
 
     name: without NUL.
@@ -124,14 +124,14 @@ def _shape(name: str, data: bytes) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _extents(name: str, data: bytes) -> Iterator[Extent]:
+def _extents(name: str, data: bytes) -> Iterator[Span]:
     for field, value in _fields(data):
         if field == 1 and isinstance(value, bytes):
             numbers = _numbers(value)
             start, length = numbers.get(1, 0), numbers.get(2)
             if max(start, length or 0) >= LONGEST_DIMENSION or (start and length is None):
                 raise Refused(f"{name} has an impossible slice")
-            yield Extent(start, length)
+            yield Span(start, length)
 
 
 def _numbers(data: bytes) -> dict[int, int]:

@@ -17,7 +17,7 @@ from gptcli.checkpoints.formats.locked.tensorflow.crc32c import crc32c, masked
 FOOTER_BYTES, TRAILER_BYTES = 48, 5
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 MAX_KEY_BYTES = 2048
-MAX_BYTES = 2**26  # of all keys and values
+MAX_BYTES = 2**24  # of all keys and values
 MAX_VARINT_BYTES = 10
 
 
