@@ -47,6 +47,11 @@ EMBEDDING, HEAD = "wte.weight", "lm_head.weight"
 MASK = re.compile(r"h\.\d+\.attn\.(?:bias|masked_bias|mask|tril)")
 MATRIX = re.compile(r"h\.\d+\.(?:attn|mlp)\.c_(?:attn|proj|fc)\.weight")
 FLOATS = {"F64", "F32", "F16", "BF16"}
+OBJECTS = re.compile(  # of settings and figures, which stand beside the weights
+    r"[\w.]+\.\w*(?:Config|Args|Arguments|Settings|Params|Namespace|CfgNode)"
+    r"|pathlib\.(?:\w+\.)?(?:Pure)?(?:Posix|Windows)Path"
+    r"|numpy\.(?:_core|core)\.multiarray\.scalar|numpy\.dtype|numpy\.dtypes\.\w+"
+)
 OLD_GELU = (
     "its GELU is taken for nn.GELU, nanoGPT's since May 2023; if it was trained with an older one,"
     ' write "gelu_new" for activation_function in config.json'
@@ -56,7 +61,7 @@ OLD_GELU = (
 def read(job: Job) -> Source:
     """The checkpoint is the first of the files. Raises Refused, GptcliError and OSError."""
     file = job.files[0]
-    held = pickles.loaded(file)
+    held = pickles.loaded(file, OBJECTS)
     tensors, left_out = _state(file, held)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     settings = _settings(held, job)
@@ -129,6 +134,8 @@ def _settings(held: Mapping[Any, Any], job: Job) -> Mapping[str, object]:
     """What the checkpoint, or a config.json beside it, says of the model's sizes."""
     for key in SETTINGS:
         found = held.get(key)
+        if isinstance(found, pickles.Inert):
+            found = vars(found)
         if isinstance(found, Mapping) and "n_head" in found:
             return found
     for file in job.files[1:]:
