@@ -45,7 +45,7 @@ def _merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]] | None:
     for token, rank in ranks.items():
         if len(token) > 1:
             parts = _parts(token, rank, ranks)
-            if len(parts) != 2:
+            if len(parts) != 2 or not all(part in ranks for part in parts):
                 return None
             found.append((parts[0], parts[1]))
     return found
