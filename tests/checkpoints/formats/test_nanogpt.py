@@ -21,9 +21,9 @@ from support import locked_readers
 from support.linear_gpt2 import CONTEXT, HEADS, LAYERS, WIDTH, State, scores, state
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gptcli.checkpoints.formats.locked import nanogpt
+from gptcli.checkpoints.formats.locked import nanogpt, pickles
 from gptcli.checkpoints.formats.locked.gpt2.characters import plain_pickle
-from gptcli.checkpoints.formats.locked.source import Refused, Source
+from gptcli.checkpoints.formats.locked.source import Job, Refused, Source
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel
 
@@ -193,6 +193,16 @@ class EvilConfig:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, (f"touch '{self.canary}'",)
+
+
+def test_pickled_weights_of_transformers_may_have_the_prefix_of_a_module(tmp_path: Path) -> None:
+    held = {f"model.{name}": tensor for name, tensor in state().items()}
+    torch.save(held, tmp_path / "pytorch_model.bin")
+    job = Job(folder=tmp_path, files=(tmp_path / "pytorch_model.bin",))
+    assert {tensor.name for tensor in pickles.read(job).tensors} == state().keys()
+    llama = {"model.embed_tokens.weight": torch.zeros(2, 2), "model.norm.weight": torch.zeros(2)}
+    torch.save(llama, tmp_path / "pytorch_model.bin")
+    assert {tensor.name for tensor in pickles.read(job).tensors} == llama.keys()
 
 
 def test_what_heads_it_has_is_guessed_only_where_it_can_be(tmp_path: Path) -> None:

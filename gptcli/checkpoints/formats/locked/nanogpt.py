@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
 LIBRARIES = pickles.LIBRARIES
-HOLDERS = ("model", "state_dict", "model_state_dict")  # what the weights may stand under
 SETTINGS = ("model_args", "hyper_parameters", "config", "model_config")
 WRAPPERS = re.compile(
     r"(?<![^.])(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -87,13 +86,7 @@ def read(job: Job) -> Source:
 
 def _state(file: Path, held: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The model's tensors by our names, and what there is beside them. Raises Refused."""
-    holder = next((key for key in HOLDERS if isinstance(held.get(key), Mapping)), None)
-    state = held if holder is None else held[holder]
-    left_out = (
-        {}
-        if holder is None
-        else {str(key): "it belongs to the training" for key in held if key != holder}
-    )
+    state, left_out = pickles.parted(held)
     plain = {name: WRAPPERS.sub("", name) for name in state if isinstance(name, str)}
     prefix = _prefix(file, plain.values())
     tensors: dict[str, Any] = {}

@@ -38,6 +38,7 @@ DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+HOLDERS = ("model", "state_dict", "model_state_dict")  # what weights may stand under
 HEAD = re.compile(r"(.*\.)?(lm_head|embed_out|decoder)\.weight")
 UNKNOWN = re.compile(r"GLOBAL ([\w.]+)|(?<![\w.])([\w.]+)`? (?:was|is) not an allowed")
 
@@ -51,6 +52,7 @@ def read(job: Job) -> Source:
             if name in tensors:
                 raise Refused(f"{file.name}: tensor {name!r} stands in two files")
             tensors[name] = tensor
+    tensors = _without_module(tensors)
     twins = twins_of(tensors) if job.options.get("tied") else []
     return Source(
         format="pickled weights of PyTorch",
@@ -94,6 +96,24 @@ def loaded(file: Path, inert: re.Pattern[str] | None = None) -> Mapping[Any, Any
     if not isinstance(held, dict):
         raise Refused(f"{file.name} holds a {type(held).__name__}, not tensors by name")
     return held
+
+
+def parted(held: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], dict[str, str]]:
+    """The weights of what a program of training saved, and what else there is, with reasons."""
+    holder = next((key for key in HOLDERS if isinstance(held.get(key), Mapping)), None)
+    if holder is None:
+        return held, {}
+    others = (str(key) for key in held if key != holder)
+    return held[holder], dict.fromkeys(others, "it belongs to the training")
+
+
+def _without_module(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors without the name of the attribute that Lightning's users give a GPT-2."""
+    prefix = "model."
+    lightning = any(name.startswith(prefix + "transformer.") for name in tensors)
+    if not lightning or not all(name.startswith(prefix) for name in tensors):
+        return dict(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _stand_ins(file: Path, inert: re.Pattern[str] | None) -> list[Any]:
