@@ -15,7 +15,7 @@ from typing import Any
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.formats.locked.gpt2.vocabulary import Vocabulary
 from gptcli.checkpoints.formats.locked.source import Refused
-from gptcli.checkpoints.tokenization.vocabulary import JSON
+from gptcli.checkpoints.tokenization.files import JSON
 from gptcli.system.strict_json import read_bytes
 
 META = "meta.pkl"

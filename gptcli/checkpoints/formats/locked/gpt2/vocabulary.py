@@ -14,9 +14,9 @@ from pathlib import Path
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.formats.locked.source import Refused
+from gptcli.checkpoints.tokenization.files import JSON, MERGES, VOCABULARY
 from gptcli.checkpoints.tokenization.loading import MAX_MISSING
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT, GPT2_END
-from gptcli.checkpoints.tokenization.vocabulary import JSON, MERGES, VOCABULARY
 from gptcli.system.strict_json import read_bytes, read_object
 
 ENCODER, BPE = "encoder.json", "vocab.bpe"
