@@ -47,7 +47,7 @@ ROWS: dict[str, list[str]] = {
         "measure",
     ],
     "checkpoints": [
-        "architecture file_kinds hf_cache",
+        "architecture file_kinds hf_cache training_files",
         "tokenization",
         "config_json names safetensors_headers",
         "head sources",
