@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gptcli.checkpoints import training_files
 from gptcli.checkpoints.config_json import OTHER_MODEL
 from gptcli.checkpoints.file_kinds import refuse_placeholder
 from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
+from gptcli.checkpoints.training_files import TrainingFiles
 from gptcli.errors import BadModel, UsageError
 from gptcli.system.strict_json import corrupt, open_model_file, read_object, unsafe
 
@@ -123,6 +125,28 @@ def _pickle(file: Path, step: int | None) -> ModelSource | None:
     return _pickles(file.parent, step) if file.name in PICKLED else None
 
 
+def _tensorflow(path: Path, step: int | None) -> ModelSource | None:
+    kind = "a GPT-2 for TensorFlow 1"
+    return _trained(kind, "tf_bundle", training_files.tensorflow_files(path, step))
+
+
+def _torch(path: Path, step: int | None) -> ModelSource | None:
+    kind = "a checkpoint of a training program for PyTorch"
+    return _trained(kind, "nanogpt", training_files.torch_files(path))
+
+
+def _llmc(path: Path, step: int | None) -> ModelSource | None:
+    return _trained("a model of llm.c", "llmc", training_files.llmc_files(path, step))
+
+
+def _trained(kind: str, reader: str, found: TrainingFiles | None) -> ModelSource | None:
+    if found is None:
+        return None
+    options = {} if found.step is None else {"step": found.step}
+    folder = found.files[0].parent
+    return ModelSource(kind=kind, reader=reader, folder=folder, files=found.files, options=options)
+
+
 Finder = Callable[[Path, int | None], ModelSource | None]
-IN_FOLDERS: tuple[Finder, ...] = (_pickles,)
-IN_FILES: tuple[Finder, ...] = (_pickle,)
+IN_FOLDERS: tuple[Finder, ...] = (_pickles, _tensorflow, _torch, _llmc)
+IN_FILES: tuple[Finder, ...] = (_pickle, _tensorflow, _torch, _llmc)

@@ -23,6 +23,7 @@ STEP = re.compile(r"[-_](\d{1,12})$")
 INDEX_SUFFIX = ".index"
 BUNDLE_FILES = ("hparams.json", "encoder.json", "vocab.bpe")
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
+NO_MODEL = re.compile(r"(?:optimizer|scheduler|scaler|rng_state(?:_\d+)?)\.(?:pt|pth)")
 TORCH_FILES = (
     *("config.json", "tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe"),
     "meta.pkl",
@@ -66,7 +67,11 @@ def tensorflow_files(path: Path, step: int | None) -> TrainingFiles | None:
 def torch_files(path: Path) -> TrainingFiles | None:
     """Of a checkpoint, or of a folder that has one: nanoGPT's, or a single one of any name."""
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix in TORCH_SUFFIXES]
+        found = [
+            file
+            for file in path.iterdir()
+            if file.suffix in TORCH_SUFFIXES and not NO_MODEL.fullmatch(file.name)
+        ]
         named = [file for file in found if file.name == "ckpt.pt"] or found
         if len(named) != 1:
             return None

@@ -76,6 +76,8 @@ def test_a_checkpoint_of_nanogpt_has_the_characters_of_its_data_set(tmp_path: Pa
         assert shown(torch_files(path), tmp_path) == wanted
     (tmp_path / "out/ckpt.pt").unlink()
     assert shown(torch_files(tmp_path / "out"), tmp_path)[0] == "out/x.pt"
+    make(tmp_path, "trainer/optimizer.pt", "trainer/rng_state_0.pth")  # of transformers
+    assert torch_files(tmp_path / "trainer") is None
     make(tmp_path, "out/y.ckpt")
     assert torch_files(tmp_path / "out") is None  # which of them?
     assert shown(torch_files(tmp_path / "out/y.ckpt"), tmp_path)[0] == "out/y.ckpt"
