@@ -1,0 +1,1 @@
+"""File formats that hold arrays by name: what lies where, checked before a value is read."""
