@@ -60,9 +60,10 @@ ROWS: dict[str, list[str]] = {
         "conversion",
     ],
     "checkpoints/formats/locked": [
-        "source",
-        "confinement gpt2 pickles tensorflow writing",
-        "llmc nanogpt tf_bundle",
+        "landlock source",
+        "confinement containers gpt2 tensorflow writing",
+        "pickles transformers4",
+        "flax_msgpack keras_hub llmc nanogpt tf_bundle tf_h5",
         "program",
     ],
     "checkpoints/tokenization": [
@@ -126,6 +127,7 @@ HEAVY = {
     "transformers",
     "tokenizers",
     "huggingface_hub",
+    "h5py",
     "numpy",
     "rich",
     "httpx",

@@ -53,6 +53,7 @@ NEEDED = (  # by Python and by torch
 )
 SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
+    "HDF5_PLUGIN_PRELOAD": "::",  # no filters of other libraries
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUTF8": "1",

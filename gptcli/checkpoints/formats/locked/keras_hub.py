@@ -35,6 +35,7 @@ from gptcli.system.strict_json import SMALL_FILE_BYTES, read_bytes
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
+LIBRARIES = ("h5py",)  # loaded before the process is locked in
 FORMAT = "Keras Hub"
 TASK_WEIGHTS = "task.weights.h5"  # the head of another task, beside the model's own weights
 # Where each number of Keras stands in GPT2Config, which bounds it.
@@ -112,7 +113,8 @@ class _Files:
             inside = [one for one in archive.names() if PurePosixPath(one).name == name]
             return archive.text(inside[0], limit) if inside else None
         found = [file for file in self.job.files if file.name == name]
-        return read_bytes(found[0], limit) if found else None
+        # What is asked for is allocated: no more than there is.
+        return read_bytes(found[0], min(limit, found[0].stat().st_size)) if found else None
 
     def object(self, name: str, limit: int = SMALL_FILE_BYTES) -> Mapping[str, Any] | None:
         """A small JSON file; None where there is none."""

@@ -19,11 +19,19 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[4]))  # where this package lies
 
 from gptcli.checkpoints.config_json import CONFIG, gpt2_config
-from gptcli.checkpoints.formats.locked import confinement, writing
+from gptcli.checkpoints.formats.locked import confinement, landlock, writing
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, check_complete
 from gptcli.errors import GptcliError
 
-READERS = {"pickles": 2, "tf_bundle": 1, "nanogpt": 1, "llmc": 1}
+READERS = {
+    "flax_msgpack": 2,
+    "keras_hub": 4,
+    "llmc": 1,
+    "nanogpt": 1,
+    "pickles": 2,
+    "tf_bundle": 1,
+    "tf_h5": 4,
+}
 """Each reader's module beside this one, and how many times larger the result may be than the files;
 quantized and compressed numbers grow."""
 MARGIN_BYTES = 2**26  # that the result, and the answer, may have beyond
@@ -35,10 +43,6 @@ def main(request: dict[str, Any]) -> dict[str, object]:
     Raises Refused, GptcliError, OSError, ModuleNotFoundError, and whatever a reader's library does.
     """
     name = request["reader"]
-    confinement.leave_the_network()
-    reader = import_module(f"gptcli.checkpoints.formats.locked.{name}")
-    for library in ("numpy", *getattr(reader, "LIBRARIES", ())):  # while they may still be loaded
-        import_module(library)
     job = Job(
         folder=Path(request["folder"]),
         files=tuple(map(Path, request["files"])),
@@ -46,7 +50,13 @@ def main(request: dict[str, Any]) -> dict[str, object]:
     )
     output = Path(request["output"])
     most = READERS[name] * job.size + MARGIN_BYTES
+    confinement.leave_the_network()
     with output.open("xb") as file:
+        landlock.restrict(job.files, output)
+        reader = import_module(f"gptcli.checkpoints.formats.locked.{name}")
+        # While they may still be loaded.
+        for library in ("numpy", *getattr(reader, "LIBRARIES", ())):
+            import_module(library)
         confinement.limit(job.size, most)
         # In the cache files are links.
         confinement.watch([job.folder.resolve(), *(file.resolve().parent for file in job.files)])

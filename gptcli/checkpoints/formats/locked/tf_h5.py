@@ -16,6 +16,7 @@ from gptcli.checkpoints.formats.locked import transformers4
 from gptcli.checkpoints.formats.locked.containers.hdf5 import Dataset, datasets
 from gptcli.checkpoints.formats.locked.source import Job, Source, SourceTensor
 
+LIBRARIES = ("h5py",)  # loaded before the process is locked in
 FORMAT = "TensorFlow (transformers 4)"
 IN_BLOCK = r"ln_1|ln_2|attn/c_attn|attn/c_proj|mlp/c_fc|mlp/c_proj"
 TENSOR = re.compile(

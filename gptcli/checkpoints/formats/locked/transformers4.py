@@ -12,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.formats.locked.source import Job, Refused, SourceTensor, some
-from gptcli.system.strict_json import read_object
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
@@ -41,9 +39,8 @@ def of_files(job: Job, suffix: str) -> list[Path]:
 
 
 def is_tied(job: Job) -> bool:
-    """Whether config.json, where it is one of the files, ties the head to the embedding."""
-    configs = [file for file in job.files if file.name == CONFIG]
-    return not any(read_object(file).get("tie_word_embeddings") is False for file in configs)
+    """Whether config.json ties the head to the embedding, as the option `tied` says."""
+    return job.options.get("tied") is not False
 
 
 def other_part(name: str) -> str | None:

@@ -9,25 +9,21 @@ compared with the size of the file first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase, RawIOBase
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.formats.locked.containers import chunks
+from gptcli.checkpoints.formats.locked.containers.hdf5_blocks import FilePart
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.safetensors_headers import MAX_DIMENSIONS
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-SUPERBLOCK_BYTES = 96  # of the longest version
-UNDEFINED = b"\xff" * 8  # an address of nothing
-MAX_OBJECTS = 2**16  # groups and arrays of a file; GPT-2 XL in Keras has some 1500
+MAX_OBJECTS = 2**14  # groups and arrays of a file; a GPT-2 of 96 layers in Keras has 4000
 MAX_DEPTH = 32  # groups in groups
 MAX_NAME = 256  # characters, of a path
 MAX_CHUNKS = 2**17  # pieces of all arrays
@@ -71,35 +67,6 @@ def item_bytes(dtype: str) -> int:
     return 2 if dtype == BFLOAT16 else int(dtype[-1])
 
 
-class Window(BufferedIOBase):
-    """A part of a file, as a file of its own."""
-
-    def __init__(self, file: RawIOBase, begin: int, size: int) -> None:
-        self._file, self._begin, self._size, self._at = file, begin, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        wanted = max(0, min(len(view), self._size - self._at))
-        self._file.seek(self._begin + self._at)
-        count = self._file.readinto(view[:wanted]) or 0
-        self._at += count
-        view[count:] = bytes(len(view) - count)  # HDF5 takes what lies behind the end as zeros
-        return count
-
-
 def datasets(path: Path, begin: int = 0, size: int | None = None) -> list[Dataset]:
     """All arrays of a file, or of `size` bytes of it from `begin` on.
 
@@ -109,8 +76,9 @@ def datasets(path: Path, begin: int = 0, size: int | None = None) -> list[Datase
 
     with path.open("rb", buffering=0) as raw:
         size = path.stat().st_size - begin if size is None else size
-        file = Window(raw, begin, size)
-        _check_superblock(path, file, size)
+        file = FilePart(raw, begin, size)
+        if why := file.check_superblock():
+            raise Refused(f"{path.name}: {why}")
         try:
             with h5py.File(file, "r", rdcc_nbytes=0) as opened:
                 walk = _Walk(h5py, path, begin, size)
@@ -119,29 +87,11 @@ def datasets(path: Path, begin: int = 0, size: int | None = None) -> list[Datase
             raise
         except Exception as error:  # whatever HDF5's own checks say
             said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise Refused(f"{path.name}: HDF5 cannot read it ({said})") from None
+            raise Refused(
+                f"{path.name}: {file.refused or f'HDF5 cannot read it ({said})'}"
+            ) from None
     walk.check_places()
     return found
-
-
-def _check_superblock(path: Path, file: Window, size: int) -> None:
-    """The file's first bytes: a plain file, as long as it says, in one part, nothing before it."""
-    head = bytearray(min(SUPERBLOCK_BYTES, size))
-    file.readinto(head)
-    if len(head) < SUPERBLOCK_BYTES // 2 or head[:8] != SIGNATURE:
-        raise Refused(f"{path.name}: it is no HDF5 file")
-    version = head[8]
-    if version <= 1:
-        sizes, at, extra = bytes(head[13:15]), 24 + 4 * version, 24  # behind it: driver
-    else:
-        sizes, at, extra = bytes(head[9:11]), 12, 8  # behind it: extension
-    base, end = head[at : at + 8], head[at + 16 : at + 24]
-    if version > 3 or sizes != b"\x08\x08" or base != bytes(8):
-        raise Refused(f"{path.name}: it is an HDF5 file of a kind that Keras does not write")
-    if head[at + extra : at + extra + 8] != UNDEFINED:
-        raise Refused(f"{path.name}: it is one of the parts of an HDF5 file, or has an extension")
-    if int.from_bytes(end, "little") > size:
-        raise Refused(f"{path.name}: it is cut short ({size} bytes)")
 
 
 class _Walk:
@@ -275,12 +225,12 @@ class _Walk:
         count = prod(-(-size // side) for size, side in zip(shape, sides, strict=True))
         if count + len(self.places) > MAX_CHUNKS:
             raise self.refuse(name, f"is cut into {count} pieces")
-        found: dict[tuple[int, ...], chunks.Chunk] = {}
+        found: dict[tuple[int, ...], chunks.Piece] = {}
 
         def take(info: Any) -> bool | None:
             self._take(name, info.byte_offset, info.size)
             place = self.begin + info.byte_offset
-            found[info.chunk_offset] = chunks.Chunk(place, info.size, info.filter_mask)
+            found[info.chunk_offset] = chunks.Piece(place, info.size, info.filter_mask)
             return True if len(found) > count else None
 
         one.chunk_iter(take)

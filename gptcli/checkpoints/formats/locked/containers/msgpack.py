@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
 MAX_DEPTH = 32  # maps in maps
-MAX_VALUES = 2**16  # of a file
+MAX_VALUES = 2**14  # of a file; a GPT-2 of 96 layers has 1500
 MAX_NAME = 256  # bytes of a name; characters of a path
 CHUNKED = "__msgpack_chunked_array__"
 ARRAY, NUMBER = 1, 3  # Flax's extensions
@@ -199,8 +199,10 @@ class _Reader:
     def _array(self, kind: int, size: int) -> Stored:
         """An array or a number of numpy: a list of shape, data type and bytes; nothing is read."""
         begin = self.at
-        if kind not in (ARRAY, NUMBER) or size > self.end - begin:
+        if kind not in (ARRAY, NUMBER):
             raise self.refuse(f"it has an extension of type {kind} and {size} bytes")
+        if size > self.end - begin:
+            raise self.refuse("it is cut short, or has a length beyond its end")
         if self.number(1) != 0x93:
             raise self.refuse(f"the array at byte {begin} is no list of three")
         shape = tuple(self._sides())
