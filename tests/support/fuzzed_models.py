@@ -28,7 +28,7 @@ from gptcli.models.card import read_card
 from gptcli.models.entries import nature
 from gptcli.models.verification import _listing
 from gptcli.options import Sampling
-from support import fuzzed_training, piece_models
+from support import fuzzed_formats, fuzzed_training, piece_models
 from support.fuzzed_readers import Reader, drained
 from support.fuzzing import (
     ODD_TEXTS,
@@ -558,5 +558,6 @@ READERS = [
     Reader("sentencepiece models", piece_files(), read_pieces),
     Reader("chat templates", CHATS, read_template),
     Reader("cards and listings", NOTES, read_notes),
+    *fuzzed_formats.READERS,
     *fuzzed_training.READERS,
 ]

@@ -316,7 +316,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights in the wrong place": (_weights_entry(42, b"\x01\0\0\0"), "beyond the end"),
     "locked weights": (_weights_entry(8, b"\x01\0"), "is packed"),
     "weights that are none": (_weights_entry(20, b"\x08\0\0\0" * 2), "no HDF5 file"),
-    "a list beyond the end": (_patched(b"PK\5\6", 16, b"\xff\xff\xff\x7f"), "no zip archive"),
+    "a list beyond the end": (_patched(b"PK\5\6", 16, b"\xff\xff\xff\x7f"), "is damaged"),
     "a long list": (_patched(b"PK\5\6", 12, b"\xff\xff\xff\x7f"), "lists more files"),
     "Lambda": (
         lambda path: archive(path, {"class_name": "Lambda", "config": {}}),

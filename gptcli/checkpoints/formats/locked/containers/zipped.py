@@ -17,6 +17,8 @@ MAX_DIRECTORY_BYTES = 2**16  # of the list of files; Keras writes some ten
 TAIL_BYTES = 2**16 + 22  # in which the end of an archive is
 HEADER_BYTES = 30  # of a file in the archive, before its name
 ENCRYPTED = 1
+# What zipfile raises; OSError where a place is before the beginning.
+DAMAGES = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Archive:
         try:
             with zipfile.ZipFile(path) as opened:
                 entries = opened.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        except DAMAGES as error:
             raise self._refuse(f"it is no zip archive ({error})") from None
         self._entries = {entry.filename: entry for entry in entries}
         if len(self._entries) < len(entries):
@@ -57,10 +59,7 @@ class Archive:
         try:
             with zipfile.ZipFile(self.path) as opened, opened.open(entry) as file:
                 data = file.read(limit + 1)
-        except (
-            *(zipfile.BadZipFile, zlib.error, ValueError, EOFError),
-            *(NotImplementedError, OSError),
-        ) as error:
+        except DAMAGES as error:
             raise self._refuse(f"{name[:200]!r} is damaged ({error})") from None
         if len(data) != entry.file_size:
             raise self._refuse(f"{name[:200]!r} is not as long as it says")
