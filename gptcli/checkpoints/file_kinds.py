@@ -32,6 +32,10 @@ def _export(program: str) -> str:
     return f"{program} made it from a transformers model: get that one, or choose another with -m"
 
 
+CONVERT = (
+    "Convert it: gptcli models convert FOLDER -o NEW; what is on the Hub comes to a folder with hf"
+    " download"
+)
 KINDS = (
     _Kind(("model.bin", "vocabulary.*"), "a CTranslate2 model", _export("CTranslate2")),
     _Kind(("model.bin", "shared_vocabulary.*"), "a CTranslate2 model", _export("CTranslate2")),
@@ -48,23 +52,9 @@ KINDS = (
         "an adapter (LoRA), not a whole model",
         "Merge it into its base model: peft's merge_and_unload, then save_pretrained",
     ),
-    _Kind(
-        ("tf_model.h5",),
-        "a TensorFlow model",
-        "Convert it where TensorFlow and transformers 4 are: from_pretrained(FOLDER, from_tf=True),"
-        " then save_pretrained",
-    ),
-    _Kind(
-        ("flax_model.msgpack",),
-        "a Flax model",
-        "Convert it where Flax and transformers 4 are: from_pretrained(FOLDER, from_flax=True),"
-        " then save_pretrained",
-    ),
-    _Kind(
-        ("*.ckpt.index",),
-        "a TensorFlow checkpoint, as OpenAI published GPT-2",
-        "Convert it with transformers 4: convert_gpt2_original_tf_checkpoint_to_pytorch.py",
-    ),
+    _Kind(("tf_model.h5",), "a TensorFlow model of transformers", CONVERT),
+    _Kind(("flax_model.msgpack",), "a Flax model of transformers", CONVERT),
+    _Kind(("*.ckpt.index",), "a GPT-2 for TensorFlow 1, as OpenAI published it", CONVERT),
     _Kind(("rust_model.ot",), "a rust-bert model", _export("rust-bert")),
 )
 

@@ -21,9 +21,15 @@ from gptcli.errors import BadModel, UsageError
 from gptcli.system.strict_json import corrupt, open_model_file, read_object, unsafe
 
 BINARY_SHARD = re.compile(r"[A-Za-z0-9._-]+\.bin")
-MAX_STATE_BYTES = 2**20  # of TensorFlow's `checkpoint`, which lists the steps that were kept
-LATEST = re.compile(r'^model_checkpoint_path: "([^"/\\]+)"', re.MULTILINE)
-STEP = re.compile(r"-(\d{1,12})$")
+TF_H5, TF_INDEX = "tf_model.h5", "tf_model.h5.index.json"
+TF_SHARD = re.compile(r"tf_model[A-Za-z0-9._-]*\.h5")
+FLAX, FLAX_INDEX = "flax_model.msgpack", "flax_model.msgpack.index.json"
+FLAX_SHARD = re.compile(r"flax_model[A-Za-z0-9._-]*\.msgpack")
+KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")
+KERAS_FILES = (  # beside the weights, where they are
+    *("config.json", "task.json", "tokenizer.json"),
+    *("assets/tokenizer/vocabulary.json", "assets/tokenizer/merges.txt"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +97,54 @@ def recognise(path: Path, step: int | None = None) -> ModelSource | None:
 
 
 def _pickles(folder: Path, step: int | None) -> ModelSource | None:
-    single, index = (folder / name for name in PICKLED)
-    if single.exists():
-        files = [single]
-    elif index.exists():
-        files = _shards(index, BINARY_SHARD)
-    else:
+    return _companion("pickled weights of PyTorch", "pickles", folder, PICKLED, BINARY_SHARD)
+
+
+def _tf_h5(folder: Path, step: int | None) -> ModelSource | None:
+    names = TF_H5, TF_INDEX
+    return _companion("a TensorFlow model of transformers", "tf_h5", folder, names, TF_SHARD)
+
+
+def _flax(folder: Path, step: int | None) -> ModelSource | None:
+    names = FLAX, FLAX_INDEX
+    return _companion("a Flax model of transformers", "flax_msgpack", folder, names, FLAX_SHARD)
+
+
+def _companion(
+    kind: str, reader: str, folder: Path, names: tuple[str, str], shard: re.Pattern[str]
+) -> ModelSource | None:
+    """Weights that transformers wrote beside config.json: one file, or an index and its shards."""
+    single, index = (folder / name for name in names)
+    if not single.exists() and not index.exists():
+        return None
+    files = [single] if single.exists() else _shards(index, shard)
+    return ModelSource(kind=kind, reader=reader, folder=folder, files=tuple(files), companions=True)
+
+
+def _keras_hub(folder: Path, step: int | None) -> ModelSource | None:
+    """A preset of Keras Hub, whose metadata.json no other program writes."""
+    weights = [folder / name for name in KERAS_WEIGHTS if (folder / name).exists()]
+    if not weights or not (folder / "metadata.json").exists():
+        return None
+    shards = sorted(folder.glob("model_[0-9]*.weights.h5")) if weights[0].suffix == ".json" else []
+    beside = [folder / name for name in KERAS_FILES if (folder / name).exists()]
+    files = (*weights[:1], *shards, *beside)
+    return ModelSource(kind="a preset of Keras Hub", reader="keras_hub", folder=folder, files=files)
+
+
+def _keras_archive(file: Path, step: int | None) -> ModelSource | None:
+    if file.suffix != ".keras":
         return None
     return ModelSource(
-        kind="pickled weights of PyTorch",
-        reader="pickles",
-        folder=folder,
-        files=tuple(files),
-        companions=True,
+        kind="an archive of Keras", reader="keras_hub", folder=file.parent, files=(file,)
     )
+
+
+def _beside(file: Path, step: int | None) -> ModelSource | None:
+    """A file that stands for the folder that it lies in."""
+    finders = {TF_H5: _tf_h5, FLAX: _flax, **dict.fromkeys(PICKLED, _pickles)}
+    finders |= dict.fromkeys(KERAS_WEIGHTS, _keras_hub)
+    return finders[file.name](file.parent, step) if file.name in finders else None
 
 
 def _shards(index: Path, allowed: re.Pattern[str]) -> list[Path]:
@@ -118,11 +158,6 @@ def _shards(index: Path, allowed: re.Pattern[str]) -> list[Path]:
     if not listed:
         raise corrupt(index, "weight_map is not an object that names shards")
     return [index.parent / name for name in sorted({str(name) for name in listed})]
-
-
-def _pickle(file: Path, step: int | None) -> ModelSource | None:
-    """A single pickle stands for the folder that it lies in."""
-    return _pickles(file.parent, step) if file.name in PICKLED else None
 
 
 def _tensorflow(path: Path, step: int | None) -> ModelSource | None:
@@ -148,5 +183,8 @@ def _trained(kind: str, reader: str, found: TrainingFiles | None) -> ModelSource
 
 
 Finder = Callable[[Path, int | None], ModelSource | None]
-IN_FOLDERS: tuple[Finder, ...] = (_pickles, _tensorflow, _torch, _llmc)
-IN_FILES: tuple[Finder, ...] = (_pickle, _tensorflow, _torch, _llmc)
+IN_FOLDERS: tuple[Finder, ...] = (
+    *(_pickles, _tf_h5, _flax, _keras_hub),
+    *(_tensorflow, _torch, _llmc),
+)
+IN_FILES: tuple[Finder, ...] = (_beside, _keras_archive, _tensorflow, _torch, _llmc)

@@ -78,7 +78,7 @@ FOREIGN = {
     "openvino": (["openvino_model.xml", "openvino_model.bin"], "OpenVINO"),
     "tensorflow": (["tf_model.h5"], "TensorFlow model"),
     "flax": (["flax_model.msgpack"], "Flax"),
-    "openai": (["model.ckpt.index", "hparams.json", "checkpoint"], "OpenAI"),
+    "openai": (["model.ckpt.index", "model.ckpt.data-00000-of-00001"], "TensorFlow 1"),
     "mlx": (["weights.npz"], "MLX"),
     "adapter": (["adapter_config.json", "adapter_model.safetensors"], "adapter"),
     "rust": (["rust_model.ot"], "rust-bert"),

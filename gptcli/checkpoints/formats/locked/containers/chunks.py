@@ -23,7 +23,7 @@ CHECKSUM_BYTES = 4
 BLOCK_WORDS = 2**20  # of a checksum, taken at once
 
 
-class Piece(NamedTuple):
+class ChunkPlace(NamedTuple):
     """Where a piece of an array lies. unused: a bit for each filter that was left out."""
 
     offset: int
@@ -86,7 +86,7 @@ class Chunked:
     shape: tuple[int, ...]
     sides: tuple[int, ...]
     filters: tuple[int, ...]
-    chunks: Mapping[tuple[int, ...], Piece]
+    chunks: Mapping[tuple[int, ...], ChunkPlace]
 
     def __call__(self) -> Array:
         """Read all pieces. Raises Refused where one cannot be unpacked."""

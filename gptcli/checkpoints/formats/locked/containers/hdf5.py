@@ -225,12 +225,12 @@ class _Walk:
         count = prod(-(-size // side) for size, side in zip(shape, sides, strict=True))
         if count + len(self.places) > MAX_CHUNKS:
             raise self.refuse(name, f"is cut into {count} pieces")
-        found: dict[tuple[int, ...], chunks.Piece] = {}
+        found: dict[tuple[int, ...], chunks.ChunkPlace] = {}
 
         def take(info: Any) -> bool | None:
             self._take(name, info.byte_offset, info.size)
             place = self.begin + info.byte_offset
-            found[info.chunk_offset] = chunks.Piece(place, info.size, info.filter_mask)
+            found[info.chunk_offset] = chunks.ChunkPlace(place, info.size, info.filter_mask)
             return True if len(found) > count else None
 
         one.chunk_iter(take)
