@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ from typer.core import TyperOption
 
 from gptcli.cli.output import stderr
 from gptcli.options.spec import Spec
+from gptcli.system import word_wrap
+from gptcli.system.characters import filled, width
 from gptcli.system.sanitizer import one_line
 
 MIN_WIDTH, MAX_WIDTH = 40, 100  # characters of a line
@@ -212,8 +213,8 @@ def _panels(rows: Iterator[HelpRow] | Sequence[HelpRow]) -> Iterator[str]:
 def _lines(row: HelpRow) -> Iterator[str]:
     """A row: two columns, or one below the other where the left one is too long."""
     left = f"  {one_line(row.left)}"
-    beside = len(left) < COLUMN
-    first = f"{left:<{COLUMN}}" if beside else " " * COLUMN
+    beside = width(left) < COLUMN
+    first = filled(left, COLUMN) if beside else " " * COLUMN
     if not beside or not row.help:
         yield left
     for line in _wrapped(one_line(row.help.replace(JOINED, "\u00a0")), indent=COLUMN):
@@ -223,19 +224,14 @@ def _lines(row: HelpRow) -> Iterator[str]:
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
     """Text cut into lines, all but the first indented; in columns the first is as short."""
-    width = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
+    room = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
     before = " " * indent
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=before if indent == COLUMN else "",
-        subsequent_indent=before,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    first = before if indent == COLUMN else ""
+    cut = word_wrap.lines(text, room - len(before), room - len(first))
+    return [(before if place else first) + line for place, line in enumerate(cut)]
 
 
 def _heading(panel: str) -> str:
-    width = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
-    line = f"─ {one_line(panel)} ".ljust(width, "─")
+    room = max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size().columns))
+    line = filled(f"─ {one_line(panel)} ", room, "─")
     return f"{BOLD}{line}{PLAIN}" if stderr.styled(stderr.stdout_is_terminal()) else line

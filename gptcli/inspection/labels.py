@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
-from gptcli.system.word_wrap import character_width
+from gptcli.system.characters import cut, filled
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
 BLANK_SIGNS = {" ": SPACE, "\n": BREAK, "\t": TAB}
@@ -57,21 +57,9 @@ def title(text: str) -> str:
     return " ".join(map(visible, text.split(" ")))
 
 
-def width(text: str) -> int:
-    """How many columns of a terminal a `visible` text takes."""
-    return sum(map(character_width, text))
-
-
 def fitted(text: str, columns: int) -> str:
     """A `visible` text cut or filled to exactly so many columns."""
-    if width(text) > columns:
-        kept = ""
-        for character in text:
-            if width(kept + character) > columns - 1:
-                break
-            kept += character
-        text = kept + ELLIPSIS if columns > 0 else ""
-    return text + " " * (columns - width(text))
+    return filled(cut(text, columns, ELLIPSIS), columns)
 
 
 def _code(character: str) -> str:

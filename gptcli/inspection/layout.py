@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptcli.inspection.colours import AGAINST, FOR, Colour, ink, ramp
-from gptcli.inspection.labels import width
 from gptcli.inspection.plots import Bars, Maps, Plot
+from gptcli.system.characters import width
 
 Spelling = Callable[[str], str]
 """(text) -> the text as the file format can draw it."""

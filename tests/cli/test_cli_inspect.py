@@ -21,9 +21,9 @@ from gptcli.cli.output import heatmaps, pictures, render
 from gptcli.cli.output.drawing import Canvas, bar, cropped, plain, shade
 from gptcli.engines import open_engine
 from gptcli.inspection import page, reading
-from gptcli.inspection.labels import width
 from gptcli.inspection.views import View
 from gptcli.options import Filters, Load
+from gptcli.system.characters import width
 
 Cli = Callable[..., tuple[int, str, str]]
 TEXT = "Once upon a time there was a king"

@@ -16,9 +16,9 @@ from gptcli.cli.output.completions import ANSWER_COLUMNS, CompletionStyle, strea
 from gptcli.cli.output.records import Column, document, json_line, quoted, written
 from gptcli.cli.output.sink import opened
 from gptcli.errors import BadInput, GptcliError, UsageError
-from gptcli.inspection.labels import width
 from gptcli.options import Output, Sampling
 from gptcli.protocol import Chunk, Completion, Event, Usage
+from gptcli.system.characters import width
 from gptcli.tasks.answers import Answer, AnswerChunk
 
 FAILED = BadInput("line 2", "it is too long", "Cut it.")
@@ -50,8 +50,19 @@ def test_a_line_of_fixed_widths_lets_longer_cells_push_on() -> None:
     assert table.line(("ab", "1"), (4, 3), right={1}, gap="") == "ab    1"
 
 
-def test_columns_can_be_measured_in_columns_of_a_terminal() -> None:
-    assert table.lines([("日本", "x"), ("abc", "y")], measure=width) == ["日本  x", "abc   y"]
+def test_columns_are_measured_in_columns_of_a_terminal() -> None:
+    assert table.lines([("日本", "x"), ("abc", "y")]) == ["日本  x", "abc   y"]
+    names = ["漢字", "e\u0301", "👩\u200d🚀", "❤\ufe0f", "\u200b", "한국어", "か\u3099", "a\tb"]
+    shown = table.table([(name, "x") for name in names]).splitlines()
+    assert {width(line) for line in shown} == {width("한국어") + 3}
+
+
+def test_rows_with_wide_characters_line_up_and_are_cut_by_their_width() -> None:
+    columns = (Column("name", 12, most=10, quoted=False), Column("value", 6, 2))
+    rows = [{"name": "汉" * 9, "value": 1.0}, {"name": "abc", "value": 2.0}]
+    shown = "".join(written(rows, "text", ("name", "value"), columns)).splitlines()
+    assert [width(line) for line in shown] == [20, 20, 20]
+    assert shown[1].startswith("汉汉汉... ")
 
 
 # Records

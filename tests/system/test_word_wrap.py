@@ -8,7 +8,8 @@ from itertools import pairwise
 import pyte
 import pytest
 
-from gptcli.system.word_wrap import LONGEST_WORD, MIN_COLUMNS, WordWrap, character_width
+from gptcli.system.characters import width
+from gptcli.system.word_wrap import LONGEST_WORD, MIN_COLUMNS, WordWrap, lines
 
 
 def screen(text: str, columns: int, pieces: int = 1) -> list[str]:
@@ -26,10 +27,10 @@ def screen(text: str, columns: int, pieces: int = 1) -> list[str]:
 def test_no_word_is_torn_however_the_text_comes(pieces: int, columns: int) -> None:
     dice = random.Random(columns)
     words = ["w" * dice.randint(1, 12) for _ in range(100)]
-    lines = screen(" ".join(words), columns, pieces)
-    assert " ".join(lines).split() == words
-    assert all(len(line) < columns for line in lines)
-    for line, after in pairwise(lines):
+    shown = screen(" ".join(words), columns, pieces)
+    assert " ".join(shown).split() == words
+    assert all(len(line) < columns for line in shown)
+    for line, after in pairwise(shown):
         assert len(line) + 1 + len(after.split()[0]) >= columns  # no line ends too early
 
 
@@ -41,12 +42,50 @@ def test_a_word_longer_than_a_line_is_broken() -> None:
     assert screen("a " + "x" * 50, 31) == ["a", "x" * 30, "x" * 20]
 
 
+TALE = "从前有座山\uff0c山里有座庙。庙里有个老和尚\uff0c他说\uff1a“讲故事\uff01”\uff08真的\uff09……"
+JAPANESE = "「吾輩は猫である。」名前はまだ無い、とチョコレートを買ってきゃっきゃと言った。"
+OPENING, CLOSING = "「\uff08“", "、。\uff0c\uff1a\uff01」\uff09”…ーっゃ"
+
+
+@pytest.mark.parametrize("text", [TALE, JAPANESE, f"GPT-2{TALE}v2.0。{JAPANESE}"])
+@pytest.mark.parametrize("columns", range(21, 45))
+@pytest.mark.parametrize("pieces", [1, 1000])
+def test_no_line_begins_with_a_closing_mark_or_ends_with_an_opening_one(
+    text: str, columns: int, pieces: int
+) -> None:
+    shown = [line.replace(" ", "") for line in screen(text, columns, pieces)]  # pyte pads wide ones
+    assert "".join(shown) == text
+    assert not any(line[0] in CLOSING for line in shown)
+    assert not any(line[-1] in OPENING for line in shown)
+    assert all(columns - 6 <= width(line) < columns for line in shown[:-1] if "GPT" not in text)
+    assert [line.replace(" ", "") for line in lines(text, columns - 1)] == shown
+
+
+@pytest.mark.parametrize(
+    "whole", ["👩\u200d🚀", "👍🏽", "e\u0301", "か\u3099", "\u1112\u1161\u11ab", "❤\ufe0f"]
+)
+@pytest.mark.parametrize("lead", range(4))
+def test_no_line_ends_within_a_character(whole: str, lead: int) -> None:
+    wrap = WordWrap(lambda: 21)
+    text = "".join(map(wrap.wrapped, "x" * lead + whole * 40))
+    assert text.replace("\n", "") == "x" * lead + whole * 40  # nothing was erased
+    assert all(line.removeprefix("x" * lead).replace(whole, "") == "" for line in text.split("\n"))
+    assert all(18 <= width(line) <= 21 for line in text.split("\n")[:-1])
+
+
+def test_a_sentence_is_cut_into_lines_by_its_width() -> None:
+    assert list(lines("one two  three", 8)) == ["one two", "three"]
+    assert list(lines("汉字汉字汉字 abc", 8)) == ["汉字汉字", "汉字 abc"]
+    assert list(lines("x" * 10, 4)) == ["xxxx", "xxxx", "xx"]
+    assert list(lines("", 4)) == []
+
+
 def test_wide_characters_fill_lines_without_spaces() -> None:
-    lines = screen("汉" * 30, 21, 1)
-    assert "".join(lines).replace(" ", "").count("汉") == 30
-    assert character_width("汉") == 2
-    assert character_width("e") == 1
-    assert character_width("\u0301") == 0
+    found = screen("汉" * 30, 21, 1)
+    assert "".join(found).replace(" ", "").count("汉") == 30
+    assert width("汉") == 2
+    assert width("e") == 1
+    assert width("\u0301") == 0
 
 
 def test_what_was_written_otherwise_counts() -> None:

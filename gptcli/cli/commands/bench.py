@@ -22,6 +22,7 @@ from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import Sink, opened
 from gptcli.cli.session import Session
 from gptcli.options import Load, Output, Talk
+from gptcli.system.characters import width
 from gptcli.system.units import three_digits
 
 COLUMN_GAP = "   "
@@ -76,7 +77,7 @@ def table_of(figures: Sequence[Figure]) -> str:
         cells += ["" if runs.share is None else f"{runs.share:.0%}"] * limited
         rows.append(cells)
     head, *lines = table.lines(rows, right={2, 3, 4}, gap=COLUMN_GAP)
-    rule = "\u2500" * (max(map(len, (head, *lines))) + 2)  # under the blanks around the cells, too
+    rule = "\u2500" * (max(map(width, (head, *lines))) + 2)  # under the blanks, too
     return "\n".join(["", f"  {head}", f" {rule}", *(f"  {line}" for line in lines), "", ""])
 
 

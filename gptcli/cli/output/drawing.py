@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from gptcli.cli.output.table import lines
 from gptcli.inspection.colours import Colour, code, ink
-from gptcli.inspection.labels import fitted, width
+from gptcli.inspection.labels import fitted
+from gptcli.system import word_wrap
+from gptcli.system.characters import width
 
 StyledText = tuple[str, str]  # text, style
 StyledLine = list[StyledText]
@@ -52,7 +53,7 @@ def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()
 ) -> list[StyledLine]:
     """Aligned columns, two blanks apart, those of `right` at their right; the last runs free."""
-    shown = lines([head, *rows], set(right), measure=width)
+    shown = lines([head, *rows], set(right))
     return [[(line, "" if place else DIM)] for place, line in enumerate(shown)]
 
 
@@ -60,7 +61,7 @@ def prose(text: str, canvas: Canvas, style: str = "") -> list[StyledLine]:
     """A sentence, in as many lines as the canvas needs."""
     if canvas.columns is None:
         return [[(text, style)]]
-    return [[(line, style)] for line in wrap(text, canvas.columns)]
+    return [[(line, style)] for line in word_wrap.lines(text, canvas.columns)]
 
 
 def bar(share: float, columns: int, full: str = EIGHTHS[-1]) -> str:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 
 from gptcli.cli.output.drawing import DIM, PLAIN_BAR, Canvas, StyledLine, bar, on, prose, table
 from gptcli.inspection.colours import AGAINST, BANDS, FOR, NAMES, OF_BANDS, Colour, band, code, ramp
-from gptcli.inspection.labels import BREAK, fitted, label, visible, width
+from gptcli.inspection.labels import BREAK, fitted, label, visible
 from gptcli.inspection.plots import reading_rule
 from gptcli.inspection.views import AttributionView, LensView, NextView, TextView, TokenView
 from gptcli.protocol import Alternative
+from gptcli.system.characters import width
 from gptcli.system.sanitizer import sanitize
 from gptcli.system.units import percent
 

@@ -18,15 +18,16 @@ from itertools import chain
 from gptcli.cli.output import table
 from gptcli.errors import UsageError
 from gptcli.options import Format
+from gptcli.system.characters import cut
 
 Record = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table for people: `width` characters at least, decimals for a number.
+    """A column of the table for people: `width` columns at least, decimals for a number.
 
-    Texts are quoted as in JSON, so that spaces and line breaks show, and cut at `most` characters.
+    Texts are quoted as in JSON, so that spaces and line breaks show, and cut at `most` columns.
     """
 
     name: str
@@ -94,8 +95,7 @@ def _shown(value: object, column: Column) -> str:
     if isinstance(value, int | float):
         return f"{value:.{column.decimals or 0}f}"
     text = quoted(value) if isinstance(value, dict | list) else str(value)
-    if len(text) > column.most:
-        text = text[: column.most - 3] + "..."
+    text = cut(text, column.most, "...")
     return quoted(text) if column.quoted else text
 
 

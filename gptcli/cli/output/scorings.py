@@ -26,6 +26,7 @@ from gptcli.scoring.scores import (
     WordScore,
 )
 from gptcli.scoring.tally import Tell, figures, standard_error, with_error
+from gptcli.system.characters import width
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class RowKind:
         return tuple(key for key in self.keys if key not in self.others)
 
 
-MAX_NAME = 4096  # characters: names of files are not cut
+MAX_NAME = 4096  # columns: names of files are not cut
 INDEX, START = Column("index", 5, 0), Column("start", 5, 0)
 LOGPROB, SURPRISAL = Column("logprob", 9, 4), Column("surprisal_bits", 14, 4)
 RANK, ENTROPY = Column("rank", 5, 0), Column("entropy_bits", 12, 4)
@@ -116,7 +117,7 @@ KINDS = {
         (
             *(Column("id", 6, quoted=False), Column("difference_bits", 15, 4)),
             Column("correct", 7, 1),
-            *(Column("good", 40, most=40), Column("bad", most=40)),
+            *(Column("good", 42, most=40), Column("bad", most=40)),
         ),
         "difference_bits",
         ("id", "good", "bad", "error"),
@@ -171,7 +172,7 @@ def _write(
     if style.shape in ("text", "csv", "tsv"):
         ordered, carried = _carrying(iter(ordered), keys, style.note)
         keys = (keys[0], *carried, *keys[1:])
-        shown = [Column(name, max(len(name), 8), most=24, quoted=False) for name in carried]
+        shown = [Column(name, max(width(name), 8), most=24, quoted=False) for name in carried]
         columns = (*columns[:1], *shown, *columns[1:]) if columns[0].name == ID.name else columns
     for piece in written(ordered, style.shape, keys, columns):
         out.write(piece)

@@ -14,6 +14,7 @@ from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.models.entries import ListedModel, inventory
 from gptcli.options import AsJson, Output, Talk
+from gptcli.system.characters import cut, width
 from gptcli.system.units import counted, model_size
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")
@@ -57,16 +58,12 @@ def _fitted(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Rows whose last and first columns are cut so that lines fit the terminal, if that helps."""
     room = shutil.get_terminal_size().columns
     for place, shortest in MIN_WIDTHS.items():
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
         over = sum(widths) + 2 * (len(widths) - 1) - room
         if over > 0:
             length = max(widths[place] - over, shortest)
-            rows = [(*row[:place], _cut(row[place], length), *row[place + 1 :]) for row in rows]
+            rows = [(*row[:place], cut(row[place], length), *row[place + 1 :]) for row in rows]
     return rows
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _unseen(others: dict[str, int]) -> str:
