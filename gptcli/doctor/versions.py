@@ -18,6 +18,7 @@ EXTRAS = {  # and the library that shows whether each is there
     "parquet": "pyarrow",
     "zstd": "zstandard",
     "ray": "ray",
+    "languages": "jieba",
     "bench": "ctranslate2",
 }
 INSTALL = "Run: pip install"

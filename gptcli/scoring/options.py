@@ -10,6 +10,7 @@ from typing import Literal
 
 from gptcli.options.shared import BOS, STRIDE
 from gptcli.options.spec import Options, option
+from gptcli.scoring.units import Unit
 
 WordMethod = Literal["leading", "trailing"]
 
@@ -35,6 +36,12 @@ class Scoring(Options):
         "Sum the surprisal over regions of interest. A mark such as | cuts the text and is not"
         " scored; or name a column with one label for each word. With --words, number the regions.",
         metavar="MARK|COLUMN",
+    )
+    units: Unit = option(
+        "word",
+        "--units",
+        "What a word is, in --words, labels of --regions and bits per word: word, between white"
+        " space; character, for text without spaces; jieba, words of Chinese (gptcli[languages]).",
     )
     word_method: WordMethod = option(
         "leading",

@@ -4,8 +4,8 @@ Marks stand in the text: "The horse | raced past the barn | fell." A mark is not
 White space on both sides of a mark counts once, so the model reads the sentence as without marks.
 Two marks in a row make an empty region: regions of different sentences keep their numbers.
 
-Labels stand in a column, one for each word, as "subj subj verb" or as a list of JSON. Equal labels
-in a row are one region.
+Labels stand in a column, one for each word (what a word is, --units says), as "subj subj verb" or
+as a list of JSON. Equal labels in a row are one region.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import groupby
 
 from gptcli.errors import BadInput
 from gptcli.scoring import words
+from gptcli.scoring.units import CharRange
 from gptcli.system.units import counted
 
 _BLANK = words.BLANK.decode()
@@ -51,9 +52,11 @@ def marked(text: str, mark: str) -> tuple[str, tuple[Region, ...]]:
     return clean, tuple(found)
 
 
-def labelled(text: str, labels: Sequence[str]) -> tuple[Region, ...]:
-    """The regions of a text with one label for each word. Raises BadInput for another count."""
-    found = list(words.places(text))
+def labelled(found: Sequence[CharRange], labels: Sequence[str]) -> tuple[Region, ...]:
+    """The regions of a text with one label for each word, from the places of its words.
+
+    Raises BadInput for another count.
+    """
     if len(found) != len(labels):
         why = f"{counted(len(labels), 'label')} for {counted(len(found), 'word')}"
         raise BadInput("the regions do not fit the text", why, _HOW)
@@ -62,7 +65,7 @@ def labelled(text: str, labels: Sequence[str]) -> tuple[Region, ...]:
 
 
 def tokens_of(
-    text: str, regions: tuple[Region, ...], places: list[words.CharRange]
+    text: str, regions: tuple[Region, ...], places: list[CharRange]
 ) -> Iterator[words.TokenSpan]:
     """Each region's tokens; tokens of white space belong to the region after them.
 
@@ -76,14 +79,15 @@ def tokens_of(
         yield words.TokenSpan(region.start, region.end, first, token - 1)
 
 
-def _inside(text: str, place: words.CharRange, end: int) -> bool:
+def _inside(text: str, place: CharRange, end: int) -> bool:
     """Whether a token belongs to a region that ends at `end`, or to one before."""
     if place[0] >= end:
         return False
     if text[end : place[1]].strip(_BLANK):
         piece = text[place[0] : place[1]]
         why = f"the border after {text[max(0, end - 20) : end]!r} lies inside the token {piece!r}"
-        raise BadInput("the regions do not fit the tokens", why, "Move the border to a word's end.")
+        hint = "Move the border to a token's end: gptcli inspect tokens shows them."
+        raise BadInput("the regions do not fit the tokens", why, hint)
     return True
 
 
@@ -94,5 +98,5 @@ def _region(piece: str, at: int) -> Region:
     return Region(start, start + len(content)) if content else Region(at, at)
 
 
-def _joined(label: str, places: list[words.CharRange]) -> Region:
+def _joined(label: str, places: list[CharRange]) -> Region:
     return Region(places[0][0], places[-1][1], label)

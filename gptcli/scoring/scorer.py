@@ -19,7 +19,7 @@ from typing import Literal
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.multiplex import Exchange, Plan, run_plans
 from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
-from gptcli.scoring import regions, words
+from gptcli.scoring import regions, units, words
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.regions import Region
 from gptcli.scoring.scores import (
@@ -30,8 +30,9 @@ from gptcli.scoring.scores import (
     WordScore,
     spread,
 )
+from gptcli.scoring.units import CharRange
 from gptcli.scoring.windows import Stretch, checked_stride, stretches
-from gptcli.scoring.words import CharRange, Edge, TokenSpan
+from gptcli.scoring.words import Edge, TokenSpan
 from gptcli.system.units import counted
 
 OPEN_TEXTS_PER_SLOT = 4  # texts under way, or done and waiting for an earlier one
@@ -84,11 +85,13 @@ class _Shared:
         self.before = [roles.begin] if scoring.bos and roles.begin is not None else []
         self.before += self.tokenizer.encode(scoring.context, bare=True)
         self.mark = (scoring.regions or "").strip()
+        self.cut = units.cutter(scoring.units)
         self.trailing = detail in ("words", "regions") and scoring.word_method == "trailing"
         self.among: tuple[tuple[int, ...], ...] = ()
         # After the text: predicted, never read.
         self.end = 0 if roles.end is None else roles.end
         if self.trailing:
+            units.refuse_trailing(scoring.units)
             self.among = words.borders(self.tokenizer, roles.end)
             self.begun = frozenset(self.among[0])
 
@@ -199,7 +202,8 @@ class _Scored:
             blank,
             tokens=len(self.ids),
             scored=len(known),
-            words=words.count(self.string),
+            words=sum(1 for _ in shared.cut(self.string)),
+            characters=len(self.string),
             bytes=len(self.string.encode("utf-8")),
             logprob=total,
             squares=squares,
@@ -222,11 +226,11 @@ class _Scored:
         return found.rank, found.entropy * BITS_PER_NAT
 
     def _words(self) -> Iterator[WordScore]:
-        spans = list(words.spans(self.string, self.places))
+        spans = words.spans([*self.shared.cut(self.string)], self.places)
         logprobs, ends = self._by_word(spans), [region.end for region in self.regions]
-        for index, span in enumerate(spans):
+        for span in spans:
             yield WordScore(
-                index,
+                span.word,
                 self.string[span.start : span.end],
                 span.start,
                 span.end,
@@ -234,11 +238,13 @@ class _Scored:
                 words.summed(span, logprobs),
                 *self._ranked(words.beginning(span, self.places)),
                 region=bisect_right(ends, span.start) if ends else None,
+                words=span.words,
             )
 
     def _regions(self) -> Iterator[RegionScore]:
-        logprobs = self._by_word(list(words.spans(self.string, self.places)))
-        begins = [start for start, _ in words.places(self.string)]
+        found = [*self.shared.cut(self.string)]
+        logprobs = self._by_word(words.spans(found, self.places))
+        begins = [start for start, _ in found]
         for index, (region, span) in enumerate(zip(self.regions, self.spans, strict=True)):
             first, after = bisect_left(begins, region.start), bisect_left(begins, region.end)
             yield RegionScore(

@@ -56,8 +56,9 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """One word, between white space: characters `start` to `end` (exclusive) of the text.
+    """One word (see `gptcli.scoring.units`): characters `start` to `end` (exclusive) of the text.
 
+    Words that share a token are one, with their number in `words`; `index` is that of the first.
     `rank` and `entropy_bits` are of the word's first token with a character of the word: they say
     how open the text was where the word began.
     """
@@ -71,6 +72,7 @@ class WordScore:
     rank: int | None = None
     entropy_bits: float | None = None
     region: int | None = None  # the index of the region in which it begins, if there are regions
+    words: int = 1
 
     @property
     def surprisal_bits(self) -> float | None:
@@ -86,6 +88,7 @@ class WordScore:
             "word": self.word,
             "start": self.start,
             "end": self.end,
+            "words": self.words,
             "tokens": self.tokens,
             "logprob": self.logprob,
             "surprisal_bits": self.surprisal_bits,
@@ -141,7 +144,7 @@ class TextScore:
     """One text, or several together; for the errors see `gptcli.scoring.scorer.score`.
 
     Counts are of the whole text. Means are over the tokens with a score. Without --bos the first
-    token has none, so bits per word and per byte are a little too low.
+    token has none, so bits per word, per character and per byte are a little too low.
     """
 
     id: str
@@ -149,6 +152,7 @@ class TextScore:
     tokens: int = 0
     scored: int = 0  # tokens with a score
     words: int = 0
+    characters: int = 0  # code points of Unicode
     bytes: int = 0  # of UTF-8
     logprob: float | None = None  # nats: the sum over its tokens
     squares: float = 0.0  # the sum of squared distances from the mean log-probability
@@ -192,6 +196,11 @@ class TextScore:
         return self._per(self.words)
 
     @property
+    def bits_per_character(self) -> float | None:
+        """Surprisal divided by the code points of Unicode: comparable between tokenizers."""
+        return self._per(self.characters)
+
+    @property
     def bits_per_byte(self) -> float | None:
         """Surprisal divided by the bytes of UTF-8: comparable between tokenizers."""
         return self._per(self.bytes)
@@ -219,6 +228,7 @@ class TextScore:
             "tokens": self.tokens,
             "scored": self.scored,
             "words": self.words,
+            "characters": self.characters,
             "bytes": self.bytes,
             "logprob": self.logprob,
             "surprisal_bits": self.surprisal_bits,
@@ -227,6 +237,7 @@ class TextScore:
             "bits_per_token": self.bits_per_token,
             "bits_per_token_se": self.bits_per_token_se,
             "bits_per_word": self.bits_per_word,
+            "bits_per_character": self.bits_per_character,
             "bits_per_byte": self.bits_per_byte,
             "model": self.model,
             "revision": self.revision,
@@ -266,6 +277,7 @@ def together(scores: Sequence[TextScore]) -> TextScore:
         tokens=sum(score.tokens for score, _ in done),
         scored=scored,
         words=sum(score.words for score, _ in done),
+        characters=sum(score.characters for score, _ in done),
         bytes=sum(score.bytes for score, _ in done),
         logprob=total if done else None,
         squares=squares,

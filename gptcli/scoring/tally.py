@@ -82,10 +82,12 @@ class ScoreTally:
 
 def figures(score: TextScore) -> Iterator[tuple[str, str]]:
     """The means of a text with their standard errors: names and values, for people."""
-    per_word, per_byte = (standard_error(score, by) for by in (score.words, score.bytes))
+    counts = score.words, score.characters, score.bytes
+    per_word, per_character, per_byte = (standard_error(score, by) for by in counts)
     yield "perplexity", with_error(score.perplexity, score.perplexity_se, 2)
     yield "bits per token", with_error(score.bits_per_token, score.bits_per_token_se, 4)
     yield "bits per word", with_error(score.bits_per_word, per_word, 4)
+    yield "bits per character", with_error(score.bits_per_character, per_character, 4)
     yield "bits per byte", with_error(score.bits_per_byte, per_byte, 4)
 
 

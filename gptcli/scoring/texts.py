@@ -27,6 +27,7 @@ from gptcli.options import Input, TableInput
 from gptcli.options.shared import Errors
 from gptcli.scoring.regions import Region, labelled
 from gptcli.scoring.scorer import TextToScore
+from gptcli.scoring.units import Unit, cutter
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import open_stream
 
@@ -45,6 +46,7 @@ class TextSource:
     errors: Errors = "strict"  # for bytes that are not UTF-8
     table: TableInput = field(default_factory=TableInput)
     regions: str | None = None  # the column with one label for each word
+    units: Unit = "word"  # what a word is
 
     @property
     def input(self) -> Input:
@@ -179,19 +181,20 @@ def _row(line: InputLine, prefix: str, source: TextSource, names: CarriedNames) 
     text, error, regions = line.text or "", line.error, tuple[Region, ...]()
     if error is None and source.regions is not None:
         try:
-            regions = _labelled(text, source.regions, line)
+            regions = _labelled(text, source, line)
         except GptcliError as found:
             error = found
     return TextToScore(f"{prefix}{line.id}", text, error, regions, carried)
 
 
-def _labelled(text: str, column: str, line: InputLine) -> tuple[Region, ...]:
+def _labelled(text: str, source: TextSource, line: InputLine) -> tuple[Region, ...]:
     """The regions that a row's column names. Raises UsageError and BadInput."""
+    column = str(source.regions)
     if column not in line.others:
         raise _no_column(column, f"row {line.number}")
     value = line.others[column]
     labels = value if isinstance(value, list) else str(value).split()
-    return labelled(text, [str(label) for label in labels])
+    return labelled([*cutter(source.units)(text)], [str(label) for label in labels])
 
 
 def _argument(argument: str, input: Input) -> TextToScore:

@@ -1,7 +1,8 @@
 """From tokens to words: the log-probability of a word, in two ways.
 
-A word stands between white space (of ASCII: space, tab, line breaks). GPT-2's tokens begin with
-the space before a word. So there are two ways to count, chosen by --word-method:
+A word is a unit of `gptcli.scoring.units`; for most languages it stands between white space (of
+ASCII: space, tab, line breaks). GPT-2's tokens begin with the space before a word. So there are two
+ways to count, chosen by --word-method:
 
 leading: the sum over the word's own tokens i to j, with the white space before it,
 
@@ -22,21 +23,20 @@ word that begins without white space is divided by what could have begun it, the
 with none and <|endoftext|>, in place of p(B | s_<i): Pimentel and Meister's case of the beginning
 of a sequence. Their B begins with a space; ours with any white space, because our words end there.
 
-White space after the last word belongs to no word; it counts in the text's own score.
+White space after the last word belongs to no word; it counts in the text's own score. Words that
+share a token, as two characters in one, are one row: what each of them costs is not known.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import UsageError
+from gptcli.scoring.units import CharRange
 
 BLANK = b" \t\n\v\f\r"
-_WORD = re.compile(r"[^ \t\n\v\f\r]+")
-CharRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,28 +51,20 @@ class Edge:
 class TokenSpan:
     """Characters `start` to `end` (exclusive) of a text; its tokens `first` to `last`, inclusive.
 
-    A span without a token has `last` before `first`.
+    A span without a token has `last` before `first`. It holds `words` words from the index `word`.
     """
 
     start: int
     end: int
     first: int
     last: int
+    word: int = 0
+    words: int = 1
 
     @property
     def tokens(self) -> int:
         """How many tokens it has."""
         return self.last - self.first + 1
-
-
-def places(text: str) -> Iterator[CharRange]:
-    """Where the words of a text are, in characters; the end is exclusive."""
-    return (found.span() for found in _WORD.finditer(text))
-
-
-def count(text: str) -> int:
-    """How many words a text has."""
-    return sum(1 for _ in places(text))
 
 
 def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -89,19 +81,28 @@ def borders(tokenizer: Tokenizer, eos: int | None) -> tuple[tuple[int, ...], tup
     return tuple(sorted(begun | ends)), tuple(id for id in ids if id not in begun or id in ends)
 
 
-def spans(text: str, tokens: Sequence[CharRange]) -> Iterator[TokenSpan]:
-    """Each word's tokens, from the place of each token. A token belongs to its last character.
+def spans(words: Sequence[CharRange], tokens: Sequence[CharRange]) -> list[TokenSpan]:
+    """Each word's tokens, from the places of words and tokens; words that share a token together.
 
-    Tokens of white space belong to the word after them. A word that lies inside a token which ends
-    in a later word has no token, and is skipped; no tokenizer of GPT-2's kind makes one.
+    Tokens of white space belong to the word after them. A word without a token, which the tokenizer
+    dropped, joins the one before it.
     """
-    token = 0
-    for start, end in places(text):
-        first = token
-        while token < len(tokens) and tokens[token][1] <= end:
+    found: list[TokenSpan] = []
+    token = word = 0
+    while word < len(words):
+        first, opened = token, word
+        while token < len(tokens) and tokens[token][0] < words[word][1]:
+            while word + 1 < len(words) and words[word + 1][0] < tokens[token][1]:
+                word += 1
             token += 1
-        if token > first:
-            yield TokenSpan(start, end, first, token - 1)
+        word += 1
+        start, end = words[opened][0], words[word - 1][1]
+        if token == first and found:
+            last = found.pop()
+            found.append(replace(last, end=end, words=last.words + word - opened))
+        elif token > first:
+            found.append(TokenSpan(start, end, first, token - 1, opened, word - opened))
+    return found
 
 
 def with_ends(

@@ -20,9 +20,15 @@ from gptcli.options import Load
 from gptcli.protocol import Window
 
 TEXT_KEYS = [
-    *("id", "text", "tokens", "scored", "words", "bytes", "logprob"),
+    *("id", "text", "tokens", "scored", "words", "characters", "bytes", "logprob"),
     *("surprisal_bits", "perplexity", "perplexity_se"),
-    *("bits_per_token", "bits_per_token_se", "bits_per_word", "bits_per_byte"),
+    *(
+        "bits_per_token",
+        "bits_per_token_se",
+        "bits_per_word",
+        "bits_per_character",
+        "bits_per_byte",
+    ),
     *("model", "revision", "error"),
 ]
 TOKEN_KEYS = [
@@ -30,7 +36,8 @@ TOKEN_KEYS = [
     *("entropy_bits", "error"),
 ]
 WORD_KEYS = [
-    *("id", "word_number", "word", "start", "end", "tokens", "logprob", "surprisal_bits", "rank"),
+    *("id", "word_number", "word", "start", "end", "words", "tokens", "logprob", "surprisal_bits"),
+    "rank",
     *("entropy_bits", "error"),
 ]
 REGION_KEYS = [
@@ -71,13 +78,13 @@ def logprob(engine: FakeEngine, text: str) -> float:
 def test_one_text_is_a_line_a_figure(ask, engine: FakeEngine) -> None:
     code, out, err = ask("Once upon")
     assert (code, err) == (0, "")
-    names = [line[:16].strip() for line in out.splitlines()]
+    names = [line[:19].strip() for line in out.splitlines()]
     assert names == [
-        *("tokens", "words", "bytes", "log-probability", "perplexity"),
-        *("bits per token", "bits per word", "bits per byte"),
+        *("tokens", "words", "characters", "bytes", "log-probability", "perplexity"),
+        *("bits per token", "bits per word", "bits per character", "bits per byte"),
     ]
     assert f"{logprob(engine, 'Once upon'):.4f} ± " in out
-    assert out.count(" ± ") == 5
+    assert out.count(" ± ") == 6
 
 
 def test_one_text_is_one_object_of_json(ask, engine: FakeEngine) -> None:

@@ -19,11 +19,16 @@ from gptcli.scoring.options import Scoring
 from gptcli.scoring.regions import is_mark, labelled, marked
 from gptcli.scoring.scorer import TextToScore, score
 from gptcli.scoring.scores import TextScore
+from gptcli.scoring.units import cutter
 
 PLAIN = "The horse raced past the barn fell."
 MARKED = "The horse | raced past the barn | fell."
 CLOSE = 2e-4
 EOS = 0
+
+
+def places(text: str) -> list[tuple[int, int]]:
+    return list(cutter("word")(text))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def test_a_value_without_a_letter_or_digit_is_a_mark(value: str, mark: bool) -> 
 
 
 def test_a_label_a_word_joins_equal_neighbours() -> None:
-    found = labelled("The  old man\nleft early.", ["subj", "subj", "subj", "verb", "adv"])
+    found = labelled(places("The  old man\nleft early."), ["subj", "subj", "subj", "verb", "adv"])
     assert [(region.start, region.end, region.label) for region in found] == [
         (0, 12, "subj"),
         (13, 17, "verb"),
@@ -98,7 +103,7 @@ def test_a_label_a_word_joins_equal_neighbours() -> None:
 
 def test_another_number_of_labels_is_refused() -> None:
     with pytest.raises(BadInput, match="2 labels for 3 words"):
-        labelled("a b c", ["x", "y"])
+        labelled(places("a b c"), ["x", "y"])
 
 
 def test_the_surprisal_of_a_region_is_the_sum_over_its_tokens(
@@ -167,7 +172,7 @@ def test_rank_and_entropy_of_a_word_are_those_where_it_begins(tiny: Path) -> Non
 
 
 def test_regions_can_come_with_the_text(tiny: Path) -> None:
-    item = TextToScore("7", PLAIN, regions=labelled(PLAIN, list("aabbbbc")))
+    item = TextToScore("7", PLAIN, regions=labelled(places(PLAIN), list("aabbbbc")))
     given_ = scored(tiny, item).region_scores
     assert [region.label for region in given_] == ["a", "b", "c"]
     cut = scored(tiny, MARKED, regions="|").region_scores

@@ -15,10 +15,10 @@ from transformers import GPT2LMHeadModel
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import UsageError
-from gptcli.scoring import words
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
 from gptcli.scoring.scores import WordScore
+from gptcli.scoring.units import cutter
 
 TALE = "Once upon  a time, an old\nking had\tthree sons. "
 EOS = 0
@@ -80,7 +80,7 @@ def test_words_stand_between_white_space(tiny: Path) -> None:
     got = found(tiny, TALE)
     assert [word.word for word in got] == TALE.split()
     assert [TALE[word.start : word.end] for word in got] == TALE.split()
-    assert words.count(TALE) == len(got)
+    assert len([*cutter("word")(TALE)]) == len(got)
 
 
 def test_a_word_is_the_sum_over_its_tokens(tiny: Path, tokenizer: Tokenizer) -> None:

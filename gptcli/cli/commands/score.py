@@ -42,6 +42,7 @@ from gptcli.options.shared import (
 )
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Engine
+from gptcli.scoring import units
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.pair_files import PairColumns, read_pairs
 from gptcli.scoring.pairs import Accuracy, Pair, score_pairs
@@ -224,6 +225,9 @@ def _check(texts: Sequence[str], asked: Asked, table: ScoreTable, scoring: Scori
     for (flag, given), (other, too) in clashes:
         if given and too:
             raise UsageError(flag, f"does not go with {other}", "Leave one of them out.")
+    units.cutter(scoring.units)  # refused before a model loads
+    if scoring.word_method == "trailing":
+        units.refuse_trailing(scoring.units)
     if asked.bad_column is not None and asked.pairs is None:
         raise UsageError("--bad-column", "it is of --pairs", "Add --pairs FILE, or leave it out.")
     _check_count(texts, asked)
@@ -251,6 +255,7 @@ def _source(
         errors=asked.errors,
         table=columns,
         regions=None if regions is None or is_mark(regions.strip()) else regions,
+        units=scoring.units,
     )
 
 

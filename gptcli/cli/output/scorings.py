@@ -71,6 +71,7 @@ TEXTS = RowKind(
         Column("perplexity_se", 13, 2),
         Column("bits_per_token", 14, 4),
         Column("bits_per_word", 13, 4),
+        Column("bits_per_character", 18, 4),
         Column("bits_per_byte", 13, 4),
         Column("text"),
     ),
@@ -226,11 +227,12 @@ def block(score: TextScore) -> str:
     counts = [
         ("tokens", f"{score.tokens}" + f", {score.scored} scored" * (score.scored < score.tokens)),
         ("words", f"{score.words}"),
+        ("characters", f"{score.characters}"),
         ("bytes", f"{score.bytes}"),
         ("log-probability", f"{total} nats"),
     ]
     shown = [*counts, *figures(score)]
-    return "".join(table.line(figure, (16, 0), gap="") + "\n" for figure in shown)
+    return "".join(table.line(figure, (19, 0), gap="") + "\n" for figure in shown)
 
 
 def write_compared(out: Sink, scores: Sequence[TextScore], shape: Format) -> None:
