@@ -82,11 +82,19 @@ const spell = (node, text) => {
   return node;
 };
 const label = (text) => spell(el("bdi", { class: "label" }), text);
-// A character that spreads over tokens stands at the one that completes it; before, its bytes do.
+// A token that is a part of a character is that character and which part; one that stands for what
+// the vocabulary lacks is what that is, and its own name.
 const spellToken = (node, token) => {
-  if (!token.part) return spell(node, token.text);
-  if (token.characters) spell(node, token.characters);
-  if (token.unfinished || !token.characters) node.append(named(token.unfinished || token.bytes));
+  if (token.unknown && token.surface.trim()) {
+    spell(node, token.surface.trim());
+    node.append(named(token.text));
+  } else if (token.parts.some(([, , of]) => of > 1)) {
+    for (const [text, place, of] of token.parts) {
+      spell(node, text);
+      if (of > 1) node.append(el("sub", { class: "nth" }, `${place}/${of}`));
+    }
+  } else if (token.part) node.append(named(token.bytes));
+  else spell(node, token.text);
   return node;
 };
 const nth = (token) => (token.index < 0 ? "" : String(token.index)); // the begin token has no number

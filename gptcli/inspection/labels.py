@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gptcli.checkpoints.tokenization.parts import Part
 from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
 from gptcli.system.characters import cut, filled
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
 BLANK_SIGNS = {" ": SPACE, "\n": BREAK, "\t": TAB}
+PART = "\u00b7"  # between a character and which part of it is meant
 ELLIPSIS = "\u2026"
 # Format characters, controls, unassigned ones, surrogates, private ones, separators but the space.
 HIDDEN_CATEGORIES = {"Cf", "Cc", "Cn", "Cs", "Co", "Zl", "Zp", "Zs"}
@@ -24,12 +26,20 @@ MARK_CATEGORIES = {"Mn", "Me", "Mc"}
 def label(token: TokenView) -> str:
     """A token as one line.
 
-    A character that spreads over tokens stands at the token that completes it. The bytes of one
-    that is not complete yet are shown as escapes.
+    A token that shares a character is shown as that character and its part, as 漢·1/3; one that
+    stands for what the vocabulary lacks as what that is, as 龘·[UNK]. Bytes that belong to no known
+    character are shown as escapes.
     """
-    if token.characters is not None:
-        return visible(token.characters) + escaped(token.unfinished)
+    if token.unknown and token.surface.strip():
+        return f"{visible(token.surface.strip())}{PART}{visible(token.text)}"
+    if any(part.of > 1 for part in token.parts):
+        return "".join(map(_part, token.parts))
     return visible(token.text) if whole(token) else escaped(token.raw)
+
+
+def _part(part: Part) -> str:
+    number = f"{PART}{part.number}/{part.of}" if part.of > 1 else ""
+    return visible(part.text) + number
 
 
 def visible(text: str) -> str:

@@ -30,12 +30,12 @@ const drawTokens = (view, body) => {
   row.querySelectorAll("button").forEach((button, place) => button.classList.add(place % 2 ? "odd" : "even"));
   const { panel, both } = pair(row);
   const show = choosing(row, (place) => panel.replaceChildren(el("h3", {}, called(tokens[place]), tokenLabel(tokens[place])), identity(tokens[place])));
-  body.append(both, scroll("Tokens", table("Tokens; a part of a character is shown by its bytes", ["", "token", "id", "bytes", "characters"],
+  body.append(both, scroll("Tokens", table("Tokens; of a part of a character, which part it is", ["", "token", "id", "bytes", "characters"],
     tokens.map((token) => [figure(nth(token)), cell(tokenLabel(token)), figure(whole(token.id)), cell(token.bytes), figure(`${token.start} to ${token.end}`)]))));
   show(0);
 };
 const identity = (token, ...more) => facts(["id", whole(token.id)], ["bytes", token.bytes], ["characters", `${token.start} to ${token.end}`],
-  ...(token.part && token.characters ? [["completes", label(token.characters)]] : []), ...more);
+  ...(token.surface && token.surface !== token.text ? [["stands for", label(token.surface)]] : []), ...more);
 
 const drawText = (view, body, id) => {
   const { tokens } = view;

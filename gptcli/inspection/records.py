@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from typing import Any
 
+from gptcli.checkpoints.tokenization.parts import numbers_of
 from gptcli.inspection.views import (
     AttentionView,
     AttributionView,
@@ -192,7 +193,7 @@ def _(view: AttributionView) -> Iterator[dict[str, object]]:
         yield {**_token(token, False), "score": score}
 
 
-_TOKEN = ("index", "id", "text", "bytes", "start", "end")
+_TOKEN = ("index", "id", "text", "bytes", "start", "end", "surface", "part")
 _COLUMNS: dict[type, tuple[str, ...]] = {
     TextView: (*_TOKEN, "logprob", "rank", "entropy_bits", "top"),
     NextView: ("place", "id", "text", "probability", "kept"),
@@ -233,6 +234,8 @@ def _token(token: TokenView, measured: bool) -> dict[str, object]:
         "bytes": token.raw.hex(),
         "start": token.start,
         "end": token.end,
+        "surface": token.surface,
+        "part": numbers_of(token.parts),
     }
     if measured:
         shown |= {"logprob": token.logprob, "rank": token.rank}

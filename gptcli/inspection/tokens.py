@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.tokenization.parts import parts_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput
 from gptcli.inspection.views import BEGIN_INDEX, TokenView
@@ -26,12 +27,16 @@ _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # SentencePiece's name of a byte
 def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:
     """The tokens of a text, none of them measured. Raises as `Tokenizer.encode`."""
     ids, places = tokenizer.encode_places(text)
-    tokens = [
-        token_at(tokenizer, index, id, place)
-        for index, (id, place) in enumerate(zip(ids, places, strict=True))
-    ]
-    after = unfinished(token.raw for token in tokens)
-    return tuple(map(_completed, tokens, [b"", *after], after))
+    parts = parts_of(text, places, [tokenizer.token_text(id) for id in ids])
+    return tuple(
+        replace(
+            token_at(tokenizer, index, id, place),
+            surface=text[slice(*place)],
+            parts=of,
+            unknown=id == tokenizer.unknown_id,
+        )
+        for index, (id, place, of) in enumerate(zip(ids, places, parts, strict=True))
+    )
 
 
 def begin_id(tokenizer: Tokenizer) -> int | None:
@@ -126,14 +131,6 @@ def escaped(raw: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def _completed(token: TokenView, before: bytes, after: bytes) -> TokenView:
-    """The token, with the characters that it completes after the bytes of an unfinished one."""
-    decoder = _decoder("backslashreplace")
-    decoder.decode(before)
-    own = token.raw[len(token.raw) - min(len(after), len(token.raw)) :]
-    return replace(token, characters=decoder.decode(token.raw), unfinished=own)
-
-
 def _decoder(errors: str) -> codecs.IncrementalDecoder:
     return codecs.getincrementaldecoder("utf-8")(errors)
 
@@ -141,7 +138,14 @@ def _decoder(errors: str) -> codecs.IncrementalDecoder:
 def token_at(tokenizer: Tokenizer, index: int, id: int, place: tuple[int, int]) -> TokenView:
     """One token; of a special one, or where tokens have no bytes, the bytes are its text's."""
     text = tokenizer.token_text(id)
-    return TokenView(index, id, text, _raw(tokenizer, id) or text.encode(), *place)
+    raw = _raw(tokenizer, id) or _own(tokenizer, text).encode()
+    return TokenView(index, id, text, raw, *place)
+
+
+def _own(tokenizer: Tokenizer, text: str) -> str:
+    """A token's text without what marks the piece of a word, as ## in BERT's kind."""
+    mark = getattr(tokenizer.raw.model, "continuing_subword_prefix", None)
+    return text.removeprefix(mark) if mark and text != mark else text
 
 
 def _raw(tokenizer: Tokenizer, id: int) -> bytes | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gptcli.checkpoints.tokenization.parts import Part
 from gptcli.protocol import Alternative
 
 EMBEDDINGS = "embeddings"  # before layer 0
@@ -25,9 +26,9 @@ class TokenView:
     """One token of a text, and what the model expected in its place.
 
     start, end: its place in the text, in characters (end-exclusive); tokens that share a character
-    share its place. characters: those that are complete with this token, where its text is read
-    after the tokens before it; None where these are not known. unfinished: its bytes of a character
-    that later tokens complete. What is expected is None for the first token of a text without bos.
+    share its place. surface: the characters there. parts: the same, with what part of them it is;
+    empty where it stands for none. unknown: whether it stands for what the vocabulary lacks. What
+    is expected is None for the first token of a text without bos.
     """
 
     index: int
@@ -40,8 +41,9 @@ class TokenView:
     rank: int | None = None  # 1 is the likeliest
     entropy_bits: float | None = None  # of the whole distribution
     top: tuple[Alternative, ...] = ()
-    characters: str | None = None
-    unfinished: bytes = b""
+    surface: str = ""
+    parts: tuple[Part, ...] = ()
+    unknown: bool = False
 
 
 @dataclass(frozen=True)

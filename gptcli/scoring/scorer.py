@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
+from gptcli.checkpoints.tokenization.parts import numbers_of, parts_of
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.multiplex import Exchange, Plan, run_plans
 from gptcli.protocol import Engine, RankedLogprob, Request, RollingRequest, Window, WindowLogprobs
@@ -213,10 +214,20 @@ class _Scored:
         )
 
     def _tokens(self) -> Iterator[TokenScore]:
-        for index, (id, (start, end)) in enumerate(zip(self.ids, self.places, strict=True)):
-            shown, found = self.shared.tokenizer.token_text(id), self.details.get(index)
+        tokenizer = self.shared.tokenizer
+        texts = [tokenizer.token_text(id) for id in self.ids]
+        parts = parts_of(self.string, self.places, texts)
+        for index, (id, (start, end), shown, of) in enumerate(
+            zip(self.ids, self.places, texts, parts, strict=True)
+        ):
+            found = self.details.get(index)
             logprob = None if found is None else found.logprob
-            yield TokenScore(index, shown, id, start, end, logprob, *self._ranked(index))
+            yield TokenScore(
+                *(index, shown, id, start, end, logprob, *self._ranked(index)),
+                surface=self.string[start:end],
+                part=numbers_of(of),
+                unknown=id == tokenizer.unknown_id,
+            )
 
     def _ranked(self, index: int | None) -> tuple[int | None, float | None]:
         """Rank, and entropy in bits, in the place of a token."""

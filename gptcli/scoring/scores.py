@@ -19,10 +19,11 @@ JsonRow = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
-    """One token. It stands at characters `start` to `end` (exclusive) of the text.
+    """One token. It stands at characters `start` to `end` (exclusive) of the text: its `surface`.
 
-    Tokens that are parts of one character share its place, and their text is U+FFFD. None: a figure
-    that was not requested, or the score of a token that no other precedes.
+    Tokens that are parts of one character share its place, their text is U+FFFD, and `part` says
+    which one it is, as 1/3. None: a figure that was not requested, or the score of a token that no
+    other precedes.
     """
 
     index: int
@@ -33,6 +34,9 @@ class TokenScore:
     logprob: float | None  # nats
     rank: int | None  # 1 is the likeliest
     entropy_bits: float | None
+    surface: str = ""
+    part: str | None = None
+    unknown: bool = False  # whether it stands for what the vocabulary lacks
 
     @property
     def surprisal_bits(self) -> float | None:
@@ -47,6 +51,8 @@ class TokenScore:
             "token_id": self.id,
             "start": self.start,
             "end": self.end,
+            "surface": self.surface,
+            "part": self.part,
             "logprob": self.logprob,
             "surprisal_bits": self.surprisal_bits,
             "rank": self.rank,

@@ -231,10 +231,10 @@ def test_every_view_names_the_rule(cli: Cli, view: str) -> None:
 # Characters that spread over tokens
 
 
-def test_a_character_stands_at_the_token_that_completes_it(cli: Cli) -> None:
+def test_a_part_of_a_character_is_shown_as_the_character(cli: Cli) -> None:
     lines = cli("tokens", "漢字 a")[1].splitlines()[1:]
     assert [line.split()[3] for line in lines] == [
-        *("\\xe6", "\\xbc", "漢", "\\xe5", "\\xad", "字", "␣a")
+        *("漢·1/3", "漢·2/3", "漢·3/3", "字·1/3", "字·2/3", "字·3/3", "␣a")
     ]
     assert "漢" in cli("attention", "漢字")[1]
 
@@ -243,12 +243,12 @@ def test_a_character_stands_at_the_token_that_completes_it(cli: Cli) -> None:
 
 
 CSV = {
-    "text": "index,id,text,bytes,start,end,logprob,rank,entropy_bits,top",
+    "text": "index,id,text,bytes,start,end,surface,part,logprob,rank,entropy_bits,top",
     "next": "place,id,text,probability,kept",
     "attention": "layer,head,index,text,looks_at,looks_at_text,weight",
     "lens": "layer,index,text,final_rank,place,id,token,logprob",
-    "attribution": "index,id,text,bytes,start,end,score",
-    "tokens": "index,id,text,bytes,start,end",
+    "attribution": "index,id,text,bytes,start,end,surface,part,score",
+    "tokens": "index,id,text,bytes,start,end,surface,part",
 }
 
 

@@ -32,8 +32,8 @@ TEXT_KEYS = [
     *("model", "revision", "error"),
 ]
 TOKEN_KEYS = [
-    *("id", "index", "token", "token_id", "start", "end", "logprob", "surprisal_bits", "rank"),
-    *("entropy_bits", "error"),
+    *("id", "index", "token", "token_id", "start", "end", "surface", "part"),
+    *("logprob", "surprisal_bits", "rank", "entropy_bits", "error"),
 ]
 WORD_KEYS = [
     *("id", "word_number", "word", "start", "end", "words", "tokens", "logprob", "surprisal_bits"),

@@ -18,6 +18,7 @@ import pytest
 import tokenizers
 import torch
 from support.fake_engine import FakeEngine
+from support.languages import KINDS, byte_level, unigram, wordpiece
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
@@ -309,23 +310,54 @@ def test_a_label_is_fitted_to_columns(text: str, columns: int, fitted: str) -> N
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("漢", ["\\xe6", "\\xbc", "漢"]),
-        ("é!", ["\\xc3", "é", "!"]),
-        ("a👩", ["a", "\\xf0", "\\x9f", "\\x91", "👩"]),
-        ("\ufffd", ["\\xef", "\\xbf", "\ufffd"]),
+        ("漢", ["漢·1/3", "漢·2/3", "漢·3/3"]),
+        ("é!", ["é·1/2", "é·2/2", "!"]),
+        ("a👩", ["a", "👩·1/4", "👩·2/4", "👩·3/4", "👩·4/4"]),
+        ("\ufffd", ["\ufffd·1/3", "\ufffd·2/3", "\ufffd·3/3"]),
     ],
 )
-def test_a_character_of_several_tokens_is_at_the_last(
+def test_a_part_of_a_character_is_the_character_and_which_part(
     tales: Path, text: str, shown: list[str]
 ) -> None:
     assert [labels.label(token) for token in tokenized(load_tokenizer(tales), text)] == shown
 
 
 def test_a_token_that_ends_a_character_and_begins_another_shows_both() -> None:
-    token = TokenView(
-        0, 1, "\ufffd", b"\xa2\xe5\xad", 0, 2, characters="漢", unfinished=b"\xe5\xad"
-    )
-    assert labels.label(token) == "漢\\xe5\\xad"
+    shown = [labels.label(token) for token in tokenized(byte_level(), "中国")]
+    assert shown == ["中·1/2", "中·2/2国·1/3", "国·2/3", "国·3/3"]
+
+
+def test_pieces_of_words_keep_their_mark_and_bytes_are_without_it() -> None:
+    tokens = tokenized(wordpiece(), "unaffable 今")
+    assert [labels.label(token) for token in tokens] == ["un", "##aff", "##able", "今"]
+    assert b"".join(token.raw for token in tokens).decode() == "unaffable今"
+    assert [token.surface for token in tokens] == ["un", "aff", "able", " 今"]
+
+
+def test_a_space_before_a_word_is_seen() -> None:
+    tokens = tokenized(unigram(), "猫 吾である")
+    assert [labels.label(token) for token in tokens] == ["␣猫", "␣", "吾", "である"]
+    assert [(token.start, token.end) for token in tokens] == [(0, 1), (1, 2), (2, 3), (3, 6)]
+
+
+def test_what_the_vocabulary_lacks_is_named() -> None:
+    tokens = tokenized(wordpiece(), "今龘 new日本 unx")
+    assert [labels.label(token) for token in tokens] == [
+        *("今", "龘·[UNK]", "new", "日·[UNK]", "本·[UNK]", "unx·[UNK]")
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["今天 a", "中国龘", "한국어", "👩\u200d🚀", "\ufeffa\x00b ", "ﷺ"])
+def test_places_cover_the_text(kind: str, text: str) -> None:
+    tokens = tokenized(KINDS[kind](), text)
+    covered = {place for token in tokens for place in range(token.start, token.end)}
+    assert covered == set(range(max(token.end for token in tokens)))
+    assert all(not sign.isalnum() for place, sign in enumerate(text) if place not in covered)
+    for place in covered:  # the parts of each character are counted to their end
+        of = [part for token in tokens for part in token.parts if text[place] in part.text]
+        numbers = [part.number for part in of if part.of > 1]
+        assert numbers == [*range(1, len(numbers) + 1)] or text.count(text[place]) > 1
 
 
 def test_bytes_that_have_names_make_characters_too() -> None:
@@ -335,7 +367,7 @@ def test_bytes_that_have_names_make_characters_too() -> None:
     raw.decoder = tokenizers.decoders.ByteFallback()
     tokenizer = Tokenizer(raw, None)
     tokens = tokenized(tokenizer, "漢")
-    assert [labels.label(token) for token in tokens] == ["\\xe6", "\\xbc", "漢"]
+    assert [labels.label(token) for token in tokens] == ["漢·1/3", "漢·2/3", "漢·3/3"]
     assert text_after(tokenizer, 0xA2, b"\xe6\xbc") == "漢"
 
 
@@ -402,7 +434,7 @@ def test_json_has_these_keys(views: dict[str, View], name: str, keys: list[str])
 
 
 def test_a_token_has_these_keys(views: dict[str, View]) -> None:
-    place = ["index", "id", "text", "bytes", "start", "end"]
+    place = ["index", "id", "text", "bytes", "start", "end", "surface", "part"]
     measured = record(views["text"])["tokens"][0]
     assert list(measured) == [*place, "logprob", "rank", "entropy_bits", "top"]
     assert list(record(views["lens"])["tokens"][0]) == place

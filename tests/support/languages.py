@@ -25,7 +25,7 @@ def wordpiece() -> Tokenizer:
 
 def unigram() -> Tokenizer:
     """sentencepiece's kind: tokens of several characters, and a mark for a space."""
-    pieces = ["<unk>", "<s>", "</s>", "▁", "吾", "輩", "は", "猫", "である", "。", "名前", "▁猫"]
+    pieces = ["<unk>", "<s>", "</s>", "▁", "▁猫", "吾", "輩", "は", "猫", "である", "。", "名前"]
     model = models.Unigram([(piece, -float(place)) for place, piece in enumerate(pieces)], unk_id=0)
     raw = Raw(model)
     raw.normalizer = normalizers.NFKC()

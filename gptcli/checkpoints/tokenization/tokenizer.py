@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_TRIED = 64  # tokens that are tried as a text
+METASPACE = "\u2581"  # how a token that begins a word is marked
 # The library's errors.
 UNKNOWN = re.compile(r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE)
 
@@ -192,10 +193,13 @@ class Tokenizer:
         return self.raw.decode(list(ids), skip_special_tokens=True)
 
     def token_text(self, id: int) -> str:
-        """One token for display: as `decode`, with special tokens shown."""
+        """One token for display: as `decode`, with special tokens and the space of a word shown."""
         if id in self._spelled:
             return self._spelled[id]
-        return self.raw.decode([id], skip_special_tokens=False)
+        text = self.raw.decode([id], skip_special_tokens=False)
+        if text[:1] != " " and (self.raw.id_to_token(id) or "").startswith(METASPACE):
+            return f" {text}"
+        return text
 
     def token_bytes(self, id: int) -> bytes | None:
         """The bytes that a token adds to the text: b"" for special and unknown tokens.

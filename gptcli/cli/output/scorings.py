@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from gptcli.cli.output import table
-from gptcli.cli.output.records import Column, Order, Record, document, written
+from gptcli.cli.output.records import Column, Order, Record, document, quoted, written
 from gptcli.cli.output.sink import Sink
 from gptcli.inputs.lines import unheard
 from gptcli.options import Format
@@ -84,7 +84,7 @@ KINDS = {
         ("id", *TokenScore(0, "", 0, 0, 0, None, None, None).to_dict(), "error"),
         (
             *(ID, INDEX, START, Column("token_id", 8, 0), LOGPROB, SURPRISAL, RANK, ENTROPY),
-            Column("token"),
+            Column("token", quoted=False),
         ),
         "surprisal_bits",
         ("id", "token", "error"),
@@ -213,7 +213,19 @@ def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRo
         blank = dict.fromkeys(kind.keys[1:])
         yield {"id": score.id, **score.carried, **blank, "error": score.error.to_dict()}
     for part in score.token_scores or score.word_scores or score.region_scores:
-        yield {"id": score.id, **score.carried, **part.to_dict(), "error": None}
+        row = {"id": score.id, **score.carried, **part.to_dict(), "error": None}
+        if isinstance(part, TokenScore) and style.shape == "text":
+            row["token"] = _shown_token(part)
+        yield row
+
+
+def _shown_token(token: TokenScore) -> str:
+    """A token for people: quoted, and of a part of a character, or an unknown one, what it is."""
+    if token.unknown and token.surface.strip():
+        return f"{quoted(token.surface.strip())}·{token.token}"
+    if token.part is not None:
+        return f"{quoted(token.surface)}·{token.part}"
+    return quoted(token.token)
 
 
 def _row(score: TextScore, style: ScoreStyle) -> JsonRow:
