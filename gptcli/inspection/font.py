@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Literal
 
-from gptcli.inspection.labels import BLANK_SIGNS, ELLIPSIS
+from gptcli.inspection.labels import BLANK_SIGNS, ELLIPSIS, PART
 
 ADVANCE, HEIGHT, BASELINE = 6, 11, 9  # dots of a letter with its gap, of a line, above the line
 _WIDE, _ABOVE = 5, 2
@@ -42,6 +42,7 @@ SIGNS = {
     BLANK_SIGNS["\n"]: "010105091f0804",
     BLANK_SIGNS["\t"]: "0105091f090501",
     ELLIPSIS: "00000000000015",
+    PART: "00000000040000",
 }
 ACCENTS = {  # the two rows above a letter
     "\u0300": "0804",
@@ -63,9 +64,14 @@ def _normalized(form: Literal["NFC", "NFD"], text: str) -> str:
     return unicodedata.normalize(form, text)
 
 
+def composed(text: str) -> str:
+    """A text with its marks in its letters, as `spelled` takes it."""
+    return text if text.isascii() else _normalized("NFC", text)
+
+
 def spelled(text: str) -> str:
     """A text in the letters that there are: others as their code points."""
-    return "".join(map(_spelled, _normalized("NFC", text)))
+    return "".join(map(_spelled, composed(text)))
 
 
 def line(text: str) -> Any:

@@ -32,6 +32,12 @@ def image(plot: Plot) -> bytes:
     return encoded(canvas)
 
 
+def undrawn(plot: Plot) -> bool:
+    """Whether the picture has code points in place of letters."""
+    words = (item.text for item in laid_out(plot).items if isinstance(item, Words))
+    return any(font.spelled(text) != font.composed(text) for text in words)
+
+
 def encoded(pixels: Any) -> bytes:
     """PNG of numpy uint8 pixels (H, W, 4): red, green, blue, opacity."""
     height, width, _ = pixels.shape

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+from gptcli.checkpoints.tokenization.parts import unknown_notice
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import GptcliError
 from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import PairScore
@@ -70,6 +72,13 @@ class ScoreTally:
         done = self.texts - self.failed
         shown = ", ".join(f"{name} {value}" for name, value in figures(self.total))
         return f"{counted(done, 'text')} together: {shown}"
+
+    def unknown(self, tokenizer: Tokenizer | None) -> str:
+        """What to say of tokens for what the vocabulary lacks; empty where there are none."""
+        id = None if tokenizer is None else tokenizer.unknown_id
+        if self.total is None or not self.total.unknown or tokenizer is None or id is None:
+            return ""
+        return unknown_notice(self.total.unknown, tokenizer.token_text(id))
 
     def closing(self, info: ModelInfo) -> str:
         """Tokens, time, speed and model, in one line."""

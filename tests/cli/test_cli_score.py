@@ -20,7 +20,8 @@ from gptcli.options import Load
 from gptcli.protocol import Window
 
 TEXT_KEYS = [
-    *("id", "text", "tokens", "scored", "words", "characters", "bytes", "logprob"),
+    *("id", "text", "tokens", "scored", "unknown", "words", "characters", "bytes"),
+    "logprob",
     *("surprisal_bits", "perplexity", "perplexity_se"),
     *(
         "bits_per_token",

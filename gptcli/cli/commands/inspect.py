@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gptcli.checkpoints.tokenization.parts import unknown_notice
 from gptcli.cli.declaration import command
 from gptcli.cli.mistakes.commands import view_meant
 from gptcli.cli.output import heatmaps, pictures
@@ -31,7 +32,7 @@ from gptcli.inspection.options import (
     ReadingOptions,
     ViewOutput,
 )
-from gptcli.inspection.views import AttentionView, View
+from gptcli.inspection.views import AttentionView, TextView, View
 from gptcli.options import Filters, Input, Load, Talk
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def text(
 
         more = _inside(engine, asked, session, view.bos) if outlets.paged else ()
         outlets.write(found, draw, (found, *more), wrapped=not view.table)
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(found))
 
 
 @command(presets=_exact)
@@ -243,7 +244,7 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, t
         tokenizer = load_tokenizer(found.folder)
         view = reading.tokens_view(tokenizer, asked, found.name, found.revision)
         outlets.write(view, lambda canvas: pictures.tokens(view), (view,))
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(view))
 
 
 COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
@@ -293,6 +294,12 @@ def _inside(engine: Engine, text: str, session: Session, bos: bool) -> tuple[Vie
     except (BadInput, UsageError) as error:
         session.note(f"the page shows the text alone: {error.message}")
         return ()
+
+
+def _unknown(view: TextView) -> Sequence[str]:
+    """What to say of tokens for what the vocabulary lacks."""
+    found = [token for token in view.tokens if token.unknown]
+    return [unknown_notice([token.surface for token in found], found[0].text)] if found else ()
 
 
 def _map(view: AttentionView, canvas: Canvas) -> list[StyledLine]:

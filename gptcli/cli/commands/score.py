@@ -199,8 +199,7 @@ def score(
             else:
                 write_texts(out, scores, style)
             said = "" if alone else tally.summary()
-    if said:
-        session.note(said)
+    session.note(*filter(None, (said, tally.unknown(engine.tokenizer))))
     session.detail(tally.closing(engine.info))
     if tally.error and alone:
         raise tally.error

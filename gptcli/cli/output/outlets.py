@@ -19,15 +19,17 @@ from gptcli.errors import UsageError
 from gptcli.inspection.options import ViewFormat, ViewOutput
 from gptcli.inspection.page import notes, page
 from gptcli.inspection.plots import plot
-from gptcli.inspection.png import image
+from gptcli.inspection.png import image, undrawn
 from gptcli.inspection.records import columns, npz, record, rows
 from gptcli.inspection.svg import drawn
 from gptcli.inspection.views import View
 from gptcli.options import Output
 
+UNDRAWN = "the PNG has code points in place of letters beyond Latin; an SVG shows the letters"
+
 
 class Outlets:
-    """The open outputs of one command; `notices` tell what a page left out."""
+    """The open outputs of one command; `notices` tell what a page or a picture left out."""
 
     def __init__(self, report: ViewOutput, main: Sink, files: Mapping[ViewFormat, Sink]) -> None:
         self._report, self._main, self._files = report, main, files
@@ -66,7 +68,10 @@ class Outlets:
             case "svg":
                 out.write(drawn(plot(view)))
             case "png":
-                out.write_bytes(image(plot(view)))
+                drawing = plot(view)
+                out.write_bytes(image(drawing))
+                if undrawn(drawing) and UNDRAWN not in self.notices:
+                    self.notices += (UNDRAWN,)
             case "npz":
                 out.write_bytes(npz(view))
             case "csv" | "tsv":
