@@ -562,3 +562,11 @@ def test_plain_terminals_get_the_table_without_colours(variables: dict[str, obje
     assert terminal.finish() == 0
     assert b"\x1b" not in terminal.output
     assert b"likeliest" in terminal.output
+
+
+def test_a_picture_without_letters_says_so(cli: Cli, tmp_path: Path) -> None:
+    _, _, err = cli("next", "漢", "--top", "3", "--png", str(tmp_path / "a.png"))
+    assert "code points" not in err
+    _, _, err = cli("漢", "--png", str(tmp_path / "b.png"), "--svg", str(tmp_path / "b.svg"))
+    assert err.count("the PNG has code points in place of letters beyond Latin") == 1
+    assert "漢·1/3" in (tmp_path / "b.svg").read_text(encoding="utf-8")

@@ -517,3 +517,37 @@ def test_nothing_reaches_the_terminal_unseen(args: tuple[str, ...]) -> None:
     shown = terminal.output.decode()
     assert "J" in shown
     assert not {"\x1b", "\u202e", "\x9b", "\x07"} & set(shown)
+
+
+def test_units_say_what_a_word_is(ask) -> None:
+    _, out, _ = ask("中文 ok", "--words", "--units", "character", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["word_number"], row["word"], row["words"]) for row in rows] == [
+        *(("1", "中", "1"), ("2", "文", "1"), ("3", "o", "1"), ("4", "k", "1"))
+    ]
+    _, out, _ = ask("中文 ok", "--units", "character", "--json")
+    assert (json.loads(out)["words"], json.loads(out)["characters"]) == (4, 5)
+
+
+def test_labels_of_a_table_are_of_characters(ask) -> None:
+    table = "text,part\n中文,a b\n".encode()
+    args = "--column", "text", "--regions", "part", "--units", "character", "--format", "csv"
+    code, out, _ = ask(*args, stdin=table)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [(row["region_label"], row["region"]) for row in rows] == [("a", "中"), ("b", "文")]
+
+
+def test_a_missing_segmenter_is_told_before_a_model_loads(
+    ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gptcli.scoring.units.find_spec", lambda name: None)
+    code, out, err = ask("中文", "--units", "jieba")
+    assert (code, out) == (69, "")
+    assert "pip install 'gptcli[languages]'" in err
+
+
+def test_a_part_of_a_character_is_that_character_in_the_table(ask) -> None:
+    _, out, _ = ask("中", "--tokens")
+    tokens = [line.split()[-1] for line in out.splitlines()[1:]]
+    assert tokens == [f'"中"·{place}/{len(tokens)}' for place in range(1, len(tokens) + 1)]

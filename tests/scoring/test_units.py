@@ -16,7 +16,7 @@ from gptcli.scoring import units
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import TextToScore, score
 from gptcli.scoring.scores import TextScore
-from gptcli.scoring.tally import figures
+from gptcli.scoring.tally import ScoreTally, figures
 from gptcli.scoring.units import cutter
 
 COMMA = "\uff0c"
@@ -188,3 +188,46 @@ def test_without_jieba_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_trailing_method_is_about_white_space() -> None:
     with pytest.raises(UsageError, match="--word-method trailing"):
         scored(byte_level(), "中国", word_method="trailing")
+
+
+def test_what_the_vocabulary_lacks_is_counted_and_named() -> None:
+    tokenizer = wordpiece()
+    tally = ScoreTally(print, single=True)
+    [found] = tally.watched([scored(tokenizer, "今龘 日本龘", "texts")])
+    assert found.unknown == ("龘", " 日", "本", "龘")
+    assert found.to_dict()["unknown"] == 4
+    said = "4 tokens are [UNK], for what the vocabulary lacks: 龘 日 本"
+    assert tally.unknown(tokenizer) == said
+    [row, *_] = scored(tokenizer, "龘", "tokens").token_scores
+    assert (row.token, row.surface, row.part, row.unknown) == ("[UNK]", "龘", None, True)
+
+
+def test_bytes_lack_nothing() -> None:
+    tally = ScoreTally(print, single=True)
+    [found] = tally.watched([scored(byte_level(), "今龘", "texts")])
+    assert (found.unknown, tally.unknown(byte_level())) == ((), "")
+
+
+def test_each_token_says_which_part_of_a_character_it_is() -> None:
+    found = scored(byte_level(), "中国", "tokens").token_scores
+    assert [(row.surface, row.part) for row in found] == [
+        ("中", "1/2"),
+        ("中国", "2/2+1/3"),
+        ("国", "2/3"),
+        ("国", "3/3"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_the_first_token_is_scored_after_the_begin_token(kind: str) -> None:
+    tokenizer, asked = KINDS[kind](), list[Window]()
+
+    def expecting(window: Window, place: int) -> float:
+        asked.append(window)
+        return cost(window.ids[place])
+
+    engine = FakeEngine(tokenizer=tokenizer, expecting=expecting)
+    [found] = score(engine, [TextToScore("0", "今天")], Scoring(), "tokens")
+    assert asked[0].ids == (tokenizer.roles.begin, *tokenizer.encode("今天", bare=True))
+    assert asked[0].first == 1
+    assert all(row.logprob is not None for row in found.token_scores)
