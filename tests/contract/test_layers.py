@@ -73,7 +73,7 @@ ROWS: dict[str, list[str]] = {
         "added sentencepiece",
         "byte_level wordpiece",
         "tokenizer tokenizer_json word_ends",
-        "vocabulary",
+        "parts vocabulary",
         "loading",
     ],
     "cli": [
