@@ -7,7 +7,6 @@ plus k: the same seed writes the same text.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, Usage
+from gptcli.tasks.text.passages import WORD
 from gptcli.tasks.text.sentences import sentences
 
 TOKEN_CHARACTERS = 32  # no window has more characters a token, on average
-_WORD = re.compile(r"\S+")
 _INCOMPLETE = "\ufffd"  # what a character becomes whose last byte is in the next window
 
 
@@ -157,7 +156,7 @@ class _Windows:
         text = text[-limit * TOKEN_CHARACTERS :]
         for starts in (
             [start for start, _ in sentences(text)],
-            [word.start() for word in _WORD.finditer(text)],
+            [word.start() for word in WORD.finditer(text)],
             range(len(text)),
         ):
             place = self._first_fitting(text, starts, limit)

@@ -1,5 +1,7 @@
 """Texts beyond the context: whole sentences stay in the window, and the seed holds."""
 
+# ruff: noqa: RUF001 - full-width marks are signs of text here
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -179,3 +181,18 @@ def test_the_same_seed_writes_the_same_long_text_and_begins_as_a_short_one() -> 
     assert done.usage.completion_tokens == 700
     other = replace(Sampling(max_new_tokens=700), seed=4)
     assert tell(engine, "Once upon a time", max_new_tokens=700, seed=other.seed)[0] != long
+
+
+def test_a_window_in_chinese_begins_with_a_whole_sentence_or_else_a_clause() -> None:
+    engine = Windows(story="春天来了，花都开了。鸟儿在树上唱歌。" * 20)
+    text, _ = tell(engine, "从前有一只狐狸。", max_new_tokens=200)
+    assert len(text) == 200
+    assert engine.asked is not None
+    begun = [request.prompt for request in engine.asked if isinstance(request, GenerateRequest)]
+    assert all(window.startswith(("从前", "春天", "鸟儿")) for window in begun)
+    engine = Windows(story="春天来了，花都开了，" * 40)
+    tell(engine, "从前有一只狐狸，", max_new_tokens=200)
+    assert engine.asked is not None
+    begun = [request.prompt for request in engine.asked if isinstance(request, GenerateRequest)]
+    assert len(begun) > 3
+    assert all(window.startswith(("从前", "春天来了，", "花都开了，")) for window in begun)

@@ -6,6 +6,8 @@ few calls a passage are enough. Passages are spans of the text and lose nothing;
 only white space. They do not overlap, except in the search for one window.
 """
 
+# ruff: noqa: RUF001 - full-width marks are signs of text here
+
 from __future__ import annotations
 
 import math
@@ -14,11 +16,17 @@ from collections import Counter
 from collections.abc import Callable
 
 from gptcli.errors import BadInput
+from gptcli.system.scripts import HAN, HANGUL, KANA
 from gptcli.tasks.text.sentences import CharSpan, paragraphs, sentences
 
 __all__ = ["CharSpan", "best_window", "paragraphs", "passages", "sentences"]
 
-# Frequent words of questions on any subject.
+WORD = re.compile(r"[^\s、，；：]+[、，；：]*|[、，；：]+")
+"""What a sentence may be cut into: a word, or a clause where no spaces set words apart."""
+
+_UNSPACED_RUN = re.compile(f"[{HAN}{KANA}{HANGUL}]+")
+
+# Frequent words of questions on any subject; of scripts without spaces, pairs of characters.
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -33,7 +41,10 @@ _STOP_WORDS = frozenset(
         el los las una y o no del al en con por para es son qué quién cuándo dónde cómo cuál se su
         il lo gli i uno e o non di da che chi quando dove come perché è sono del della nel
         os as um uma ou não do da dos das em com é são quem onde como quando qual
-        het een en of niet van te met is zijn wie wat waar wanneer hoe waarom""",
+        het een en of niet van te met is zijn wie wat waar wanneer hoe waarom
+        什么 哪里 哪个 哪一 谁是 是谁 多少 几个 怎么 怎样 如何 为什 为何 是什 在哪 的是 什麼 哪裡
+        怎麼 是哪 一个 です ます でし した すか どこ だれ 誰が いつ なに 何が 何で なぜ どの とは
+        のは には では いう この その あの こと もの 무엇 어디 누구 언제 어떻 얼마 입니 니까""",
     )
 )
 
@@ -90,7 +101,7 @@ def _most(fits: Callable[[int], bool], most: int, guess: int) -> int:
 def _torn(text: str, unit: CharSpan, fits: Callable[[str], bool]) -> list[CharSpan]:
     """The words of a unit that does not fit; of a single word, the longest parts that fit."""
     start, end = unit
-    words = [match.span() for match in re.compile(r"\S+").finditer(text, start, end)]
+    words = [match.span() for match in WORD.finditer(text, start, end)]
     if len(words) > 1:
         return words
     parts: list[CharSpan] = []
@@ -137,7 +148,8 @@ def best_window(text: str, question: str, fits: Callable[[str], bool]) -> CharSp
 
     Passages are cut twice, the second time from the middle of the first one on, so that the end of
     one is the middle of another. Each word of the question counts once, weighted by the logarithm
-    of its inverse passage frequency; stop words do not count. A text without words gives (0, 0).
+    of its inverse passage frequency; stop words do not count. Where no spaces set words apart, any
+    two neighbouring characters are a word. A text without words gives (0, 0).
     Raises BadInput as `passages`.
     """
     windows = passages(text, fits)
@@ -166,4 +178,8 @@ def _middle(text: str, window: CharSpan) -> int:
 
 
 def _content_words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold())) - _STOP_WORDS
+    plain = text.casefold()
+    runs = _UNSPACED_RUN.findall(plain)
+    pairs = {run[at : at + 2] for run in runs for at in range(max(len(run) - 1, 1))}
+    words = re.findall(r"\w+", _UNSPACED_RUN.sub(" ", plain) if runs else plain)
+    return pairs.union(words) - _STOP_WORDS

@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gptcli.system.scripts import HAN, KANA
+
 CharSpan = tuple[int, int]
 """Where a piece begins and ends: `text[start:end]` is the piece."""
 
@@ -28,8 +30,18 @@ _STRONG = _WIDE + _SPACED + _LOOSE
 _ENDING = ".…" + _STRONG
 _AFTER = set(_CLOSING + _ENDING + ",;:،؛")  # a word of these alone belongs to the sentence before
 
-# A gap between words, or the end of a sentence in a script that has none.
-_PLACE = re.compile(rf"\s+|[{_WIDE}]+…*[」』）】》〉”’]*|[{_LOOSE}]+(?=[^\W\d_])")
+_LETTER_UNSPACED = f"[{HAN}{KANA}]"
+_CLOSING_WIDE = "[」』）】》〉”’]"
+# A gap between words, or the end of a sentence in a script that has none: at a mark of its own, at
+# an ellipsis that a quote closes, or at a Latin mark between two of its letters.
+_PLACE = re.compile(
+    rf"\s+|[{_WIDE}]+…*{_CLOSING_WIDE}*|…+{_CLOSING_WIDE}+(?={_LETTER_UNSPACED})"
+    rf"|(?<={_LETTER_UNSPACED})[.!?．]+{_CLOSING_WIDE}*(?={_LETTER_UNSPACED})"
+    rf"|[{_LOOSE}]+(?=[^\W\d_])"
+)
+# What makes a quotation a part of the sentence that follows it: “……。”他说。 「…。」と言った。
+_SAID = re.compile(rf"[、，]|と|って|[{HAN}]{{1,4}}?[说說道问問答喊叫](?![着过過])")
+_SAID_CHARS = 6  # that it looks at, at most
 _SYMBOLS = re.compile(r"[^\w\s]*")  # what a sentence can begin with before its first word
 _VOWEL_SIGNS = "\u0900-\u0903\u093a-\u093c\u093e-\u094f"  # of Devanagari: not in \w
 _WORD = re.compile(rf"[\w{_VOWEL_SIGNS}]+")
@@ -119,9 +131,10 @@ def borders(text: str, *, lines: bool = False, finished: bool = True) -> Iterato
     for match in _PLACE.finditer(text, start):
         gap = match.group()
         verdict: bool | None
+        after = match.end()
         if not gap[0].isspace():
-            end = match.end()
-            verdict = _ends_wide(text, end, gap)
+            end = after = _past_quote(text, start, match.end())
+            verdict = _ends_wide(text, end, finished)
         else:
             end = match.start()
             if gap.count("\n") > (0 if lines else 1):
@@ -131,18 +144,32 @@ def borders(text: str, *, lines: bool = False, finished: bool = True) -> Iterato
             else:
                 verdict = _ends(text, start, end, match.end(), finished)
         if verdict is None:
-            yield Border(end, match.end(), certain=False)
+            yield Border(end, after, certain=False)
             return
         if verdict:
-            yield Border(end, match.end())
-            start = match.end()
+            yield Border(end, after)
+            start = after
 
 
-def _ends_wide(text: str, end: int, mark: str) -> bool:
-    """Whether a sentence ends after a mark that needs no space; a space is a place of its own."""
+def _past_quote(text: str, start: int, end: int) -> int:
+    """The end of a sentence, after a straight quote if that closes one of the sentence's."""
+    closes = text[end : end + 1] == '"' and text.count('"', start, end) % 2
+    return end + 1 if closes else end
+
+
+def _ends_wide(text: str, end: int, finished: bool) -> bool | None:
+    """Whether a sentence ends after a mark that needs no space; a space is a place of its own.
+
+    None: more text is needed to tell.
+    """
     after = text[end : end + 1]
-    quoted = mark[-1] in _CLOSING and after in ("、", "，", "と")  # 「…。」と言った
-    return bool(after) and not after.isspace() and not quoted
+    if not after or after.isspace():
+        return False
+    if text[end - 1] not in _CLOSING:
+        return True
+    if not finished and len(text) - end < _SAID_CHARS:
+        return None
+    return not _SAID.match(text, end)
 
 
 def _ends(text: str, start: int, end: int, after: int, finished: bool) -> bool | None:

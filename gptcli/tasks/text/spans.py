@@ -5,16 +5,21 @@ text are kept, with the spelling and position they have there. The line is read 
 types, so names may contain commas and parentheses. Names inside other names are not found.
 """
 
+# ruff: noqa: RUF001 - full-width marks are signs of text here
+
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-_TYPE = re.compile(r"\(([^()]*)\)")
-_BETWEEN = re.compile(r"\s*[.,;]?\s+")  # between two items
-_SEPARATORS = re.compile(r"[,;)]")  # that may end an item of another type
-_EDGES = ' \t\r\n",;“”„«»'  # never part of a name
+from gptcli.system.scripts import HAN, HANGUL, KANA
+
+_TYPE = re.compile(r"[(（]([^()（）]*)[)）]")
+_BETWEEN = re.compile(r"\s*(?:[.,;]?\s+|[，、；。]\s*)")  # between two items
+_SEPARATORS = re.compile(r"[,;)，、；）]")  # that may end an item of another type
+_EDGES = ' \t\r\n",;“”„«»，、；「」'  # never part of a name
+_JOINED = f"{HAN}{KANA}{HANGUL}"  # a name may stand directly beside these
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,18 @@ def _places(name: str, text: str) -> list[tuple[int, int]]:
     A space in the name matches any white space in the text.
     """
     pattern = r"\s+".join(map(re.escape, name.split()))
-    before = r"(?<!\w)" if name[0].isalnum() else ""
-    after = r"(?![\w\u0300-\u036f])" if name[-1].isalnum() else ""
+    before = rf"(?<![^\W{_JOINED}])" if _spaced(name[0]) else ""
+    after = rf"(?![^\W{_JOINED}]|[\u0300-\u036f])" if _spaced(name[-1]) else ""
     for flags in (re.NOFLAG, re.IGNORECASE):
         matches = re.finditer(before + pattern + after, text, flags)
         if places := [match.span() for match in matches]:
             return places
     return []
+
+
+def _spaced(character: str) -> bool:
+    """Whether spaces or signs set a word apart that begins or ends so."""
+    return character.isalnum() and not re.match(f"[{_JOINED}]", character)
 
 
 def _length(places: list[tuple[int, int]]) -> int:
