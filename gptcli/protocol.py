@@ -117,7 +117,7 @@ class GenerateRequest:
 class LoglikelihoodRequest:
     """Score each of `choices` as the continuation of `prompt`; nothing is generated.
 
-    A choice is encoded by itself, so most choices begin with a space.
+    A choice of GPT-2's bytes is encoded by itself, with its space; any other continues the prompt.
     """
 
     id: str

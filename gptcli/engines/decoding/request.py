@@ -25,6 +25,8 @@ from gptcli.protocol import (
 )
 from gptcli.system.units import counted
 
+PROMPT_CHARACTERS = 32  # of the prompt's end, to encode a choice after it
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedRequest:
@@ -143,11 +145,11 @@ def encode_generate(
 def encode_loglikelihood(
     request: LoglikelihoodRequest, tokenizer: Tokenizer, info: ModelInfo
 ) -> EncodedLoglikelihood:
-    """Encode the prompt and each choice by itself.
+    """Encode the prompt and each choice.
 
     Raises BadInput for a choice that is empty or too long, or a prompt that does not fit.
     """
-    choices = _encoded(request.choices, tokenizer, info)
+    choices = _encoded(request.choices, request.prompt, tokenizer, info)
     limits = _PromptLimit(
         # The last token of a choice is predicted, not read; of one token, nothing is.
         limit=info.context + 2 - max(map(len, choices)),
@@ -195,12 +197,12 @@ def encode_rolling(
 
 
 def _encoded(
-    choices: Sequence[str], tokenizer: Tokenizer, info: ModelInfo
+    choices: Sequence[str], prompt: str, tokenizer: Tokenizer, info: ModelInfo
 ) -> tuple[tuple[int, ...], ...]:
     """The tokens of each choice. Raises BadInput for one that is empty or too long, or for none."""
     if not choices:
         raise BadInput("choices", "there are none", "Give at least one")
-    encoded = tuple(tuple(tokenizer.encode(text, bare=True)) for text in choices)
+    encoded = tuple(tuple(_continuing(prompt, text, tokenizer)) for text in choices)
     for text, ids in zip(choices, encoded, strict=True):
         if not ids:
             raise BadInput("choice", "it is empty", "Give at least one character")
@@ -212,6 +214,21 @@ def _encoded(
                 "Shorten it",
             )
     return encoded
+
+
+def _continuing(prompt: str, text: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a text after a prompt; by itself if its tokens are bytes, or join the prompt's.
+
+    By itself a text gets a token of its own for the beginning of a word in many vocabularies, such
+    as those of sentencepiece: that is none of what continues a prompt.
+    """
+    alone = tokenizer.encode(text, bare=True)
+    end = prompt[-PROMPT_CHARACTERS:]
+    if tokenizer.byte_level or not end or not alone:
+        return alone
+    before, whole = tokenizer.encode(end, bare=True), tokenizer.encode(end + text, bare=True)
+    joined = whole[: len(before)] != before or len(whole) == len(before)
+    return alone if joined else whole[len(before) :]
 
 
 @dataclass(frozen=True)
