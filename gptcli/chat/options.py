@@ -28,8 +28,25 @@ class Chat(Options):
         "How turns become a prompt; auto is the model's own where it has one, eos for DialoGPT,"
         " else a transcript.",
     )
-    user_name: str = option("Human", "--user-name", "What a transcript calls you.")
-    bot_name: str = option("AI", "--bot-name", "What a transcript calls the model.")
+    language: Literal["auto", "en", "zh", "ja", "ko"] = option(
+        "auto",
+        "--language",
+        "A transcript's language; auto is the model's, as its vocabulary tells.",
+    )
+    user_name: str | None = option(
+        None,
+        "--user-name",
+        "What a transcript calls you.",
+        metavar="TEXT",
+        shown_default="Human, or its like",
+    )
+    bot_name: str | None = option(
+        None,
+        "--bot-name",
+        "What a transcript calls the model.",
+        metavar="TEXT",
+        shown_default="AI, or its like",
+    )
     load: str | None = option(
         None,
         "--load",

@@ -1,5 +1,7 @@
 """Templates: what a prompt looks like, and that a stranger's template can only make a text."""
 
+# ruff: noqa: RUF001 - full-width marks are signs of text here
+
 from __future__ import annotations
 
 import json
@@ -15,7 +17,7 @@ import pytest
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from gptcli.chat_templates import EndOfText, Template, Transcript, Turn, choose
+from gptcli.chat_templates import EndOfText, Template, Transcript, Turn, choose, transcript
 from gptcli.chat_templates.own import find, special_text
 from gptcli.chat_templates.sandbox import Program
 from gptcli.errors import BadModel, UsageError
@@ -107,6 +109,31 @@ def test_bad_names_are_refused(user: str, bot: str) -> None:
         Transcript(user, bot)
 
 
+def test_a_transcript_in_chinese_has_chinese_names_and_no_spaces() -> None:
+    turns = [Turn("user", "你好"), Turn("assistant", "你好！"), Turn("user", "再见")]
+    spoken = transcript(None, None, "zh")
+    expected = "\n\n用户：你好\n助手：你好！\n用户：再见\n助手："
+    assert spoken.prompt(None, turns) == "用户与助手的对话。助手很友善，回答简短。" + expected
+    assert (
+        transcript("小明", "狐狸", "zh").prompt("闲聊。", turns[:1])
+        == "闲聊。\n\n小明：你好\n狐狸："
+    )
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "ko"])
+def test_a_reply_ends_at_a_name_also_where_the_vocabulary_has_no_line_break(language: str) -> None:
+    spoken = transcript("{bot}", "Bob", language)
+    assert {"{bot}:", "Bob:", "[SEP]"} <= set(spoken.stop)
+    assert not any(stop.startswith("\n") for stop in spoken.stop)
+    assert spoken.prompt(None, [ASK]).count("{bot}") == 2
+
+
+@pytest.mark.parametrize("language", ["en", "fr", ""])
+def test_a_transcript_in_any_other_language_is_the_english_one(language: str) -> None:
+    assert transcript(None, None, language) == Transcript()
+    assert transcript("Ann", None, language) == Transcript("Ann")
+
+
 # The choice
 
 
@@ -117,6 +144,13 @@ def test_a_base_model_gets_a_transcript(tales: Path) -> None:
 @pytest.mark.parametrize("name", ["microsoft/DialoGPT-small", "./my-dialogpt"])
 def test_dialogpt_gets_ends_of_text(tales: Path, name: str) -> None:
     assert choose("auto", tales, name) == EndOfText("<|endoftext|>")
+
+
+def test_a_vocabulary_of_berts_kind_has_its_separator_between_turns(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"sep_token": "[SEP]"}')
+    assert choose("eos", tmp_path, "model") == EndOfText("[SEP]", ("[SEP]",))
+    (tmp_path / "tokenizer_config.json").write_text('{"sep_token": "[SEP]", "eos_token": "</s>"}')
+    assert choose("eos", tmp_path, "model") == EndOfText("</s>")
 
 
 def test_an_own_template_comes_first(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Annotated
 import typer
 
 from gptcli.chat import Chat, Conversation, Keeper, check_sampling, last
-from gptcli.chat_templates import Transcript, choose
+from gptcli.chat_templates import choose, transcript
+from gptcli.checkpoints.tokenization.language import language_of
 from gptcli.cli import signals
 from gptcli.cli.interactive.slash import Commands
 from gptcli.cli.interactive.typed import ReadLine, TypedLine, messages, piped
@@ -54,16 +55,17 @@ def chat(
     A message of several lines stands between triple quotes.
     """
     check_sampling(sampling)
-    Transcript(options.user_name, options.bot_name)  # bad names fail before a model is loaded
+    names = options.user_name, options.bot_name
+    transcript(*names, options.language)  # bad names fail before a model is loaded
     opening = None if message in (None, "-") else decode_argument(str(message), Input())
     before = str(last()) if options.continue_ else options.load
     with recording(record, "chat", load) as watch, opened(Output()) as out:
         session = Session.of(talk)
         engine = session.open_engine(load, notices=False, watch=watch)
         info = engine.info
-        template = choose(
-            options.template, info.folder, info.name, options.user_name, options.bot_name
-        )
+        spoken = options.language
+        language = language_of(engine) or "en" if spoken == "auto" else spoken
+        template = choose(options.template, info.folder, info.name, *names, language)
         conversation = Conversation(engine, template, sampling, options.system)
         session.note(*info.notices)
         dialogue = _Dialogue(conversation, out, options, session)
