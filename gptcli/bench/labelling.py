@@ -19,6 +19,7 @@ from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.definition.catalog import find
+from gptcli.tasks.definition.options import options_class, values
 from gptcli.tasks.prompts import worded
 from gptcli.tasks.solver import solve
 
@@ -43,7 +44,7 @@ def labelled(engine: Engine, texts: Sequence[str]) -> list[str]:
     """The label of each text, by the task `classify` as it comes."""
     task = find("classify")
     questions = (Question(str(number), text) for number, text in enumerate(texts))
-    wording = worded(task, {option.name: option.default for option in task.options})
+    wording = worded(task, values(task, options_class(task)()))
     found = solve(engine, wording, questions, Sampling(), batch_size=SLOTS)
     return [answer.text for answer in found if isinstance(answer, Answer)]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import sleep
 
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.cli.output import sink
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, Unavailable
@@ -38,6 +39,7 @@ class NoLimit:
         dtype="",
         device="",
     )
+    tokenizer: Tokenizer | None = None
 
     def count(self, text: str) -> int:
         """0 for any text."""

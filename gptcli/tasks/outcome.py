@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -13,6 +13,7 @@ from gptcli.tasks.answers import Answer, Question, total
 from gptcli.tasks.calibration import contextual, pmi, probabilities
 from gptcli.tasks.definition.task import Value
 from gptcli.tasks.run_context import Reply, RunContext
+from gptcli.tasks.text.joining import between
 from gptcli.tasks.text.spans import entities, shifted
 
 UNSURE = "nothing was answered: the model is not sure enough of an answer"
@@ -68,7 +69,9 @@ def answers(
         notices=(*context.notices, *blank.notices, *notices),
     )
     if context.kind == "labels":
-        return (_labelled(context, blank, cast(ChoiceLogprobs, results[0])),)
+        score = cast(ChoiceLogprobs, results[0])
+        blank = replace(blank, notices=(*blank.notices, *_alike(score)))
+        return (_labelled(context, blank, score),)
     count = context.sampling.num_return_sequences
     return tuple(
         _written(context, replace(blank, index=index), replies, starts) for index in range(count)
@@ -95,13 +98,23 @@ def _labelled(context: RunContext, blank: Answer, score: ChoiceLogprobs) -> Answ
     return _abstaining(context, found, shares[best])
 
 
+def _alike(score: ChoiceLogprobs) -> Iterator[str]:
+    """What to say of labels that the model cannot tell apart."""
+    known: dict[tuple[int, ...], str] = {}
+    for choice in score.choices:
+        label = choice.text.strip()
+        other = known.setdefault(choice.tokens, label)
+        if choice.tokens and other != label:
+            yield f"{other} and {label} are the same to the model: its vocabulary lacks their words"
+
+
 def _written(
     context: RunContext, blank: Answer, replies: Sequence[Reply], starts: Sequence[int]
 ) -> Answer:
     """The answers of the parts joined: a text, or entities with positions in the input."""
     index = blank.index
     completions = [cast(Completion, reply.results[index]) for reply in replies]
-    text = "".join(reply.before + reply.texts[index] for reply in replies)
+    text = _joined(replies, index)
     silent = "" if text.strip() or context.kind == "spans" else _silence(completions)
     found = replace(
         blank,
@@ -126,6 +139,15 @@ def _written(
         return found
     mean = sum(token.logprob for token in tokens) / len(tokens) if tokens else None
     return _abstaining(context, replace(found, mean_logprob=mean), mean)
+
+
+def _joined(replies: Sequence[Reply], index: int) -> str:
+    """The texts of the parts, and what stands between them."""
+    pieces = [""]
+    for reply in replies:
+        piece = between(reply.before, pieces[-1], reply.texts[index]) + reply.texts[index]
+        pieces += [piece] if piece else []
+    return "".join(pieces)
 
 
 def _reason(

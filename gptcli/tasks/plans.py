@@ -17,7 +17,7 @@ from gptcli.protocol import ChoiceLogprobs, Completion
 from gptcli.system.units import counted
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.outcome import answers, failed, results_of
-from gptcli.tasks.prompts import resolved
+from gptcli.tasks.prompts import resolved, unlike
 from gptcli.tasks.run_context import (
     Ask,
     Reply,
@@ -46,6 +46,8 @@ def plan(context: RunContext, question: Question) -> Steps:
     if context.sampling.seed is None:  # one for all its requests, so that it can be reported
         drawn = replace(context.sampling, seed=secrets.randbits(32))
         context = replace(context, sampling=drawn)
+    if advice := unlike(context.wording, question.text):
+        context = replace(context, notices=(*context.notices, advice))
     try:
         check_sampling(context.wording.task, context.wording.chosen, context.sampling)
         long = context.wording.task.long

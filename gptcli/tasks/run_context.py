@@ -5,10 +5,11 @@ Not here: which requests an input takes is in `gptcli.tasks.plans`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
+from gptcli.checkpoints.tokenization.language import Tokenizing, language_of
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
 from gptcli.protocol import (
@@ -18,6 +19,7 @@ from gptcli.protocol import (
     LoglikelihoodRequest,
     ModelInfo,
 )
+from gptcli.system.scripts import is_unspaced
 from gptcli.tasks.answers import Question
 from gptcli.tasks.definition.task import Read, Task, Value
 from gptcli.tasks.prompts import Wording, resolved
@@ -57,6 +59,15 @@ class RunContext:
     def labels(self) -> tuple[str, ...]:
         """The labels of a classification."""
         return cast(tuple[str, ...], self.wording.parameter("labels"))
+
+    def choices(self, prompt: str) -> tuple[str, ...]:
+        """The labels as continuations of a prompt: as the examples have them, else as written."""
+        before = self.wording.before_answer
+        if not prompt or prompt[-1].isspace():
+            before = ""
+        elif before is None:
+            before = "" if is_unspaced(prompt[-1]) else " "
+        return tuple(before + label for label in self.labels)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Reply:
     results: tuple[Completion | ChoiceLogprobs, ...]
 
 
-class TokenCounting(Protocol):
+class TokenCounting(Tokenizing, Protocol):
     """What counts the tokens of a model: an engine, or its tokenizer alone."""
 
     @property
@@ -126,6 +137,7 @@ def prepared(
     say: Callable[[str], None] = lambda text: None,
 ) -> RunContext:
     """The context of a run, with as many examples as fit. Raises UsageError as `check_sampling`."""
+    wording = in_its_language(model, wording)
     check_sampling(wording.task, wording.chosen, sampling)
     limit = most_tokens(wording, sampling, model.info)
     fewer = _trimmed(wording, model, limit)
@@ -144,6 +156,11 @@ def prepared(
         notices=notices,
         say=say,
     )
+
+
+def in_its_language(model: Tokenizing, wording: Wording) -> Wording:
+    """The wording for this model. Raises UsageError as `worded`."""
+    return wording.spoken(language_of(model)) if wording.open else wording
 
 
 def _trimmed(wording: Wording, model: TokenCounting, limit: int) -> Wording:
@@ -208,7 +225,7 @@ def ask_of(context: RunContext, question: Question, part: str, of: str | None = 
     """The request for `part`; `of` is the text that the answer is about, if it is another."""
     prompt = prompt_of(context, question, part)
     if context.kind == "labels":
-        return AskLabel(prompt, part, continuing(prompt, context.labels))
+        return AskLabel(prompt, part, context.choices(prompt))
     sampling, task = context.sampling, context.wording.task
     stop = tuple(dict.fromkeys((*task.stop, *sampling.stop)))
     wanted = sampling.logprobs
@@ -217,12 +234,6 @@ def ask_of(context: RunContext, question: Question, part: str, of: str | None = 
     parameters = {name: context.wording.parameter(name) for name in task.answer.parameters}
     read = reader(task.answer, parameters, part if of is None else of)
     return AskText(prompt, part, replace(sampling, stop=stop, logprobs=wanted), read)
-
-
-def continuing(prompt: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as continuations of a prompt: after a space, unless the prompt ends in one."""
-    space = "" if not prompt or prompt[-1].isspace() else " "
-    return tuple(space + label for label in labels)
 
 
 def fitting(context: RunContext, question: Question) -> Fits:

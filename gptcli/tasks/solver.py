@@ -32,9 +32,9 @@ from gptcli.tasks.run_context import (
     Reply,
     RunContext,
     calibration_prompts,
-    continuing,
     prepared,
 )
+from gptcli.tasks.text.joining import between
 
 WAITING_PER_SLOT = 4  # finished answers that may wait for an earlier one, per slot
 
@@ -78,7 +78,7 @@ def _prior(engine: Engine, context: RunContext) -> tuple[tuple[float, ...], ...]
     """The labels' log-probabilities without an input, for the calibration."""
     prompts = calibration_prompts(context.wording)
     requests = [
-        LoglikelihoodRequest(id=str(number), prompt=text, choices=continuing(text, context.labels))
+        LoglikelihoodRequest(id=str(number), prompt=text, choices=context.choices(text))
         for number, text in enumerate(prompts)
     ]
     results = engine.run(requests)
@@ -180,6 +180,7 @@ class _Question:
 
     def pieces(self) -> Iterator[AnswerChunk]:
         """The new text of the answer, up to the first unfinished request."""
+        left = ""  # the end of what is there
         for asked in self._asked:
             ask = asked.ask
             single = isinstance(ask, AskText) and asked.request.results == 1
@@ -187,9 +188,10 @@ class _Question:
                 return
             text = asked.read[0][0] if asked.read else ""
             if text or asked.finished:
-                text = ask.before + text
+                text = between(ask.before, left, text) + text
                 if len(text) > asked.given:
                     yield AnswerChunk(text[asked.given :])
                     asked.given = len(text)
             if not asked.finished:
                 return
+            left = text or left

@@ -84,7 +84,10 @@ class FakeEngine:
                         yield from self._sequence(request, index)
 
     def _score(self, request: LoglikelihoodRequest) -> ChoiceLogprobs:
-        choices = (Likelihood(c, (1,), (self.liking(request, c),)) for c in request.choices)
+        choices = (
+            Likelihood(choice, (token,), (self.liking(request, choice),))
+            for token, choice in enumerate(request.choices)
+        )
         return ChoiceLogprobs(
             id=request.id,
             prompt=request.prompt,

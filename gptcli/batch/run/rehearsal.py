@@ -7,7 +7,7 @@ seconds, to measure the speed of this machine. Nothing is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import perf_counter
 
@@ -18,6 +18,7 @@ from gptcli.errors import GptcliError
 from gptcli.options import DEFAULT_NEW_TOKENS
 from gptcli.protocol import Engine
 from gptcli.system.memory import peak
+from gptcli.tasks.run_context import in_its_language
 
 BIN_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # upper bounds of the histogram, in tokens
 SAMPLE_ROWS = 16  # rows that are run to see how fast it is
@@ -55,6 +56,8 @@ def rehearse(
 ) -> Forecast:
     """Count all rows, and run the first usable ones. Raises what reading and opening raise."""
     engine = opened()
+    if work.wording is not None:
+        work = replace(work, wording=in_its_language(engine, work.wording))
     found, sample = Forecast(), list[Row]()
     for row in rows:
         if row is not None:

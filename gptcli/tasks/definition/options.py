@@ -161,6 +161,8 @@ def _declared(item: TaskOption) -> tuple[str, Any, Any]:
     """Field name, type and field of an option."""
     kind = Literal[item.choices] if item.kind == "choice" else _TYPES[item.kind]
     default = ", ".join(item.default) if isinstance(item.default, tuple) else item.default
+    words = str(default) if item.varies and default is not None else None
+    default = None if item.varies else default  # the language's
     flag = _flag(item.name)
     field = option(
         default,
@@ -169,6 +171,7 @@ def _declared(item: TaskOption) -> tuple[str, Any, Any]:
         low=item.low,
         high=item.high,
         metavar=_METAVARS.get(item.kind),
+        shown_default=words,
         names="file" if item.kind == "file" else None,
         # Text is decoded by our rules; a file's name stays as the system has it.
         parse=str if item.kind in ("text", "list") else None,

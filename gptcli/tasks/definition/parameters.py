@@ -114,14 +114,33 @@ def read_options(table: TomlTable) -> dict[str, TaskOption]:
 def read_answer(table: TomlTable, options: Mapping[str, TaskOption]) -> AnswerRule:
     """How the answer is read, from `[answer]`. Raises BadTask."""
     kind = cast(AnswerKind, table.word("kind", get_args(AnswerKind), "text"))
-    rules = {rule.name: rule for rule in _PARAMETERS[kind]}
-    table.expect(("kind", *rules))
+    table.expect(("kind", *(rule.name for rule in _PARAMETERS[kind])))
     needed = _NEEDED.get(kind)
     if needed is not None and needed not in table:
         raise table.error(needed, f"it is missing: the kind {kind} needs it")
-    given = [name for name in rules if name in table]
-    parameters = {name: read_parameter(table, rules[name], options) for name in given}
-    return AnswerRule(kind=kind, parameters=parameters)
+    return AnswerRule(kind=kind, parameters=_given(table, kind, options))
+
+
+def read_parameters(
+    table: TomlTable, rule: AnswerRule, options: Mapping[str, TaskOption]
+) -> dict[str, Value]:
+    """Other values of an answer's parameters, in another language. Raises BadTask."""
+    table.expect([name.name for name in _PARAMETERS[rule.kind]])
+    return _given(table, rule.kind, options)
+
+
+def _given(
+    table: TomlTable, kind: AnswerKind, options: Mapping[str, TaskOption]
+) -> dict[str, Value]:
+    """The parameters of a kind of answer that stand in the table."""
+    rules = [rule for rule in _PARAMETERS[kind] if rule.name in table]
+    return {rule.name: read_parameter(table, rule, options) for rule in rules}
+
+
+def read_defaults(table: TomlTable, options: Mapping[str, TaskOption]) -> dict[str, Value]:
+    """Other defaults of options, in another language. Raises BadTask."""
+    table.expect(options)
+    return {name: _default(table, options[name], name) for name in table.values}
 
 
 def read_parameter(table: TomlTable, rule: TaskOption, options: Mapping[str, TaskOption]) -> Value:
@@ -212,17 +231,17 @@ def _bound(table: TomlTable, key: str, kind: OptionKind) -> float | None:
     return cast(float, value)
 
 
-def _default(table: TomlTable, option: TaskOption) -> Value:
-    if "default" not in table:
+def _default(table: TomlTable, option: TaskOption, key: str = "default") -> Value:
+    if key not in table:
         return False if option.kind == "flag" else None
-    value = _plain(table.values["default"])
+    value = _plain(table.values[key])
     wrong = _wrong(option, value)
     if not wrong and isinstance(value, tuple):
         parts = ",".join(value).split(",")  # as the flag's text is split
         if parts != list(value) or not all(part == part.strip() != "" for part in parts):
             wrong = "a text of the list is empty, holds a comma, or begins or ends in a space"
     if wrong:
-        raise table.error("default", wrong)
+        raise table.error(key, wrong)
     return float(cast(float, value)) if option.kind == "number" else cast(Value, value)
 
 

@@ -2,15 +2,15 @@
 
 Everything is checked when the file is read, so that a mistake is reported with its key and rule
 instead of showing as a strange prompt. Not here: options and answer parameters are declared in
-`gptcli.tasks.definition.parameters`, files are found in `gptcli.tasks.definition.catalog`.
+`gptcli.tasks.definition.parameters`, prompts are read in `gptcli.tasks.definition.wordings`, files
+are found in `gptcli.tasks.definition.catalog`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,21 +19,23 @@ from gptcli.options import Sampling
 from gptcli.options.spec import Spec, flag_of, spec_of
 from gptcli.system.strict_json import read_bytes
 from gptcli.system.strict_toml import parse_toml
-from gptcli.tasks.definition import templates
+from gptcli.tasks.definition.languages import read_languages, with_choice
 from gptcli.tasks.definition.parameters import STRATEGY, read_answer, read_options, read_parameter
-from gptcli.tasks.definition.tables import TomlTable, is_line, near
-from gptcli.tasks.definition.task import Long, Task, TaskOption, Variant
+from gptcli.tasks.definition.tables import TomlTable, near
+from gptcli.tasks.definition.task import Long, Task
+from gptcli.tasks.definition.wordings import (
+    DeclaredOptions,
+    read_columns,
+    read_variants,
+    read_wording,
+)
 
 MAX_FILE_BYTES = 256 << 10
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_TOP = tuple({item.name for item in fields(Task)} - {"name", "source"})
-_WORDING = {"input", "examples"}  # the fields of a prompt, beside the options
+_TOP = tuple({item.name for item in fields(Task)} - {"name", "source", "names", "listing"})
 _RUNS_OWN = {"num_return_sequences", "seed", "logprobs", "stop"}  # nothing a task can decide
 _SAMPLING = {item.name: item for item in fields(Sampling) if item.name not in _RUNS_OWN}
 _NO_TASK = "A task is a short text file; gptcli tasks new makes one."
-
-DeclaredOptions = Mapping[str, TaskOption]
-ExampleRows = tuple[Mapping[str, str], ...]
 
 
 def read(path: Path) -> Task:
@@ -68,8 +70,9 @@ def parse(text: str, name: str, source: str) -> Task:
     top = TomlTable(source, "", _toml(text, source))
     top.expect(_TOP)
     options = read_options(top.table("options"))
-    columns = _columns(top, options)
-    wording = _wording(top, columns, options)
+    columns = read_columns(top, options)
+    wording = read_wording(top, columns, options)
+    language, languages = read_languages(top, columns, options, wording)
     return Task(
         name=name,
         source=source,
@@ -79,13 +82,15 @@ def parse(text: str, name: str, source: str) -> Task:
         example=wording.example,
         examples=wording.examples,
         columns=columns.templates,
-        options=tuple(options.values()),
+        options=with_choice(options, language, languages),
         piped=_piped(top, options),
         sampling=_sampling(top.table("sampling")),
         stop=top.texts("stop", ()),
         answer=read_answer(top.table("answer"), options),
         long=_long(top.table("long"), options),
-        variants=_variants(top, columns, options, wording),
+        variants=read_variants(top, columns, options, wording),
+        language=language,
+        languages=languages,
     )
 
 
@@ -95,82 +100,6 @@ def _toml(text: str, source: str) -> Mapping[str, object]:
     except ValueError as error:
         hint = "Correct the file; a text with quotes stands between '''."
         raise BadTask(source, f"not TOML: {error}", hint) from None
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns the examples have: `named` is every one that the options can name."""
-
-    templates: tuple[str, str]
-    named: frozenset[str]
-
-
-def _columns(top: TomlTable, options: DeclaredOptions) -> _Columns:
-    given = top.texts("columns", Task.columns)
-    if len(given) != 2 or given[0] == given[1] or not all(map(is_line, given)):
-        raise top.error("columns", "it names two columns, for input and output")
-    named = set()
-    for template in given:
-        names = _template(top, "columns", template, options)
-        for name in names:  # else there may be no such column
-            if options[name].kind != "choice" or options[name].default is None:
-                rule = f"{{{name}}} is not an option of type choice with a default"
-                raise top.error("columns", rule)
-        for values in product(*(options[name].choices for name in names)):
-            named.add(templates.fill(template, dict(zip(names, values, strict=True))))
-    return _Columns((given[0], given[1]), frozenset(named))
-
-
-def _template(table: TomlTable, key: str, template: str, known: Collection[str]) -> tuple[str, ...]:
-    """The fields of a template, all of them `known`. Raises BadTask."""
-    try:
-        found = templates.fields(template)
-    except templates.BadTemplate as error:
-        raise table.error(key, str(error), "Write {{ and }} for a brace itself.") from None
-    for name in found:
-        if name not in known:
-            raise table.error(key, f"{{{name}}} is no field of it", near(name, known))
-    return found
-
-
-@dataclass(frozen=True)
-class _Wording:
-    prompt: str
-    example: str
-    examples: ExampleRows
-
-
-def _wording(table: TomlTable, columns: _Columns, options: DeclaredOptions) -> _Wording:
-    """The prompt and its examples, of the task or of a variant. Raises BadTask."""
-    prompt, example = table.text("prompt"), ""
-    shown = _template(table, "prompt", prompt, {*options, *_WORDING})
-    if "input" not in shown:
-        raise table.error("prompt", "it must hold {input}")
-    if "example" in table:
-        example = table.text("example")
-        inside = _template(table, "example", example, {*options, "input", "output"})
-        for name in ("input", "output"):
-            if name not in inside:
-                raise table.error("example", f"it must hold {{{name}}}")
-        if "examples" not in shown:
-            raise table.error("example", "nothing shows it: the prompt does not hold {examples}")
-    elif "examples" in shown:
-        raise table.error("example", "it is missing, but the prompt holds {examples}")
-    elif "examples" in table:
-        raise table.error("examples", "nothing shows them: there is no example template")
-    return _Wording(prompt, example, _rows(table, columns))
-
-
-def _rows(table: TomlTable, columns: _Columns) -> ExampleRows:
-    """The example rows, each with every column. Raises BadTask."""
-    rows = table.tables("examples")
-    for row in rows:
-        for column in sorted(columns.named - row.values.keys()):
-            raise row.error(column, "the example lacks this column")
-        row.expect(columns.named)
-        for column in row.values:
-            row.text(column, "")
-    return tuple(cast(Mapping[str, str], row.values) for row in rows)
 
 
 def _sampling(table: TomlTable) -> dict[str, object]:
@@ -223,25 +152,3 @@ def _long(table: TomlTable, options: DeclaredOptions) -> Long:
         strategy=strategy,
         unit=cast(Literal["sentence", "passage"], unit),
     )
-
-
-def _variants(
-    top: TomlTable, columns: _Columns, options: DeclaredOptions, main: _Wording
-) -> tuple[Variant, ...]:
-    found: dict[str, Variant] = {}
-    for table in top.tables("variants"):
-        table.expect([item.name for item in fields(Variant)])
-        when = table.text("when")
-        if when not in options:
-            raise table.error(
-                "when", f"{when[:40]!r} is no option of the task", near(when, options)
-            )
-        if when in found:
-            raise table.error("when", f"there is another variant for {when} already")
-        wording = _wording(table, columns, options)
-        if bool(wording.example) != bool(main.example):  # --example would be dropped by one
-            raise table.error("example", "either the task and all variants have one, or none has")
-        found[when] = Variant(
-            when=when, prompt=wording.prompt, example=wording.example, examples=wording.examples
-        )
-    return tuple(found.values())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 OptionKind = Literal["text", "file", "integer", "number", "flag", "choice", "list"]
@@ -24,6 +24,9 @@ The answer of a longer text begins with the answer of a shorter one. Once it is 
 changes nothing.
 """
 
+LANGUAGE, AUTO = "language", "auto"
+"""The option that a task in several languages has, and its value for that of the model."""
+
 Value = str | int | float | bool | tuple[str, ...] | None
 """The value of an option."""
 
@@ -40,6 +43,7 @@ class TaskOption:
     low: float | None = None
     high: float | None = None
     differs_from: str | None = None  # the name of an option that must have another value
+    varies: bool = False  # its default is another one in another language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,21 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InLanguage:
+    """How a task asks in another language than its file's own. What is not given stays."""
+
+    prompt: str  # template
+    example: str = ""
+    examples: tuple[Mapping[str, str], ...] = ()
+    stop: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    answer: Mapping[str, Value] = field(default_factory=dict)  # parameters
+    defaults: Mapping[str, Value] = field(default_factory=dict)  # of options
+    names: Mapping[str, str] = field(default_factory=dict)  # an option's value -> its name in texts
+    listing: str = ", "  # between the texts of a list
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A task. Templates hold `{input}`, `{examples}` and `{option}`; `{{` is a brace."""
 
@@ -106,6 +125,34 @@ class Task:
     answer: AnswerRule = AnswerRule()
     long: Long = Long()
     variants: tuple[Variant, ...] = ()
+    language: str = "en"  # of the file's own prompt
+    languages: Mapping[str, InLanguage] = field(default_factory=dict)  # the others
+    names: Mapping[str, str] = field(default_factory=dict)  # see InLanguage
+    listing: str = InLanguage.listing
+
+    def spoken(self, language: str) -> Task:
+        """The task as it asks in a language; as it is where it has no prompt in that."""
+        found = self.languages.get(language)
+        if found is None:
+            return self
+        answer = replace(self.answer, parameters={**self.answer.parameters, **found.answer})
+        options = tuple(
+            replace(option, default=found.defaults.get(option.name, option.default))
+            for option in self.options
+        )
+        return replace(
+            self,
+            prompt=found.prompt,
+            example=found.example,
+            examples=found.examples,
+            stop=found.stop,
+            variants=found.variants,
+            options=options,
+            answer=answer,
+            language=language,
+            names=found.names,
+            listing=found.listing,
+        )
 
     @property
     def takes_examples(self) -> bool:
