@@ -7,6 +7,8 @@ the file's own language.
 Not here: an input that does not fit the context is handled in `gptcli.tasks.plans`.
 """
 
+# ruff: noqa: RUF001 - full-width marks are signs of text here
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ from gptcli.tasks.definition.labels import check_labels
 from gptcli.tasks.definition.task import AUTO, LANGUAGE, Task, Value, Variant
 from gptcli.tasks.definition.templates import fill
 
-BETWEEN = " = "  # in --example
+BETWEEN, WIDE_BETWEEN = " = ", "＝"  # in --example; the second needs no spaces
 MAX_LOOKED_AT = 2000  # characters of a text, to tell its language
 NAMES = {"zh": "Chinese", "ja": "Japanese", "ko": "Korean"}
 
@@ -177,7 +179,7 @@ def shown(value: Value, task: Task | None = None) -> str:
 
 
 def _split(text: str) -> Shot:
-    given, between, wanted = text.partition(BETWEEN)
+    given, between, wanted = text.partition(BETWEEN if BETWEEN in text else WIDE_BETWEEN)
     if not between or not given.strip() or not wanted.strip():
         raise UsageError("--example", f"{text[:60]!r} is no pair", 'Write it as "INPUT = OUTPUT".')
     return given.strip(), wanted.strip()

@@ -22,6 +22,7 @@ from gptcli.tasks.answers import Answer, AnswerChunk, Question
 from gptcli.tasks.definition import catalog
 from gptcli.tasks.definition.options import chosen
 from gptcli.tasks.definition.schema import parse
+from gptcli.tasks.definition.task import Task, Value
 from gptcli.tasks.prompts import Wording, worded
 from gptcli.tasks.run_context import prepared
 from gptcli.tasks.solver import solve
@@ -164,6 +165,16 @@ def test_an_example_counts_in_the_language_that_has_its_label() -> None:
         built_in("classify", "很好 = cooking")
 
 
+@pytest.mark.parametrize("text", ["好,坏", "好，坏", "好、坏", " 好 ， 坏 "])
+def test_a_list_is_set_apart_by_commas_of_any_width(text: str) -> None:
+    assert built_in("classify", labels=text).parameter("labels") == ("好", "坏")
+
+
+def test_an_example_may_have_a_wide_sign_between_its_parts() -> None:
+    assert built_in("answer", "天是什么颜色？＝蓝色").shots[-1] == ("天是什么颜色？", "蓝色")
+    assert built_in("answer", "1＝1 = 对").shots[-1] == ("1＝1", "对")
+
+
 def test_a_label_follows_the_prompt_as_in_the_examples() -> None:
     for language, choices in {
         "en": (" positive", " negative"),
@@ -292,7 +303,31 @@ def test_what_a_language_cannot_be_is_named(old: str, new: str, rule: str) -> No
     assert rule in str(caught.value)
 
 
+def test_the_skeleton_shows_another_language() -> None:
+    head, _, tail = catalog.SKELETON.read_text("utf-8").partition("# [languages.zh]")
+    text = head + "[languages.zh]" + tail.replace("\n# ", "\n")
+    wording = prepared(engine(chinese()), worded(*_asked(text)), Sampling()).wording
+    assert wording.text("我累了").startswith("句子：我饿了\n换句话说：")
+    assert wording.chosen["tone"] == "生动"
+
+
+def _asked(text: str) -> tuple[Task, dict[str, Value]]:
+    task = parse(text, "mine", "mine.toml")
+    return task, chosen(task, {})
+
+
 # The command line
+
+
+def test_a_conversation_with_a_chinese_model_is_in_chinese(make_tiny, main_in) -> None:
+    folder = put_chinese(make_tiny(vocab_size=word_pieces().get_vocab_size(), n_positions=256))
+    asked = ["chat", "-m", str(folder), "--seed", "1", "--max-new-tokens", "4"]
+    code, out, err = main_in(*asked, stdin="你好\n再见\n/show\n".encode())
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert err.count("用户: ") == err.count("助手: ") == 2
+    assert "Human" not in main_in(*asked, "--language", "en", stdin=b"a\n/show\n")[1]
+    assert "Human: a" in main_in(*asked, "--language", "en", stdin=b"a\n/show\n")[2]
 
 
 def test_the_language_comes_from_the_flag_the_environment_or_the_configuration(

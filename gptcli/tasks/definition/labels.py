@@ -1,10 +1,15 @@
-"""Checks of the labels of a classification."""
+"""Labels of a classification, and other lists of texts: how they are written, and what is wrong."""
+
+# ruff: noqa: RUF001 - full-width marks are signs of text here
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from gptcli.errors import UsageError
+
+COMMA = re.compile("[,，、]")  # of Chinese and Japanese keyboards, too
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from gptcli.errors import UsageError
 from gptcli.options.keywords import field_of, unknown
 from gptcli.options.shared import EXAMPLE
 from gptcli.options.spec import Options, option
+from gptcli.tasks.definition.labels import COMMA
 from gptcli.tasks.definition.task import OptionKind, Task, TaskOption, Value
 
 _TYPES: dict[OptionKind, Any] = {
@@ -124,7 +125,7 @@ def _joined(name: str, value: object) -> object:
     if not isinstance(value, tuple | list):
         return value
     for text in value:
-        if not isinstance(text, str) or "," in text:
+        if not isinstance(text, str) or COMMA.search(text):
             raise UsageError(name, f"{text!r} is no text without a comma", "Give other texts.")
     return ",".join(value)
 
@@ -180,7 +181,7 @@ def _declared(item: TaskOption) -> tuple[str, Any, Any]:
 
 
 def _split(item: TaskOption, text: str) -> tuple[str, ...]:
-    parts = [part.strip() for part in text.split(",")]
+    parts = [part.strip() for part in COMMA.split(text)]
     found = tuple(dict.fromkeys(filter(None, parts)))
     if not found:
         raise UsageError(_flag(item.name), "the list is empty", "Set its parts apart by commas.")

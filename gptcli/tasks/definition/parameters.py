@@ -15,7 +15,7 @@ from typing import cast, get_args
 
 from gptcli.errors import UsageError
 from gptcli.options.registry import taken
-from gptcli.tasks.definition.labels import check_labels
+from gptcli.tasks.definition.labels import COMMA, check_labels
 from gptcli.tasks.definition.tables import TomlTable, is_line, near
 from gptcli.tasks.definition.task import AnswerKind, AnswerRule, OptionKind, TaskOption, Value
 
@@ -237,7 +237,7 @@ def _default(table: TomlTable, option: TaskOption, key: str = "default") -> Valu
     value = _plain(table.values[key])
     wrong = _wrong(option, value)
     if not wrong and isinstance(value, tuple):
-        parts = ",".join(value).split(",")  # as the flag's text is split
+        parts = COMMA.split(",".join(value))  # as the flag's text is split
         if parts != list(value) or not all(part == part.strip() != "" for part in parts):
             wrong = "a text of the list is empty, holds a comma, or begins or ends in a space"
     if wrong:
