@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
-from gptcli.checkpoints.tokenization.language import Tokenizing, language_of
+from gptcli.checkpoints.tokenization.language import language_of
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
 from gptcli.protocol import (
@@ -116,8 +117,13 @@ class Reply:
     results: tuple[Completion | ChoiceLogprobs, ...]
 
 
-class TokenCounting(Tokenizing, Protocol):
+class TokenCounting(Protocol):
     """What counts the tokens of a model: an engine, or its tokenizer alone."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer, None where there is none."""
+        ...
 
     @property
     def info(self) -> ModelInfo:
@@ -158,9 +164,14 @@ def prepared(
     )
 
 
-def in_its_language(model: Tokenizing, wording: Wording) -> Wording:
-    """The wording for this model. Raises UsageError as `worded`."""
-    return wording.spoken(language_of(model)) if wording.open else wording
+def in_its_language(model: TokenCounting, wording: Wording) -> Wording:
+    """The wording for this model. Raises UsageError as `worded`.
+
+    A model without a folder here is a server's, which is not asked for its vocabulary.
+    """
+    here = wording.open and model.info.folder is not None
+    tokenizer = model.tokenizer if here else None
+    return wording if tokenizer is None else wording.spoken(language_of(tokenizer))
 
 
 def _trimmed(wording: Wording, model: TokenCounting, limit: int) -> Wording:

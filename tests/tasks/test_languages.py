@@ -51,7 +51,7 @@ names = { loud = "大声" }
 
 
 def engine(tokenizer=None, reply=None) -> FakeEngine:
-    info = replace(INFO, context=2000)
+    info = replace(INFO, context=2000, folder=Path() if tokenizer else None)
     return FakeEngine(tokenizer=tokenizer, info=info, asked=[], reply=reply or (lambda _: " x"))
 
 
@@ -75,10 +75,24 @@ def answers(engine: FakeEngine, wording: Wording, *texts: str) -> list[Answer]:
 
 
 def test_the_vocabulary_tells_the_language(tales: Path) -> None:
-    assert language_of(engine(chinese())) == "zh"
-    assert language_of(engine(japanese())) == "ja"
-    assert language_of(engine(load_tokenizer(tales))) is None
-    assert language_of(engine()) is None
+    assert language_of(chinese()) == "zh"
+    assert language_of(japanese()) == "ja"
+    assert language_of(load_tokenizer(tales)) is None
+
+
+def test_a_server_is_not_asked_for_its_vocabulary() -> None:
+    class Server(FakeEngine):
+        @property
+        def tokenizer(self) -> None:
+            raise AssertionError
+
+        @tokenizer.setter
+        def tokenizer(self, value: object) -> None:
+            pass
+
+    assert prepared(Server(info=INFO), built_in("summarize"), Sampling()).wording.text("x") == (
+        "x\nTL;DR:"
+    )
 
 
 def test_the_prompt_is_in_the_language_of_the_model(tales: Path) -> None:

@@ -41,11 +41,18 @@ def split(text: str) -> list[str]:
         ["他（见图1。）", "走了。"],
         ["第一；第二，第三：完。", "好。"],
         ["今日は。", "明日。"],
+        ["これはペンです（赤い。）。", "あれは本です。"],
+        ["「はい。」", "「いいえ！」。", "そう。"],
+        ["1.第一条。", "2.第二条。"],
     ],
     ids=lambda expected: expected[0],
 )
 def test_sentences_end_where_a_reader_ends_them(expected: list[str]) -> None:
     assert split("".join(expected)) == expected
+
+
+def test_a_syllable_of_korean_is_no_initial() -> None:
+    assert split("네. 좋아요. 안녕!") == ["네.", "좋아요.", "안녕!"]
 
 
 def test_wide_spaces_and_line_breaks_part_sentences_too() -> None:

@@ -7,31 +7,16 @@ letters tells nothing of the language, and one for many languages has no script 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.errors import Unavailable
 from gptcli.system.scripts import language_of_letters
 
 SAMPLED_TOKENS = 2000  # evenly spaced; to look at all of 50000 takes 0.1 s
 
 
-class Tokenizing(Protocol):
-    """A model, or what stands in for it."""
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer, None where it is not known. Raises Unavailable where a server has it."""
-        ...
-
-
-def language_of(model: Tokenizing) -> str | None:
-    """`zh`, `ja` or `ko`, as the model's vocabulary tells; None where it does not."""
-    try:
-        tokenizer = model.tokenizer
-    except Unavailable:
-        return None
-    return None if tokenizer is None else language_of_letters(_sample(tokenizer))
+def language_of(tokenizer: Tokenizer) -> str | None:
+    """`zh`, `ja` or `ko`, as the vocabulary tells; None where it does not."""
+    return language_of_letters(_sample(tokenizer))
 
 
 def _sample(tokenizer: Tokenizer) -> Iterator[str]:

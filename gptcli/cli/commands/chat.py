@@ -63,8 +63,9 @@ def chat(
         session = Session.of(talk)
         engine = session.open_engine(load, notices=False, watch=watch)
         info = engine.info
-        spoken = options.language
-        language = language_of(engine) or "en" if spoken == "auto" else spoken
+        language: str = options.language
+        if language == "auto" and info.folder is not None:  # a server is not asked
+            language = language_of(engine.tokenizer) or "en"
         template = choose(options.template, info.folder, info.name, *names, language)
         conversation = Conversation(engine, template, sampling, options.system)
         session.note(*info.notices)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gptcli.system.scripts import HAN, KANA
+from gptcli.system.scripts import HAN, HANGUL, KANA
 
 CharSpan = tuple[int, int]
 """Where a piece begins and ends: `text[start:end]` is the piece."""
@@ -35,7 +35,7 @@ _CLOSING_WIDE = "[」』）】》〉”’]"
 # A gap between words, or the end of a sentence in a script that has none: at a mark of its own, at
 # an ellipsis that a quote closes, or at a Latin mark between two of its letters.
 _PLACE = re.compile(
-    rf"\s+|[{_WIDE}]+…*{_CLOSING_WIDE}*|…+{_CLOSING_WIDE}+(?={_LETTER_UNSPACED})"
+    rf"\s+|[{_WIDE}]+(?:[{_WIDE}…]|{_CLOSING_WIDE})*|…+{_CLOSING_WIDE}+(?={_LETTER_UNSPACED})"
     rf"|(?<={_LETTER_UNSPACED})[.!?．]+{_CLOSING_WIDE}*(?={_LETTER_UNSPACED})"
     rf"|[{_LOOSE}]+(?=[^\W\d_])"
 )
@@ -46,8 +46,8 @@ _SYMBOLS = re.compile(r"[^\w\s]*")  # what a sentence can begin with before its 
 _VOWEL_SIGNS = "\u0900-\u0903\u093a-\u093c\u093e-\u094f"  # of Devanagari: not in \w
 _WORD = re.compile(rf"[\w{_VOWEL_SIGNS}]+")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“„«‘’¿¡—–/-]*$")
-# The J of J., the U.S of U.S.
-_LETTER = rf"[^\W\d_][{_VOWEL_SIGNS}]*"
+# The J of J., the U.S of U.S.; a syllable of Hangul is a word.
+_LETTER = rf"[^\W\d_{HAN}{KANA}{HANGUL}][{_VOWEL_SIGNS}]*"
 _DOTTED = re.compile(rf"{_LETTER}|(?:(?:{_LETTER}){{1,2}}\.)+(?:{_LETTER}){{1,2}}")
 _LOOKBACK_CHARS = 24  # for an abbreviation
 
