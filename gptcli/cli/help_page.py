@@ -18,9 +18,9 @@ from typer.core import TyperOption
 
 from gptcli.cli.output import stderr
 from gptcli.options.spec import Spec
-from gptcli.system import word_wrap
-from gptcli.system.characters import filled, width
 from gptcli.system.sanitizer import one_line
+from gptcli.system.text import word_wrap
+from gptcli.system.text.characters import filled, width
 
 MIN_WIDTH, MAX_WIDTH = 40, 100  # characters of a line
 COLUMN = 31  # characters for a flag and its value

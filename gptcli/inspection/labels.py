@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gptcli.checkpoints.tokenization.parts import Part
 from gptcli.inspection.tokens import escaped
 from gptcli.inspection.views import TokenView
-from gptcli.system.characters import cut, filled
+from gptcli.system.text.characters import cut, filled
 
 SPACE, BREAK, TAB = "\u2423", "\u21b5", "\u21e5"  # open box, return arrow, tab arrow
 BLANK_SIGNS = {" ": SPACE, "\n": BREAK, "\t": TAB}

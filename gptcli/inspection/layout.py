@@ -13,7 +13,7 @@ from typing import Any
 
 from gptcli.inspection.colours import AGAINST, FOR, Colour, ink, ramp
 from gptcli.inspection.plots import Bars, Maps, Plot
-from gptcli.system.characters import width
+from gptcli.system.text.characters import width
 
 Spelling = Callable[[str], str]
 """(text) -> the text as the file format can draw it."""

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from gptcli.errors import Unavailable, UsageError
-from gptcli.system.characters import characters
+from gptcli.system.text.characters import characters
 
 if TYPE_CHECKING:
     import jieba

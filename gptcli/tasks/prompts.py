@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gptcli.errors import UsageError
-from gptcli.system.scripts import language_of_letters
+from gptcli.system.text.scripts import language_of_letters
 from gptcli.tasks.definition.labels import check_labels
 from gptcli.tasks.definition.task import AUTO, LANGUAGE, Task, Value, Variant
 from gptcli.tasks.definition.templates import fill

@@ -20,7 +20,7 @@ from gptcli.protocol import (
     LoglikelihoodRequest,
     ModelInfo,
 )
-from gptcli.system.scripts import is_unspaced
+from gptcli.system.text.scripts import is_unspaced
 from gptcli.tasks.answers import Question
 from gptcli.tasks.definition.task import Read, Task, Value
 from gptcli.tasks.prompts import Wording, resolved

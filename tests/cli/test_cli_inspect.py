@@ -23,7 +23,7 @@ from gptcli.engines import open_engine
 from gptcli.inspection import page, reading
 from gptcli.inspection.views import View
 from gptcli.options import Filters, Load
-from gptcli.system.characters import width
+from gptcli.system.text.characters import width
 
 Cli = Callable[..., tuple[int, str, str]]
 TEXT = "Once upon a time there was a king"

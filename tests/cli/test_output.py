@@ -18,7 +18,7 @@ from gptcli.cli.output.sink import opened
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.options import Output, Sampling
 from gptcli.protocol import Chunk, Completion, Event, Usage
-from gptcli.system.characters import width
+from gptcli.system.text.characters import width
 from gptcli.tasks.answers import Answer, AnswerChunk
 
 FAILED = BadInput("line 2", "it is too long", "Cut it.")

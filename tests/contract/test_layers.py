@@ -67,14 +67,12 @@ ROWS: dict[str, list[str]] = {
         "program",
     ],
     "checkpoints/tokenization": [
-        "files reading roles",
+        "files roles",
         "pieces",
         "kinds",
-        "added sentencepiece",
-        "byte_level wordpiece",
-        "tokenizer tokenizer_json word_ends",
-        "parts vocabulary",
-        "loading",
+        "builders",
+        "tokenizer",
+        "language loading parts",
     ],
     "cli": [
         "declaration recording registry signals",
@@ -109,6 +107,12 @@ ROWS: dict[str, list[str]] = {
         "rolling",
         "engine",
         "connection",
+    ],
+    "system": [
+        "accelerators durable memory os_errors processors sanitizer stages text units",
+        "regular_files",
+        "checksums strict_json",
+        "strict_toml",
     ],
     "tasks": [
         "calibration definition",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Raw
 
+from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
 from gptcli.checkpoints.tokenization.roles import TokenRoles
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.checkpoints.tokenization.vocabulary import BYTES
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.system.scripts import language_of_letters
+from gptcli.system.text.scripts import language_of_letters
 
 SAMPLED_TOKENS = 2000  # evenly spaced; to look at all of 50000 takes 0.1 s
 

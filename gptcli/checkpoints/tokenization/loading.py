@@ -17,11 +17,11 @@ from pathlib import Path
 from threading import Lock
 
 from gptcli.checkpoints.file_kinds import refuse_foreign_tokenizer, refuse_placeholder
-from gptcli.checkpoints.tokenization.byte_level import BYTES
+from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
+from gptcli.checkpoints.tokenization.builders.vocabulary import build
 from gptcli.checkpoints.tokenization.kinds import Recognised, recognise, settings_of
 from gptcli.checkpoints.tokenization.roles import model_config, named_roles, token_roles
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer, broken, refuse
-from gptcli.checkpoints.tokenization.vocabulary import build
 from gptcli.errors import BadInput, BadModel, GptcliError
 from gptcli.system.strict_json import Object
 

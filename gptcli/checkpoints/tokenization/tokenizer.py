@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
-from gptcli.checkpoints.tokenization.byte_level import bytes_of
-from gptcli.checkpoints.tokenization.reading import MAX_GAP
+from gptcli.checkpoints.tokenization.builders.byte_level import bytes_of
+from gptcli.checkpoints.tokenization.builders.reading import MAX_GAP
 from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
 from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN

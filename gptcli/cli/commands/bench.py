@@ -22,7 +22,7 @@ from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import Sink, opened
 from gptcli.cli.session import Session
 from gptcli.options import Load, Output, Talk
-from gptcli.system.characters import width
+from gptcli.system.text.characters import width
 from gptcli.system.units import three_digits
 
 COLUMN_GAP = "   "

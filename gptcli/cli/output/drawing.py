@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from gptcli.cli.output.table import lines
 from gptcli.inspection.colours import Colour, code, ink
 from gptcli.inspection.labels import fitted
-from gptcli.system import word_wrap
-from gptcli.system.characters import width
+from gptcli.system.text import word_wrap
+from gptcli.system.text.characters import width
 
 StyledText = tuple[str, str]  # text, style
 StyledLine = list[StyledText]

@@ -17,8 +17,8 @@ from gptcli.inspection.labels import BREAK, fitted, label, visible
 from gptcli.inspection.plots import reading_rule
 from gptcli.inspection.views import AttributionView, LensView, NextView, TextView, TokenView
 from gptcli.protocol import Alternative
-from gptcli.system.characters import width
 from gptcli.system.sanitizer import sanitize
+from gptcli.system.text.characters import width
 from gptcli.system.units import percent
 
 LABEL = 20  # columns that a token's label takes at most

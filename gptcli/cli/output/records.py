@@ -18,7 +18,7 @@ from itertools import chain
 from gptcli.cli.output import table
 from gptcli.errors import UsageError
 from gptcli.options import Format
-from gptcli.system.characters import cut
+from gptcli.system.text.characters import cut
 
 Record = Mapping[str, object]
 

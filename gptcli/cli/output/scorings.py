@@ -26,7 +26,7 @@ from gptcli.scoring.scores import (
     WordScore,
 )
 from gptcli.scoring.tally import Tell, figures, standard_error, with_error
-from gptcli.system.characters import width
+from gptcli.system.text.characters import width
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from gptcli.system import durable
 from gptcli.system.os_errors import reason, said
 from gptcli.system.regular_files import open_pipe
 from gptcli.system.sanitizer import sanitize
-from gptcli.system.word_wrap import WordWrap
+from gptcli.system.text.word_wrap import WordWrap
 
 STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1")
 

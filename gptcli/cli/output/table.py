@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from gptcli.system.characters import width as wide
 from gptcli.system.sanitizer import one_line
+from gptcli.system.text.characters import width as wide
 
 GAP = "  "  # between two columns
 

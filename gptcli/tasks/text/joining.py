@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptcli.system.scripts import is_unspaced
+from gptcli.system.text.scripts import is_unspaced
 
 _MARKS = ".!?:;,…\"')]"
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from gptcli.errors import BadInput
-from gptcli.system.scripts import HAN, HANGUL, KANA
+from gptcli.system.text.scripts import HAN, HANGUL, KANA
 from gptcli.tasks.text.sentences import CharSpan, paragraphs, sentences
 
 __all__ = ["CharSpan", "best_window", "paragraphs", "passages", "sentences"]

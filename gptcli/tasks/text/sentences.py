@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gptcli.system.scripts import HAN, HANGUL, KANA
+from gptcli.system.text.scripts import HAN, HANGUL, KANA
 
 CharSpan = tuple[int, int]
 """Where a piece begins and ends: `text[start:end]` is the piece."""

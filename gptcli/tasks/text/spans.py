@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gptcli.system.scripts import HAN, HANGUL, KANA
+from gptcli.system.text.scripts import HAN, HANGUL, KANA
 
 _TYPE = re.compile(r"[(（]([^()（）]*)[)）]")
 _BETWEEN = re.compile(r"\s*(?:[.,;]?\s+|[，、；。]\s*)")  # between two items

@@ -24,7 +24,7 @@ from support.piece_models import (
     written,
 )
 
-from gptcli.checkpoints.tokenization.sentencepiece import build
+from gptcli.checkpoints.tokenization.builders.sentencepiece import build
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadModel
 

@@ -20,8 +20,8 @@ from support.piece_models import (
     written,
 )
 
+from gptcli.checkpoints.tokenization.builders.sentencepiece import MAX_BYTES, build
 from gptcli.checkpoints.tokenization.pieces import model, wire
-from gptcli.checkpoints.tokenization.sentencepiece import MAX_BYTES, build
 from gptcli.errors import BadModel, MissingInput
 
 GOOD = written()

@@ -14,7 +14,7 @@ from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.models.entries import ListedModel, inventory
 from gptcli.options import AsJson, Output, Talk
-from gptcli.system.characters import cut, width
+from gptcli.system.text.characters import cut, width
 from gptcli.system.units import counted, model_size
 
 HEADING = ("model", "size", "revision", "used", "architecture", "context", "kind", "state")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from gptcli.checkpoints.formats.locked.gpt2.vocabulary import Vocabulary, written
-from gptcli.checkpoints.tokenization.byte_level import BYTES
+from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 
 MAX_WORK = 10**8  # bytes of tokens, each squared: GPT-2 has 4 million

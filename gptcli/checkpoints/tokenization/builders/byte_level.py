@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.tokenization.added import put_around
+from gptcli.checkpoints.tokenization.builders.added import put_around
+from gptcli.checkpoints.tokenization.builders.reading import ids_of, merges_of, without_gaps
 from gptcli.checkpoints.tokenization.kinds import OTHER, Recognised
-from gptcli.checkpoints.tokenization.reading import ids_of, merges_of, without_gaps
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gptcli.system.characters import characters, width
+from gptcli.system.text.characters import characters, width
 
 WHOLE = {  # each of them one character
     "a": 1,

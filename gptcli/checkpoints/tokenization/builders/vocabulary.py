@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.tokenization import (
+from gptcli.checkpoints.tokenization.builders import (
     byte_level,
     sentencepiece,
     tokenizer_json,
     word_ends,
     wordpiece,
 )
-from gptcli.checkpoints.tokenization.added import add_tokens, begin_with, mark_special
+from gptcli.checkpoints.tokenization.builders.added import add_tokens, begin_with, mark_special
 from gptcli.checkpoints.tokenization.kinds import Recognised, settings_of
 from gptcli.system.strict_json import Object
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from gptcli.system.scripts import is_unspaced, language_of_letters
+from gptcli.system.text.scripts import is_unspaced, language_of_letters
 
 
 @pytest.mark.parametrize("character", "中あア々〇ー。、！：（）「」《》＝１ｱ𠮷")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.tokenization.builders.reading import MAX_GAP, ids_of, unused
 from gptcli.checkpoints.tokenization.kinds import Recognised
-from gptcli.checkpoints.tokenization.reading import MAX_GAP, ids_of, unused
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT, token_text
 from gptcli.system.strict_json import Object, corrupt
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.tokenization.added import add_whole_words, put_around
+from gptcli.checkpoints.tokenization.builders.added import add_whole_words, put_around
+from gptcli.checkpoints.tokenization.builders.reading import lines_of, without_gaps
 from gptcli.checkpoints.tokenization.kinds import Recognised
-from gptcli.checkpoints.tokenization.reading import lines_of, without_gaps
 from gptcli.checkpoints.tokenization.roles import token_text
 from gptcli.system.strict_json import Object, corrupt
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
+from gptcli.checkpoints.tokenization.builders.wordpiece import normalizer
 from gptcli.checkpoints.tokenization.kinds import CLASSES, GPT2, Recognised
-from gptcli.checkpoints.tokenization.wordpiece import normalizer
 from gptcli.system.strict_json import Object, read_bytes
 
 if TYPE_CHECKING:

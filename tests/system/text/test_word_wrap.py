@@ -8,8 +8,8 @@ from itertools import pairwise
 import pyte
 import pytest
 
-from gptcli.system.characters import width
-from gptcli.system.word_wrap import LONGEST_WORD, MIN_COLUMNS, WordWrap, lines
+from gptcli.system.text.characters import width
+from gptcli.system.text.word_wrap import LONGEST_WORD, MIN_COLUMNS, WordWrap, lines
 
 
 def screen(text: str, columns: int, pieces: int = 1) -> list[str]:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from gptcli.system.characters import ColumnCounter, joined, plain, width
+from gptcli.system.text.characters import ColumnCounter, joined, plain, width
 
 MIN_COLUMNS = 20  # of a terminal whose lines are wrapped
 LONGEST_WORD = 4000  # characters of a word that is moved to the next line

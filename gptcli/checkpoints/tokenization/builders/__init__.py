@@ -1,0 +1,1 @@
+"""Tokenizers built from files: a module for each kind, and what they share."""

@@ -1,0 +1,1 @@
+"""Characters, scripts and lines: what a terminal and a reader make of a text."""
