@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenization.builders import (
     byte_level,
-    sentencepiece,
     tokenizer_json,
     word_ends,
     wordpiece,
@@ -40,6 +39,8 @@ def build(found: Recognised, named: Object) -> tokenizers.Tokenizer:
 
 
 def _sentencepiece(found: Recognised, settings: Object) -> tokenizers.Tokenizer:
+    from gptcli.checkpoints.tokenization.builders import sentencepiece  # ten modules, seldom needed
+
     return sentencepiece.build(found.file, settings, found.class_name)
 
 
