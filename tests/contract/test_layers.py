@@ -58,6 +58,13 @@ ROWS: dict[str, list[str]] = {
     "checkpoints/formats": [
         "locked",
         "conversion",
+        "writers",
+    ],
+    "checkpoints/formats/locked": [
+        "source",
+        "confinement ggml npz writing",
+        "gguf_file mlx pickles",
+        "program",
     ],
     "checkpoints/formats/locked": [
         "landlock source",

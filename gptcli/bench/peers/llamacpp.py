@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gptcli.bench.peers.gguf_file import write_gguf
 from gptcli.bench.peers.peer import PeerSetting, PeerWork
+from gptcli.checkpoints.formats.writers.gguf_file import write_gguf
 from gptcli.errors import Unavailable
 
 FILE_NAME = "model.gguf"

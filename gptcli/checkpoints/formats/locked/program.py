@@ -25,8 +25,10 @@ from gptcli.errors import GptcliError
 
 READERS = {
     "flax_msgpack": 2,
+    "gguf_file": 32,
     "keras_hub": 4,
     "llmc": 1,
+    "mlx": 18,
     "nanogpt": 1,
     "pickles": 2,
     "tf_bundle": 1,

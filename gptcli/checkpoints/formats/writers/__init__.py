@@ -1,0 +1,1 @@
+"""Our checkpoints written for other programs: llama.cpp and CTranslate2."""
