@@ -1,13 +1,14 @@
 """MLX's GPT-2: folders of mlx-lm (safetensors), and `weights.npz`.
 
-The first of the files is config.json. MLX's matrices lie as (out, in), and their names may begin
+The first of the files is config.json; texts among the others, such as a tokenizer.json, go along.
+MLX's matrices lie as (out, in), and their names may begin
 with `model.`. Quantised ones are numbers of 2 to 8 bits, with a scale and a bias for each group;
 they become float32. A file whose matrices lie as (in, out) is known by the shape of the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import gpt2_config, model_type
+from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.formats.locked.npz import PLAIN, read_npz
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor
 from gptcli.checkpoints.safetensors_headers import Tensor, read_header
-from gptcli.system.strict_json import Object, read_object
+from gptcli.system.strict_json import Object, read_bytes, read_object
 
 if TYPE_CHECKING:
     import numpy
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_FILES = 1000
+WEIGHTS = (".safetensors", ".npz")
 PREFIXES = ("model.", "transformer.")
 QUANTISATION = ("quantization", "quantization_config")
 WORD_BITS = 32
@@ -64,7 +67,8 @@ def read(job: Job) -> Source:
     told = read_object(job.files[0])
     config = _config(told, job.files[0])
     checked, _ = gpt2_config(config, {}, job.files[0])
-    stored = _gathered(job.files[1:])
+    weights = [file for file in job.files[1:] if file.suffix in WEIGHTS]
+    stored = _gathered(weights)
     tied, left_out = _tied(stored)
     stored = {name: one for name, one in stored.items() if one.origin not in left_out}
     left_out |= _masks(stored)
@@ -77,6 +81,7 @@ def read(job: Job) -> Source:
         tensors=tuple(tensors),
         config=config,
         left_out=left_out,
+        texts={file.name: _text(file) for file in job.files[1:] if file not in weights},
         notices=said if kinds else (),
     )
 
@@ -98,7 +103,14 @@ def _config(told: Object, file: Path) -> dict[str, Any]:
     return found | {"architectures": ["GPT2LMHeadModel"]}
 
 
-def _gathered(files: tuple[Path, ...]) -> dict[str, _Stored]:
+def _text(file: Path) -> str:
+    try:
+        return read_bytes(file, MAX_TOKENIZER_BYTES).decode()
+    except UnicodeDecodeError:
+        raise Refused(f"{file.name}: it is not UTF-8") from None
+
+
+def _gathered(files: Sequence[Path]) -> dict[str, _Stored]:
     """All arrays, by names without prefixes."""
     found: dict[str, _Stored] = {}
     for file in files:

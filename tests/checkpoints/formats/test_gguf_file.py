@@ -1,0 +1,456 @@
+"""GGUF files: the same numbers come out, the same ids, and no file does harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support.gguf_files import (
+    METADATA,
+    TEXTS,
+    WIDTH,
+    GgufFile,
+    Put,
+    Raw,
+    changed,
+    f32,
+    tensors,
+    text,
+)
+from support.locked_readers import convert, read
+
+from gptcli.checkpoints.formats.locked import gguf_file
+from gptcli.checkpoints.formats.locked.ggml.types import TYPES, decoded
+from gptcli.checkpoints.formats.locked.source import Refused
+from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
+from gptcli.errors import GptcliError
+
+VALUES = tensors()
+QUERY = "blk.0.attn_qkv.weight"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.gguf"
+
+
+def made(file: GgufFile, path: Path) -> Path:
+    """The folder that a file is converted into."""
+    path.write_bytes(file.bytes())
+    return convert(read(gguf_file, path), path.parent / "made")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_every_number_comes_out_under_its_name(version: int, path: Path) -> None:
+    folder = made(GgufFile(version=version), path)
+    found = load_file(folder / "model.safetensors")
+    assert np.array_equal(found["wte.weight"], VALUES["token_embd.weight"])
+    assert np.array_equal(found["wpe.weight"], VALUES["position_embd.weight"])
+    assert np.array_equal(found["ln_f.bias"], VALUES["output_norm.bias"])
+    assert np.array_equal(found["h.0.attn.c_attn.weight"], VALUES[QUERY].T)
+    assert np.array_equal(found["h.1.mlp.c_fc.bias"], VALUES["blk.1.ffn_up.bias"])
+    assert np.array_equal(found["h.1.mlp.c_proj.weight"], VALUES["blk.1.ffn_down.weight"].T)
+    config = inspect(folder).gpt2
+    assert config is not None
+    assert (config.n_layer, config.n_head, config.inner) == (2, 4, 4 * WIDTH)
+    assert config.layer_norm_epsilon == 1e-5
+    assert config.eos_token_ids == (5,)
+
+
+def test_types_that_safetensors_has_stay_as_they_are(path: Path) -> None:
+    file = GgufFile()
+    values = VALUES[QUERY]
+    file.tensors[QUERY] = replace(file.tensors[QUERY], kind=1, data=values.astype("<f2").tobytes())
+    half = (values.view("<u4") >> 16).astype("<u2")
+    name = "blk.1.attn_qkv.weight"
+    file.tensors[name] = replace(file.tensors[name], kind=30, data=half.tobytes())
+    entries = inspect(made(file, path)).tensors
+    assert entries["h.0.attn.c_attn.weight"].dtype == "F16"
+    assert entries["h.1.attn.c_attn.weight"].dtype == "BF16"
+    assert entries["h.1.attn.c_attn.bias"].dtype == "F32"
+
+
+def test_a_head_that_is_the_embedding_is_left_out(path: Path) -> None:
+    file = GgufFile()
+    file.tensors["output.weight"] = file.tensors["token_embd.weight"]
+    path.write_bytes(file.bytes())
+    source = read(gguf_file, path)
+    assert dict(source.left_out) == {"output.weight": "it is token_embd.weight once more"}
+    assert source.config is not None
+    assert source.config["tie_word_embeddings"] is True
+
+
+def test_a_head_of_its_own_stays(path: Path) -> None:
+    file = GgufFile()
+    file.tensors["output.weight"] = f32(VALUES["token_embd.weight"] * 2)
+    config = inspect(made(file, path)).gpt2
+    assert config is not None
+    assert not config.tie_word_embeddings
+
+
+def split(folder: Path, changes: dict[int, dict[str, Any]] | None = None) -> list[Path]:
+    """A model in three parts."""
+    every = list(GgufFile().tensors.items())
+    parts = [every[:1], every[1:9], every[9:]]
+    files = []
+    for place, part in enumerate(parts):
+        told = {"split.no": place, "split.count": 3, "split.tensors.count": len(every)}
+        told |= (changes or {}).get(place, {})
+        file = changed(told) if place == 0 else GgufFile(told | {"general.architecture": "gpt2"})
+        file.tensors = dict(part)
+        files.append(folder / f"model-{place + 1:05}-of-00003.gguf")
+        files[-1].write_bytes(file.bytes())
+    return files
+
+
+def test_parts_are_one_model(tmp_path: Path) -> None:
+    source = read(gguf_file, *split(tmp_path))
+    assert len(source.tensors) == len(VALUES)
+    folder = convert(source, tmp_path / "made")
+    assert np.array_equal(
+        load_file(folder / "model.safetensors")["h.1.attn.c_attn.weight"],
+        VALUES["blk.1.attn_qkv.weight"].T,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "order"),
+    [
+        ({}, [0, 1]),
+        ({}, [1]),
+        ({}, [0, 2, 1]),
+        ({}, [0, 1, 1]),
+        ({1: {"split.count": 4}}, [0, 1, 2]),
+        ({2: {"split.no": -1}}, [0, 1, 2]),
+        ({0: {"split.tensors.count": 7}}, [0, 1, 2]),
+    ],
+)
+def test_parts_that_are_not_all_there_are_refused(
+    changes: dict[int, dict[str, Any]], order: list[int], tmp_path: Path
+) -> None:
+    files = split(tmp_path, changes)
+    with pytest.raises(Refused):
+        read(gguf_file, *(files[place] for place in order))
+
+
+def test_the_tokenizer_is_rebuilt(path: Path) -> None:
+    tokenizer = load_tokenizer(made(GgufFile(), path))
+    assert tokenizer.encode("ab a<|endoftext|>") == [2, 4, 5]
+    assert tokenizer.decode([2, 4, 5]) == "ab a"
+    assert tokenizer.roles.end == 5
+
+
+def test_a_begin_token_stands_before_a_text_where_the_file_says_so(path: Path) -> None:
+    tokenizer = load_tokenizer(made(changed({"tokenizer.ggml.add_bos_token": True}), path))
+    assert tokenizer.encode("ab") == [5, 2]
+
+
+@pytest.mark.parametrize("pre", [None, "default"])
+def test_a_file_that_does_not_name_a_way_to_split_words_has_gpt2s(
+    pre: str | None, path: Path
+) -> None:
+    path.write_bytes(changed({"tokenizer.ggml.pre": pre}).bytes())
+    assert any("as in GPT-2" in notice for notice in read(gguf_file, path).notices)
+
+
+def test_a_whole_tokenizer_json_in_the_file_wins(path: Path, tiny_tokenizer_text: str) -> None:
+    file = changed({"tokenizer.huggingface.json": tiny_tokenizer_text})
+    assert (made(file, path) / "tokenizer.json").read_text() == tiny_tokenizer_text
+
+
+def test_a_file_without_a_tokenizer_says_so(path: Path) -> None:
+    file = changed({key: None for key in METADATA if key.startswith("tokenizer.")})
+    path.write_bytes(file.bytes())
+    source = read(gguf_file, path)
+    assert source.texts == {}
+    assert any("no tokenizer" in notice for notice in source.notices)
+
+
+def test_a_chat_template_goes_along(path: Path) -> None:
+    folder = made(changed({"tokenizer.chat_template": "{{ messages }}"}), path)
+    assert json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+
+
+SPM = {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": ["<unk>", "</s>", "\u2581", "a", "b", "\u2581a", "ab", "<0x0A>"],
+    "tokenizer.ggml.scores": [0.0, 0.0, -3.0, -4.0, -5.0, -1.0, -2.0, 0.0],
+    "tokenizer.ggml.token_type": [2, 3, 1, 1, 1, 1, 1, 6],
+    "tokenizer.ggml.merges": None,
+    "tokenizer.ggml.unknown_token_id": 0,
+    "tokenizer.ggml.eos_token_id": 1,
+    "tokenizer.ggml.bos_token_id": 1,
+}
+WORDS = SPM | {
+    "tokenizer.ggml.model": "bert",
+    "tokenizer.ggml.tokens": [
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "\u2581ab",
+        "\u2581a",
+        "b",
+        "\u2581c",
+        "d",
+    ],
+    "tokenizer.ggml.scores": None,
+    "tokenizer.ggml.token_type": [3, 3, 3, 1, 1, 1, 1, 1],
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.seperator_token_id": 2,
+    "tokenizer.ggml.eos_token_id": None,
+    "tokenizer.ggml.add_bos_token": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words", "ids"),
+    [
+        (SPM, "aab\n", [5, 6, 7]),  # ▁a, ab, a byte
+        (SPM | {"tokenizer.ggml.model": "t5"}, "aab", [5, 6]),
+        (WORDS, "ABB abx cd", [3, 5, 0, 6, 7]),
+        (WORDS | {"tokenizer.ggml.normalizer.lowercase": False}, "AB ab", [0, 3]),
+    ],
+)
+def test_tokenizers_of_other_kinds_are_rebuilt(
+    metadata: dict[str, Any], words: str, ids: list[int], path: Path
+) -> None:
+    tokenizer = load_tokenizer(made(changed(metadata), path))
+    assert tokenizer.encode(words, bare=True) == ids
+
+
+def test_bert_tokens_stand_around_a_text(path: Path) -> None:
+    tokenizer = load_tokenizer(made(changed(WORDS), path))
+    assert tokenizer.raw.encode("ab").ids == [1, 3, 2]
+
+
+def test_every_type_of_numbers_is_known_to_the_package() -> None:
+    gguf = pytest.importorskip("gguf", reason="quantised types need gguf, see gptcli[formats]")
+    for number, kind in TYPES.items():
+        known = gguf.GGMLQuantizationType(number)
+        assert (known.name, gguf.GGML_QUANT_SIZES[known]) == (kind.name, (kind.block, kind.size))
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "TQ1_0", "TQ2_0"])
+def test_quantised_numbers_come_out_as_the_package_reads_them(name: str) -> None:
+    gguf = pytest.importorskip("gguf", reason="quantised types need gguf, see gptcli[formats]")
+    kind = next(kind for kind in TYPES.values() if kind.name == name)
+    values = np.random.default_rng(1).normal(0, 0.3, (3, 512)).astype("<f4")
+    stored = gguf.quants.quantize(values, gguf.GGMLQuantizationType[name])
+    found = decoded(stored.reshape(-1), kind, values.shape)
+    assert np.array_equal(found, gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[name]))
+    assert abs(found - values).mean() < 0.25
+
+
+def test_numbers_of_one_bit_have_a_scale_and_signs() -> None:
+    kind = next(kind for kind in TYPES.values() if kind.name == "Q1_0")
+    stored = np.frombuffer(np.float16(0.5).tobytes() + b"\x01" + bytes(15), "u1")
+    found = decoded(stored, kind, (1, 128))[0]
+    assert found[0] == 0.5
+    assert (found[1:] == -0.5).all()
+
+
+def test_a_quantised_file_says_what_becomes_of_its_numbers(path: Path) -> None:
+    gguf = pytest.importorskip("gguf", reason="quantised types need gguf, see gptcli[formats]")
+    file = GgufFile()
+    stored = gguf.quants.quantize(VALUES[QUERY], gguf.GGMLQuantizationType.Q8_0)
+    file.tensors[QUERY] = replace(file.tensors[QUERY], kind=8, data=stored.tobytes())
+    path.write_bytes(file.bytes())
+    source = read(gguf_file, path)
+    assert any("Q8_0" in notice for notice in source.notices)
+    found = load_file(convert(source, path.parent / "made") / "model.safetensors")
+    assert abs(found["h.0.attn.c_attn.weight"] - VALUES[QUERY].T).max() < 0.01
+
+
+# Hostile files
+
+EVERY = GgufFile().bytes()
+
+
+def told(name: str, **changes: Any) -> GgufFile:
+    """A file one of whose tensors is told otherwise."""
+    file = GgufFile()
+    file.tensors[name] = replace(file.tensors[name], **changes)
+    return file
+
+
+def without(name: str) -> GgufFile:
+    file = GgufFile()
+    del file.tensors[name]
+    return file
+
+
+def added(name: str, put: Put) -> GgufFile:
+    file = GgufFile()
+    file.tensors[name] = put
+    return file
+
+
+def keyed(key: str | bytes, value: Any) -> bytes:
+    """A file that has one more key, which may be no text."""
+    start = struct.pack("<IQQ", 3, 0, 1)
+    data = text(key) + struct.pack("<I", value.kind) + value.data
+    return b"GGUF" + start + data
+
+
+def array(kind: int, count: int, data: bytes = b"") -> Raw:
+    return Raw(9, struct.pack("<IQ", kind, count) + data)
+
+
+LONG = struct.pack("<Q", 2**62)
+HOSTILE: dict[str, GgufFile | bytes] = {
+    "an empty file": b"",
+    "a magic alone": b"GGUF",
+    "another magic": GgufFile(magic=b"GGML"),
+    "a version of the past": GgufFile(version=1),
+    "a version of the future": GgufFile(version=4),
+    "big-endian": b"GGUF" + struct.pack(">I", 3) + bytes(64),
+    "a huge number of tensors": GgufFile(tensor_count=2**63),
+    "more tensors than are there": GgufFile(tensor_count=2**12),
+    "fewer tensors than are there": GgufFile(tensor_count=3),
+    "a huge number of keys": GgufFile(key_count=2**63),
+    "more keys than are there": GgufFile(key_count=200),
+    "fewer keys than are there": GgufFile(key_count=3),
+    "a key of 2**62 bytes": b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + LONG + bytes(99),
+    "a key that is no UTF-8": keyed(b"\xff\xfe", Raw(0, b"\0")) + bytes(64),
+    "a key of 70,000 bytes": keyed("k" * 70_000, Raw(0, b"\0")) + bytes(64),
+    "a value of an unknown type": keyed("general.x", Raw(99, bytes(64))),
+    "a text of 2**62 bytes": keyed("general.x", Raw(8, LONG + bytes(64))),
+    "an array of 2**62 bytes": keyed("general.x", array(0, 2**62, bytes(64))),
+    "an array of 2**62 texts": keyed("general.x", array(8, 2**62, bytes(64))),
+    "an array of 9,000,000 switches": keyed("general.x", array(7, 9_000_000, bytes(9_000_000))),
+    "an array of arrays": keyed("general.x", array(9, 2, bytes(64))),
+    "arrays in each other, 20,000 deep": keyed("x", Raw(9, struct.pack("<IQ", 9, 1) * 20_000)),
+    "an array of an unknown type": keyed("general.x", array(77, 2, bytes(64))),
+    "a switch that is 7": changed({"general.x": Raw(7, b"\x07")}),
+    "a key that stands twice": GgufFile(twice="gpt2.block_count"),
+    "another architecture": changed({"general.architecture": "llama"}),
+    "no architecture": changed({"general.architecture": None}),
+    "an adapter": changed({"general.type": "adapter"}),
+    "an alignment of 0": changed({"general.alignment": 0}),
+    "an alignment of 3": changed({"general.alignment": 3}),
+    "an alignment of 2**31": changed({"general.alignment": Raw(4, struct.pack("<I", 2**31))}),
+    "an alignment that is a text": changed({"general.alignment": "32"}),
+    "no layers": changed({"gpt2.block_count": 0}),
+    "4,000,000,000 layers": changed({"gpt2.block_count": 4_000_000_000}),
+    "-1 layers": changed({"gpt2.block_count": -1}),
+    "layers as a text": changed({"gpt2.block_count": "2"}),
+    "layers as a switch": changed({"gpt2.block_count": True}),
+    "no width": changed({"gpt2.embedding_length": None}),
+    "no heads": changed({"gpt2.attention.head_count": 0}),
+    "heads that do not divide": changed({"gpt2.attention.head_count": 5}),
+    "fewer heads of keys": changed({"gpt2.attention.head_count_kv": 2}),
+    "attention that looks ahead": changed({"gpt2.attention.causal": False}),
+    "an epsilon of NaN": changed({"gpt2.attention.layer_norm_epsilon": float("nan")}),
+    "an epsilon of 0": changed({"gpt2.attention.layer_norm_epsilon": 0.0}),
+    "an endless epsilon": changed({"gpt2.attention.layer_norm_epsilon": float("inf")}),
+    "a tensor that stands twice": GgufFile(twice=QUERY),
+    "a tensor that is missing": without(QUERY),
+    "the embedding is missing": without("token_embd.weight"),
+    "a tensor that a GPT-2 lacks": added("blk.0.attn_q.weight", f32(np.ones((2, 32)))),
+    "a tensor with our own name": added("wte.weight", f32(np.ones((8, 32)))),
+    "a layer too many": added("blk.2.attn_norm.weight", f32(np.ones(32))),
+    "a layer 10**30": added(f"blk.{10**30}.attn_norm.weight", f32(np.ones(32))),
+    "a name that escapes": added("../../etc/passwd", f32(np.ones(32))),
+    "a name of 300 bytes": added("n" * 300, f32(np.ones(32))),
+    "5 dimensions": told(QUERY, sizes=(32, 96, 1, 1, 1)),
+    "2**32 - 1 dimensions": GgufFile()
+    .bytes()
+    .replace(text(QUERY) + b"\2\0\0\0", text(QUERY) + b"\xff" * 4),
+    "no dimensions": told(QUERY, sizes=()),
+    "a dimension of 0": told(QUERY, sizes=(0, 96)),
+    "a dimension of 2**63": told(QUERY, sizes=(2**63, 2)),
+    "dimensions whose product is 2**64": told(QUERY, sizes=(2**32, 2**32)),
+    "a matrix that is turned": told(QUERY, sizes=(96, 32)),
+    "a vector for a matrix": told(QUERY, sizes=(32 * 96,)),
+    "an unknown type": told(QUERY, kind=99),
+    "a type that was removed": told(QUERY, kind=4),
+    "integers": told(QUERY, kind=26),
+    "a row that is not whole blocks": told(QUERY, kind=14, sizes=(32, 96)),
+    "a type that takes less": told(QUERY, kind=1),
+    "an offset that is not aligned": told(QUERY, offset=4),
+    "an offset of 2**63": told(QUERY, offset=2**63),
+    "an offset into the header": told("token_embd.weight", offset=2**64 - 64),
+    "an offset that overlaps": told(QUERY, offset=0),
+    "a gap": told("token_embd.weight", offset=1 << 14),
+    "cut off in its data": EVERY[:-100],
+    "cut off in its header": EVERY[:300],
+    "cut off behind its header": EVERY[:3000],
+    "1,000 bytes too many": GgufFile(rest=bytes(1000)),
+    "an unknown tokenizer": changed({"tokenizer.ggml.model": "rwkv"}),
+    "an unknown way to split words": changed({"tokenizer.ggml.pre": "tekken"}),
+    "tokens that are numbers": changed({"tokenizer.ggml.tokens": [1, 2, 3]}),
+    "no tokens": changed({"tokenizer.ggml.tokens": []}),
+    "more tokens than embeddings": changed({"tokenizer.ggml.tokens": [*TEXTS, "z"]}),
+    "a token that stands twice": changed(
+        {"tokenizer.ggml.tokens": [*TEXTS[:6], "a", "q"]} | {"tokenizer.ggml.token_type": [1] * 8}
+    ),
+    "a token of 5,000 characters": changed({"tokenizer.ggml.tokens": ["a" * 5000, *TEXTS[1:]]}),
+    "fewer types than tokens": changed({"tokenizer.ggml.token_type": [1, 1]}),
+    "types of NaN": changed({"tokenizer.ggml.token_type": [float("nan")] * 8}),
+    "scores of NaN": changed(SPM | {"tokenizer.ggml.scores": [float("nan")] * 8}),
+    "Unigram without unknown": changed(
+        SPM | {"tokenizer.ggml.model": "t5", "tokenizer.ggml.unknown_token_id": None}
+    ),
+    "an unknown token beyond the end": changed(
+        SPM | {"tokenizer.ggml.model": "t5", "tokenizer.ggml.unknown_token_id": 4_000_000_000}
+    ),
+    "WordPiece without unknown": changed(WORDS | {"tokenizer.ggml.unknown_token_id": None}),
+    "a part of a model in parts": changed({"split.count": 3, "split.no": 0}),
+    "a negative number of parts": changed({"split.count": -3}),
+}
+MOST_BYTES, MOST_SECONDS = 30 * 2**20, 5
+
+
+@pytest.mark.parametrize("file", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_refused_soon_and_in_little_memory(
+    file: GgufFile | bytes, path: Path
+) -> None:
+    path.write_bytes(file if isinstance(file, bytes) else file.bytes())
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        with pytest.raises((Refused, GptcliError)) as caught:
+            convert(read(gguf_file, path), path.parent / "made")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value)
+    assert most < MOST_BYTES
+    assert time.monotonic() - began < MOST_SECONDS
+
+
+def test_a_file_cut_off_anywhere_in_its_header_is_refused(path: Path) -> None:
+    for end in range(0, 1500, 7):
+        path.write_bytes(EVERY[:end])
+        with pytest.raises((Refused, GptcliError)):
+            read(gguf_file, path)
+
+
+def test_a_merge_that_makes_no_token_is_left_out(path: Path) -> None:
+    path.write_bytes(changed({"tokenizer.ggml.merges": ["a b", "b b", "ab"]}).bytes())
+    source = read(gguf_file, path)
+    assert any("2 merges are left out" in notice for notice in source.notices)
+
+
+Change = Callable[[bytearray], None]
+
+
+def test_a_file_with_any_byte_changed_is_read_or_refused(path: Path) -> None:
+    random = np.random.default_rng(7)
+    for _ in range(300):
+        data = bytearray(EVERY[: 1 << 12])
+        data[random.integers(0, 1 << 12)] = random.integers(0, 256)
+        path.write_bytes(bytes(data) + EVERY[1 << 12 :])
+        with contextlib.suppress(Refused, GptcliError):
+            read(gguf_file, path)
