@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from struct import Struct
 from typing import IO, TYPE_CHECKING, Any
 
 from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES, Refused
@@ -30,6 +31,8 @@ MAX_RATIO = 1100  # of a member to its compressed bytes; deflate reaches 1032
 MAX_HEADER_BYTES = 2**12  # of a member
 MAX_DIMENSIONS = 8
 END, TAIL_BYTES = b"PK\5\6", 2**16 + 22
+LIST = Struct("<HII")  # how many members, and the length and place of their list
+FAR = 2**32 - 1  # instead of a place in a file of more than 4 GB
 HEADER = re.compile(
     r"\{'descr': '([<|]?[a-zA-Z]\d{1,2}|\|?b1)', 'fortran_order': (False|True),"
     r" 'shape': \(((?:\d{1,12}, ?)*\d{0,12})\),? *\}\s*"
@@ -81,6 +84,8 @@ def read_npz(file: Path) -> dict[str, Member]:
             stored = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             if not stored or info.flag_bits & 1 or info.compress_size > size:
                 raise Refused(f"{file.name}: {name!r:.80} is packed in an unknown way")
+            if not 0 <= info.header_offset < size:
+                raise Refused(f"{file.name}: {name!r:.80} lies outside the file")
             if info.file_size > max(info.compress_size, 1) * MAX_RATIO:
                 raise Refused(f"{file.name}: {name!r:.80} says that it has {info.file_size} bytes")
             with packed.open(info) as stream:
@@ -107,14 +112,16 @@ def _opened(file: Path) -> Iterator[tuple[zipfile.ZipFile, int]]:
 
 def _check_list(file: Path, stream: IO[bytes], size: int) -> None:
     """Bound the list of members, which stands at the end."""
-    stream.seek(max(0, size - TAIL_BYTES))
+    start = max(0, size - TAIL_BYTES)
+    stream.seek(start)
     tail = stream.read(TAIL_BYTES)
     place = tail.rfind(END)
     if place < 0 or len(tail) < place + 22:
         raise Refused(f"{file.name}: no whole zip file")
-    members = int.from_bytes(tail[place + 10 : place + 12], "little")
-    length = int.from_bytes(tail[place + 12 : place + 16], "little")
-    if members > MAX_MEMBERS or (length > MAX_LIST_BYTES and length != 2**32 - 1):
+    members, length, begin = LIST.unpack_from(tail, place + 10)
+    if begin != FAR and begin + length != start + place:
+        raise Refused(f"{file.name}: its list of members is not where it should be")
+    if members > MAX_MEMBERS or (length > MAX_LIST_BYTES and length != FAR):
         raise Refused(f"{file.name}: a list of {members} members, {length} bytes long")
 
 
