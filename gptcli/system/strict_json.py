@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ Object = Mapping[str, object]
 LONGEST_NUMBER = 30  # characters; 2^64 has 20
 MAX_INTEGER_DIGITS = 4000  # of a row's integer, carried along; Python refuses to convert many more
 MAX_DEPTH = 200  # lists and objects in each other: what reads them may take calls for each
+LEAST_READ = 2**16  # bytes
 SMALL_FILE_BYTES = 2**20  # the limit for config.json and its like
 POINTER = b"version https://git-lfs.github.com/spec/v1"
 PAGE = (b"<!doctype html", b"<html")
@@ -81,7 +83,8 @@ def open_model_file(file: Path) -> BinaryIO:
 def read_bytes(file: Path, limit: int) -> bytes:
     """All of a regular file. Raises BadModel above `limit` bytes, MissingInput if unreadable."""
     with open_model_file(file) as stream:
-        data = stream.read(limit + 1)
+        told = os.fstat(stream.fileno()).st_size  # as much as that is allocated; /proc says 0
+        data = stream.read(min(limit, max(told, LEAST_READ)) + 1)
     if len(data) > limit:
         raise corrupt(file, f"larger than {limit} bytes")
     return data
