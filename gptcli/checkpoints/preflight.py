@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import CONFIG, check_sizes, gpt2_config, model_type, refuse_code
-from gptcli.checkpoints.file_kinds import foreign_model, quantized_model
+from gptcli.checkpoints.file_kinds import converting, foreign_model, quantized_model
 from gptcli.checkpoints.head import untied
 from gptcli.checkpoints.safetensors_headers import INDEX, PICKLED, SINGLE, Tensor, read_tensors
 from gptcli.checkpoints.sources import refusal
@@ -166,8 +166,8 @@ def _foreign_names(found: dict[str, Tensor]) -> BadModel:
     """The error for weights none of which has a name of transformers' GPT-2."""
     if any(name.startswith("model.h.") for name in found):
         rule = "the folder holds an MLX model, whose matrices lie otherwise"
-        hint = "MLX made it from a transformers model: get that one, or choose another with -m"
-        return BadModel("foreign model", rule, hint)
+        folder = next(iter(found.values())).file.parent
+        return BadModel("foreign model", rule, converting(folder))
     rule = f"the weights hold no tensor of transformers' GPT-2, but {_some(list(found)) or 'none'}"
     hint = "Save it with transformers' GPT2LMHeadModel, or choose another model with -m"
     return BadModel("foreign model", rule, hint)

@@ -83,7 +83,14 @@ FOREIGN = {
     "adapter": (["adapter_config.json", "adapter_model.safetensors"], "adapter"),
     "rust": (["rust_model.ot"], "rust-bert"),
     "ctranslate2": (["model.bin", "vocabulary.json"], "CTranslate2"),
+    "keras hub": (["model.weights.h5", "metadata.json", "task.json"], "Keras Hub"),
+    "llamafile": (["gpt2.llamafile"], "llamafile"),
+    "mlc": (["mlc-chat-config.json", "params_shard_0.bin"], "MLC"),
+    "tensorrt": (["rank0.engine"], "TensorRT"),
+    "deepspeed": (["zero_to_fp32.py", "latest"], "DeepSpeed"),
+    "distributed": (["__0_0.distcp", ".metadata"], "distributed checkpoint"),
 }
+CONVERTED = {"gguf", "tensorflow", "flax", "openai", "mlx", "keras hub"}
 
 
 @pytest.mark.parametrize("config", [True, False])
@@ -101,6 +108,22 @@ def test_a_model_of_another_program_is_named(
         inspect(folder)
     assert caught.value.hint
     assert "Download or save the model again" not in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_can_be_converted_says_how(folder: Path, kind: str) -> None:
+    (folder / "model.safetensors").unlink()
+    names, _ = FOREIGN[kind]
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"...")
+    with pytest.raises(BadModel) as caught:
+        inspect(folder)
+    command = f"gptcli models convert {folder}"
+    assert (command in caught.value.hint) == (kind in CONVERTED)
+    with pytest.raises(BadModel) as caught:
+        choose_files(names, "someone/model")
+    assert ("gptcli models convert FOLDER -o" in caught.value.hint) == (kind in CONVERTED)
 
 
 def test_files_of_other_programs_beside_a_model_do_no_harm(folder: Path) -> None:
