@@ -108,7 +108,7 @@ def foreign_model(folder: Path) -> BadModel | None:
     except OSError:
         return None
     kind = _kind_of(names)
-    return kind and _foreign(kind.name, kind.hint or converting(folder))
+    return None if kind is None else _foreign(kind.name, kind.hint or converting(folder))
 
 
 def foreign_files(what: str, where: str, names: Iterable[str]) -> BadModel | None:

@@ -28,7 +28,7 @@ from gptcli.models.card import read_card
 from gptcli.models.entries import nature
 from gptcli.models.verification import _listing
 from gptcli.options import Sampling
-from support import fuzzed_formats, fuzzed_training, piece_models
+from support import fuzzed_formats, fuzzed_numbers, fuzzed_training, piece_models
 from support.fuzzed_readers import Reader, drained
 from support.fuzzing import (
     ODD_TEXTS,
@@ -560,4 +560,5 @@ READERS = [
     Reader("cards and listings", NOTES, read_notes),
     *fuzzed_formats.READERS,
     *fuzzed_training.READERS,
+    *fuzzed_numbers.READERS,
 ]

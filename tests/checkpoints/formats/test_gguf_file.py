@@ -387,6 +387,7 @@ HOSTILE: dict[str, GgufFile | bytes] = {
     "cut off in its header": EVERY[:300],
     "cut off behind its header": EVERY[:3000],
     "1,000 bytes too many": GgufFile(rest=bytes(1000)),
+    "a tokenizer whose kind is a list": changed({"tokenizer.ggml.model": []}),
     "an unknown tokenizer": changed({"tokenizer.ggml.model": "rwkv"}),
     "an unknown way to split words": changed({"tokenizer.ggml.pre": "tekken"}),
     "tokens that are numbers": changed({"tokenizer.ggml.tokens": [1, 2, 3]}),

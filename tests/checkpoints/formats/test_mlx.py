@@ -276,6 +276,7 @@ HOSTILE: dict[str, Damage] = {
     "a million layers": told(n_layer=1_000_000),
     "other quantisation": told(quantization={"mode": "mxfp4", "bits": 4, "group_size": 32}),
     "a layer of other quantisation": told(quantization={"model.wte": {"mode": "nvfp4"}}),
+    "a quantisation that is a list": told(quantization={"mode": ["affine"], "bits": 4}),
     "config.json is a list": lambda path: _texts(path, "[]"),
     "config.json is no JSON": lambda path: _texts(path, "{"),
     "config.json is deep": lambda path: _texts(path, '{"a":' + "[" * 9999 + "]" * 9999 + "}"),

@@ -92,14 +92,14 @@ def _config(told: Object, file: Path) -> dict[str, Any]:
     if model_type(found, file) != "gpt2":
         raise Refused(f"{file.name}: a model of the architecture {found.get('model_type')!r:.40}")
     modes = {
-        part.get("mode")
+        str(part.get("mode", "affine"))
         for key in QUANTISATION
         if isinstance(parts := told.get(key), dict)
         for part in (parts, *parts.values())
         if isinstance(part, dict)
-    } - {None, "affine"}
+    } - {"affine"}
     if modes:
-        raise Refused(f"numbers quantised as {', '.join(sorted(map(str, modes)))[:80]}; {HINT}")
+        raise Refused(f"numbers quantised as {', '.join(sorted(modes)):.80}; {HINT}")
     return found | {"architectures": ["GPT2LMHeadModel"]}
 
 

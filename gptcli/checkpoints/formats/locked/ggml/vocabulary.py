@@ -33,17 +33,18 @@ def tokenizer_files(
 ) -> tuple[dict[str, str], list[str]]:
     """Files of the result by name, and notices. Raises Refused, naming what is not known."""
     model = metadata.get("tokenizer.ggml.model")
+    maker = KINDS.get(model) if isinstance(model, str) else None
     whole = metadata.get(WHOLE)
     if model in (None, "none", "no_vocab") and whole is None:
         return {}, [f"{file} holds no tokenizer: copy tokenizer.json into the folder"]
-    tokens = read_tokens(file, metadata, size) if model in KINDS else None
+    tokens = read_tokens(file, metadata, size) if maker else None
     texts, notices = {"tokenizer_config.json": _settings(metadata, tokens)}, []
     if isinstance(whole, str):
         texts["tokenizer.json"] = whole
-    elif tokens is None:
+    elif tokens is None or maker is None:
         raise Refused(f"{file}: a tokenizer of the kind {model!r:.40}, which is not known here")
     else:
-        made = KINDS[str(model)](tokens)
+        made = maker(tokens)
         notices = list(tokens.notices)
         texts["tokenizer.json"] = json.dumps(_framed(made, tokens), ensure_ascii=False)
     return texts, notices
