@@ -64,9 +64,9 @@ def inspect(folder: Path) -> CheckedCheckpoint:
             or BadModel("not a model folder", f"{folder} holds no {CONFIG}", hint)
         )
     config = read_object(file)
-    notices = [*refuse_code(config, file), *_refuse_tokenizer_code(folder)]
     if foreign := quantized_model(config, folder):
         raise foreign
+    notices = [*refuse_code(config, file), *_refuse_tokenizer_code(folder)]
     if not {"model_type", "architectures"} & config.keys() and (
         foreign := refusal(folder) or foreign_model(folder)
     ):

@@ -41,6 +41,7 @@ ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")  # the beginning of a commit
 Progress = Callable[[], None] | None  # see gptcli.checkpoints.hub.download
 MAX_REF_BYTES = 4096
 TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a set switch
+WEIGHTS_SUFFIXES = (".gguf", ".h5", ".msgpack", ".npz", ".pt", ".pth", ".bin", ".index")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +101,16 @@ def _named(
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name means a folder: it exists as one, or is written as a path."""
+    """Whether a name means a folder or a file: it is there, or is written as a path.
+
+    A file counts only by its suffix: one may be called as a model is.
+    """
     if not name or "\0" in name or "://" in name:
         return False
     written = name.startswith((".", "~", "/", os.sep)) or name.count("/") > 1
     try:
-        return written or Path(name).is_dir()
+        weights = name.lower().endswith(WEIGHTS_SUFFIXES)
+        return written or Path(name).is_dir() or (weights and Path(name).is_file())
     except OSError:  # a name too long for the file system
         return False
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gptcli.checkpoints import training_files
+from gptcli.checkpoints import inference_files, training_files
 from gptcli.checkpoints.config_json import OTHER_MODEL
 from gptcli.checkpoints.file_kinds import refuse_placeholder
 from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
@@ -182,9 +182,27 @@ def _trained(kind: str, reader: str, found: TrainingFiles | None) -> ModelSource
     return ModelSource(kind=kind, reader=reader, folder=folder, files=found.files, options=options)
 
 
+def _gguf(path: Path, step: int | None) -> ModelSource | None:
+    kind = "a GGUF model, for llama.cpp"
+    return _made_for(kind, "gguf_file", inference_files.gguf_files(path))
+
+
+def _mlx(path: Path, step: int | None) -> ModelSource | None:
+    return _made_for("an MLX model", "mlx", inference_files.mlx_files(path))
+
+
+def _made_for(kind: str, reader: str, files: tuple[Path, ...] | None) -> ModelSource | None:
+    if files is None:
+        return None
+    return ModelSource(kind=kind, reader=reader, folder=files[0].parent, files=files)
+
+
 Finder = Callable[[Path, int | None], ModelSource | None]
 IN_FOLDERS: tuple[Finder, ...] = (
     *(_pickles, _tf_h5, _flax, _keras_hub),
-    *(_tensorflow, _torch, _llmc),
+    *(_tensorflow, _torch, _llmc, _gguf, _mlx),
 )
-IN_FILES: tuple[Finder, ...] = (_beside, _keras_archive, _tensorflow, _torch, _llmc)
+IN_FILES: tuple[Finder, ...] = (
+    *(_beside, _keras_archive),
+    *(_tensorflow, _torch, _llmc, _gguf),
+)

@@ -157,6 +157,16 @@ def test_quantized_weights_are_named(folder: Path, key: str, value: object, what
         inspect(folder)
 
 
+def test_mlx_tells_its_quantisation_under_two_keys(folder: Path) -> None:
+    told = {"bits": 4, "group_size": 64, "mode": "affine"}
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"quantization": told, "quantization_config": told}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadModel, match="MLX") as caught:
+        inspect(folder)
+    assert "gptcli models convert" in caught.value.hint
+
+
 def test_weights_with_names_of_another_program_are_named(folder: Path) -> None:
     file = folder / "model.safetensors"
     data = file.read_bytes()

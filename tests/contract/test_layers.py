@@ -50,7 +50,8 @@ ROWS: dict[str, list[str]] = {
         "architecture file_kinds hf_cache training_files",
         "tokenization",
         "config_json names safetensors_headers",
-        "head sources",
+        "head inference_files",
+        "sources",
         "hub preflight",
         "integrity",
         "formats int8_store resolve",
@@ -62,15 +63,8 @@ ROWS: dict[str, list[str]] = {
     ],
     "checkpoints/formats/locked": [
         "source",
-        "confinement ggml npz writing",
-        "gguf_file mlx pickles",
-        "program",
-    ],
-    "checkpoints/formats/locked": [
-        "landlock source",
-        "confinement containers gpt2 tensorflow writing",
-        "pickles transformers4",
-        "flax_msgpack keras_hub llmc nanogpt tf_bundle tf_h5",
+        "confinement writing",
+        "readers",
         "program",
     ],
     "checkpoints/tokenization": [

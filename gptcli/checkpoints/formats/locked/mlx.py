@@ -8,7 +8,7 @@ they become float32. A file whose matrices lie as (in, out) is known by the shap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_FILES = 1000
 WEIGHTS = (".safetensors", ".npz")
+BINARY = ".model"  # of sentencepiece, which an answer cannot hold
 PREFIXES = ("model.", "transformer.")
 QUANTISATION = ("quantization", "quantization_config")
 WORD_BITS = 32
@@ -68,6 +69,7 @@ def read(job: Job) -> Source:
     config = _config(told, job.files[0])
     checked, _ = gpt2_config(config, {}, job.files[0])
     weights = [file for file in job.files[1:] if file.suffix in WEIGHTS]
+    others = [file for file in job.files[1:] if file.suffix not in WEIGHTS]
     stored = _gathered(weights)
     tied, left_out = _tied(stored)
     stored = {name: one for name, one in stored.items() if one.origin not in left_out}
@@ -81,8 +83,8 @@ def read(job: Job) -> Source:
         tensors=tuple(tensors),
         config=config,
         left_out=left_out,
-        texts={file.name: _text(file) for file in job.files[1:] if file not in weights},
-        notices=said if kinds else (),
+        texts={file.name: _text(file) for file in others if file.suffix != BINARY},
+        notices=(*(said if kinds else ()), *_not_copied(others)),
     )
 
 
@@ -101,6 +103,12 @@ def _config(told: Object, file: Path) -> dict[str, Any]:
     if modes:
         raise Refused(f"numbers quantised as {', '.join(sorted(modes)):.80}; {HINT}")
     return found | {"architectures": ["GPT2LMHeadModel"]}
+
+
+def _not_copied(files: Sequence[Path]) -> Iterator[str]:
+    for file in files:
+        if file.suffix == BINARY:
+            yield f"{file.name} is no text: copy it into the new folder yourself"
 
 
 def _text(file: Path) -> str:

@@ -30,8 +30,9 @@ from gptcli.checkpoints.formats.locked.ggml.tokens import (
     UNUSED,
     USER,
 )
+from gptcli.checkpoints.tokenization.byte_level import BYTES
+from gptcli.checkpoints.tokenization.reading import unused
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.checkpoints.tokenization.vocabulary import BYTES
 from gptcli.errors import BadModel
 
 NO_END = 11  # what llama.cpp takes for the end of a text where a byte-level tokenizer has none
@@ -136,7 +137,7 @@ class _Given:
         for id in range(self.embeddings):
             token = self._raw.id_to_token(id)
             kind = NORMAL
-            if token is None or token.startswith("\0unused "):
+            if token is None or token == unused(id):
                 token, kind = f"[unused {id}]", UNUSED
             elif id in self.added:
                 kind = CONTROL if self.added[id].special else USER

@@ -203,7 +203,7 @@ def word_piece(tokens: Tokens) -> dict[str, Any]:
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": None,
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
             "unk_token": unknown,
