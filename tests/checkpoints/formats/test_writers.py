@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support import piece_models
 from support.locked_readers import convert, read
 
 from gptcli.checkpoints.formats.locked import gguf_file
+from gptcli.checkpoints.formats.locked.ggml.header import read_gguf_header
 from gptcli.checkpoints.formats.writers.ctranslate2 import write_ctranslate2
 from gptcli.checkpoints.formats.writers.gguf_file import GGUF_TYPES, write_gguf
+from gptcli.checkpoints.formats.writers.gguf_tokens import Vocabulary
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import (
-    Vocabulary,
     sentencepiece_vocabulary,
     vocabulary_of,
 )
@@ -338,3 +341,45 @@ def test_ctranslate2s_int8_is_near(tales: Path, tmp_path: Path) -> None:
     assert proof is not None
     assert proof.largest < 2
     assert written.size < 0.7 * (tales / "model.safetensors").stat().st_size
+
+
+# As sentencepiece trains a BPE: no two scores are equal.
+RANKED = [replace(piece, score=-float(place)) for place, piece in enumerate(piece_models.PIECES)]
+
+
+@pytest.mark.usefixtures("gguf")
+@pytest.mark.parametrize(
+    ("model", "class_name", "kind"),
+    [
+        (piece_models.written(), "T5Tokenizer", "t5"),
+        (
+            piece_models.written(
+                [*RANKED, *piece_models.BYTES],
+                trainer=piece_models.message((3, 2), (35, 1)),  # BPE, byte_fallback
+                normalizer=piece_models.message((4, 0)),  # remove_extra_whitespaces
+            ),
+            "LlamaTokenizer",
+            "llama",
+        ),
+    ],
+)
+def test_a_sentencepiece_model_goes_over_piece_by_piece(
+    model: bytes, class_name: str, kind: str, make_tiny: Any, tmp_path: Path
+) -> None:
+    checkpoint = make_tiny()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (checkpoint / name).unlink()
+    (checkpoint / "spiece.model").write_bytes(model)
+    config = json.dumps({"tokenizer_class": class_name, "add_bos_token": False})
+    (checkpoint / "tokenizer_config.json").write_text(config)
+    write_gguf(checkpoint, tmp_path / "model.gguf", "f32")
+    source = read(gguf_file, tmp_path / "model.gguf")
+    one = load_tokenizer(checkpoint)
+    other = load_tokenizer(convert(source, tmp_path / "back"))
+    texts = ["abc de", "a", "bed", "de abc, 1 bcd"]
+    assert [other.encode(t, bare=True) for t in texts] == [one.encode(t, bare=True) for t in texts]
+    assert gguf_model(tmp_path / "model.gguf") == kind
+
+
+def gguf_model(file: Path) -> object:
+    return read_gguf_header(file).metadata["tokenizer.ggml.model"]

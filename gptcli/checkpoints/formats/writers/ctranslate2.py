@@ -2,12 +2,13 @@
 
 CTranslate2's own converter goes through transformers, and leaves out what its specification can
 say: another epsilon, and another attention scale. Here the specification is filled from the checked
-checkpoint, with both. Our tokenizer.json lies beside: CTranslate2 takes tokens, not text. All of
+checkpoint, with both. Our tokenizer lies beside: CTranslate2 takes tokens, not text. All of
 the model is in memory, as float32.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.formats.conversion import failed
 from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, is_conv1d, missing
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
+from gptcli.checkpoints.tokenization.files import JSON, names_in, tokenizer_files
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadModel, UsageError, WriteFailed
@@ -32,7 +34,7 @@ ACTIVATIONS = {
     "swish": "SWISH",
     "tanh": "Tanh",
 }
-FILES = ("config.json", "vocabulary.json", "tokenizer.json", "model.bin")
+FILES = ("config.json", "vocabulary.json", "model.bin")
 
 
 def write_ctranslate2(checkpoint: Path, folder: Path, dtype: str = "int8") -> WrittenModel:
@@ -58,8 +60,8 @@ def write_ctranslate2(checkpoint: Path, folder: Path, dtype: str = "int8") -> Wr
         spec.validate()
         spec.optimize(dtype)
         spec.save(str(folder))
-        tokenizer.raw.save(str(folder / "tokenizer.json"))
-        for name in FILES:
+        written = [*FILES, *_save_tokenizer(tokenizer, checkpoint, folder)]
+        for name in written:
             durable.flush_file(folder / name)
         durable.sync_folder(folder / FILES[0])
     except OSError as error:
@@ -71,8 +73,23 @@ def write_ctranslate2(checkpoint: Path, folder: Path, dtype: str = "int8") -> Wr
         format="ctranslate2",
         type=dtype,
         tensors=len(manifest.tensors),
-        size=sum((folder / name).stat().st_size for name in FILES),
+        size=sum((folder / name).stat().st_size for name in written),
     )
+
+
+def _save_tokenizer(tokenizer: Tokenizer, checkpoint: Path, folder: Path) -> list[str]:
+    """Write tokenizer.json, or copy the files of a tokenizer that cannot be one."""
+    try:
+        text = tokenizer.raw.to_str()
+    except Exception as error:  # the library's only class: a part of ours cannot be written
+        if type(error) is not Exception:
+            raise
+        names = tokenizer_files(names_in(checkpoint))
+        for name in sorted(names):
+            shutil.copyfile(checkpoint / name, folder / name)
+        return sorted(names)
+    durable.save(folder / JSON, text.encode())
+    return [JSON]
 
 
 def _specification(config: GPT2Config, manifest: CheckedCheckpoint) -> Any:

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.formats.conversion import failed
 from gptcli.checkpoints.formats.locked.ggml.names import ggml_name
+from gptcli.checkpoints.formats.writers.gguf_pieces import pieces_vocabulary
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import vocabulary_of
 from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, is_conv1d, missing
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.safetensors_headers import Tensor
+from gptcli.checkpoints.tokenization.kinds import recognise
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer
+from gptcli.checkpoints.tokenization.roles import model_config, named_roles
 from gptcli.errors import BadModel, UsageError, WriteFailed
 from gptcli.system import durable
 
@@ -57,7 +60,11 @@ def write_gguf(checkpoint: Path, file: Path, dtype: str = "f16") -> WrittenModel
     config = _suitable(manifest)
     tokenizer = load_tokenizer(checkpoint)
     check_vocabulary(tokenizer, config.vocab_size)
-    vocabulary = vocabulary_of(tokenizer, config.vocab_size)
+    found = recognise(checkpoint, named_roles(checkpoint), model_config(checkpoint))
+    if found.kind.builder == "sentencepiece":
+        vocabulary = pieces_vocabulary(checkpoint, found, tokenizer, config.vocab_size)
+    else:
+        vocabulary = vocabulary_of(tokenizer, config.vocab_size)
     place = durable.followed(file)
     try:
         with durable.new_file(place) as new:
