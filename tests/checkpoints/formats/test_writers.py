@@ -19,7 +19,7 @@ from gptcli.checkpoints.formats.locked import gguf_file
 from gptcli.checkpoints.formats.locked.ggml.header import read_gguf_header
 from gptcli.checkpoints.formats.writers.ctranslate2 import write_ctranslate2
 from gptcli.checkpoints.formats.writers.gguf_file import GGUF_TYPES, write_gguf
-from gptcli.checkpoints.formats.writers.gguf_tokens import Vocabulary
+from gptcli.checkpoints.formats.writers.gguf_tokens import GgufTokenizer
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import (
     sentencepiece_vocabulary,
     vocabulary_of,
@@ -137,7 +137,7 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Tokenizer
     return Tokenizer(Raw.from_str(json.dumps(whole)), 0)
 
 
-def given(tokenizer: Tokenizer) -> Vocabulary:
+def given(tokenizer: Tokenizer) -> GgufTokenizer:
     return vocabulary_of(tokenizer, 512)
 
 

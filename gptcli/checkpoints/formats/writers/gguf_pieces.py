@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gptcli.checkpoints.formats.locked.ggml.tokens import CONTROL
 from gptcli.checkpoints.formats.writers.gguf_tokens import (
+    GgufTokenizer,
     GivenTokenizer,
-    Vocabulary,
     refuse_tokenizer,
 )
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import sentencepiece_vocabulary
@@ -32,7 +32,7 @@ LOWER = (
 
 def pieces_vocabulary(
     folder: Path, found: Recognised, tokenizer: Tokenizer, embeddings: int
-) -> Vocabulary:
+) -> GgufTokenizer:
     """The vocabulary of a tokenizer that was built from a sentencepiece model.
 
     Raises BadModel for what llama.cpp does otherwise.

@@ -15,7 +15,7 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
+class GgufTokenizer:
     """What a GGUF file says of its tokenizer: tokens by id, and settings by key."""
 
     model: str

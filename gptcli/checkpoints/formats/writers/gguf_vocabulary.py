@@ -26,9 +26,9 @@ from gptcli.checkpoints.formats.locked.ggml.tokens import (
     UNKNOWN,
 )
 from gptcli.checkpoints.formats.writers.gguf_tokens import (
+    GgufTokenizer,
     GivenTokenizer,
     Json,
-    Vocabulary,
     refuse_tokenizer,
 )
 from gptcli.checkpoints.tokenization.byte_level import BYTES
@@ -42,7 +42,7 @@ ENDS_PROMPTS = (
 BYTE_PIECES = {f"<0x{byte:02X}>" for byte in range(256)}
 
 
-def vocabulary_of(tokenizer: Tokenizer, embeddings: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Tokenizer, embeddings: int) -> GgufTokenizer:
     """The vocabulary of a model with so many embeddings. Raises BadModel for what llama.cpp lacks.
 
     Ids without a token get one that is never used.
@@ -55,7 +55,7 @@ def vocabulary_of(tokenizer: Tokenizer, embeddings: int) -> Vocabulary:
     return makers[kind](GivenTokenizer(tokenizer, whole, embeddings))
 
 
-def _bpe(given: GivenTokenizer) -> Vocabulary:
+def _bpe(given: GivenTokenizer) -> GgufTokenizer:
     """Byte-level BPE; sentencepiece's BPE is a BPE with byte fallback."""
     model = given.model
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
@@ -75,7 +75,7 @@ def _bpe(given: GivenTokenizer) -> Vocabulary:
     if "eos" not in roles:
         token = texts[NO_END] if len(texts) > NO_END else ""
         notices.append(f"the model has no end token: llama.cpp ends a text at {token!r} ({NO_END})")
-    return Vocabulary(
+    return GgufTokenizer(
         model="gpt2",
         pre=_splitting(given.whole["pre_tokenizer"], model.get("ignore_merges") is True),
         texts=texts,
@@ -118,7 +118,7 @@ def _kinds(found: Json | None) -> str:
     return ", ".join(_kinds(step) for step in steps) if steps else str(found.get("type"))
 
 
-def _word_piece(given: GivenTokenizer) -> Vocabulary:
+def _word_piece(given: GivenTokenizer) -> GgufTokenizer:
     """BERT's; llama.cpp marks tokens that begin words, where BERT marks the others."""
     model, normalizer = given.model, given.whole["normalizer"] or {}
     if normalizer.get("type") != "BertNormalizer" or not normalizer["handle_chinese_chars"]:
@@ -139,7 +139,7 @@ def _word_piece(given: GivenTokenizer) -> Vocabulary:
     lower = bool(normalizer["lowercase"])
     separator = given.tokenizer.raw.token_to_id("[SEP]")
     accents = normalizer["strip_accents"]
-    return Vocabulary(
+    return GgufTokenizer(
         model="bert",
         texts=texts,
         types=types,
@@ -157,7 +157,7 @@ def _word_piece(given: GivenTokenizer) -> Vocabulary:
     )
 
 
-def _unigram(given: GivenTokenizer) -> Vocabulary:
+def _unigram(given: GivenTokenizer) -> GgufTokenizer:
     """sentencepiece's Unigram."""
     model = given.model
     if model.get("byte_fallback") or model.get("unk_id") is None:
@@ -190,7 +190,7 @@ def sentencepiece_vocabulary(
     switches: Mapping[str, bool],
     charsmap: bytes = b"",
     notices: tuple[str, ...] = (),
-) -> Vocabulary:
+) -> GgufTokenizer:
     """A vocabulary of sentencepiece: `t5` for Unigram, `llama` for BPE with all bytes.
 
     types: sentencepiece's, which are llama.cpp's. Raises BadModel for a BPE that rewrites texts.
@@ -202,7 +202,7 @@ def sentencepiece_vocabulary(
         and {text for text, kind in zip(texts, types, strict=True) if kind == BYTE} != BYTE_PIECES
     ):
         refuse_tokenizer("sentencepiece's BPE without tokens for all bytes")
-    return Vocabulary(
+    return GgufTokenizer(
         model=model,
         pre="default",
         texts=texts,

@@ -34,7 +34,7 @@ PACKAGES = {"gguf": "llama_cpp", "ctranslate2": "ctranslate2"}  # by format
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
+class Comparison:
     """What a comparison showed.
 
     largest: the largest difference of a log-probability; same_argmax: how often the likeliest next
@@ -63,7 +63,7 @@ def prove(
     tokenizer: Tokenizer,
     context: int,
     ours: Callable[[Sequence[int]], Array],
-) -> Proof | None:
+) -> Comparison | None:
     """Run the probe in the other program; None where its package is not installed.
 
     context: how many tokens the model reads. ours: token ids to log-probabilities, (T, vocabulary).
@@ -78,7 +78,7 @@ def prove(
     else:
         theirs, others = _ctranslate2(written.place, ids), ()
     expected = ours(ids)
-    return Proof(
+    return Comparison(
         program="llama.cpp" if written.format == "gguf" else "CTranslate2",
         tokens=len(ids),
         largest=float(abs(theirs[:, : expected.shape[1]] - expected).max()),
