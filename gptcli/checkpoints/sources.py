@@ -36,9 +36,9 @@ KERAS_FILES = (  # beside the weights, where they are
 class ModelSource:
     """A model in another program's files.
 
-    reader: the module of `gptcli.checkpoints.formats.locked` for it. companions: the config.json
-    and the tokenizer beside the files are those of the result; then weights can also be added to
-    the same folder.
+    reader: the module of `gptcli.checkpoints.formats.locked.readers` for it. companions: the
+    config.json and the tokenizer beside the files are those of the result; then weights can also be
+    added to the same folder.
     """
 
     kind: str  # as a part of a sentence: "a GGUF model, for llama.cpp"

@@ -25,7 +25,8 @@ from support.cached_models import put
 from support.commands import REAL, environment, run, start
 
 from gptcli.checkpoints.formats import conversion
-from gptcli.checkpoints.formats.locked import pickles, program, writing
+from gptcli.checkpoints.formats.locked import program, writing
+from gptcli.checkpoints.formats.locked.readers import pickles
 from gptcli.checkpoints.formats.locked.source import Job, Refused
 from gptcli.checkpoints.integrity.digests import digest
 from gptcli.checkpoints.integrity.noted import noted

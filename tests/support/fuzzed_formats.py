@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from gptcli.checkpoints.formats.locked import flax_msgpack, keras_hub, tf_h5
+from gptcli.checkpoints.formats.locked.readers import flax_msgpack, keras_hub, tf_h5
 from gptcli.checkpoints.formats.locked.source import Job, Refused
 from gptcli.errors import BadModel
 from support.foreign_files import (

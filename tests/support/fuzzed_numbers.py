@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gptcli.checkpoints.config_json import CONFIG, gpt2_config
-from gptcli.checkpoints.formats.locked import gguf_file, mlx
+from gptcli.checkpoints.formats.locked.readers import gguf_file, mlx
 from gptcli.checkpoints.formats.locked.source import Job, Refused, check_complete
 from gptcli.errors import BadModel
 from support.fuzzed_readers import Reader

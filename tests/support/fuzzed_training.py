@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gptcli.checkpoints.config_json import OTHER_MODEL
-from gptcli.checkpoints.formats.locked import llmc, tf_bundle
-from gptcli.checkpoints.formats.locked.gpt2.characters import from_meta
+from gptcli.checkpoints.formats.locked.readers import llmc, tf_bundle
+from gptcli.checkpoints.formats.locked.readers.gpt2.characters import from_meta
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.system.strict_json import unsafe
 from support import locked_readers, tf_bundles

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gptcli.checkpoints.formats.locked.tensorflow.crc32c import crc32c, masked
+from gptcli.checkpoints.formats.locked.readers.tensorflow.crc32c import crc32c, masked
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SIZES = {"n_vocab": 29, "n_ctx": 12, "n_embd": 8, "n_head": 2, "n_layer": 2}

@@ -24,8 +24,8 @@ from support.foreign_files import (
 )
 
 from gptcli.checkpoints.formats.conversion import convert
-from gptcli.checkpoints.formats.locked import flax_msgpack
-from gptcli.checkpoints.formats.locked.containers import msgpack
+from gptcli.checkpoints.formats.locked.readers import flax_msgpack
+from gptcli.checkpoints.formats.locked.readers.containers import msgpack
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source
 from gptcli.checkpoints.sources import ModelSource
 

@@ -29,8 +29,8 @@ from support.gguf_files import (
 )
 from support.locked_readers import convert, read
 
-from gptcli.checkpoints.formats.locked import gguf_file
-from gptcli.checkpoints.formats.locked.ggml.types import TYPES, decoded
+from gptcli.checkpoints.formats.locked.readers import gguf_file
+from gptcli.checkpoints.formats.locked.readers.ggml.types import TYPES, decoded
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.tokenization.loading import load_tokenizer

@@ -28,7 +28,7 @@ from support.foreign_files import (
 )
 
 from gptcli.checkpoints.formats.conversion import convert
-from gptcli.checkpoints.formats.locked import keras_hub
+from gptcli.checkpoints.formats.locked.readers import keras_hub
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source
 from gptcli.checkpoints.sources import ModelSource
 from gptcli.checkpoints.tokenization.loading import load_tokenizer

@@ -19,8 +19,8 @@ from support import locked_readers
 from support.linear_gpt2 import CONTEXT, HEADS, LAYERS, WIDTH, scores, state
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.formats.locked import llmc
-from gptcli.checkpoints.formats.locked.gpt2.ranks import from_tokens
+from gptcli.checkpoints.formats.locked.readers import llmc
+from gptcli.checkpoints.formats.locked.readers.gpt2.ranks import from_tokens
 from gptcli.checkpoints.formats.locked.source import Refused, Source
 from gptcli.checkpoints.tokenization.builders.byte_level import bytes_of
 from gptcli.checkpoints.tokenization.loading import load_tokenizer

@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from support.locked_readers import convert, read
 
-from gptcli.checkpoints.formats.locked import mlx
+from gptcli.checkpoints.formats.locked.readers import mlx
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.preflight import inspect
 from gptcli.errors import GptcliError

@@ -21,8 +21,8 @@ from support import locked_readers
 from support.linear_gpt2 import CONTEXT, HEADS, LAYERS, WIDTH, State, scores, state
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gptcli.checkpoints.formats.locked import nanogpt, pickles
-from gptcli.checkpoints.formats.locked.gpt2.characters import plain_pickle
+from gptcli.checkpoints.formats.locked.readers import nanogpt, pickles
+from gptcli.checkpoints.formats.locked.readers.gpt2.characters import plain_pickle
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel

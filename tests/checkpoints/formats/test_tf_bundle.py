@@ -20,10 +20,15 @@ from safetensors.numpy import load_file
 from support import locked_readers, tf_bundles
 from support.tf_bundles import SIZES, Array, Stored, gpt2, write
 
-from gptcli.checkpoints.formats.locked import tf_bundle
+from gptcli.checkpoints.formats.locked.readers import tf_bundle
+from gptcli.checkpoints.formats.locked.readers.tensorflow import snappy
+from gptcli.checkpoints.formats.locked.readers.tensorflow.crc32c import (
+    POLYNOMIAL,
+    TERMS,
+    WIDTH,
+    crc32c,
+)
 from gptcli.checkpoints.formats.locked.source import Refused, Source
-from gptcli.checkpoints.formats.locked.tensorflow import snappy
-from gptcli.checkpoints.formats.locked.tensorflow.crc32c import POLYNOMIAL, TERMS, WIDTH, crc32c
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadModel
 

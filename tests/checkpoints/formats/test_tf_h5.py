@@ -27,8 +27,8 @@ from support.foreign_files import (
 )
 
 from gptcli.checkpoints.formats.conversion import convert
-from gptcli.checkpoints.formats.locked import flax_msgpack, tf_h5
-from gptcli.checkpoints.formats.locked.containers import hdf5
+from gptcli.checkpoints.formats.locked.readers import flax_msgpack, tf_h5
+from gptcli.checkpoints.formats.locked.readers.containers import hdf5
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source
 from gptcli.checkpoints.sources import ModelSource
 from gptcli.errors import BadModel

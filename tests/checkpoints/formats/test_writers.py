@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from support import piece_models
 from support.locked_readers import convert, read
 
-from gptcli.checkpoints.formats.locked import gguf_file
-from gptcli.checkpoints.formats.locked.ggml.header import read_gguf_header
+from gptcli.checkpoints.formats.locked.readers import gguf_file
+from gptcli.checkpoints.formats.locked.readers.ggml.header import read_gguf_header
 from gptcli.checkpoints.formats.writers.ctranslate2 import write_ctranslate2
 from gptcli.checkpoints.formats.writers.gguf_file import GGUF_TYPES, write_gguf
 from gptcli.checkpoints.formats.writers.gguf_tokens import GgufTokenizer

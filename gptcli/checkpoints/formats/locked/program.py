@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[4]))  # where this package lies
+    sys.path.insert(0, str(Path(__file__).parents[4]))  # the package that started this
 
 from gptcli.checkpoints.config_json import CONFIG, gpt2_config
 from gptcli.checkpoints.formats.locked import confinement, landlock, writing
@@ -34,7 +34,7 @@ READERS = {
     "tf_bundle": 1,
     "tf_h5": 4,
 }
-"""Each reader's module beside this one, and how many times larger the result may be than the files;
+"""Each reader's module in `readers`, and how many times larger the result may be than the files;
 quantized and compressed numbers grow."""
 MARGIN_BYTES = 2**26  # that the result, and the answer, may have beyond
 
@@ -55,7 +55,7 @@ def main(request: dict[str, Any]) -> dict[str, object]:
     confinement.leave_the_network()
     with output.open("xb") as file:
         landlock.restrict(job.files, output)
-        reader = import_module(f"gptcli.checkpoints.formats.locked.{name}")
+        reader = import_module(f"gptcli.checkpoints.formats.locked.readers.{name}")
         # While they may still be loaded.
         for library in ("numpy", *getattr(reader, "LIBRARIES", ())):
             import_module(library)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.formats.conversion import failed
-from gptcli.checkpoints.formats.locked.ggml.names import ggml_name
+from gptcli.checkpoints.formats.locked.readers.ggml.names import ggml_name
 from gptcli.checkpoints.formats.writers.gguf_pieces import pieces_vocabulary
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import vocabulary_of
 from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, is_conv1d, missing

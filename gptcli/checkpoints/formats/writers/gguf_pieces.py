@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gptcli.checkpoints.formats.locked.ggml.tokens import CONTROL
+from gptcli.checkpoints.formats.locked.readers.ggml.tokens import CONTROL
 from gptcli.checkpoints.formats.writers.gguf_tokens import (
     GgufTokenizer,
     GivenTokenizer,
     refuse_tokenizer,
 )
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import sentencepiece_vocabulary
+from gptcli.checkpoints.tokenization.builders.sentencepiece import MAX_BYTES
 from gptcli.checkpoints.tokenization.kinds import Recognised, settings_of
 from gptcli.checkpoints.tokenization.pieces.classes import named_class
 from gptcli.checkpoints.tokenization.pieces.model import BPE, UNIGRAM, PieceModel, parse
 from gptcli.checkpoints.tokenization.roles import named_roles
-from gptcli.checkpoints.tokenization.sentencepiece import MAX_BYTES
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.system.strict_json import read_bytes
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from gptcli.checkpoints.formats.locked.ggml.tokens import CONTROL, NORMAL, UNUSED, USER
-from gptcli.checkpoints.tokenization.reading import unused
+from gptcli.checkpoints.formats.locked.readers.ggml.tokens import CONTROL, NORMAL, UNUSED, USER
+from gptcli.checkpoints.tokenization.builders.reading import unused
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadModel
 

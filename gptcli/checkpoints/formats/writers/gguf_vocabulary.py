@@ -12,7 +12,7 @@ import json
 from base64 import b64decode
 from collections.abc import Mapping
 
-from gptcli.checkpoints.formats.locked.ggml.kinds import (
+from gptcli.checkpoints.formats.locked.readers.ggml.kinds import (
     DIGITS,
     LLAMA3,
     LLAMA3_WORDS,
@@ -20,7 +20,7 @@ from gptcli.checkpoints.formats.locked.ggml.kinds import (
     QWEN2_WORDS,
     SPACE,
 )
-from gptcli.checkpoints.formats.locked.ggml.tokens import (
+from gptcli.checkpoints.formats.locked.readers.ggml.tokens import (
     BYTE,
     NORMAL,
     UNKNOWN,
@@ -31,7 +31,7 @@ from gptcli.checkpoints.formats.writers.gguf_tokens import (
     Json,
     refuse_tokenizer,
 )
-from gptcli.checkpoints.tokenization.byte_level import BYTES
+from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 NO_END = 11  # what llama.cpp takes for the end of a text where a byte-level tokenizer has none

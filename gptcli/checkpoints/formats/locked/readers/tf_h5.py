@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gptcli.checkpoints.formats.locked import transformers4
-from gptcli.checkpoints.formats.locked.containers.hdf5 import Dataset, datasets
+from gptcli.checkpoints.formats.locked.readers import transformers4
+from gptcli.checkpoints.formats.locked.readers.containers.hdf5 import Dataset, datasets
 from gptcli.checkpoints.formats.locked.source import Job, Source, SourceTensor
 
 LIBRARIES = ("h5py",)  # loaded before the process is locked in

@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gptcli.checkpoints.formats.locked.ggml import kinds
-from gptcli.checkpoints.formats.locked.ggml.tokens import CONTROL, USER, Tokens, read_tokens
+from gptcli.checkpoints.formats.locked.readers.ggml import kinds
+from gptcli.checkpoints.formats.locked.readers.ggml.tokens import CONTROL, USER, Tokens, read_tokens
 from gptcli.checkpoints.formats.locked.source import Refused
 
 WHOLE = "tokenizer.huggingface.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import Vocabulary
+from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import Vocabulary
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.tokenization.files import JSON
 from gptcli.system.strict_json import read_bytes

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gptcli.checkpoints.formats.locked.readers.tensorflow import snappy
+from gptcli.checkpoints.formats.locked.readers.tensorflow.crc32c import crc32c, masked
 from gptcli.checkpoints.formats.locked.source import Refused
-from gptcli.checkpoints.formats.locked.tensorflow import snappy
-from gptcli.checkpoints.formats.locked.tensorflow.crc32c import crc32c, masked
 
 FOOTER_BYTES, TRAILER_BYTES = 48, 5
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")

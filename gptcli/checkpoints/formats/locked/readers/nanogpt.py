@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.config_json import CONFIG
-from gptcli.checkpoints.formats.locked import pickles
-from gptcli.checkpoints.formats.locked.gpt2.characters import META, from_meta
-from gptcli.checkpoints.formats.locked.gpt2.sizes import Sizes, config_json, likely_heads
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import (
+from gptcli.checkpoints.formats.locked.readers import pickles
+from gptcli.checkpoints.formats.locked.readers.gpt2.characters import META, from_meta
+from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json, likely_heads
+from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import (
     NONE,
     Vocabulary,
     beside,

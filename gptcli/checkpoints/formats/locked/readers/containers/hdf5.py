@@ -15,8 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptcli.checkpoints.formats.locked.containers import chunks
-from gptcli.checkpoints.formats.locked.containers.hdf5_blocks import FilePart
+from gptcli.checkpoints.formats.locked.readers.containers import chunks
+from gptcli.checkpoints.formats.locked.readers.containers.hdf5_blocks import FilePart
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.checkpoints.safetensors_headers import MAX_DIMENSIONS
 

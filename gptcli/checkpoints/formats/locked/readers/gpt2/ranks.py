@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import Vocabulary, written
+from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import Vocabulary, written
 from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 

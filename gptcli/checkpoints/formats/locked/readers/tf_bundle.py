@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.formats.locked.gpt2.sizes import Sizes, config_json, likely_heads
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import (
+from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json, likely_heads
+from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import (
     NONE,
     Vocabulary,
     beside,
     end_of,
 )
+from gptcli.checkpoints.formats.locked.readers.tensorflow.bundle import OBJECTS, Bundle, Variable
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor, some
-from gptcli.checkpoints.formats.locked.tensorflow.bundle import OBJECTS, Bundle, Variable
 from gptcli.system.strict_json import read_object
 
 if TYPE_CHECKING:

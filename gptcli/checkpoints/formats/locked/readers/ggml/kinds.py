@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-from gptcli.checkpoints.formats.locked.ggml.tokens import (
+from gptcli.checkpoints.formats.locked.readers.ggml.tokens import (
     BYTE,
     CONTROL,
     NORMAL,

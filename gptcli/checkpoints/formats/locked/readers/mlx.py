@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import gpt2_config, model_type
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.formats.locked.npz import PLAIN, read_npz
+from gptcli.checkpoints.formats.locked.readers.npz import PLAIN, read_npz
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor
 from gptcli.checkpoints.safetensors_headers import Tensor, read_header
 from gptcli.system.strict_json import Object, read_bytes, read_object

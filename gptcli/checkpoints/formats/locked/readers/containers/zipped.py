@@ -22,7 +22,7 @@ DAMAGES = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class ArchivedFile:
     """A file that lies in the archive as it is."""
 
     begin: int
@@ -65,7 +65,7 @@ class Archive:
             raise self._refuse(f"{name[:200]!r} is not as long as it says")
         return data
 
-    def part(self, name: str) -> Member:
+    def part(self, name: str) -> ArchivedFile:
         """Where a large file lies. Raises Refused where it is packed."""
         entry = self._entries[name]
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
@@ -78,7 +78,7 @@ class Archive:
         inside = entry.header_offset >= 0 and begin + entry.file_size <= self._size
         if head[:4] != b"PK\3\4" or entry.compress_size != entry.file_size or not inside:
             raise self._refuse(f"{name[:200]!r} lies beyond the end")
-        return Member(begin=begin, size=entry.file_size)
+        return ArchivedFile(begin=begin, size=entry.file_size)
 
     def _check_directory(self) -> None:
         """The list of files is short: zipfile would read one of any length."""

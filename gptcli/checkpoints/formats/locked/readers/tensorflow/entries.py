@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gptcli.checkpoints.formats.locked.readers.tensorflow.table import varint
 from gptcli.checkpoints.formats.locked.source import Refused
-from gptcli.checkpoints.formats.locked.tensorflow.table import varint
 
 VERSION = 1  # of readers: ours knows what this one does
 MAX_SHARDS = 10_000

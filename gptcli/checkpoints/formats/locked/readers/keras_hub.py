@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import LIMITS, MAX_INNER_WIDTH
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.formats.locked.containers.hdf5 import Dataset, datasets
-from gptcli.checkpoints.formats.locked.containers.zipped import Archive
+from gptcli.checkpoints.formats.locked.readers.containers.hdf5 import Dataset, datasets
+from gptcli.checkpoints.formats.locked.readers.containers.zipped import Archive
+from gptcli.checkpoints.formats.locked.readers.transformers4 import FLOATS, refuse_unknown
 from gptcli.checkpoints.formats.locked.source import (
     NUMPY_DTYPES,
     Job,
@@ -28,7 +29,6 @@ from gptcli.checkpoints.formats.locked.source import (
     Source,
     SourceTensor,
 )
-from gptcli.checkpoints.formats.locked.transformers4 import FLOATS, refuse_unknown
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 from gptcli.system.strict_json import SMALL_FILE_BYTES, read_bytes
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.config_json import LIMITS
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
-from gptcli.checkpoints.formats.locked.gpt2.ranks import from_tokens
-from gptcli.checkpoints.formats.locked.gpt2.sizes import Sizes, config_json
-from gptcli.checkpoints.formats.locked.gpt2.vocabulary import NONE, Vocabulary, end_of
+from gptcli.checkpoints.formats.locked.readers.gpt2.ranks import from_tokens
+from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json
+from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import NONE, Vocabulary, end_of
 from gptcli.checkpoints.formats.locked.source import (
     NUMPY_DTYPES,
     Job,

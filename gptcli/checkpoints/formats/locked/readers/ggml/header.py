@@ -16,7 +16,7 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
-from gptcli.checkpoints.formats.locked.ggml.types import TYPES, NumberType
+from gptcli.checkpoints.formats.locked.readers.ggml.types import TYPES, NumberType
 from gptcli.checkpoints.formats.locked.source import Refused
 from gptcli.system.strict_json import open_model_file, placeholder
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from gptcli.checkpoints.formats.locked import transformers4
-from gptcli.checkpoints.formats.locked.containers.msgpack import Stored, arrays
+from gptcli.checkpoints.formats.locked.readers import transformers4
+from gptcli.checkpoints.formats.locked.readers.containers.msgpack import Stored, arrays
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor
 
 FORMAT = "Flax (transformers 4)"

@@ -13,9 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES, Refused
-from gptcli.checkpoints.formats.locked.tensorflow.crc32c import crc32c, masked
-from gptcli.checkpoints.formats.locked.tensorflow.entries import (
+from gptcli.checkpoints.formats.locked.readers.tensorflow.crc32c import crc32c, masked
+from gptcli.checkpoints.formats.locked.readers.tensorflow.entries import (
     Entry,
     Header,
     Span,
@@ -23,7 +22,8 @@ from gptcli.checkpoints.formats.locked.tensorflow.entries import (
     parse_header,
     slice_key,
 )
-from gptcli.checkpoints.formats.locked.tensorflow.table import entries
+from gptcli.checkpoints.formats.locked.readers.tensorflow.table import entries
+from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES, Refused
 from gptcli.checkpoints.safetensors_headers import ITEM_BYTES
 from gptcli.system.strict_json import read_bytes
 

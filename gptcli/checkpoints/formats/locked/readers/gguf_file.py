@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gptcli.checkpoints.formats.locked.ggml.header import (
+from gptcli.checkpoints.formats.locked.readers.ggml.header import (
     GgufHeader,
     GgufTensor,
     read_gguf_header,
 )
-from gptcli.checkpoints.formats.locked.ggml.names import EMBEDDING, HEAD, gpt2_name
-from gptcli.checkpoints.formats.locked.ggml.types import decoded, refuse_unreadable
-from gptcli.checkpoints.formats.locked.ggml.vocabulary import tokenizer_files
+from gptcli.checkpoints.formats.locked.readers.ggml.names import EMBEDDING, HEAD, gpt2_name
+from gptcli.checkpoints.formats.locked.readers.ggml.types import decoded, refuse_unreadable
+from gptcli.checkpoints.formats.locked.readers.ggml.vocabulary import tokenizer_files
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor, some
 
 if TYPE_CHECKING:
