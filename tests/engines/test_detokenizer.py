@@ -213,9 +213,13 @@ def test_a_byte_level_decoder_among_others_splits_no_character(tales: Path) -> N
 def test_a_tokenizer_that_takes_text_back_is_not_streamed_on() -> None:
     class Reversing:
         byte_level = False
+        joining = unknown_id = None
         raw = tokenizers.Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
 
-        def decode(self, ids: list[int]) -> str:
+        def visible(self, ids: list[int]) -> list[int]:
+            return ids
+
+        def decode(self, ids: list[int], special: bool = False) -> str:
             return "".join(chr(97 + id) for id in sorted(ids))
 
     stream = Detokenizer(Reversing())  # type: ignore[arg-type]

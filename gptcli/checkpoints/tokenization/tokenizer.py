@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
-from gptcli.checkpoints.tokenization.builders.byte_level import bytes_of
+from gptcli.checkpoints.tokenization.builders.byte_level import BYTES, bytes_of
 from gptcli.checkpoints.tokenization.builders.reading import MAX_GAP
 from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
+from gptcli.checkpoints.tokenization.text.joining import Joining, joining_of
+from gptcli.checkpoints.tokenization.text.unknown import UNKNOWN_CHARACTER, lost, stood_for
 from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_TRIED = 64  # tokens that are tried as a text
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
 METASPACE = "\u2581"  # how a token that begins a word is marked
 # The library's errors.
 UNKNOWN = re.compile(r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE)
@@ -69,8 +72,15 @@ class Tokenizer:
         """The token that stands for what the vocabulary lacks, if any; bytes lack nothing."""
         if self.byte_level:
             return None
-        text = getattr(self.raw.model, "unk_token", None)
-        return self.raw.token_to_id(text) if isinstance(text, str) else None
+        model = self.raw.model
+        if hasattr(model, "unk_token"):
+            text = model.unk_token
+            return self.raw.token_to_id(text) if isinstance(text, str) else None
+        try:  # Unigram does not tell it
+            last = self.raw.encode(UNKNOWN_CHARACTER, add_special_tokens=False).ids[-1]
+        except Exception:  # it has none
+            return None
+        return None if BYTE.fullmatch(self.raw.id_to_token(last) or "") else last
 
     def special_id(self, text: str) -> int | None:
         """The id of the special token that is written so, if there is one."""
@@ -89,6 +99,31 @@ class Tokenizer:
         from tokenizers.decoders import ByteLevel
 
         return isinstance(self.raw.decoder, ByteLevel)
+
+    @cached_property
+    def joining(self) -> Joining | None:
+        """How tokens that are words are joined to a text; None for any other tokens."""
+        return joining_of(self.raw)
+
+    @cached_property
+    def _knows_all(self) -> bool:
+        """Whether there is a token for every byte, so that no text has an unknown character."""
+        return self.byte_level and all(
+            self.raw.token_to_id(character) is not None for character in BYTES
+        )
+
+    def unknown(self, text: str, ids: Sequence[int] | None = None) -> tuple[str, ...]:
+        """The parts of a text that the vocabulary lacks, in their order. Raises as `encode`.
+
+        `ids` are its tokens, where they are known: they mostly tell that it lacks nothing.
+        """
+        id = self.unknown_id
+        if self._knows_all or (id is not None and ids is not None and id not in ids):
+            return ()
+        encoded = self._encoded(text, bare=True)
+        if id is None:
+            return tuple(lost(text, self.raw))
+        return tuple(stood_for(text, encoded, id, self.raw.id_to_token(id)))
 
     @cached_property
     def longest(self) -> int:
@@ -128,14 +163,29 @@ class Tokenizer:
         return 0
 
     def encode_word(self, text: str) -> list[int]:
-        """Bare token ids of a text, to find them in other texts; none where one is unknown."""
+        """Bare token ids of a text, to find them in other texts; none where one is unknown.
+
+        Of a text that begins with no space they are those inside a text, without sentencepiece's
+        mark of a word's beginning.
+        """
         if (special := self.special_id(text)) is not None:
             return [special]
         try:
             ids = self.encode(text, bare=True)
         except BadInput:
             return []
+        if ids and not text[0].isspace():
+            first = self.raw.id_to_token(ids[0]) or ""
+            ids = self._inside(text) or ids if first.startswith(METASPACE) else ids
         return [] if self.unknown_id in ids else ids
+
+    def _inside(self, text: str) -> list[int]:
+        """The tokens behind a character with which none of them is joined; none if one is."""
+        before, both = (
+            self.encode(beginning, bare=True)
+            for beginning in (UNKNOWN_CHARACTER, UNKNOWN_CHARACTER + text)
+        )
+        return both[len(before) :] if both[: len(before)] == before else []
 
     def _encoded(self, text: str, bare: bool) -> tokenizers.Encoding:
         try:
@@ -186,11 +236,29 @@ class Tokenizer:
             end = max(high, end)
         return encoded.ids, covered
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, without special tokens; incomplete characters become U+FFFD."""
-        if self._respelled and self.byte_level:
+    def visible(self, ids: Sequence[int]) -> list[int]:
+        """The tokens without special ones, which are none of the text."""
+        return [id for id in ids if id not in self._special]
+
+    def unseen_unknown(self, ids: Sequence[int]) -> str | None:
+        """The unknown token as it is written, where it is among the ids and `decode` drops it."""
+        id = self.unknown_id
+        if id is None or id not in self._special or id not in ids:
+            return None
+        return self.token_text(id)
+
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """The text of token ids, without special tokens; incomplete characters become U+FFFD.
+
+        As in transformers, but where words are joined by spaces there are none between Chinese or
+        Japanese characters: see `text.joining` beside this. With `special`, special
+        tokens are shown.
+        """
+        if self._respelled and self.byte_level and not special:
             return b"".join(self.token_bytes(id) or b"" for id in ids).decode("utf-8", "replace")
-        return self.raw.decode(list(ids), skip_special_tokens=True)
+        if self.joining is not None:
+            return self.joining.joined(list(ids) if special else self.visible(ids))
+        return self.raw.decode(list(ids), skip_special_tokens=not special)
 
     def token_text(self, id: int) -> str:
         """One token for display: as `decode`, with special tokens and the space of a word shown."""

@@ -3,8 +3,9 @@
 Text that was shown cannot be taken back. So a piece is given out only when no later token can
 change it: bytes wait for the rest of their character, and an end of the text waits while it could
 begin a stop string. All pieces together equal the text of decoding all tokens at once, up to the
-stop string. A byte-level token is bytes, so there a UTF-8 decoder does the work. With other
-tokenizers the text of a token depends on its neighbours, so a window of tokens is decoded.
+stop string. A byte-level token is bytes, so there a UTF-8 decoder does the work. Tokens that are
+words are joined by `gptcli.checkpoints.tokenization.text.joining`. With other tokenizers the text
+of a token depends on its neighbours, so a window of tokens is decoded.
 
 Stop strings are searched in the new text only, not in the prompt. Which finish reason they give is
 decided in `gptcli.engines.decoding.sequence`.
@@ -13,15 +14,18 @@ decided in `gptcli.engines.decoding.sequence`.
 from __future__ import annotations
 
 import codecs
-import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from gptcli.checkpoints.tokenization.tokenizer import BYTE
 
 if TYPE_CHECKING:
+    from gptcli.checkpoints.tokenization.text.joining import Joining
     from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 PROMPT_TOKENS = (8, 64)  # of the prompt's end that are decoded before what follows
-BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
+MAX_CHARACTER = 4  # bytes of a character, and so tokens that can hold the beginning of one
 
 
 class StopStrings:
@@ -90,10 +94,7 @@ class Detokenizer(StopStrings):
         prompt: str = "",
     ) -> None:
         super().__init__(stop)
-        if tokenizer.byte_level:
-            self._decoder: _ByteDecoder | _WindowDecoder = _ByteDecoder(tokenizer)
-        else:
-            self._decoder = _WindowDecoder(tokenizer, prompt_ids, prompt)
+        self._decoder = _decoder(tokenizer, prompt_ids, prompt)
 
     def push(self, token: int) -> str:
         """Take the next token and return the text that is certain by now, which may be empty."""
@@ -104,13 +105,32 @@ class Detokenizer(StopStrings):
         return "" if self.stopped else self.give(self._decoder.flush(), last=True)
 
 
-class _ByteDecoder:
-    """Decodes the tokens of a byte-level tokenizer."""
+class _Decoder(Protocol):
+    def push(self, token: int) -> str: ...
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def flush(self) -> str: ...
+
+
+def _decoder(tokenizer: Tokenizer, prompt_ids: Sequence[int], prompt: str) -> _Decoder:
+    if tokenizer.byte_level:
+        return _ByteDecoder(tokenizer, prompt_ids)
+    if tokenizer.joining is not None:
+        return _WordDecoder(tokenizer, tokenizer.joining, prompt)
+    return _WindowDecoder(tokenizer, prompt_ids, prompt)
+
+
+class _ByteDecoder:
+    """Decodes the tokens of a byte-level tokenizer.
+
+    A prompt of token ids can end inside a character, which is then the first one of the text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()) -> None:
         self._bytes_of = tokenizer.token_bytes
         # Python and Rust replace the same bytes: Unicode's "maximal subpart" practice.
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token in prompt_ids[-MAX_CHARACTER:]:
+            self._utf8.decode(self._bytes_of(token) or b"")
 
     def push(self, token: int) -> str:
         return self._utf8.decode(self._bytes_of(token) or b"")
@@ -119,21 +139,37 @@ class _ByteDecoder:
         return self._utf8.decode(b"", final=True)
 
 
+class _WordDecoder:
+    """Joins tokens that are words: what one adds depends on the last character before it alone."""
+
+    def __init__(self, tokenizer: Tokenizer, joining: Joining, prompt: str) -> None:
+        self._visible, self._joining, self._last = tokenizer.visible, joining, prompt[-1:]
+
+    def push(self, token: int) -> str:
+        piece = self._joining.joined(self._visible([token]), self._last)
+        self._last = piece[-1:] or self._last
+        return piece
+
+    def flush(self) -> str:
+        return ""
+
+
 class _WindowDecoder:
     """Decodes the tokens of any other tokenizer, where text depends on the neighbouring tokens.
 
     A new piece is what the window of tokens decodes to, less what it decoded to before the new
     token. The window begins one piece early, because only a token with another before it gets its
     space; so it begins in the prompt. DecodeStream of tokenizers works alike, but gives out bytes
-    that a later one turns into U+FFFD.
+    that a later one turns into U+FFFD. Special tokens are in no window, except an unknown one of
+    the prompt: it stands for text, and what follows has its space.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), prompt: str = ""
     ) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._decode = tokenizer, partial(tokenizer.decode, special=True)
         before = _end_of(tokenizer, prompt_ids)
-        text = tokenizer.decode(before) if before else ""
+        text = self._decode(before) if before else ""
         # Of spaces at its end the prompt's text has them all, its tokens mostly none.
         self._spaces = "" if text[-1:].isspace() else prompt[len(prompt.rstrip()) :]
         self._prompt_text, self._prompt_length = text, len(before)
@@ -143,13 +179,15 @@ class _WindowDecoder:
         self._among_bytes = False
 
     def push(self, token: int) -> str:
-        return self._after_spaces(self._push(token))
+        return self._after_spaces(self._push(token)) if self._tokenizer.visible([token]) else ""
 
     def flush(self) -> str:
         return self._after_spaces(self._flush())
 
     def _after_spaces(self, piece: str) -> str:
-        """The piece without the spaces that the prompt ends in."""
+        """The piece without the spaces that the prompt ends in, or the one in place of them."""
+        if piece.startswith(" ") and self._spaces and self._spaces[0] != " ":
+            self._spaces, piece = "", piece[1:]
         while self._spaces and piece.startswith(self._spaces[0]):
             self._spaces, piece = self._spaces[1:], piece[1:]
         if piece:
@@ -160,12 +198,12 @@ class _WindowDecoder:
         self._tokens.append(token)
         if self._is_byte(token):
             self._among_bytes = True
-        elif self._tokenizer.decode([token]):
+        elif self._decode([token]):
             self._among_bytes = False
         if self._among_bytes:
             return ""
-        before = self._tokenizer.decode(self._tokens[self._window : self._done])
-        now = self._tokenizer.decode(self._tokens[self._window :])
+        before = self._decode(self._tokens[self._window : self._done])
+        now = self._decode(self._tokens[self._window :])
         if now == before or not now.startswith(before) or now.endswith("\ufffd"):
             return ""
         self._window, self._done = self._done, len(self._tokens)
@@ -181,10 +219,10 @@ class _WindowDecoder:
 
     def _whole(self) -> str:
         """What all new tokens decode to, after the prompt."""
-        whole = self._tokenizer.decode(self._tokens)
+        whole = self._decode(self._tokens)
         if whole.startswith(self._prompt_text):
             return whole[len(self._prompt_text) :]
-        return self._tokenizer.decode(self._tokens[self._prompt_length :])
+        return self._decode(self._tokens[self._prompt_length :])
 
     def _is_byte(self, token: int) -> bool:
         # Byte fallback decodes a run of bytes as a whole: all of it, or a U+FFFD for each.
@@ -196,14 +234,11 @@ def _end_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> list[int]:
 
     What comes before them does not change how the tokens after them decode.
     """
-    end = next(
-        (end for end in _ends(prompt_ids) if tokenizer.decode(end).strip()), list(prompt_ids)
-    )
-    return [] if end and tokenizer.decode(end).endswith("\ufffd") else end
-
-
-def _ends(prompt_ids: Sequence[int]) -> Iterator[list[int]]:
-    """The last tokens of a prompt, more and more of them; what is all of it is not among them."""
-    for length in PROMPT_TOKENS:
-        if length < len(prompt_ids):
-            yield list(prompt_ids[-length:])
+    end: list[int] = []
+    for length in (*PROMPT_TOKENS, len(prompt_ids)):
+        last = prompt_ids[-length:] if length else prompt_ids
+        end = [id for id in last if id == tokenizer.unknown_id or tokenizer.visible([id])]
+        text = tokenizer.decode(end, special=True)
+        if text.strip():
+            return [] if text.endswith("\ufffd") else end
+    return end

@@ -58,7 +58,11 @@ class EchoTokenizer(Tokenizer):
             start = places[-1][1]
         return ids, places
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def unknown(self, text: str, ids: Sequence[int] | None = None) -> tuple[str, ...]:
+        """None: the server does not tell."""
+        return ()
+
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
         """The text of token ids."""
         return "".join(self._texts[id] for id in ids)
 
