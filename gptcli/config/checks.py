@@ -7,7 +7,7 @@ it. Errors here know keys, but no lines: those are of `gptcli.config.reading`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from gptcli.errors import UsageError
 from gptcli.options.registry import Declared, Known, declared
@@ -78,8 +78,9 @@ def _called(keys: tuple[str, ...], name: str) -> str:
 def _wrong(value: object, hint: Any) -> str:
     """What is wrong with the type of `value`, in words; empty when it fits `hint`."""
     if get_origin(hint) is tuple:
-        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-        return "" if texts else f"{value!r} is not a list of texts"
+        kind, named = (int, "token ids") if get_args(hint)[0] is int else (str, "texts")
+        fits = isinstance(value, list) and all(type(item) is kind for item in value)
+        return "" if fits else f"{value!r} is not a list of {named}"
     return mismatch(value, hint) if value is not None else ""
 
 

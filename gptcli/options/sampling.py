@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gptcli.errors import UsageError
-from gptcli.options.spec import MAX_LOGIT_BIAS, Options, option, parse_bias, unescape
+from gptcli.options.spec import MAX_LOGIT_BIAS, Options, option, parse_bias, parse_id, unescape
 
 DEFAULT_NEW_TOKENS = 128
 SEED_LIMIT = 2**63  # seeds are below it
@@ -23,6 +23,12 @@ def _no_empty(flag: str) -> Callable[[tuple[str, ...]], None]:
             raise UsageError(flag, "the text is empty", "Give at least one character.")
 
     return check
+
+
+def _ids(ids: tuple[int, ...]) -> None:
+    """Raises UsageError for a number that no model has as an id."""
+    for id in ids:
+        parse_id(id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +194,15 @@ class Sampling(Filters):
         metavar="TEXT",
         parse=unescape,
         check=_no_empty("--stop"),
+    )
+    stop_token_id: tuple[int, ...] = option(
+        (),
+        "--stop-token-id",
+        "End before the token of this id; repeatable.",
+        metavar="ID",
+        parse=parse_id,
+        check=_ids,
+        rare=True,
     )
     stop_on_loop: bool = option(
         False, "--stop-on-loop", "End when the text repeats itself.", rare=True

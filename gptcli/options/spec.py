@@ -29,6 +29,7 @@ from typing import (
 from gptcli.errors import UsageError, told_in_python
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+MAX_ID_DIGITS = 9  # of a token's id
 MAX_LOGIT_BIAS = 100  # OpenAI's limit; larger values change no choice
 
 
@@ -121,7 +122,9 @@ def mismatch(value: object, hint: Any) -> str:
         return "" if value in inner else f"{value!r} is not one of {', '.join(inner)}"
     if origin is tuple:
         kind = get_origin(inner[0]) or inner[0]
-        fits = isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+        fits = isinstance(value, tuple) and all(
+            isinstance(item, kind) and not isinstance(item, bool) for item in value
+        )
         return "" if fits else f"{value!r} is not a tuple of {kind.__name__}"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     allowed = (int, float) if hint is float else hint
@@ -153,11 +156,13 @@ def plain(value: Any, hint: Any) -> Any:
 
 
 def _as_tuple(value: Any, kind: Any) -> Any:
-    """A tuple for a field of many: of texts, or of pairs such as (token, bias)."""
+    """A tuple for a field of many: of texts, of ids, or of pairs such as (token, bias)."""
     if kind is str:
         if isinstance(value, str):
             return (value,)
         return tuple(value) if isinstance(value, list) else value
+    if kind is int:
+        return tuple(plain(item, int) for item in ([value] if _whole(value) else value))
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if not isinstance(pairs, list | tuple) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
@@ -167,6 +172,10 @@ def _as_tuple(value: Any, kind: Any) -> Any:
         (str(name) if isinstance(name, Integral) else name, plain(number, float))
         for name, number in pairs
     )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 _HINTS: dict[type, dict[str, Any]] = {}
@@ -256,6 +265,15 @@ def unescape(text: str) -> str:
         after = next(rest, "")
         out.append(named.get(after, "\\" + after))
     return "".join(out)
+
+
+def parse_id(text: str | int) -> int:
+    """A token's id. Raises UsageError for what is none of any model."""
+    digits = str(text).strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_ID_DIGITS):
+        hint = "gptcli inspect tokens TEXT shows the ids of a text."
+        raise UsageError("--stop-token-id", f"{digits[:20]!r} is no token id", hint)
+    return int(digits)
 
 
 def parse_bias(text: str) -> tuple[str, float]:

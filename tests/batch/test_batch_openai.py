@@ -163,16 +163,17 @@ def test_ids_given_twice_are_found_in_openai_batches() -> None:
     assert texts(found) == ["a", None]
 
 
-def test_fields_that_are_not_known_are_said_once_and_min_tokens_is_served() -> None:
+def test_fields_that_are_not_known_are_said_once_and_those_of_vllm_are_served() -> None:
     said: list[str] = []
     body = {"prompt": "a", "min_tokens": 3, "ignore_eos": True, "stop_token_ids": [5], "user": "u"}
+    body["guided_regex"] = "a+"
     quiet = {"prompt": "a", "ignore_eos": False, "stop_token_ids": [], "guided_json": None}
     data = line(body) + line(body, id="r-2") + line(quiet, id="r-3")
     found = [
         row for row in rows(["-"], BatchInput(), BytesIO(data), RowNotices(said.append)) if row
     ]
     assert [(row.error, row.overrides) for row in found] == [
-        *[(None, {"min_new_tokens": 3})] * 2,
-        (None, {}),
+        *[(None, {"min_new_tokens": 3, "stop_token_id": (5,)})] * 2,
+        (None, {"stop_token_id": ()}),
     ]
-    assert [notice.split(":")[0] for notice in said] == ["ignore_eos", "stop_token_ids"]
+    assert [notice.split(":")[0] for notice in said] == ["ignore_eos", "guided_regex"]

@@ -20,7 +20,7 @@ from gptcli.inputs.records import bad, whole
 from gptcli.options import Sampling
 from gptcli.system.strict_json import parse_value
 
-SETTING_ALIASES = {"max_tokens": "max_new_tokens"}
+SETTING_ALIASES = {"max_tokens": "max_new_tokens", "stop_token_ids": "stop_token_id"}
 SETTINGS_KEY = "sampling"  # a key under which settings can stand, too
 REFUSAL_HINTS = {  # of settings that a row cannot have
     "greedy": "Write temperature = 0.",
@@ -118,6 +118,8 @@ def _value(name: str, value: object, where: str, off: str) -> object:
         return _texts(name, value, where, off)
     if name == "logit_bias":
         return _bias(value, where, off)
+    if name == "stop_token_id":
+        return _ids(name, value, where, off)
     if isinstance(value, LongInteger):
         raise bad(where, f"{name}: a number of {len(value)} digits", "Correct it." + off)
     if isinstance(value, float) and not math.isfinite(value):
@@ -134,6 +136,19 @@ def _texts(name: str, value: object, where: str, off: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise bad(where, f"{name}: {value!r} is no list of texts", 'Write ["one", "two"].' + off)
     return tuple(whole(text, where, name) for text in texts)
+
+
+def _ids(name: str, value: object, where: str, off: str) -> tuple[int, ...]:
+    ids = value if isinstance(value, list) else [value]
+    found = tuple(int(id) for id in ids if isinstance(id, int | float) and _is_whole(id))
+    if len(found) < len(ids):
+        raise bad(where, f"{name}: {value!r} is no list of token ids", "Write [50256]." + off)
+    return found
+
+
+def _is_whole(value: float) -> bool:
+    """Whether it is a whole number; JSON has one kind of number."""
+    return not isinstance(value, bool) and float(value).is_integer()
 
 
 def _bias(value: object, where: str, off: str) -> tuple[tuple[str, float], ...]:

@@ -36,7 +36,7 @@ class TokenRules:
     bad_words: tuple[tuple[int, ...], ...] = ()
     bias: tuple[tuple[int, float], ...] = ()
     eos: tuple[int, ...] = ()  # end a text; `min_new_tokens` forbids them
-    stops: frozenset[int] = frozenset()  # special tokens that are stop strings of the request
+    stops: frozenset[int] = frozenset()  # tokens that the request stops at, by id or by name
 
 
 def compile_rules(
@@ -46,7 +46,7 @@ def compile_rules(
     eos: tuple[int, ...],
     special_id: Callable[[str], int | None] = lambda text: None,
 ) -> TokenRules:
-    """Turn the texts of `bad_words`, `logit_bias` and `stop` into token ids, once per request.
+    """Turn `bad_words`, `logit_bias`, `stop` and `stop_token_id` into token ids, once per request.
 
     `encode` adds no token of the tokenizer's own, and gives none for what the vocabulary lacks. A
     bad word is banned as given and with a space before it, as inside a sentence. A bias names an
@@ -65,11 +65,15 @@ def compile_rules(
         if ids and max(ids) < vocab_size and not (len(ids) == 1 and ids[0] in eos)
     )
     bias = {_bias_id(token, encode, vocab_size): value for token, value in sampling.logit_bias}
-    named = frozenset(
-        id for id in map(special_id, sampling.stop) if id is not None and id < vocab_size
-    )
+    named = {id for id in map(special_id, sampling.stop) if id is not None and id < vocab_size}
+    for id in sampling.stop_token_id:
+        if id >= vocab_size:
+            hint = f"Give an id from 0 to {vocab_size - 1}."
+            raise UsageError("--stop-token-id", f"{id} is not a token of this model", hint)
     ends = tuple(id for id in eos if id < vocab_size)
-    return TokenRules(bad_words, tuple(bias.items()), ends, named)
+    return TokenRules(
+        bad_words, tuple(bias.items()), ends, frozenset({*named, *sampling.stop_token_id})
+    )
 
 
 def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) -> int:
