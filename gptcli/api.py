@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from gptcli.checkpoints.names import BUNDLED
 from gptcli.engines import forking, open_engine
 from gptcli.errors import UsageError, told_in_python
 from gptcli.inputs.records import Note
-from gptcli.inputs.texts import checked, each, token_id
+from gptcli.inputs.texts import checked, each, each_prompt, prompt_of, token_id
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.keywords import merged, shared_out
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, ModelInfo, Request
@@ -33,6 +33,8 @@ from gptcli.tasks.definition.options import chosen, parted, settings_of
 from gptcli.tasks.prompts import worded
 from gptcli.tasks.solver import solve
 
+Prompt = str | Sequence[int]
+"""A text, or token ids, which need no tokenizer."""
 Examples = Iterable[str | tuple[str, str]]
 """Of a task: "INPUT = OUTPUT", or a pair."""
 Found = TypeVar("Found", Completion, Answer, TextScore)
@@ -81,7 +83,7 @@ class Model:
         with told_in_python():
             tokenizer, known = self.engine.tokenizer, self.info.vocabulary
             tokens = [token_id(id, known) for id in ids]
-            return tokenizer.raw.decode(tokens, skip_special_tokens=skip_special_tokens)
+            return tokenizer.decode(tokens, special=not skip_special_tokens)
 
     def count(self, text: str) -> int:
         """How many tokens a text is. Raises as `encode`."""
@@ -91,7 +93,7 @@ class Model:
 
     def generate(
         self,
-        prompt: str,
+        prompt: Prompt,
         sampling: Sampling | None = None,
         *,
         on_overflow: Overflow = "error",
@@ -99,20 +101,21 @@ class Model:
     ) -> Completion:
         """Continue `prompt` once: `generate("Once", max_new_tokens=5)`.
 
+        A list of token ids is a prompt, too; the new ids are the completion's `tokens`.
         Raises UsageError, and BadInput if the prompt does not fit the context; `on_overflow` can
         cut it instead, "truncate-left" or "truncate-right".
         """
         with told_in_python():
             one = _single(merged(Sampling, sampling, settings))
-            checked(prompt, "prompt")
-        [completion] = self.generate_many([prompt], one, on_overflow=on_overflow)
+            given = prompt_of(prompt, "prompt")
+        [completion] = self.generate_many([given], one, on_overflow=on_overflow)
         if completion.error:
             raise completion.error
         return completion
 
     def generate_many(
         self,
-        prompts: Iterable[str],
+        prompts: Iterable[Prompt],
         sampling: Sampling | None = None,
         *,
         on_overflow: Overflow = "error",
@@ -124,7 +127,7 @@ class Model:
         """
         with told_in_python():
             every = merged(Sampling, sampling, settings)
-            texts = each(prompts, "prompts", "generate")
+            texts = each_prompt(prompts, "prompts", "generate")
         done: list[Completion] = []
 
         def requests() -> Iterator[GenerateRequest]:
@@ -142,7 +145,7 @@ class Model:
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         sampling: Sampling | None = None,
         *,
         on_overflow: Overflow = "error",
@@ -153,8 +156,8 @@ class Model:
             one = _single(merged(Sampling, sampling, settings))
             if one.num_beams > 1:
                 raise UsageError("stream", "beam search cannot be streamed", "Use generate.")
-            checked(prompt, "prompt")
-        request = GenerateRequest(id="0", prompt=prompt, sampling=one, on_overflow=on_overflow)
+            given = prompt_of(prompt, "prompt")
+        request = GenerateRequest(id="0", prompt=given, sampling=one, on_overflow=on_overflow)
         for event in self.run([request]):
             if isinstance(event, Chunk):
                 if event.text:
@@ -324,7 +327,7 @@ def load(
         how = merged(Load, options, settings)
         if model is not None:
             how = replace(how, model=os.fspath(model))
-        engine = open_engine(how, batch_size, beams)
+        engine = open_engine(how, batch_size, beams, text=False)
     if how.model is None and how.server is None and engine.info.name == BUNDLED:
         why = " ".join(engine.info.notices[:1])
         warnings.warn(f"{why}. To choose it: load({BUNDLED!r})", stacklevel=2)

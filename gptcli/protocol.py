@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from gptcli.errors import GptcliError
 from gptcli.options import Overflow, Sampling
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
 """`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the
 caller did; `error`: see `Completion.error`."""
+
+
+TextOrIds = str | tuple[int, ...]  # a prompt; to token ids the tokenizer adds none
 
 
 class Engine(Protocol):
@@ -86,7 +89,7 @@ class GenerateRequest:
     """
 
     id: str
-    prompt: str
+    prompt: TextOrIds
     sampling: Sampling = field(default_factory=Sampling)
     on_overflow: Overflow = "error"
     shown: bool = True
@@ -124,11 +127,7 @@ class LoglikelihoodRequest:
     prompt: str
     choices: tuple[str, ...]
     on_overflow: Overflow = "error"
-
-    @property
-    def results(self) -> int:
-        """How many results it has: one for all choices."""
-        return 1
+    results: ClassVar[int] = 1  # for all choices
 
     def refused(self, error: GptcliError, info: ModelInfo) -> ChoiceLogprobs:
         """The result that says why it cannot be served: nothing was run."""
@@ -166,11 +165,7 @@ class RollingRequest:
 
     id: str
     window: Window
-
-    @property
-    def results(self) -> int:
-        """How many results it has: one for all tokens."""
-        return 1
+    results: ClassVar[int] = 1  # for all tokens
 
     def refused(self, error: GptcliError, info: ModelInfo) -> WindowLogprobs:
         """The result that says why it cannot be served: nothing was run."""
@@ -255,7 +250,7 @@ class Completion:
 
     id: str
     index: int
-    prompt: str
+    prompt: TextOrIds
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
@@ -267,13 +262,15 @@ class Completion:
     error: GptcliError | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     notices: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # parts of the prompt that the vocabulary lacks
 
     def to_dict(self) -> dict[str, object]:
-        """The completion as JSON shows it; `logprobs` only where they were asked for."""
+        """As JSON shows it: `logprobs` where they were asked for, `token_ids` after ids."""
+        ids = not isinstance(self.prompt, str)
         shown: dict[str, object] = {
             "id": self.id,
             "index": self.index,
-            "prompt": self.prompt,
+            "prompt": list(self.prompt) if ids else self.prompt,
             "text": self.text,
             "finish_reason": self.finish_reason,
             "usage": self.usage.to_dict(),
@@ -283,6 +280,8 @@ class Completion:
             "truncated": self.truncated,
             "error": self.error.to_dict() if self.error else None,
         }
+        if ids and (self.tokens or not self.text):  # a server tells only the text
+            shown["token_ids"] = list(self.tokens)
         if self.logprobs is not None:
             shown["logprobs"] = [item.to_dict() for item in self.logprobs]
         return shown
@@ -315,6 +314,7 @@ class ChoiceLogprobs:
     truncated: int = 0  # tokens of the prompt that were cut to fit the context
     error: GptcliError | None = None
     notices: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # as in a Completion
 
 
 @dataclass(frozen=True)

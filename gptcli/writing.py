@@ -15,7 +15,15 @@ from gptcli.errors import UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
-from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, Usage
+from gptcli.protocol import (
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    GenerateRequest,
+    TextOrIds,
+    Usage,
+)
 from gptcli.tasks.text.passages import WORD
 from gptcli.tasks.text.sentences import sentences
 
@@ -29,6 +37,7 @@ class Writing(Options):
 
     panel = "Input"
 
+    ids: bool = option(False, "--ids", "The prompt is token ids, such as 464 2068 7586.", rare=True)
     continue_: bool = option(
         False,
         "--continue",
@@ -68,14 +77,19 @@ def written(engine: Engine, request: GenerateRequest, beyond: bool = False) -> I
     wanted = sampling.max_new_tokens
     if not single or sampling.max_length is not None or not (beyond or wanted):
         return (yield from engine.run([request]))
-    size, wanted = engine.count(request.prompt), wanted or DEFAULT_NEW_TOKENS
+    size, wanted = _size(engine, request.prompt), wanted or DEFAULT_NEW_TOKENS
     if size + wanted <= context or (size >= context and not beyond):
         return (yield from engine.run([request]))
     yield from _Windows(engine, request, wanted).run(size)
 
 
+def _size(engine: Engine, prompt: TextOrIds) -> int:
+    """A prompt's length in tokens."""
+    return engine.count(prompt) if isinstance(prompt, str) else len(prompt)
+
+
 class _Windows:
-    """One text written through several windows."""
+    """One text written through several windows; after a prompt of ids they are ids, too."""
 
     def __init__(self, engine: Engine, request: GenerateRequest, wanted: int) -> None:
         self._engine, self._request, self._left = engine, request, wanted
@@ -90,21 +104,28 @@ class _Windows:
         context, window = self._engine.info.context, self._request.prompt
         if size >= context:
             window = self._moved(window)
-        dropped = size - self._engine.count(window)
+        dropped = size - _size(self._engine, window)
         while True:
-            room = context - self._engine.count(window)
+            room = context - _size(self._engine, window)
             yield from self._window(window, max(min(self._left, room), 1))
             done = self._parts[-1]
             self._left -= done.usage.completion_tokens
             if done.finish_reason != "length" or self._left < 1 or not done.tokens:
                 break
             self._held = self._held.rstrip(_INCOMPLETE)
-            window = self._moved(self._request.prompt + self._text + self._held)
+            window = self._moved(self._all())
         if self._held:
             yield self._given_out(self._held, ())
         yield self._whole(size, dropped)
 
-    def _window(self, prompt: str, tokens: int) -> Iterator[Event]:
+    def _all(self) -> TextOrIds:
+        """The prompt and what was written."""
+        prompt = self._request.prompt
+        if isinstance(prompt, str):
+            return prompt + self._text + self._held
+        return (*prompt, *self._tokens)
+
+    def _window(self, prompt: TextOrIds, tokens: int) -> Iterator[Event]:
         """Run one window; its completion is put to `_parts`."""
         number, seed = len(self._parts), self._request.sampling.seed
         if number:
@@ -149,10 +170,12 @@ class _Windows:
         self._text += text
         return Chunk(id=self._request.id, index=0, text=text, tokens=tokens)
 
-    def _moved(self, text: str) -> str:
-        """The last whole sentences of `text` that leave room for what is to come."""
+    def _moved(self, text: TextOrIds) -> TextOrIds:
+        """The last whole sentences of `text`, or ids, that leave room for what is to come."""
         context = self._engine.info.context
         limit = context - max(min(self._left, context // 2), 1)
+        if not isinstance(text, str):
+            return text[-limit:]
         text = text[-limit * TOKEN_CHARACTERS :]
         for starts in (
             [start for start, _ in sentences(text)],

@@ -117,6 +117,9 @@ def run_batch(
         runner = _runner(plan, settings, opened, around.verbose)
         run(rows, journal, runner, tally, settings.max_failures, watch or _unwatched)
         tally.failed = journal.failed
+        if note:
+            for notice in tally.unknown.notices("the prompts"):
+                note(notice)
     return tally.result(_name(output), plan.work.sampling.seed or 0)
 
 
@@ -251,7 +254,8 @@ def _opener(work: Work, around: Frame, note: Note | None, substitute: Substitute
         if around.engine is not None:
             return substitute(around.engine, slots, beams)
         with around.waiting(f"loading {load.model or 'the model'}") as progress:
-            engine = engines.open_engine(load, slots, beams, progress)
+            text = work.wording is not None
+            engine = engines.open_engine(load, slots, beams, progress, text=text)
         if note is not None:
             engines.say_waits(engine, note)
             for notice in engine.info.notices:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gptcli.chat_templates import Template, Turn
+from gptcli.checkpoints.tokenization.text.unknown import UnknownCharacters
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, GenerateRequest
@@ -54,6 +55,7 @@ class Conversation:
         self._written = ""  # text of the current reply
         self._notices: list[str] = []
         self._said: set[str] = set()
+        self._unknown: set[str] = set()  # parts that the vocabulary lacks, told already
 
     @property
     def sampling(self) -> Sampling:
@@ -209,7 +211,10 @@ class Conversation:
             return
         if done.error is not None:
             raise done.error
-        for notice in done.notices:
+        new = UnknownCharacters()
+        new.add(part for part in dict.fromkeys(done.unknown) if part not in self._unknown)
+        self._unknown |= {*done.unknown}
+        for notice in (*done.notices, *new.notices("the conversation")):
             self._notice(notice)
         nothing = done.finish_reason == "cancelled" and not done.text.strip()
         self.turns = kept if nothing else (*said, _answer(done.text))

@@ -143,6 +143,9 @@ def quantized_model(config: Mapping[str, object], folder: Path) -> BadModel | No
     return None
 
 
+FOREIGN_TOKENIZER = "foreign tokenizer"
+
+
 def refuse_foreign_tokenizer(folder: Path) -> None:
     """Raise BadModel where tokenizer.json is no tokenizer of the tokenizers library, but MidiTok's.
 
@@ -154,9 +157,9 @@ def refuse_foreign_tokenizer(folder: Path) -> None:
         return
     if "tokenization" in found or "miditok_version" in found:
         raise BadModel(
-            "foreign tokenizer",
+            FOREIGN_TOKENIZER,
             "tokenizer.json holds settings of MidiTok, whose tokens are MIDI notes, not text",
-            "Use it with MidiTok and transformers, or choose another model with -m",
+            "Make ids with MidiTok, and give them: gptcli generate --ids --format ids",
         )
 
 

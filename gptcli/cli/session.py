@@ -78,19 +78,20 @@ class Session:
         exact: bool = False,
         notices: bool = True,
         watch: WrapEngine | None = None,
+        text: bool = True,
     ) -> Engine:
         """Open the engine under a spinner, and say its notices.
 
         With `exact` weights are float32 unless another data type is asked for by name. `notices`
         is False where the command says them itself, or not. `watch` is what
-        `gptcli.cli.recording` gives.
+        `gptcli.cli.recording` gives. Without `text` the model needs no tokenizer.
         """
         from gptcli import engines
 
         if exact and load.dtype == "auto":
             load = replace(load, dtype="float32")
         with self.loading(load) as progress:
-            engine = engines.open_engine(load, slots, beams, progress)
+            engine = engines.open_engine(load, slots, beams, progress, text=text)
         engines.say_waits(engine, self.note)
         if notices:
             self.note(*engine.info.notices)

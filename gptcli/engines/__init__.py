@@ -16,7 +16,12 @@ from threading import Event, Thread
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
 from gptcli.checkpoints.safetensors_headers import NOTE
-from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer, notices_of
+from gptcli.checkpoints.tokenization.loading import (
+    check_vocabulary,
+    load_tokenizer,
+    load_tokenizer_if_any,
+    notices_of,
+)
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
@@ -25,11 +30,16 @@ from gptcli.system import stages
 
 
 def open_engine(
-    load: Load, batch_size: int = 1, beams: bool = False, progress: Progress = None
+    load: Load,
+    batch_size: int = 1,
+    beams: bool = False,
+    progress: Progress = None,
+    text: bool = True,
 ) -> Engine:
     """Resolve, check and load the model, with `batch_size` slots.
 
-    `beams` asks for an engine with beam search. With `progress` a download shows bars, see
+    `beams` asks for an engine with beam search. Without `text` a model needs no tokenizer, and what
+    asks for text then raises BadModel. With `progress` a download shows bars, see
     `gptcli.checkpoints.hub.download`. Raises UsageError (no possible name, options that exclude
     each other), MissingInput, Unavailable (model or device) and BadModel.
     """
@@ -45,13 +55,13 @@ def open_engine(
     stages.mark("preflight")
     if checked.gpt2 is None or beams:
         _refuse_draft_model(load)
-        return _through_transformers(load, checkpoint, checked)
+        return _through_transformers(load, checkpoint, checked, text)
     from gptcli.engines.placement import chosen_device, open_network
 
     stages.mark("engine's imports")
     device = chosen_device(load)
     begin = Event()
-    tokenizer = _in_background(checkpoint, begin)
+    tokenizer = _in_background(checkpoint, text, begin)
     try:
         network, kind, notices = open_network(load, checkpoint.name, checked, device, begin.set)
     finally:
@@ -107,9 +117,11 @@ def _refuse_draft_model(load: Load) -> None:
         raise UsageError("--draft-model", why, "Leave it out.")
 
 
-def _through_transformers(load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint) -> Engine:
+def _through_transformers(
+    load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint, text: bool
+) -> Engine:
     """The engine for any other model, and for beam search."""
-    tokenizer = _in_background(checkpoint)
+    tokenizer = _in_background(checkpoint, text)
     from gptcli.engines.placement import chosen_device, import_torch, torch_dtype
 
     import_torch(load)
@@ -124,7 +136,9 @@ def _through_transformers(load: Load, checkpoint: Checkpoint, checked: CheckedCh
     return engine
 
 
-def _in_background(checkpoint: Checkpoint, begin: Event | None = None) -> Future[Tokenizer]:
+def _in_background(
+    checkpoint: Checkpoint, text: bool, begin: Event | None = None
+) -> Future[Tokenizer]:
     """Load the tokenizer in a thread; with `begin` after it is set, and the engine's modules first.
 
     Imports hold the interpreter lock, and so does the tokenizers library while it parses. So they
@@ -140,7 +154,8 @@ def _in_background(checkpoint: Checkpoint, begin: Event | None = None) -> Future
                 if begin is not None:
                     import_module("gptcli.engines.drafter")
                     import_module("gptcli.engines.gpt2.engine")
-                tokenizer = load_tokenizer(checkpoint.folder)
+                load = load_tokenizer if text else load_tokenizer_if_any
+                tokenizer = load(checkpoint.folder)
             future.set_result(tokenizer)
         except BaseException as error:  # raised again where the result is asked for
             future.set_exception(error)

@@ -40,6 +40,48 @@ def checked(value: object, what: str) -> None:
         raise error
 
 
+def prompt_of(value: object, what: str) -> str | tuple[int, ...]:
+    """A text, or the token ids of a list, a tuple or an array. Raises BadInput for others."""
+    if isinstance(value, str):
+        return value
+    items = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(items, list | tuple | range) and not any(isinstance(item, str) for item in items):
+        try:
+            return tuple(_index(item) for item in items)
+        except TypeError:
+            raise BadInput(
+                what, "not all in the list are token ids", "Give whole numbers."
+            ) from None
+    error = refusal(value, what)
+    assert error is not None
+    raise error
+
+
+def _index(item: object) -> int:
+    if isinstance(item, bool):
+        raise TypeError
+    return operator.index(item)  # type: ignore[arg-type]
+
+
+def each_prompt(
+    prompts: Iterable[object], name: str, instead: str
+) -> Iterator[tuple[str, str | tuple[int, ...], BadInput | None]]:
+    """As `each`, and each may be token ids."""
+    if isinstance(prompts, str | bytes):
+        each(prompts, name, instead)
+    return _each_prompt(prompts, name)
+
+
+def _each_prompt(
+    prompts: Iterable[object], name: str
+) -> Iterator[tuple[str, str | tuple[int, ...], BadInput | None]]:
+    for number, value in enumerate(prompts):
+        try:
+            yield str(number), prompt_of(value, f"{name}[{number}]"), None
+        except BadInput as error:
+            yield str(number), "", error
+
+
 def each(
     texts: Iterable[object], name: str, instead: str
 ) -> Iterator[tuple[str, str, BadInput | None]]:

@@ -9,6 +9,7 @@ bad value fails in the constructor, before any model is looked for.
 from gptcli.options.common import (
     Agreement,
     AsJson,
+    GeneratedOutput,
     Input,
     Many,
     Output,
@@ -37,6 +38,7 @@ __all__ = [
     "Dtype",
     "Filters",
     "Format",
+    "GeneratedOutput",
     "HubSource",
     "Input",
     "Load",

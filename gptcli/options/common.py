@@ -117,9 +117,37 @@ class Output(Options):
     )
 
     @property
+    def as_ids(self) -> bool:
+        """Whether token ids are written in place of text."""
+        return False
+
+    @property
     def shape(self) -> Format:
         """The format: of a flag, else of the suffix of --output. Raises UsageError."""
         return chosen_format(self.output, self.format, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedOutput(Output):
+    """As `Output`, for a text that can be written as its token ids, too."""
+
+    format: Literal["text", "json", "jsonl", "csv", "tsv", "ids"] | None = option(  # type: ignore[assignment]
+        None,
+        "--format",
+        "Output format.",
+        shown_default="by the suffix of -o, else text",
+        redeclares="a text that a model wrote is token ids, too",
+    )
+
+    @property
+    def as_ids(self) -> bool:
+        """As that of `Output`."""
+        return self.format == "ids" and not self.json
+
+    @property
+    def shape(self) -> Format:
+        """As that of `Output`; token ids are lines, as a text is."""
+        return "text" if self.as_ids else super().shape
 
 
 @dataclass(frozen=True, kw_only=True)

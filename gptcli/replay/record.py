@@ -8,6 +8,7 @@ how it is taken is in `gptcli.replay.recorder`, how it runs again in `gptcli.rep
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args
@@ -15,9 +16,10 @@ from typing import Any, TypeVar, get_args
 from gptcli.checkpoints.integrity.content import checked_content
 from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.prompt import errors_of_file
+from gptcli.inputs.token_ids import listed
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.spec import changed, rebuilt
-from gptcli.protocol import GenerateRequest, LoglikelihoodRequest
+from gptcli.protocol import GenerateRequest, LoglikelihoodRequest, TextOrIds
 from gptcli.system.regular_files import open_once
 from gptcli.system.strict_json import parse_object
 
@@ -97,7 +99,7 @@ class RecordedRequest:
     """
 
     id: str
-    prompt: str | None
+    prompt: TextOrIds | None
     sha256: str  # of the prompt
     sampling: Sampling
     on_overflow: Overflow
@@ -108,7 +110,7 @@ class RecordedRequest:
         """A line of the file."""
         return {
             "id": self.id,
-            "prompt": self.prompt,
+            "prompt": list(self.prompt) if isinstance(self.prompt, tuple) else self.prompt,
             "prompt_sha256": self.sha256,
             "sampling": changed(self.sampling),
             "on_overflow": self.on_overflow,
@@ -116,9 +118,9 @@ class RecordedRequest:
             "answers": [answer.to_dict() for answer in self.answers],
         }
 
-    def request(self, prompt: str, id: str) -> GenerateRequest | LoglikelihoodRequest:
+    def request(self, prompt: TextOrIds, id: str) -> GenerateRequest | LoglikelihoodRequest:
         """The same once more."""
-        if self.choices:
+        if self.choices and isinstance(prompt, str):
             return LoglikelihoodRequest(
                 id=id, prompt=prompt, choices=self.choices, on_overflow=self.on_overflow
             )
@@ -127,8 +129,9 @@ class RecordedRequest:
         )
 
 
-def digest(text: str) -> str:
-    """A text's SHA-256, in hexadecimal, of its UTF-8."""
+def digest(text: TextOrIds) -> str:
+    """A text's SHA-256, in hexadecimal, of its UTF-8; of token ids that of their JSON."""
+    text = text if isinstance(text, str) else json.dumps(list(text))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -203,13 +206,22 @@ def _entry(found: dict[str, Any]) -> RecordedRequest:
         raise ValueError("choices is no list of texts")
     return RecordedRequest(
         id=_of(found, "id", str),
-        prompt=_of(found, "prompt", str, type(None)),
+        prompt=_prompt(_of(found, "prompt", str, list, type(None))),
         sha256=_of(found, "prompt_sha256", str),
         sampling=rebuilt(Sampling, _of(found, "sampling", dict)),
         on_overflow=overflow,
         choices=None if choices is None else tuple(choices),
         answers=tuple(_answered(answer) for answer in _of(found, "answers", list)),
     )
+
+
+def _prompt(found: Any) -> TextOrIds | None:
+    if not isinstance(found, list):
+        return found  # type: ignore[no-any-return]
+    try:
+        return listed(found, "prompt")
+    except BadInput as error:
+        raise ValueError(error.message) from None
 
 
 def _answered(found: Any) -> Answered:

@@ -9,12 +9,22 @@ which differences of model and machine are allowed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gptcli.checkpoints.integrity.content import changes
 from gptcli.errors import BadInput
+from gptcli.inputs.token_ids import ids_of
 from gptcli.multiplex import Unanswered
-from gptcli.protocol import ChoiceLogprobs, Chunk, Completion, Engine, Request, Result
+from gptcli.protocol import (
+    ChoiceLogprobs,
+    Chunk,
+    Completion,
+    Engine,
+    Request,
+    Result,
+    TextOrIds,
+)
 from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
 
 LOGPROB_TOLERANCE = 1e-4
@@ -92,7 +102,7 @@ def replay(
             yield from _compared(entry, [text for result in results for text in _texts(result)])
 
 
-def _prompt(entry: RecordedRequest, given: str | None) -> str:
+def _prompt(entry: RecordedRequest, given: str | None) -> TextOrIds:
     if entry.prompt is not None:
         return entry.prompt
     if entry.choices is None and entry.answers and entry.answers[0].logprob is not None:
@@ -101,9 +111,12 @@ def _prompt(entry: RecordedRequest, given: str | None) -> str:
     if given is None:
         hint = "Give the prompt as an argument, with -f, or through a pipe."
         raise BadInput("record", "it keeps only a hash of the prompt", hint)
-    if digest(given) != entry.sha256:
-        raise BadInput("prompt", "it is not the one that was recorded", "Give the same prompt.")
-    return given
+    if digest(given) == entry.sha256:
+        return given
+    with suppress(BadInput):  # it may have been token ids
+        if digest(ids := ids_of(given)) == entry.sha256:
+            return ids
+    raise BadInput("prompt", "it is not the one that was recorded", "Give the same prompt.")
 
 
 def _texts(result: Result) -> list[RecordedText]:

@@ -54,6 +54,7 @@ class Answer:
     entities: tuple[Entity, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     notices: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # parts of its prompts that the vocabulary lacks
     blank_because: str = ""  # why the text is blank, where it is so without an error
     carried: Mapping[str, object] = field(default_factory=dict)  # other columns of its row
 

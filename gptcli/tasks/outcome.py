@@ -67,6 +67,7 @@ def answers(
         blank,
         usage=total((*taken, *results)),
         notices=(*context.notices, *blank.notices, *notices),
+        unknown=tuple(part for reply in replies for part in reply.results[0].unknown),
     )
     if context.kind == "labels":
         score = cast(ChoiceLogprobs, results[0])

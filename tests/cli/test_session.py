@@ -24,7 +24,9 @@ class Opening:
     asked: list[tuple[Load, int, bool]] = field(default_factory=list)
     progress: object = None
 
-    def __call__(self, load: Load, slots: int, beams: bool, progress: object) -> FakeEngine:
+    def __call__(
+        self, load: Load, slots: int, beams: bool, progress: object, text: bool
+    ) -> FakeEngine:
         self.asked.append((load, slots, beams))
         self.progress = progress
         return self.engine

@@ -128,7 +128,9 @@ def test_slots_follow_the_number_of_sequences(
 ) -> None:
     seen: list[tuple[int, bool]] = []
 
-    def opening(load: object, batch_size: int, beams: bool, progress: object) -> FakeEngine:
+    def opening(
+        load: object, batch_size: int, beams: bool, progress: object, text: bool
+    ) -> FakeEngine:
         seen.append((batch_size, beams))
         return FakeEngine()
 

@@ -73,12 +73,13 @@ ROWS: dict[str, list[str]] = {
         "flax_msgpack gguf_file keras_hub llmc mlx nanogpt tf_bundle tf_h5",
     ],
     "checkpoints/tokenization": [
-        "files roles",
+        "files roles text",
         "pieces",
         "kinds",
         "builders",
         "tokenizer",
-        "language loading parts",
+        "absent language parts",
+        "loading",
     ],
     "cli": [
         "declaration recording registry signals",

@@ -249,6 +249,7 @@ def test_a_given_seed_is_sent(server: FakeServer) -> None:
         (Sampling(min_p=0.1), {"min_p": 0.1}),
         (Sampling(repetition_penalty=1.2), {"repetition_penalty": 1.2}),
         (Sampling(min_new_tokens=4), {"min_tokens": 4}),
+        (Sampling(stop_token_id=(5, 6)), {"stop_token_ids": [5, 6]}),
         (Sampling(presence_penalty=0.5), {"presence_penalty": 0.5}),
         (Sampling(frequency_penalty=-1), {"frequency_penalty": -1}),
         (Sampling(logit_bias=(("198", -100.0),)), {"logit_bias": {"198": -100.0}}),
@@ -260,6 +261,15 @@ def test_a_given_seed_is_sent(server: FakeServer) -> None:
 def test_a_setting_is_sent(server: FakeServer, sampling: Sampling, sent: dict[str, object]) -> None:
     one(server, sampling)
     assert sent.items() <= server.bodies[0].items()
+
+
+def test_ids_are_sent_as_a_list(server: FakeServer) -> None:
+    server.reply = lambda body, index: " answer"
+    [done] = completions(opened(server), [GenerateRequest(id="0", prompt=(5, 6))])
+    assert server.bodies[0]["prompt"] == [5, 6]
+    assert (done.prompt, done.text) == ((5, 6), " answer")
+    assert "token_ids" not in done.to_dict()
+    assert done.to_dict()["prompt"] == [5, 6]
 
 
 def test_greedy_sends_nothing_about_chance(server: FakeServer) -> None:

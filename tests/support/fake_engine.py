@@ -163,7 +163,11 @@ if __name__ == "__main__":
     from gptcli.cli.main import main
 
     def open_fake(
-        load: Load, batch_size: int = 1, beams: bool = False, progress: object = None
+        load: Load,
+        batch_size: int = 1,
+        beams: bool = False,
+        progress: object = None,
+        text: bool = True,
     ) -> FakeEngine:
         time.sleep(float(os.environ.get("FAKE_LOADING", "0")))
         chunks = json.loads(os.environ.get("FAKE_CHUNKS", '[" there", " was"]'))

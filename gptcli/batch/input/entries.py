@@ -17,6 +17,8 @@ from gptcli.errors import GptcliError
 from gptcli.inputs.json_lines import plain
 from gptcli.inputs.records import bad, place, text_of
 from gptcli.inputs.table import TableRow
+from gptcli.inputs.token_ids import listed
+from gptcli.protocol import TextOrIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class ParsedRow:
     line: int  # from 1, where in its input it begins
     digest: str  # SHA-256 of the raw record, hexadecimal
     id: str | None = None  # None if the record has none of its own
-    text: str = ""
+    text: TextOrIds = ""
     overrides: Mapping[str, object] = field(default_factory=dict)  # fields of Sampling
     carried: Mapping[str, object] = field(default_factory=dict)  # other columns, as strict JSON
     error: GptcliError | None = None
@@ -34,10 +36,19 @@ class ParsedRow:
     has_ids: bool = False  # whether rows of its input can have ids
 
 
-def prompt(value: object, where: str, reading: BatchInput) -> str:
-    """The value as a prompt. Raises BadInput: no text, blank, half of a surrogate pair."""
-    text = text_of(value, where, "the prompt")
-    if not reading.allow_empty and not text.strip():
+def prompt(value: object, where: str, reading: BatchInput) -> TextOrIds:
+    """The value as a prompt. Raises BadInput: no text, blank, half of a surrogate pair.
+
+    A list is token ids.
+    """
+    text: TextOrIds
+    if isinstance(value, list):
+        text = listed(value, where)
+        blank = not text
+    else:
+        text = text_of(value, where, "the prompt")
+        blank = not text.strip()
+    if not reading.allow_empty and blank:
         raise bad(
             where,
             "the prompt is empty",
@@ -47,19 +58,27 @@ def prompt(value: object, where: str, reading: BatchInput) -> str:
 
 
 def entry_of(
-    row: TableRow, name: str, reading: BatchInput, notices: RowNotices, *, cells: bool = False
+    row: TableRow,
+    name: str,
+    reading: BatchInput,
+    notices: RowNotices,
+    *,
+    cells: bool = False,
+    ids: list[object] | None = None,
 ) -> ParsedRow:
     """A row of the table `name`: its settings apart from what is only carried along.
 
-    `cells`: its columns are texts in which settings are written.
+    `cells`: its columns are texts in which settings are written. `ids`: its prompt, in place of a
+    text.
     """
     where = place(name, row.unit, row.line)
-    key, error, text = digest(row.raw), row.error, ""
+    key, error = digest(row.raw), row.error
+    text: TextOrIds = ""
     found: dict[str, object] = {}
     taken: frozenset[str] = frozenset()
     try:
         if error is None:
-            text = prompt(row.texts[0], where, reading)
+            text = prompt(row.texts[0] if ids is None else ids, where, reading)
             others = row.others
             if cells:
                 others = {title: from_cell(title, str(cell)) for title, cell in others.items()}

@@ -7,7 +7,7 @@ resumed.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sized
+from collections.abc import Generator, Iterable, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -20,7 +20,7 @@ from gptcli.batch.input.notices import RowNotices
 from gptcli.batch.input.row import Row, digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError, UsageError
-from gptcli.inputs.texts import refusal
+from gptcli.inputs.texts import prompt_of
 
 COUNTED_BYTES = 4 << 20  # of input, at most, that are read twice to count the rows
 Rows = Generator[Row | None, None, None]
@@ -35,7 +35,7 @@ class Prompts:
     UsageError for a single text.
     """
 
-    texts: Iterable[str]
+    texts: Iterable[str | Sequence[int]]
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # its letters would be the prompts
@@ -102,11 +102,14 @@ def taken(inputs: Name | Iterable[Name] | Prompts) -> Files | Prompts:
     return Files(tuple(os.fspath(name) for name in names))
 
 
-def _row(number: int, text: str, reading: BatchInput) -> Row:
-    if error := refusal(text, f"prompt {number + 1}"):
-        return Row(number, digest(repr(text).encode()), str(number), "", error=error)
-    key = digest(text.encode("utf-8", "surrogatepass"))
+def _row(number: int, given: object, reading: BatchInput) -> Row:
+    where = f"prompt {number + 1}"
+    key = digest(repr(given).encode())
     try:
-        return Row(number, key, str(number), prompt(text, f"prompt {number + 1}", reading))
+        found = prompt_of(given, where)
+        written = found if isinstance(found, str) else repr(list(found))
+        key = digest(written.encode("utf-8", "surrogatepass"))
+        value = found if isinstance(found, str) else list(found)
+        return Row(number, key, str(number), prompt(value, where, reading))
     except GptcliError as error:
         return Row(number, key, str(number), "", error=error)

@@ -7,6 +7,7 @@ as a sampling option is one, and must be right. A blank line is no row.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gptcli.batch.input import openai_lines
 from gptcli.batch.input.entries import ParsedRow, entry_of, prompt
@@ -16,7 +17,7 @@ from gptcli.batch.input.row import digest
 from gptcli.batch.options import BatchInput
 from gptcli.errors import GptcliError
 from gptcli.inputs.columns import TextColumn
-from gptcli.inputs.json_lines import SHAPE, JsonRecord, read_json
+from gptcli.inputs.json_lines import SHAPE, DoubledObject, JsonRecord, read_json
 from gptcli.inputs.records import bad, identity, place
 from gptcli.inputs.table import json_row
 
@@ -40,7 +41,21 @@ def read(
         if only_openai or (isinstance(value, dict) and openai_lines.is_line(value)):
             yield _openai_entry(record, where, reading, notices)
         else:
-            yield entry_of(json_row(record, where, reading, wanted), name, reading, notices)
+            record, ids = _apart(record, reading)
+            row = json_row(record, where, reading, wanted)
+            yield entry_of(row, name, reading, notices, ids=ids)
+
+
+def _apart(record: JsonRecord, reading: BatchInput) -> tuple[JsonRecord, list[object] | None]:
+    """A row whose prompt is a list of token ids, as one with a text in its place, and the list."""
+    value = record.value
+    if record.error is not None or not isinstance(value, dict) or isinstance(value, DoubledObject):
+        return record, None
+    names = [name for name in TextColumn(reading.column).names if name in value]
+    ids = value[names[0]] if names else None
+    if not isinstance(ids, list):
+        return record, None
+    return replace(record, value={**value, names[0]: "ids"}), ids
 
 
 def _openai_entry(

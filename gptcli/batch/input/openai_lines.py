@@ -74,9 +74,9 @@ def _prompt(body: Mapping[str, object], where: str) -> object:
     if "prompt" not in body:
         raise bad(where, "body has no prompt", f"Conversations go to {CHAT}.")
     value = body["prompt"]
-    if isinstance(value, list):
+    if isinstance(value, list) and not (value and all(type(item) is int for item in value)):
         if len(value) != 1 or not isinstance(value[0], str):
-            raise bad(where, "prompt is a list", "Give one text a line.")
+            raise bad(where, "prompt is a list", "Give one text, or its token ids, a line.")
         return value[0]
     return value
 

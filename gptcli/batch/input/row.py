@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gptcli.errors import GptcliError
+from gptcli.protocol import TextOrIds
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Row:
     number: int  # from 0, in input order
     digest: str  # SHA-256 of the raw record, hexadecimal
     id: str  # its own, else its number, or row:NUMBER where others have ids of their own
-    text: str  # the prompt, or a task's input
+    text: TextOrIds  # the prompt, or a task's input
     overrides: Mapping[str, object] = field(default_factory=dict)  # fields of Sampling
     error: GptcliError | None = None
     carried: Mapping[str, object] = field(default_factory=dict)  # other columns, for the output

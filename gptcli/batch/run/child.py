@@ -85,7 +85,9 @@ def opened(orders: Orders) -> tuple[Engine, Width]:
     load, size, most = orders.work.load, orders.work.batch_size, orders.most
     if size is None and load.server is not None:  # a server finds its own width
         size = most
-    engine = open_engine(load, size or most, beams=orders.work.sampling.num_beams > 1)
+    work = orders.work
+    beams, text = work.sampling.num_beams > 1, work.wording is not None
+    engine = open_engine(load, size or most, beams=beams, text=text)
     return engine, width(size, most)
 
 

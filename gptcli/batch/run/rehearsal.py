@@ -76,8 +76,10 @@ def _count(found: Forecast, row: Row, work: Work, engine: Engine) -> None:
     except GptcliError:
         found.unusable += 1
         return
-    text = work.wording.text(row.text) if work.wording else row.text
-    tokens = engine.count(text)
+    if isinstance(row.text, str):
+        tokens = engine.count(work.wording.text(row.text) if work.wording else row.text)
+    else:
+        tokens = len(row.text)
     bound = next((bound for bound in BIN_TOKENS if tokens <= bound), BIN_TOKENS[-1] * 2)
     found.histogram[bound] = found.histogram.get(bound, 0) + 1
     found.prompt_tokens += tokens

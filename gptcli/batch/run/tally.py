@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from gptcli.batch.run.work import Done
+from gptcli.checkpoints.tokenization.text.unknown import UnknownCharacters
 from gptcli.system.units import clock
 
 
@@ -59,6 +60,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     estimated: bool = False  # whether a server did not count all tokens
+    unknown: UnknownCharacters = field(default_factory=UnknownCharacters)  # of the prompts
     started: float = field(default_factory=perf_counter)
 
     def add(self, done: Done) -> None:
@@ -67,6 +69,7 @@ class Tally:
         self.failed += done.failed
         self.prompt_tokens += done.prompt_tokens
         self.completion_tokens += done.completion_tokens
+        self.unknown.add(done.unknown)
         usage = done.record.get("usage")
         self.estimated |= isinstance(usage, dict) and "estimated" in usage
 

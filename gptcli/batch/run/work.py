@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gptcli.batch.input.row import Row
 from gptcli.batch.run.width import Width
-from gptcli.errors import GptcliError
+from gptcli.errors import BadInput, GptcliError
 from gptcli.multiplex import Exchange, Plan, ask, run_plans
 from gptcli.options import SEED_LIMIT, Load, Overflow, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest
@@ -40,6 +40,7 @@ class Done:
     record: Mapping[str, object]
     prompt_tokens: int
     completion_tokens: int
+    unknown: tuple[str, ...] = ()  # parts of the prompt that the vocabulary lacks
 
     @property
     def failed(self) -> bool:
@@ -134,7 +135,8 @@ def _recorded(row: Row, results: list[Completion] | list[Answer], written: int) 
             {"index": one.index, "text": one.text, "finish_reason": one.finish_reason}
             for one in results
         ]
-    return Done(row, {**record, **row.carried}, first.usage.prompt_tokens, written)
+    found = {**record, **row.carried}
+    return Done(row, found, first.usage.prompt_tokens, written, first.unknown)
 
 
 def _solved(
@@ -171,7 +173,11 @@ def _solved(
 
 def _question(row: Row, work: Work, known: dict[str, Row]) -> Question:
     known[str(row.number)] = row
+    text = row.text if isinstance(row.text, str) else ""
     try:
-        return Question(str(row.number), row.text, sampling=sampling_of(row, work))
+        sampling = sampling_of(row, work)
+        if row.text and not text:
+            raise BadInput("prompt", "it is token ids, and a task takes a text", "Give its text.")
+        return Question(str(row.number), text, sampling=sampling)
     except GptcliError as error:
-        return Question(str(row.number), row.text, error)
+        return Question(str(row.number), text, error)

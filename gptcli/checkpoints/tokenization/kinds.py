@@ -38,7 +38,11 @@ NAMES: Mapping[Builder, str] = {
     "wordpiece": "WordPiece",
     "sentencepiece": "sentencepiece",
 }
-COPY = "Copy the tokenizer of the model it was trained from into the folder"
+ABSENT, UNSUPPORTED = "no tokenizer", "unsupported tokenizer"
+COPY = (
+    "Copy the tokenizer of the model it was trained from into the folder, or give token ids:"
+    " gptcli generate --ids --format ids"
+)
 OTHER = "Choose another model with -m"
 SAVE = (
     "Write a tokenizer.json with transformers: AutoTokenizer.from_pretrained(FOLDER)"
@@ -216,7 +220,7 @@ def recognise(folder: Path, named: Object, config: Object) -> Recognised:
     class_name, where, explicit = _class_of(folder, named, config)
     if class_name in REFUSED and JSON not in names:
         why = f"{where}: {class_name}: {REFUSED[class_name]}"
-        raise BadModel("unsupported tokenizer", why, OTHER)
+        raise BadModel(UNSUPPORTED, why, OTHER)
     for wanted, kind in _candidates(class_name):
         if found := find(names, wanted):
             return Recognised(
@@ -279,14 +283,14 @@ def _unfit(folder: Path, names: list[str], class_name: str, where: str) -> BadMo
     if not class_name or not there:
         known = f"neither {JSON}, nor vocab.json and merges.txt, nor {WORDPIECES},"
         needed = f"no {' and '.join(kind.sets[0])}" if kind else f"{known} nor a .model file"
-        return BadModel("no tokenizer", f"{folder} holds {needed}", COPY)
+        return BadModel(ABSENT, f"{folder} holds {needed}", COPY)
     if kind is None and not _BARE.fullmatch(class_name):
         why = f"{where}: {class_name}: how it uses {' and '.join(there)} is not known"
-        return BadModel("unsupported tokenizer", why, SAVE)
+        return BadModel(UNSUPPORTED, why, SAVE)
     needed = " and ".join(kind.sets[0]) if kind else JSON
     fitting = "BertTokenizer" if WORDPIECES in there else "GPT2Tokenizer"
     return BadModel(
-        "unsupported tokenizer",
+        UNSUPPORTED,
         f"{where}: {class_name}: it needs {needed}, and the folder holds {' and '.join(there)}",
         f'Where that is {fitting}\'s, write "tokenizer_class": "{fitting}" into {where}',
     )

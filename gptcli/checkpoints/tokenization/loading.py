@@ -16,10 +16,21 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 
-from gptcli.checkpoints.file_kinds import refuse_foreign_tokenizer, refuse_placeholder
+from gptcli.checkpoints.file_kinds import (
+    FOREIGN_TOKENIZER,
+    refuse_foreign_tokenizer,
+    refuse_placeholder,
+)
+from gptcli.checkpoints.tokenization.absent import NoTokenizer
 from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
 from gptcli.checkpoints.tokenization.builders.vocabulary import build
-from gptcli.checkpoints.tokenization.kinds import Recognised, recognise, settings_of
+from gptcli.checkpoints.tokenization.kinds import (
+    ABSENT,
+    UNSUPPORTED,
+    Recognised,
+    recognise,
+    settings_of,
+)
 from gptcli.checkpoints.tokenization.roles import model_config, named_roles, token_roles
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer, broken, refuse
 from gptcli.errors import BadInput, BadModel, GptcliError
@@ -60,6 +71,16 @@ def _built(folder: Path, found: Recognised, named: Object) -> Tokenizer:
     tokenizer = Tokenizer(raw, None, found.file.name, roles)
     _probe(tokenizer)
     return tokenizer
+
+
+def load_tokenizer_if_any(folder: Path) -> Tokenizer:
+    """As `load_tokenizer`; of a folder without text, one that raises where it is asked for text."""
+    try:
+        return load_tokenizer(folder)
+    except BadModel as error:
+        if error.what not in (ABSENT, UNSUPPORTED, FOREIGN_TOKENIZER):
+            raise
+        return NoTokenizer(folder, error)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:

@@ -133,7 +133,7 @@ def ask(
         settings = sampling, input.on_overflow, many.batch_size, session.detail, style.streamed
         solved = rows.named(solve(engine, wording, questions, *settings))
         write(out, report.watched(_told(solved, many.lines, session)), style)
-    session.note(*report.notices)
+    session.note(*report.said)
     session.detail(report.closing(engine.info, sampling))
     if report.error and not many.lines:
         raise report.error

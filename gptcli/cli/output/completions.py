@@ -8,7 +8,7 @@ empty line.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from gptcli.cli.output.records import document, written
@@ -55,6 +55,7 @@ class CompletionStyle:
     failures: bool = True  # whether JSON is written if a request failed
     prose: bool = True  # whether lines may end between words, on a terminal
     echo: str = ""  # the text shown before the continuation
+    ids: bool = False  # whether a text is written as its token ids
 
 
 def streamed(sampling: Sampling, output: Output, obstacles: Iterable[tuple[str, str]]) -> bool:
@@ -103,7 +104,7 @@ def _stream(
 ) -> None:
     """Stream the text of one sequence, with a line break at the end."""
     begun = False
-    for event in events:
+    for event in _spelled(events) if style.ids else events:
         if isinstance(event, Completion | Answer) and event.error is not None and not begun:
             return
         if not begun:
@@ -114,6 +115,20 @@ def _stream(
     out.write("\n")
 
 
+def _spelled(
+    events: Iterable[Event | AnswerChunk | Answer],
+) -> Iterator[Event | AnswerChunk | Answer]:
+    """The events with the ids of their tokens as the text of each chunk."""
+    between = ""
+    for event in events:
+        if isinstance(event, Chunk):
+            spelled = " ".join(map(str, event.tokens))
+            yield replace(event, text=between + spelled if spelled else "")
+            between = " " if spelled else between
+        else:
+            yield event
+
+
 def _texts(out: Sink, found: Iterator[Completion | Answer], style: CompletionStyle) -> None:
     """Each sequence with a line break at the end, and an empty line between two."""
     if style.lines:
@@ -122,6 +137,9 @@ def _texts(out: Sink, found: Iterator[Completion | Answer], style: CompletionSty
             out.write(" ".join(item.text.split("\n")) + "\n" * (1 + missing))
         return
     for place, item in enumerate(item for item in found if item.error is None):
+        if style.ids and isinstance(item, Completion):
+            out.write(f"{style.echo}{' '.join(map(str, item.tokens))}\n")
+            continue
         if style.count > 1 and out.terminal:
             out.dim(f"[{item.index + 1} of {style.count}]\n")
         elif place:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
 
+from gptcli.checkpoints.tokenization.text.unknown import UnknownCharacters
 from gptcli.errors import GptcliError
 from gptcli.options import Sampling
 from gptcli.protocol import Completion, Event, ModelInfo
@@ -29,6 +30,7 @@ class RunReport:
     reasons: dict[str, None] = field(default_factory=dict)  # a set in order of first occurrence
     seeds: dict[int | None, None] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
+    unknown: UnknownCharacters = field(default_factory=UnknownCharacters)  # of the prompts
     errors: int = 0
     error: GptcliError | None = None  # the first one
 
@@ -50,9 +52,16 @@ class RunReport:
         if len(self.seeds) <= MAX_SEEDS:
             self.seeds[item.seed] = None
         self.notices |= dict.fromkeys(item.notices)
+        if not item.index:  # all sequences have the same prompt
+            self.unknown.add(item.unknown)
         if item.error is not None:
             self.errors += 1
             self.error = self.error or item.error
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All that the user should know, each once."""
+        return (*self.notices, *self.unknown.notices())
 
     def closing(self, info: ModelInfo, sampling: Sampling) -> str:
         """The run in one line: tokens, speed, time to the first token, model and seed.

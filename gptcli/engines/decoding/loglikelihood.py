@@ -61,6 +61,7 @@ class Loglikelihood:
             revision=encoded.info.revision,
             truncated=encoded.truncated,
             error=error,
+            unknown=encoded.unknown,
             notices=encoded.notices + notices,
         )
 

@@ -21,6 +21,7 @@ from gptcli.protocol import (
     Request,
     Result,
     RollingRequest,
+    TextOrIds,
     Usage,
 )
 from gptcli.system.units import counted
@@ -43,6 +44,7 @@ class EncodedRequest:
     logits_from: int
     truncated: int = 0  # tokens cut from the prompt
     notices: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # parts of the prompt that the vocabulary lacks
 
     def usage(self, cached: int, generated: int = 0) -> Usage:
         """The token counts of a result; `cached` tokens of the prompt were in the KV cache."""
@@ -59,6 +61,12 @@ class EncodedGenerate(EncodedRequest):
     new_token_limit: int  # new tokens that the limits and the context allow, at least 1
     seed: int
     rules: TokenRules
+
+    @property
+    def prompt_text(self) -> str:
+        """The text of the prompt; of token ids what they stand for."""
+        prompt = self.request.prompt
+        return prompt if isinstance(prompt, str) else self.tokenizer.decode(self.prompt_ids)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,6 +138,7 @@ def encode_generate(
         logits_from=len(tokens) - 1,
         truncated=truncated,
         notices=sampling.notices + notices,
+        unknown=_unknown(request.prompt, tokens, tokenizer),
         new_token_limit=sampling.new_token_limit(len(tokens), info.context),
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
         rules=compile_rules(
@@ -168,6 +177,7 @@ def encode_loglikelihood(
         logits_from=len(tokens) - 1,
         truncated=truncated,
         notices=notices,
+        unknown=_unknown(request.prompt, tokens, tokenizer),
         choices=choices,
     )
 
@@ -250,16 +260,21 @@ class _PromptLimit:
 
 
 def _fitted(
-    prompt: str, on_overflow: Overflow, tokenizer: Tokenizer, info: ModelInfo, limits: _PromptLimit
+    prompt: TextOrIds,
+    on_overflow: Overflow,
+    tokenizer: Tokenizer,
+    info: ModelInfo,
+    limits: _PromptLimit,
 ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
     """The tokens of the prompt, how many were cut, and notices for the user.
 
-    An empty prompt is the token that begins a text. Raises BadInput for a prompt that does not fit,
-    UsageError for an empty one where no token begins a text.
+    An empty prompt is the token that begins a text. Raises BadInput for a prompt that does not fit
+    and for ids that the model does not have, UsageError for an empty prompt where no token begins a
+    text.
     """
     if on_overflow == "error":
         _refuse_by_size(prompt, tokenizer, limits)
-    tokens = tuple(tokenizer.encode(prompt)) or (_begin(tokenizer, prompt, info),)
+    tokens = _tokens(prompt, tokenizer, info) or (_begin(tokenizer, prompt, info),)
     length = len(tokens)
     if length < limits.limit:
         return tokens, 0, ()
@@ -275,7 +290,22 @@ def _fitted(
     return tokens, length - len(tokens), (notice,)
 
 
-def _begin(tokenizer: Tokenizer, prompt: str, info: ModelInfo) -> int:
+def _tokens(prompt: TextOrIds, tokenizer: Tokenizer, info: ModelInfo) -> tuple[int, ...]:
+    """The tokens of a prompt. Raises BadInput for an id that the model does not have."""
+    if isinstance(prompt, str):
+        return tuple(tokenizer.encode(prompt))
+    for id in (min(prompt), max(prompt)) if prompt else ():
+        if not 0 <= id < info.vocabulary:
+            why = f"{id} is no token id: those of {info.name} are 0 to {info.vocabulary - 1}"
+            raise BadInput("prompt", why, "Give ids of this model's tokens")
+    return prompt
+
+
+def _unknown(prompt: TextOrIds, tokens: tuple[int, ...], tokenizer: Tokenizer) -> tuple[str, ...]:
+    return tokenizer.unknown(prompt, tokens) if isinstance(prompt, str) else ()
+
+
+def _begin(tokenizer: Tokenizer, prompt: TextOrIds, info: ModelInfo) -> int:
     """The token that stands for a prompt without tokens. Raises UsageError where there is none."""
     begin = tokenizer.roles.begin
     if begin is None:
@@ -285,8 +315,10 @@ def _begin(tokenizer: Tokenizer, prompt: str, info: ModelInfo) -> int:
     return begin
 
 
-def _refuse_by_size(prompt: str, tokenizer: Tokenizer, limits: _PromptLimit) -> None:
+def _refuse_by_size(prompt: TextOrIds, tokenizer: Tokenizer, limits: _PromptLimit) -> None:
     """Refuse a prompt that no tokenisation could fit, without tokenising megabytes."""
+    if not isinstance(prompt, str):
+        return
     characters = len(prompt)  # a character is at least a byte
     if characters > 64 * limits.limit and characters > limits.limit * tokenizer.longest:
         raise limits.too_long(f"more than {characters // tokenizer.longest} tokens")

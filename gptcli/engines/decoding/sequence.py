@@ -41,7 +41,7 @@ class Sequence:
             sampling, encoded.seed, self.index, encoded.prompt_ids, encoded.rules
         )
         self._detokenizer = Detokenizer(
-            encoded.tokenizer, sampling.stop, encoded.prompt_ids, encoded.request.prompt
+            encoded.tokenizer, sampling.stop, encoded.prompt_ids, encoded.prompt_text
         )
 
     @property
@@ -58,7 +58,8 @@ class Sequence:
         text, rules = "", self.encoded.rules
         if token in rules.eos or token in rules.stops:
             self.finish_reason = "stop"
-            if token in self.encoded.tokenizer.roles.words:  # the last word of the text
+            words = self.encoded.tokenizer.roles.words
+            if token in words and token not in rules.stops:  # the last word of the text
                 text = self._detokenizer.push(token)
         else:
             text = self._detokenizer.push(token)
@@ -106,6 +107,9 @@ class Sequence:
                 f"stopped after {encoded.new_token_limit} new tokens, not {asked}:"
                 f" the context of {encoded.info.name} is {encoded.info.context} with the prompt",
             )
+        unknown = encoded.tokenizer.unseen_unknown(self.tokens)
+        if unknown is not None:
+            notices += (f"the model wrote {unknown} for what its vocabulary lacks: it has no text",)
         return Completion(
             id=request.id,
             index=self.index,
@@ -121,4 +125,5 @@ class Sequence:
             error=self.error,
             logprobs=None if sampling.logprobs is None else tuple(self.logprobs),
             notices=notices,
+            unknown=encoded.unknown,
         )

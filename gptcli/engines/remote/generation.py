@@ -28,6 +28,7 @@ from gptcli.protocol import (
     FinishReason,
     GenerateRequest,
     ModelInfo,
+    TextOrIds,
     TokenLogprob,
     Usage,
 )
@@ -261,7 +262,12 @@ class GenerationInFlight:
             return Usage(prompt_tokens=prompt, completion_tokens=0)
         known = self._shared or counted
         return Usage(
-            prompt_tokens=known.prompt_tokens if known else estimate(self.request.prompt),
+            prompt_tokens=known.prompt_tokens if known else _size(self.request.prompt),
             completion_tokens=written or estimate(sequence.given),
             estimated=known is None or not written,
         )
+
+
+def _size(prompt: TextOrIds) -> int:
+    """The tokens of a prompt: of a text an estimate."""
+    return estimate(prompt) if isinstance(prompt, str) else len(prompt)

@@ -4,8 +4,8 @@
 top_p, seed, n, the first four stop strings (all are watched for here as well), both penalties, and
 logit_bias by token id. Sent as vLLM names them, and only where they differ from gptcli's defaults,
 because OpenAI's own server refuses what it does not know: top_k (so the default of 50 is not sent;
-0 goes as -1), min_p, repetition_penalty and min_tokens. Everything else is refused by its flag's
-name. What comes back is checked here as strictly as a file would be.
+0 goes as -1), min_p, repetition_penalty, min_tokens and stop_token_ids. Everything else is refused
+by its flag's name. What comes back is checked here as strictly as a file would be.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def generation_body(request: GenerateRequest, model: str, seed: int) -> dict[str
     sampling = request.sampling
     body: dict[str, object] = {
         "model": model,
-        "prompt": request.prompt,
+        "prompt": request.prompt if isinstance(request.prompt, str) else list(request.prompt),
         "max_tokens": sampling.max_new_tokens or DEFAULT_NEW_TOKENS,
         "temperature": sampling.effective_temperature,
         "seed": seed,
@@ -102,6 +102,7 @@ def _common(sampling: Sampling) -> dict[str, object]:
         "frequency_penalty": sampling.frequency_penalty,
         "logit_bias": dict(sampling.logit_bias),
         "min_tokens": sampling.min_new_tokens,
+        "stop_token_ids": list(sampling.stop_token_id),
     }
     if sampling.repetition_penalty != DEFAULTS.repetition_penalty:
         wanted["repetition_penalty"] = sampling.repetition_penalty
