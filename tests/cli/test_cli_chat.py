@@ -17,6 +17,8 @@ import pytest
 from support.commands import FAKE, REAL, TALES, Terminal, environment, run
 from support.fake_engine import INFO, FakeEngine, failing
 
+from gptcli.checkpoints.resolve import BUNDLE
+from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.cli.interactive.slash import changed
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
@@ -36,6 +38,11 @@ def cli(main_in: Callable[..., Answer]) -> Cli:
         return main_in("chat", *args, engine=engine or echoing(), stdin=stdin)
 
     return cli
+
+
+def in_folder(folder: Path) -> FakeEngine:
+    """As `echoing`, with a model's folder, which a real engine has with its tokenizer."""
+    return echoing(info=replace(INFO, folder=folder), tokenizer=load_tokenizer(BUNDLE))
 
 
 def echoing(**changes: object) -> FakeEngine:
@@ -142,14 +149,14 @@ def test_options_reach_the_model(cli: Cli) -> None:
 
 def test_an_own_template_that_breaks_is_a_bad_model(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% for %}")
-    code, out, err = cli(b"hi\n", engine=echoing(info=replace(INFO, folder=tmp_path)))
+    code, out, err = cli(b"hi\n", engine=in_folder(tmp_path))
     assert (code, out) == (65, "")
     assert "unusable chat template: chat_template.jinja: line 1" in err
 
 
 def test_an_own_template_is_used(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("<{{ messages[-1].content }}>")
-    engine = echoing(info=replace(INFO, folder=tmp_path))
+    engine = in_folder(tmp_path)
     cli(b"hi\n", engine=engine)
     assert engine.asked is not None
     assert engine.asked[0].prompt == "<hi>"
