@@ -14,7 +14,7 @@ from gptcli import __version__
 from gptcli.doctor.findings import Finding, Findings
 
 EXTRAS = {  # and the library that shows whether each is there
-    "remote": "openai",
+    "remote": "httpx2",
     "parquet": "pyarrow",
     "zstd": "zstandard",
     "ray": "ray",

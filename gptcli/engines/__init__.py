@@ -104,9 +104,9 @@ def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
     try:
         from gptcli.engines.remote import connect
     except ModuleNotFoundError as error:
-        if error.name not in ("openai", "httpx2"):
+        if error.name != "httpx2":
             raise
-        why = "the openai package is not installed"
+        why = "the httpx2 package is not installed"
         raise Unavailable("--server", why, "Run: pip install 'gptcli[remote]'") from None
     return connect(load, batch_size)
 

@@ -107,7 +107,7 @@ ROWS: dict[str, list[str]] = {
         "attribution",
     ],
     "engines/remote": [
-        "bounds",
+        "bounds wire",
         "client gate inflight schema",
         "echo_tokenizer failures",
         "generation retry scoring waiting",

@@ -583,12 +583,11 @@ def test_retry_after_is_honoured_and_capped(
 
 def test_retry_after_can_be_a_date() -> None:
     import httpx2
-    import openai
+
+    from gptcli.engines.remote.wire import StatusError
 
     def wait(date: str) -> float | None:
-        request = httpx2.Request("POST", "http://x")
-        answer = httpx2.Response(429, headers={"Retry-After": date}, request=request)
-        error = openai.RateLimitError("busy", response=answer, body=None)
+        error = StatusError(429, httpx2.Headers({"Retry-After": date}), None)
         return pause(error, 1, Patience(longest=30))
 
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)
@@ -777,7 +776,7 @@ def test_without_the_package_it_says_what_to_install(
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("gptcli.engines.remote")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "openai", None)
+    monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(Unavailable, match=r"pip install 'gptcli\[remote\]'"):
         open_engine(Load(server=server.url))
 

@@ -166,13 +166,12 @@ def test_a_pause_that_the_server_names_is_kept(server: FakeServer, headers: dict
 
 def test_a_pause_of_more_than_half_a_minute_is_waited_out() -> None:
     import httpx2
-    import openai
 
     from gptcli.engines.remote.retry import pause
+    from gptcli.engines.remote.wire import StatusError
 
-    request = httpx2.Request("POST", "http://x")
-    answer = httpx2.Response(429, headers={"Retry-After": "61"}, request=request)
-    assert pause(openai.RateLimitError("busy", response=answer, body=None), 1, Patience()) == 61
+    asked = StatusError(429, httpx2.Headers({"Retry-After": "61"}), None)
+    assert pause(asked, 1, Patience()) == 61
 
 
 def test_a_pause_that_is_too_long_is_said_at_once(server: FakeServer) -> None:

@@ -1,6 +1,6 @@
 """The connection to an OpenAI-compatible server: address, key, HTTP client.
 
-A `Client` is an event loop in a thread of its own with the openai package's HTTP client on it. So
+A `Client` is an event loop in a thread of its own with an HTTP client on it. So
 many requests are in flight at once, a cancelled one closes its connection at once, and callers stay
 ordinary functions, also inside a notebook's event loop. A proxy of the environment is used, but
 never for this machine itself. Redirects are not followed, so that prompt and key go nowhere else.
@@ -14,34 +14,49 @@ import json
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from threading import Thread
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
-import openai
+from httpx2 import Response
 
-from gptcli.engines.remote.bounds import ACCEPTED, BoundedClient, limits_of, limits_of_list, metered
+from gptcli import __version__
+from gptcli.engines.remote.bounds import (
+    ACCEPTED,
+    BoundPassed,
+    Meter,
+    bounded,
+    limits_of,
+    limits_of_list,
+)
+from gptcli.engines.remote.wire import EventReader, StreamedError, status_error
 from gptcli.errors import Unavailable, UsageError
 
 T = TypeVar("T")
 KEYS = "GPTCLI_API_KEY", "OPENAI_API_KEY"
-NO_KEY = "none"  # the openai package wants a key; servers without keys ignore it
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": ACCEPTED,
+    "User-Agent": f"gptcli/{__version__}",
+}
 CLOSE_SECONDS = 2.0
+REST_SECONDS = 0.1  # behind [DONE]
 MAX_NAME_CHARACTERS = 512  # of a model
 MAX_CONTEXT = 10**9  # tokens
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the server is, and the key that it may want."""
+    """Where the server is, and the key that it may want; empty where none is set."""
 
     url: str
-    key: str = field(repr=False)
+    key: str = field(default="", repr=False)
 
     @property
     def is_local(self) -> bool:
@@ -61,7 +76,7 @@ def endpoint(url: str) -> Endpoint:
             raise UsageError(name, "a key has no such characters", "Copy it again.")
         if key:
             return Endpoint(url, key)
-    return Endpoint(url, NO_KEY)
+    return Endpoint(url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +118,8 @@ class Client:
     """
 
     def __init__(self, to: Endpoint, patience: Patience, connections: int = 1) -> None:
-        self.client, self.patience = _client(to, patience, connections), patience
+        self.http, self.patience = _client(to, patience, connections), patience
+        self.base = to.url.rstrip("/")
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="server", daemon=True)
 
@@ -129,7 +145,7 @@ class Client:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.client.close()
+        await self.http.aclose()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
@@ -143,38 +159,38 @@ class Client:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def _client(to: Endpoint, patience: Patience, connections: int) -> openai.AsyncOpenAI:
-    timeout = openai.Timeout(None, connect=patience.connect)  # `bounds` has all others
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    plain = to.is_local and to.url.startswith("http:")
+def _client(to: Endpoint, patience: Patience, connections: int) -> httpx2.AsyncClient:
+    key = {"Authorization": f"Bearer {to.key}"} if to.key else {}
     try:
-        http = BoundedClient(
-            timeout=timeout,
-            headers={"Accept-Encoding": ACCEPTED},
-            limits=limits,
+        return httpx2.AsyncClient(
+            timeout=httpx2.Timeout(None, connect=patience.connect),  # `bounds` has all others
+            headers={**HEADERS, **key},
+            limits=httpx2.Limits(
+                max_connections=connections, max_keepalive_connections=connections
+            ),
             trust_env=not to.is_local,
             follow_redirects=False,
             # Reading the certificates takes 40 ms; without any, TLS would be refused.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if _is_plain(to) else True,
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         hint = "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or unset them"
         raise Unavailable("proxy of the environment", str(error).rstrip("."), hint) from error
-    return openai.AsyncOpenAI(
-        api_key=to.key, base_url=to.url, timeout=timeout, max_retries=0, http_client=http
-    )
 
 
-class _Messages(openai.AsyncStream[object]):
-    """A stream without the events that hold no data: pings, retry times, ids.
+def _is_plain(to: Endpoint) -> bool:
+    """Whether no TLS is on the way: none to the server, and no proxy that might want it."""
+    return to.url.startswith("http:") and (to.is_local or not getproxies())
 
-    The openai package would read their empty data as JSON, and fail.
-    """
 
-    async def _iter_events(self) -> AsyncIterator[Any]:
-        async for event in super()._iter_events():
-            if event.data.strip():
-                yield event
+async def _asked(client: Client, method: str, path: str, meter: Meter, **body: object) -> Response:
+    """The answer to a request, if it is one, not read yet. Raises as `bounded`, and StatusError."""
+    request = client.http.build_request(method, client.base + path, **body)  # type: ignore[arg-type]
+    response = await bounded(client.http, request, meter)
+    if response.is_success:
+        return response
+    async with aclosing(response):
+        raise status_error(response.status_code, response.headers, await response.aread())
 
 
 async def answers(client: Client, body: dict[str, object]) -> AsyncGenerator[object, None]:
@@ -185,26 +201,46 @@ async def answers(client: Client, body: dict[str, object]) -> AsyncGenerator[obj
     read for a moment only. Raises one of `failures.FAILURES`.
     """
     patience = client.patience
-    limits = limits_of(body, patience.read, patience.silence, patience.behind)
-    with metered(limits) as meter:
-        stream = await client.client.post(
-            "/completions", cast_to=object, body=body, stream=True, stream_cls=_Messages
-        )
-    async with stream:
-        kind = stream.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    meter = Meter(limits_of(body, patience.read, patience.silence, patience.behind))
+    response = await _asked(client, "POST", "/completions", meter, json=body)
+    async with aclosing(response):
+        kind = _kind(response)
         if kind == "application/json":
-            whole = json.loads(await stream.response.aread())
+            whole = json.loads(await response.aread())
             meter.take(whole)
             yield whole
         elif kind == "text/event-stream":
-            async for message in stream:
+            async for message in _messages(response):
                 if not meter.take(message):
                     return
-                if isinstance(message, dict) and message.get("choices") is None:
-                    message = {**message, "choices": []}
                 yield message
         else:
             raise ValueError(f"{kind or 'no content type'} instead of JSON")
+
+
+async def _messages(response: Response) -> AsyncIterator[object]:
+    """The messages of a stream up to [DONE]. Raises StreamedError for one that is an error."""
+    reader, parts = EventReader(), response.aiter_bytes()
+    async for part in parts:
+        for data in reader.feed(part):
+            if data.startswith("[DONE]"):
+                await _read_rest(parts)
+                return
+            message = json.loads(data)
+            if isinstance(message, dict):
+                if message.get("error"):
+                    raise StreamedError(message["error"])
+                if message.get("choices") is None:
+                    message["choices"] = []
+            yield message
+
+
+async def _read_rest(parts: AsyncIterator[bytes]) -> None:
+    """Read what stands behind [DONE], so that the connection can be used again."""
+    with suppress(httpx2.HTTPError, BoundPassed, TimeoutError):
+        async with asyncio.timeout(REST_SECONDS):
+            async for _ in parts:
+                await asyncio.sleep(0)  # so that time is seen to pass
 
 
 async def models(client: Client) -> dict[str, int | None]:
@@ -212,8 +248,11 @@ async def models(client: Client) -> dict[str, int | None]:
 
     Raises one of `failures.FAILURES`.
     """
-    with metered(limits_of_list(client.patience.read, client.patience.behind)):
-        answer = await client.client.get("/models", cast_to=object)
+    meter = Meter(limits_of_list(client.patience.read, client.patience.behind))
+    response = await _asked(client, "GET", "/models", meter)
+    async with aclosing(response):
+        data = await response.aread()
+    answer = json.loads(data) if _kind(response).endswith("json") else None
     listed = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(listed, list):
         raise ValueError("a list of models without data")
@@ -225,3 +264,8 @@ async def models(client: Client) -> dict[str, int | None]:
             known = type(length) is int and 0 < length <= MAX_CONTEXT
             found[name] = length if known else None
     return found
+
+
+def _kind(response: Response) -> str:
+    """The content type, without its parameters."""
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()

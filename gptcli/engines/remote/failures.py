@@ -13,10 +13,10 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx2
-import openai
 
 from gptcli.engines.remote.bounds import AnswerStalled, BoundPassed
-from gptcli.engines.remote.client import KEYS, NO_KEY, Endpoint
+from gptcli.engines.remote.client import KEYS, Endpoint
+from gptcli.engines.remote.wire import ServerError, StatusError
 from gptcli.errors import BadInput, GptcliError, Unavailable
 from gptcli.system.units import seconds
 
@@ -31,13 +31,13 @@ class CutOff(Exception):
     """An answer ended before its end."""
 
 
-FAILURES = (openai.APIError, httpx2.HTTPError, BoundPassed, CutOff, ValueError, RecursionError)
+FAILURES = (ServerError, httpx2.HTTPError, BoundPassed, CutOff, ValueError, RecursionError)
 """What a call can raise; the last two for JSON that is none."""
 Cause = TypeVar("Cause", bound=BaseException)
 
 
 def cause_of(error: BaseException | None, kind: type[Cause]) -> Cause | None:
-    """The error of this kind that the openai package wrapped, or the error itself."""
+    """The error of this kind that another one wraps, or the error itself."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__
     return error
@@ -45,24 +45,21 @@ def cause_of(error: BaseException | None, kind: type[Cause]) -> Cause | None:
 
 def status_of(error: BaseException) -> int:
     """The HTTP status, also where the error came inside a stream; 0 where there is none."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code
-    code = (error.code or "") if isinstance(error, openai.APIError) else ""
-    return int(code) if re.fullmatch("[1-9][0-9]{2}", str(code)[:4]) else 0
+    return error.status if isinstance(error, ServerError) else 0
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether no answer came at all, and none will: nothing listens there, or no name resolves."""
-    timeout = isinstance(error, openai.APITimeoutError | httpx2.TimeoutException)
-    lost = isinstance(error, openai.APIConnectionError | httpx2.HTTPError) and not timeout
+    late = isinstance(error, httpx2.TimeoutException)
+    lost = isinstance(error, httpx2.HTTPError) and not late
     return lost and cause_of(error, BoundPassed) is None
 
 
 def asked_pause(error: BaseException) -> float | None:
     """The seconds that the server asks to wait, of `retry-after-ms` or `Retry-After`."""
-    if not isinstance(error, openai.APIStatusError):
+    if not isinstance(error, StatusError):
         return None
-    headers = error.response.headers
+    headers = error.headers
     milliseconds = _retry_after(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -83,7 +80,7 @@ def _retry_after(value: str) -> float | None:
 
 def ends_run(error: BaseException) -> bool:
     """Whether every other request would fail like this one."""
-    return isinstance(error, openai.APIStatusError) and error.status_code in RUN_STATUSES
+    return isinstance(error, StatusError) and error.status in RUN_STATUSES
 
 
 def failure(error: BaseException, to: Endpoint, names: tuple[str, ...] = ()) -> GptcliError:
@@ -92,26 +89,26 @@ def failure(error: BaseException, to: Endpoint, names: tuple[str, ...] = ()) -> 
     if passed := cause_of(error, BoundPassed):
         why = f"its answer passes a bound: {passed}"
         return Unavailable(what, why, "Check what runs there: gptcli docs remote has the bounds")
-    if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
+    if isinstance(error, httpx2.TimeoutException):
         stalled = cause_of(error, AnswerStalled)
         why = f"it does not answer: {stalled}" if stalled else "it does not answer"
         hint = (
             "Check that it runs; --concurrency 1 asks less at once, --server-timeout waits longer"
         )
         return Unavailable(what, why, hint)
-    if isinstance(error, openai.APIConnectionError | httpx2.HTTPError):
+    if isinstance(error, httpx2.HTTPError):
         why = f"no connection ({_cause(error)})"
         return Unavailable(what, why, "Check that the server runs, and host and port")
     if isinstance(error, CutOff):
         return Unavailable(what, "its answer broke off", "Try again, with --concurrency 1")
-    if not isinstance(error, openai.APIError):
+    if not isinstance(error, ServerError):
         why = f"this is no answer of an OpenAI-compatible server: {_clipped(str(error), to)}"
         return Unavailable(what, why, "Check the address; most end in /v1")
     return _refused(error, status_of(error), what, to, names)
 
 
 def _refused(
-    error: openai.APIError, code: int, what: str, to: Endpoint, names: tuple[str, ...]
+    error: ServerError, code: int, what: str, to: Endpoint, names: tuple[str, ...]
 ) -> GptcliError:
     said = _said(error, to)
     if code in REQUEST_STATUSES:
@@ -123,8 +120,8 @@ def _refused(
             f"-m takes one of: {', '.join(names[:10])}" if names else "Most addresses end in /v1"
         )
         return Unavailable(what, f"it knows no such model or path{said}", there)
-    if 300 <= code < 400 and isinstance(error, openai.APIStatusError):
-        place = _clipped(error.response.headers.get("location", "another place"), to)
+    if 300 <= code < 400 and isinstance(error, StatusError):
+        place = _clipped(error.headers.get("location", "another place"), to)
         return Unavailable(
             what, f"it redirects to {place}", "Give the address that it redirects to"
         )
@@ -138,7 +135,7 @@ def _refused(
     return Unavailable(what, f"it answers with {status}{said}", "Try again later")
 
 
-def _said(error: openai.APIError, to: Endpoint) -> str:
+def _said(error: ServerError, to: Endpoint) -> str:
     """The server's own words, without the page that a proxy makes of them."""
     body = error.body
     if isinstance(body, dict):
@@ -165,7 +162,7 @@ def _clipped(text: str, to: Endpoint) -> str:
     """One short line, without the key where it stands as a word of its own."""
     if len(text) > MAX_READ_CHARACTERS:  # a part of the last word could be a part of the key
         text = text[:MAX_READ_CHARACTERS].rsplit(maxsplit=1)[0]
-    if to.key != NO_KEY and len(to.key) >= MIN_MASKED_CHARACTERS:
+    if len(to.key) >= MIN_MASKED_CHARACTERS:
         text = re.sub(rf"(?<!\w){re.escape(to.key)}(?!\w)", "***", text)
     text = " ".join(text.split()).rstrip(".")
     if len(text) > MAX_MESSAGE_CHARACTERS:

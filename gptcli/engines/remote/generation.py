@@ -14,12 +14,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-import openai
-
 from gptcli.engines.decoding.detokenizer import StopStrings
 from gptcli.engines.remote import schema
 from gptcli.engines.remote.failures import REQUEST_STATUSES, CutOff, status_of
 from gptcli.engines.remote.inflight import PostStream, ServerTraits, estimate
+from gptcli.engines.remote.wire import StatusError
 from gptcli.errors import GptcliError
 from gptcli.protocol import (
     Chunk,
@@ -133,7 +132,7 @@ class GenerationInFlight:
         body = schema.generation_body(self.request, self.info.name, self.seed)
         try:
             await self._read(ask(body), self._sequences)
-        except openai.APIStatusError as error:
+        except StatusError as error:
             if "n" not in body or status_of(error) not in REQUEST_STATUSES:
                 raise
             return

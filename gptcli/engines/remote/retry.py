@@ -15,7 +15,6 @@ from time import monotonic
 from typing import TypeVar
 
 import httpx2
-import openai
 
 from gptcli.engines.remote.bounds import BoundPassed
 from gptcli.engines.remote.client import Patience
@@ -84,14 +83,13 @@ def pause(error: BaseException, tried: int, patience: Patience) -> float | None:
 
 def broke_off(error: BaseException) -> bool:
     """Whether a connection was made, and ended before its answer did."""
-    if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
+    if isinstance(error, httpx2.TimeoutException):
         return False
     if cause_of(error, BoundPassed):
         return False
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    if isinstance(cause, httpx2.ConnectError):
+    if isinstance(error, httpx2.ConnectError):
         return False
-    return isinstance(error, openai.APIConnectionError | httpx2.HTTPError | CutOff)
+    return isinstance(error, httpx2.HTTPError | CutOff)
 
 
 def _passing(error: BaseException) -> bool:
@@ -100,4 +98,4 @@ def _passing(error: BaseException) -> bool:
         return False
     if code := status_of(error):
         return code in RETRY_STATUSES or (code >= 500 and code != 501)
-    return isinstance(error, openai.APIConnectionError | httpx2.HTTPError | CutOff)
+    return isinstance(error, httpx2.HTTPError | CutOff)

@@ -13,11 +13,10 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import openai
-
 from gptcli.engines.remote import schema
 from gptcli.engines.remote.failures import REQUEST_STATUSES, status_of
 from gptcli.engines.remote.inflight import PostStream, ServerTraits, estimate
+from gptcli.engines.remote.wire import StatusError
 from gptcli.errors import BadInput, GptcliError
 from gptcli.protocol import (
     ChoiceLogprobs,
@@ -98,11 +97,11 @@ async def echoed(
 ) -> list[schema.SequenceDelta]:
     """The echo of each text, in their order. Raises Unavailable where the server gives fewer."""
     found: dict[int, schema.SequenceDelta] = {}
-    refused: openai.APIStatusError | None = None
+    refused: StatusError | None = None
     if not traits.one_prompt:
         try:
             found = await _pieces(ask(schema.scoring_body(texts, model)), len(texts), count)
-        except openai.APIStatusError as error:
+        except StatusError as error:
             if status_of(error) not in LIST_REFUSED or (status_of(error) == 500 and len(texts) < 2):
                 raise
             refused = error

@@ -1,63 +1,52 @@
-"""The HTTP client whose answers pass through a meter, all of them: texts, lists, errors.
+"""Sends a request so that its answer passes through a meter: texts, lists, errors.
 
-It asks for gzip and deflate alone, which unfold piece by piece; a window of zstd alone can take
+gzip and deflate alone are asked for, which unfold piece by piece; a window of zstd alone can take
 128 MB.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
 
+import anyio
 import httpx2
-import openai
 
-from gptcli.engines.remote.bounds.limits import Limits
 from gptcli.engines.remote.bounds.meter import BoundPassed, Meter
 
 ACCEPTED = "gzip, deflate"
 REFUSED = {"br", "zstd", "compress"}
-_METER: ContextVar[Meter] = ContextVar("meter")
+
+
+async def bounded(
+    client: httpx2.AsyncClient, request: httpx2.Request, meter: Meter
+) -> httpx2.Response:
+    """The answer, not read yet. Raises AnswerStalled where its headers do not come, and HTTPError.
+
+    Reading it raises BoundPassed, AnswerStalled and HTTPError.
+    """
+    try:
+        async with asyncio.timeout_at(meter.deadline()):
+            with _told_as_http():
+                response = await client.send(request, stream=True)
+    except TimeoutError:
+        raise meter.lateness() from None
+    try:
+        return _bounded(response, meter)
+    except BaseException:
+        await response.aclose()
+        raise
 
 
 @contextmanager
-def metered(limits: Limits) -> Iterator[Meter]:
-    """A meter for the one request that the block sends."""
-    meter = Meter(limits)
-    token = _METER.set(meter)
+def _told_as_http() -> Iterator[None]:
+    """Errors of TLS that httpx2 2.16 lets through as they are, as a broken connection."""
     try:
-        yield meter
-    finally:
-        _METER.reset(token)
-
-
-class BoundedClient(openai.DefaultAsyncHttpxClient):
-    """A client that sends only inside `metered`."""
-
-    async def send(
-        self, request: httpx2.Request, *, stream: bool = False, **how: Any
-    ) -> httpx2.Response:
-        """The answer. Raises AnswerStalled where its headers do not come, and as httpx2 does.
-
-        Reading it raises BoundPassed and AnswerStalled.
-        """
-        meter = _METER.get()
-        try:
-            async with asyncio.timeout_at(meter.deadline()):
-                response = await super().send(request, stream=True, **how)
-        except TimeoutError:
-            raise meter.lateness() from None
-        try:
-            bounded = _bounded(response, meter)
-            if not stream:
-                await bounded.aread()
-        except BaseException:
-            await response.aclose()
-            raise
-        return bounded
+        yield
+    except (ssl.SSLError, anyio.EndOfStream) as error:
+        raise httpx2.ReadError(str(error)) from error
 
 
 def _bounded(response: httpx2.Response, meter: Meter) -> httpx2.Response:
@@ -96,7 +85,8 @@ class _Received(httpx2.AsyncByteStream):
         while True:
             try:
                 async with asyncio.timeout_at(self._meter.deadline()):
-                    part = await anext(parts)
+                    with _told_as_http():
+                        part = await anext(parts)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -112,7 +102,7 @@ class _Received(httpx2.AsyncByteStream):
 
 
 class _Unfolded(httpx2.AsyncByteStream):
-    """Bytes after decompression. The openai package may go on with one that was begun."""
+    """Bytes after decompression."""
 
     def __init__(self, packed: httpx2.Response, meter: Meter) -> None:
         kind = packed.headers.get("content-type", "").lower()
