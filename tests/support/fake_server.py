@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ Behaviour = Callable[["Handler", Body], None]
 class FakeServer(Served):
     """A server with one model. `with FakeServer() as server: ... server.url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.models: list[dict[str, object]] = [{"id": "gpt2", "max_model_len": 1024}]
         self.models_answer: Behaviour | None = None  # in place of the list
         self.key: str | None = None  # when set, anything else is a 401
@@ -46,8 +47,14 @@ class FakeServer(Served):
         class Bound(Handler):
             owner = fake
 
-        super().__init__(_Listener(("127.0.0.1", 0), Bound))
+        listener = _Listener(("127.0.0.1", 0), Bound)
+        super().__init__(listener)
         self.url = f"{self.host}/v1"
+        if tls is not None:  # the handshake is the connection's own: here it would stop the others
+            listener.socket = tls.wrap_socket(
+                listener.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.url = self.url.replace("http:", "https:")
 
     def next(self, body: Body, headers: dict[str, str]) -> Behaviour:
         """Note a request; returns what to do with it."""
@@ -93,8 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         """Stay off stderr, where the tests look."""
 
     def handle(self) -> None:
-        """Take it quietly when a client hangs up between two requests."""
-        with suppress(ConnectionError):
+        """Take it quietly when a client hangs up between two requests, or in the handshake."""
+        with suppress(ConnectionError, ssl.SSLError):
             super().handle()
 
     def do_GET(self) -> None:

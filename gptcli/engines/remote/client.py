@@ -161,6 +161,7 @@ class Client:
 
 def _client(to: Endpoint, patience: Patience, connections: int) -> httpx2.AsyncClient:
     key = {"Authorization": f"Bearer {to.key}"} if to.key else {}
+    trusted = _trusted(to)
     try:
         return httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=patience.connect),  # `bounds` has all others
@@ -170,17 +171,27 @@ def _client(to: Endpoint, patience: Patience, connections: int) -> httpx2.AsyncC
             ),
             trust_env=not to.is_local,
             follow_redirects=False,
-            # Reading the certificates takes 40 ms; without any, TLS would be refused.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if _is_plain(to) else True,
+            verify=trusted,
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         hint = "Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or unset them"
         raise Unavailable("proxy of the environment", str(error).rstrip("."), hint) from error
 
 
-def _is_plain(to: Endpoint) -> bool:
-    """Whether no TLS is on the way: none to the server, and no proxy that might want it."""
-    return to.url.startswith("http:") and (to.is_local or not getproxies())
+def _trusted(to: Endpoint) -> ssl.SSLContext:
+    """The certificates to trust: those of the environment, else the system's.
+
+    None where no TLS is on the way, to the server or to a proxy: reading them takes 40 ms.
+    """
+    if to.url.startswith("http:") and (to.is_local or not getproxies()):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        why = str(why or error).replace("_", " ").lower()
+        hint = "Check SSL_CERT_FILE and SSL_CERT_DIR, or unset them"
+        raise Unavailable("certificates to trust", why, hint) from error
 
 
 async def _asked(client: Client, method: str, path: str, meter: Meter, **body: object) -> Response:

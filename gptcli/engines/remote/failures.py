@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from gptcli.system.units import seconds
 
 REQUEST_STATUSES = {400, 413, 422}  # the request itself is refused
 RUN_STATUSES = {401, 403, 404}  # every request would be told so
+UNTRUSTED = "SSL_CERT_FILE names a file of certificates to trust in place of the system's"
 MAX_MESSAGE_CHARACTERS = 300  # of the server's own words
 MAX_READ_CHARACTERS = 10_000  # of them; megabytes of words take gigabytes
 MIN_MASKED_CHARACTERS = 8  # shorter keys are placeholders such as x, none or EMPTY
@@ -97,8 +99,11 @@ def failure(error: BaseException, to: Endpoint, names: tuple[str, ...] = ()) -> 
         )
         return Unavailable(what, why, hint)
     if isinstance(error, httpx2.HTTPError):
-        why = f"no connection ({_cause(error)})"
-        return Unavailable(what, why, "Check that the server runs, and host and port")
+        inner = _innermost(error)
+        why = f"no connection ({_reason(inner)})"
+        untrusted = isinstance(inner, ssl.SSLCertVerificationError)
+        hint = UNTRUSTED if untrusted else "Check that the server runs, and host and port"
+        return Unavailable(what, why, hint)
     if isinstance(error, CutOff):
         return Unavailable(what, "its answer broke off", "Try again, with --concurrency 1")
     if not isinstance(error, ServerError):
@@ -147,15 +152,23 @@ def _said(error: ServerError, to: Endpoint) -> str:
     return f": {text}" if text and not text.startswith("<") else ""
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost reason: `connection refused`, not `connection error`."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+def _innermost(error: BaseException) -> BaseException:
+    """The reason of all others: `connection refused`, not `connection error`."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The words of an innermost reason."""
     why = str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.errno and error.strerror:
+    if isinstance(error, ssl.SSLError):  # whose number is not one of the system's
+        said = getattr(error, "verify_message", "") or (error.reason or why).replace("_", " ")
+        why = f"TLS: {said}"
+    elif isinstance(error, OSError) and error.errno and error.strerror:
         # asyncio puts words of its own in place of the system's; negative: no name resolved.
         why = os.strerror(error.errno) if error.errno > 0 else error.strerror
-    return " ".join(why.split())[:MAX_MESSAGE_CHARACTERS].lower()
+    return " ".join(why.split())[:MAX_MESSAGE_CHARACTERS].lower().replace("tls:", "TLS:", 1)
 
 
 def _clipped(text: str, to: Endpoint) -> str:
