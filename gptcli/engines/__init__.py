@@ -1,8 +1,9 @@
 """Engines: the only room that imports torch. `open_engine` opens the right one for a model.
 
 The steps run in the order of their cost: name, checkpoint and header are checked before anything
-large is imported. A GPT-2 on a CPU needs no torch, see `gptcli.engines.placement`. Not here: what
-an engine is asked and what it answers is in `gptcli.protocol`.
+large is imported, and for a server nothing of a checkpoint is. A GPT-2 on a CPU needs no torch, see
+`gptcli.engines.placement`. Not here: what an engine is asked and what it answers is in
+`gptcli.protocol`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,17 @@ from concurrent.futures import Future
 from dataclasses import replace
 from importlib import import_module
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
-from gptcli.checkpoints.resolve import Checkpoint, Progress, resolve
-from gptcli.checkpoints.safetensors_headers import NOTE
-from gptcli.checkpoints.tokenization.loading import (
-    check_vocabulary,
-    load_tokenizer,
-    load_tokenizer_if_any,
-    notices_of,
-)
-from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.system import stages
+
+if TYPE_CHECKING:
+    from gptcli.checkpoints.preflight import CheckedCheckpoint
+    from gptcli.checkpoints.resolve import Checkpoint, Progress
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 
 def open_engine(
@@ -47,6 +44,10 @@ def open_engine(
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
     if load.server is not None:
         return _remote(load, batch_size, beams)
+    from gptcli.checkpoints.preflight import inspect
+    from gptcli.checkpoints.resolve import resolve
+    from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
+
     stages.mark("input")
     checkpoint = resolve(load, progress)
     stages.mark("checkpoint")
@@ -101,6 +102,7 @@ def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
         hint = "Leave it out, or run the model here: without --server."
         raise UsageError("--num-beams", "a server has no beam search", hint)
     _refuse_draft_model(load)
+    stages.mark("input")
     try:
         from gptcli.engines.remote import connect
     except ModuleNotFoundError as error:
@@ -108,7 +110,10 @@ def _remote(load: Load, batch_size: int, beams: bool) -> Engine:
             raise
         why = "the httpx2 package is not installed"
         raise Unavailable("--server", why, "Run: pip install 'gptcli[remote]'") from None
-    return connect(load, batch_size)
+    stages.mark("engine's imports")
+    engine = connect(load, batch_size)
+    stages.mark("server's models")
+    return engine
 
 
 def _refuse_draft_model(load: Load) -> None:
@@ -144,6 +149,8 @@ def _in_background(
     Imports hold the interpreter lock, and so does the tokenizers library while it parses. So they
     overlap with what has released the lock before, such as packing the weights.
     """
+    from gptcli.checkpoints.tokenization.loading import load_tokenizer, load_tokenizer_if_any
+
     future: Future[Tokenizer] = Future()
 
     def work() -> None:
@@ -166,6 +173,8 @@ def _in_background(
 
 def _of_content(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Notices of weights that are not what was noted of them; most models have no note."""
+    from gptcli.checkpoints.safetensors_headers import NOTE
+
     if not (checkpoint.folder / NOTE).exists():
         return ()
     from gptcli.checkpoints.integrity import noted

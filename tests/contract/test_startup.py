@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.commands import REAL, ROOT, TALES, environment, run
 from support.fake_engine import FakeEngine
+from support.fake_server import FakeServer
 
 from gptcli import native
 from gptcli.cli.output import profile
@@ -91,6 +92,13 @@ def test_a_dry_run_of_a_task_counts_tokens_without_torch() -> None:
     action = f"from gptcli.cli.main import main; main({['summarize', 'x', '--dry-run', *TALES]!r})"
     code, heavy, *_ = imported(action)
     assert (code, heavy) == (0, ["tokenizers"])
+
+
+def test_a_server_is_asked_with_little_more_than_an_http_client() -> None:
+    with FakeServer() as server:
+        args = ["generate", "Once", "--server", server.url, "-m", "gpt2"]
+        code, heavy, rich, _ = imported(f"from gptcli.cli.main import main; main({args!r})")
+    assert (code, heavy, rich) == (0, ["httpx2", "unicodedata"], False)
 
 
 # Each command line of a list; what heavy modules are there after each that succeeds.

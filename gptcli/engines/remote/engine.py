@@ -15,7 +15,6 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.remote import schema
 from gptcli.engines.remote.client import (
     AT_START,
@@ -46,6 +45,7 @@ from gptcli.protocol import (
 )
 
 if TYPE_CHECKING:
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
     from gptcli.engines.remote.echo_tokenizer import EchoTokenizer
 
 Say = Callable[[str], object]
