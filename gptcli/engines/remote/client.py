@@ -181,7 +181,7 @@ def _client(to: Endpoint, patience: Patience, connections: int) -> httpx2.AsyncC
 def _trusted(to: Endpoint) -> ssl.SSLContext:
     """The certificates to trust: those of the environment, else the system's.
 
-    None where no TLS is on the way, to the server or to a proxy: reading them takes 40 ms.
+    Reading them takes 40 ms, so none are where no TLS is on the way, to the server or to a proxy.
     """
     if to.url.startswith("http:") and (to.is_local or not getproxies()):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
