@@ -18,14 +18,20 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import CONFIG, check_sizes, gpt2_config, model_type, refuse_code
 from gptcli.checkpoints.file_kinds import converting, foreign_model, quantized_model
 from gptcli.checkpoints.head import untied
-from gptcli.checkpoints.safetensors_headers import INDEX, PICKLED, SINGLE, Tensor, read_tensors
+from gptcli.checkpoints.safetensors_headers import (
+    FLOATS,
+    INDEX,
+    PICKLED,
+    SINGLE,
+    Tensor,
+    read_tensors,
+)
 from gptcli.checkpoints.sources import refusal
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import AGAIN, Object, corrupt, read_object
 
 __all__ = ["CheckedCheckpoint", "Tensor", "inspect"]
 
-FLOATS = ("F16", "BF16", "F32", "F64")
 _WRAPPER = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 WRAPPERS = re.compile(rf"^(?:module\.|{_WRAPPER})+|\b{_WRAPPER}")  # of torch, in tensors' names
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # buffers that old files still hold

@@ -44,6 +44,7 @@ CONVERT = (  # of a model on the Hub
     " or choose another model with -m"
 )
 
+FLOATS = ("F16", "BF16", "F32", "F64")
 ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),

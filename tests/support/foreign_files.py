@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gptcli.checkpoints.formats.locked import writing
 from gptcli.checkpoints.formats.locked.source import Source, check_complete
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines.gpt2.reference import ReferenceNetwork
+from support.locked_readers import convert
 
 Tensors = dict[str, np.ndarray]
 SIZES = {"n_layer": 2, "n_embd": 8, "n_head": 2, "n_positions": 6, "vocab_size": 12, "n_inner": 10}
@@ -236,15 +238,8 @@ def checked(source: Source, wanted: Mapping[str, np.ndarray], config: dict[str, 
 
 def scores(source: Source, folder: Path, ids: np.ndarray) -> np.ndarray:
     """What a GPT-2 of a source computes after each token; folder: where config.json lies."""
-    model = folder / "ours"
-    model.mkdir()
     config = source.config or json.loads((folder / CONFIG_JSON).read_text(encoding="utf-8"))
-    (model / CONFIG_JSON).write_text(json.dumps(config), encoding="utf-8")
-    with (model / "model.safetensors").open("wb") as file:
-        writing.write(file, source.tensors)
-    for name, text in source.texts.items():
-        (model / name).write_text(text, encoding="utf-8")
-    found = inspect(model)
+    found = inspect(convert(replace(source, config=config), folder / "ours"))
     assert found.gpt2 is not None
     network = ReferenceNetwork(found.gpt2, found)
     return np.asarray(network.logits(network.final(ids.tolist())))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import ModuleType
-
-import torch
-from transformers import GPT2LMHeadModel
+from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.config_json import CONFIG, gpt2_config
 from gptcli.checkpoints.formats.locked import writing
 from gptcli.checkpoints.formats.locked.source import Job, Source, check_complete
+
+if TYPE_CHECKING:
+    import torch
 
 
 def read(reader: ModuleType, *files: Path, **options: object) -> Source:
@@ -33,9 +34,12 @@ def convert(source: Source, folder: Path) -> Path:
     return folder
 
 
-@torch.no_grad()
 def scores(folder: Path, ids: list[int]) -> torch.Tensor:
     """What transformers computes with the model in float32, after each token."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
     model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
-    found: torch.Tensor = model(torch.tensor([ids])).logits[0]
+    with torch.no_grad():
+        found: torch.Tensor = model(torch.tensor([ids])).logits[0]
     return found

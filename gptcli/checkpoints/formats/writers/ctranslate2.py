@@ -14,7 +14,8 @@ from typing import Any
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.formats.conversion import failed
-from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, is_conv1d, missing
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import is_matrix
+from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, missing
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.tokenization.files import JSON, names_in, tokenizer_files
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, load_tokenizer
@@ -138,7 +139,7 @@ class _Weights:
 
         entry = self._tensors[name]
         values = float32(entry)
-        return numpy.ascontiguousarray(values.T) if is_conv1d(name, entry) else values
+        return numpy.ascontiguousarray(values.T) if is_matrix(name, entry.shape) else values
 
     def norm(self, part: Any, name: str) -> None:
         part.gamma, part.beta = self.of(f"{name}.weight"), self.of(f"{name}.bias")

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.formats.conversion import failed
 from gptcli.checkpoints.formats.locked.readers.ggml.names import ggml_name
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import is_matrix
 from gptcli.checkpoints.formats.writers.gguf_pieces import pieces_vocabulary
 from gptcli.checkpoints.formats.writers.gguf_vocabulary import vocabulary_of
-from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, is_conv1d, missing
+from gptcli.checkpoints.formats.writers.tensors import WrittenModel, float32, missing
 from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.safetensors_headers import Tensor
 from gptcli.checkpoints.tokenization.kinds import recognise
@@ -41,9 +42,12 @@ QUANTISED = ("q8_0",)
 LLAMA_CPP = "llama.cpp"
 
 
-def write_gguf(checkpoint: Path, file: Path, dtype: str = "f16") -> WrittenModel:
+def write_gguf(
+    checkpoint: Path, file: Path, dtype: str = "f16", name: str | None = None
+) -> WrittenModel:
     """Write the GPT-2 in folder `checkpoint` to `file`, its matrices as `dtype` of GGUF_TYPES.
 
+    name: what llama.cpp is to call it, else the folder's.
     Biases, norms and position embeddings stay f32, as in llama.cpp's own files. The file appears
     whole, in the place of one that was there. Raises BadModel for anything but a GPT-2 that
     llama.cpp computes alike, with a tokenizer that it has; UsageError for another type,
@@ -70,7 +74,7 @@ def write_gguf(checkpoint: Path, file: Path, dtype: str = "f16") -> WrittenModel
         with durable.new_file(place) as new:
             writer = GGUFWriter(str(new.path), "gpt2")
             try:
-                _describe(writer, config, checkpoint, dtype)
+                _describe(writer, config, name or checkpoint.resolve().name, dtype)
                 vocabulary.add_to(writer)
                 count = _write(writer, manifest, dtype)
             finally:
@@ -104,8 +108,8 @@ def _suitable(manifest: CheckedCheckpoint) -> GPT2Config:
     return config
 
 
-def _describe(writer: Any, config: GPT2Config, checkpoint: Path, dtype: str) -> None:
-    writer.add_name(checkpoint.resolve().name)
+def _describe(writer: Any, config: GPT2Config, name: str, dtype: str) -> None:
+    writer.add_name(name)
     writer.add_file_type(FILE_TYPES[dtype])
     if dtype in QUANTISED:
         writer.add_quantization_version(QUANTIZATION_VERSION)
@@ -148,7 +152,7 @@ def _planned(tensors: Mapping[str, Tensor], dtype: str) -> Iterator[_Planned]:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     for name, entry in tensors.items():
-        shape = entry.shape[::-1] if is_conv1d(name, entry) else entry.shape
+        shape = entry.shape[::-1] if is_matrix(name, entry.shape) else entry.shape
         kind = GGMLQuantizationType[dtype.upper()]
         block, size = GGML_QUANT_SIZES[kind]
         # Rows must be whole blocks, as llama.cpp demands.
@@ -169,7 +173,7 @@ def _reader(name: str, entry: Tensor, kind: Any) -> Callable[[], Array]:
         from gguf import quants
 
         values = float32(entry)
-        if is_conv1d(name, entry):
+        if is_matrix(name, entry.shape):
             values = numpy.ascontiguousarray(values.T)
         with numpy.errstate(over="ignore"):
             found: Array = quants.quantize(values, kind)

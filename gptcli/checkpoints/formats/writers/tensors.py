@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import as_float32
+from gptcli.checkpoints.formats.locked.source import NUMPY_DTYPES
 from gptcli.checkpoints.safetensors_headers import Tensor
 from gptcli.errors import Unavailable
 
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     import numpy
 
     Array = numpy.ndarray[Any, numpy.dtype[Any]]
-
-NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,7 @@ def float32(entry: Tensor) -> Array:
     import numpy
 
     raw = numpy.memmap(entry.file, NUMPY_DTYPES[entry.dtype], "r", entry.offset, entry.shape)
-    if entry.dtype == "BF16":  # the upper half of a float32
-        return (raw.astype(numpy.uint32) << 16).view(numpy.float32)
-    with numpy.errstate(over="ignore"):
-        return raw.astype(numpy.float32)
-
-
-def is_conv1d(name: str, entry: Tensor) -> bool:
-    """Whether a tensor is a matrix of the blocks, which lies as (in, out)."""
-    return name.startswith("h.") and len(entry.shape) == 2
+    return as_float32(raw, entry.dtype)
 
 
 def missing(package: str) -> Unavailable:

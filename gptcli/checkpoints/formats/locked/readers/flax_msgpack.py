@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from gptcli.checkpoints.formats.locked.readers import transformers4
 from gptcli.checkpoints.formats.locked.readers.containers.msgpack import Stored, arrays
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import transposed
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor
 
 FORMAT = "Flax (transformers 4)"
@@ -48,4 +49,4 @@ def _tensors(used: Mapping[str, Stored]) -> Iterator[SourceTensor]:
             place = f"h.{int(found['layer'])}.{found['block'].replace('/', '.')}"
         name = f"{place}.{KINDS[found['kind']]}"
         tensor = transformers4.tensor(name, origin, array.dtype, array.shape, array.read)
-        yield transformers4.transposed(tensor) if found["kind"] == "kernel" else tensor
+        yield transposed(tensor) if found["kind"] == "kernel" else tensor

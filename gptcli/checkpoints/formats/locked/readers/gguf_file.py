@@ -7,7 +7,6 @@ safetensors lacks become float32. The tokenizer of llama.cpp becomes a tokenizer
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gptcli.checkpoints.formats.locked.readers.ggml.header import (
@@ -18,6 +17,12 @@ from gptcli.checkpoints.formats.locked.readers.ggml.header import (
 from gptcli.checkpoints.formats.locked.readers.ggml.names import EMBEDDING, HEAD, gpt2_name
 from gptcli.checkpoints.formats.locked.readers.ggml.types import decoded, refuse_unreadable
 from gptcli.checkpoints.formats.locked.readers.ggml.vocabulary import tokenizer_files
+from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import (
+    is_matrix,
+    same_bytes,
+    transposed,
+)
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor, some
 
 if TYPE_CHECKING:
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, numpy.dtype[Any]]
 
-CHUNK_BYTES = 2**22  # compared at a time
 MAX_PARTS = 999
 SIZES = {  # of config.json, by the key of the metadata
     "n_positions": "context_length",
@@ -102,20 +106,11 @@ def _tied(found: Mapping[str, GgufTensor]) -> tuple[bool, dict[str, str]]:
     head, embedding = found.get(HEAD), found.get(EMBEDDING)
     if head is None or embedding is None:
         return True, {}
-    if not _equal(head, embedding):
+    if head.type != embedding.type or head.shape != embedding.shape:
+        return False, {}
+    if not same_bytes(_stored(head), _stored(embedding)):
         return False, {}
     return True, {HEAD: f"it is {EMBEDDING} once more"}
-
-
-def _equal(one: GgufTensor, other: GgufTensor) -> bool:
-    if (one.type, one.shape) != (other.type, other.shape):
-        return False
-    first, second = _stored(one), _stored(other)
-    starts = range(0, one.nbytes, CHUNK_BYTES)
-    return all(
-        bytes(first[start : start + CHUNK_BYTES]) == bytes(second[start : start + CHUNK_BYTES])
-        for start in starts
-    )
 
 
 def _config(header: GgufHeader, found: Mapping[str, GgufTensor]) -> dict[str, Any]:
@@ -130,18 +125,22 @@ def _config(header: GgufHeader, found: Mapping[str, GgufTensor]) -> dict[str, An
         raise Refused(f"{file}: {grouped!r:.20} heads of keys for {sizes['n_head']} of queries")
     if metadata.get("gpt2.attention.causal", True) is not True:
         raise Refused(f"{file}: its attention looks ahead (gpt2.attention.causal is false)")
-    inner = None if sizes["n_inner"] == 4 * sizes["n_embd"] else sizes["n_inner"]
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        **sizes,
-        "n_inner": inner,
-        "vocab_size": embedding.shape[0],
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": _epsilon(metadata, file),
-        "bos_token_id": _token_id(metadata, "bos", embedding.shape[0]),
-        "eos_token_id": _token_id(metadata, "eos", embedding.shape[0]),
-    }
+    rows = embedding.shape[0]
+    return dict(
+        config_json(
+            Sizes(
+                vocabulary=rows,
+                context=sizes["n_positions"],
+                width=sizes["n_embd"],
+                heads=sizes["n_head"],
+                layers=sizes["n_layer"],
+                inner=sizes["n_inner"],
+            ),
+            begin=_token_id(metadata, "bos", rows),
+            end=_token_id(metadata, "eos", rows),
+            epsilon=_epsilon(metadata, file),
+        )
+    )
 
 
 def _size(metadata: Metadata, key: str, file: str) -> int:
@@ -168,20 +167,14 @@ def _token_id(metadata: Metadata, role: str, size: int) -> int | None:
 
 
 def _source(name: str, tensor: GgufTensor) -> SourceTensor:
-    ours = gpt2_name(name) or name
-    turned = ours.startswith("h.") and len(tensor.shape) == 2
-    return SourceTensor(
-        name=ours,
+    found = SourceTensor(
+        name=gpt2_name(name) or name,
         dtype=tensor.type.result,
-        shape=tensor.shape[::-1] if turned else tensor.shape,
-        read=partial(_values, tensor, turned),
+        shape=tensor.shape,
+        read=lambda: decoded(_stored(tensor), tensor.type, tensor.shape),
         origin=name,
     )
-
-
-def _values(tensor: GgufTensor, turned: bool) -> Array:
-    values = decoded(_stored(tensor), tensor.type, tensor.shape)
-    return values.T if turned else values
+    return transposed(found) if is_matrix(found.name, found.shape) else found
 
 
 def _stored(tensor: GgufTensor) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from gptcli.checkpoints.config_json import LIMITS, MAX_INNER_WIDTH
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
 from gptcli.checkpoints.formats.locked.readers.containers.hdf5 import Dataset, datasets
 from gptcli.checkpoints.formats.locked.readers.containers.zipped import Archive
+from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json
 from gptcli.checkpoints.formats.locked.readers.transformers4 import FLOATS, refuse_unknown
 from gptcli.checkpoints.formats.locked.source import (
     NUMPY_DTYPES,
@@ -171,10 +172,16 @@ def _number(config: Mapping[str, Any], key: str, low: int, high: int) -> int:
     return value
 
 
-def _config_json(config: GPT2Config, inner: int, end: int | None) -> dict[str, object]:
-    fields = {**asdict(config), "n_inner": inner, "bos_token_id": end, "eos_token_id": end}
-    del fields["eos_token_ids"]
-    return {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **fields}
+def _config_json(config: GPT2Config, inner: int, end: int | None) -> Mapping[str, object]:
+    sizes = Sizes(
+        vocabulary=config.vocab_size,
+        context=config.n_positions,
+        width=config.n_embd,
+        heads=config.n_head,
+        layers=config.n_layer,
+        inner=inner,
+    )
+    return config_json(sizes, end=end)
 
 
 def _other(name: str) -> str | None:

@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Any
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.checkpoints.config_json import gpt2_config, model_type
 from gptcli.checkpoints.file_kinds import MAX_TOKENIZER_BYTES
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import (
+    MASK,
+    as_float32,
+    is_matrix,
+    same_bytes,
+    transposed,
+)
 from gptcli.checkpoints.formats.locked.readers.npz import PLAIN, read_npz
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor
-from gptcli.checkpoints.safetensors_headers import Tensor, read_header
+from gptcli.checkpoints.head import EMBEDDING, HEAD
+from gptcli.checkpoints.safetensors_headers import FLOATS, Tensor, read_header
 from gptcli.system.strict_json import Object, read_bytes, read_object
 
 if TYPE_CHECKING:
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, numpy.dtype[Any]]
 
-FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_FILES = 1000
 WEIGHTS = (".safetensors", ".npz")
 BINARY = ".model"  # of sentencepiece, which an answer cannot hold
@@ -36,7 +43,7 @@ QUANTISATION = ("quantization", "quantization_config")
 WORD_BITS = 32
 BITS = (2, 3, 4, 5, 6, 8)
 PIECE_ROWS = 2**8  # of a quantised matrix, decoded at a time
-EMBEDDING, HEAD, FIRST = "wte.weight", "lm_head.weight", "h.0.attn.c_attn.weight"
+FIRST = "h.0.attn.c_attn.weight"
 HINT = "mlx_lm.convert --dequantize makes plain numbers of it"
 
 
@@ -160,22 +167,14 @@ def _tied(stored: Mapping[str, _Stored]) -> tuple[bool, dict[str, str]]:
     if head is None or embedding is None:
         return head is None, {}
     same = (head.dtype, head.shape) == (embedding.dtype, embedding.shape)
-    if not same or head.dtype not in FLOATS or not _equal(head.read(), embedding.read()):
+    if not same or head.dtype not in FLOATS or not same_bytes(head.read(), embedding.read()):
         return False, {}
     return True, {head.origin: f"it is {embedding.origin} once more"}
 
 
-def _equal(one: Array, other: Array) -> bool:
-    return all(bytes(first) == bytes(second) for first, second in zip(one, other, strict=True))
-
-
 def _masks(stored: dict[str, _Stored]) -> dict[str, str]:
     """The masks of old files, which are removed from `stored`."""
-    masks = [
-        name
-        for name in stored
-        if name.startswith("h.") and name.endswith((".attn.bias", ".attn.masked_bias"))
-    ]
+    masks = [name for name in stored if MASK.fullmatch(name)]
     return {stored.pop(name).origin: "a mask, which is no weight" for name in masks}
 
 
@@ -200,14 +199,10 @@ def _tensors(config: GPT2Config, stored: Mapping[str, _Stored]) -> list[SourceTe
 def _plain(name: str, one: _Stored, turned: bool) -> SourceTensor:
     if one.dtype not in FLOATS:
         raise Refused(f"{one.origin!r:.80} is of the type {one.dtype}, without scales")
-    turns = turned and name.startswith("h.") and len(one.shape) == 2
-    return SourceTensor(
-        name=name,
-        dtype=one.dtype,
-        shape=one.shape[::-1] if turns else one.shape,
-        read=(lambda: one.read().T) if turns else one.read,
-        origin=one.origin,
+    found = SourceTensor(
+        name=name, dtype=one.dtype, shape=one.shape, read=one.read, origin=one.origin
     )
+    return transposed(found) if turned and is_matrix(name, one.shape) else found
 
 
 def _packed(name: str, stored: Mapping[str, _Stored]) -> bool:
@@ -239,15 +234,15 @@ def _quantised(
 
 
 def _unpacked(name: str, parts: _Quantised) -> SourceTensor:
-    turns, rows = name.startswith("h."), parts.words.shape[0]
-    shape = (rows, parts.width)
-    return SourceTensor(
+    shape = (parts.words.shape[0], parts.width)
+    found = SourceTensor(
         name=name,
         dtype="F32",
-        shape=shape[::-1] if turns else shape,
-        read=(lambda: _numbers(parts).T) if turns else partial(_numbers, parts),
+        shape=shape,
+        read=partial(_numbers, parts),
         origin=parts.words.origin,
     )
+    return transposed(found) if is_matrix(name, shape) else found
 
 
 def _numbers(parts: _Quantised) -> Array:
@@ -258,8 +253,8 @@ def _numbers(parts: _Quantised) -> Array:
     found = numpy.empty((len(words), parts.width), "<f4")
     for start in range(0, len(words), PIECE_ROWS):
         rows = slice(start, start + PIECE_ROWS)
-        scale = _float32(scales[rows], parts.scales.dtype)[:, :, None]
-        bias = _float32(biases[rows], parts.biases.dtype)[:, :, None]
+        scale = as_float32(scales[rows], parts.scales.dtype)[:, :, None]
+        bias = as_float32(biases[rows], parts.biases.dtype)[:, :, None]
         packed = _integers(words[rows], parts.bits, parts.width)
         grouped = packed.reshape(len(packed), scale.shape[1], -1)
         with numpy.errstate(all="ignore"):  # a scale may be anything
@@ -277,11 +272,3 @@ def _integers(words: Array, bits: int, width: int) -> Array:
     flags = numpy.unpackbits(data, axis=1, bitorder="little").reshape(len(words), width, bits)
     found: Array = flags @ (2.0 ** numpy.arange(bits)).astype("<f4")
     return found
-
-
-def _float32(values: Array, dtype: str) -> Array:
-    import numpy
-
-    if dtype == "BF16":  # the upper half of a float32
-        return (values.astype(numpy.uint32) << 16).view(numpy.float32)
-    return values.astype("<f4")

@@ -18,6 +18,12 @@ from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.formats.locked.readers import pickles
 from gptcli.checkpoints.formats.locked.readers.gpt2.characters import META, from_meta
 from gptcli.checkpoints.formats.locked.readers.gpt2.sizes import Sizes, config_json, likely_heads
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import (
+    MASK,
+    TIED,
+    same_bytes,
+    transposed,
+)
 from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import (
     NONE,
     Vocabulary,
@@ -32,6 +38,8 @@ from gptcli.checkpoints.formats.locked.source import (
     SourceTensor,
     some,
 )
+from gptcli.checkpoints.head import EMBEDDING, HEAD
+from gptcli.checkpoints.safetensors_headers import FLOATS
 from gptcli.system.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -42,10 +50,7 @@ SETTINGS = ("model_args", "hyper_parameters", "config", "model_config")
 WRAPPERS = re.compile(
     r"(?<![^.])(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-EMBEDDING, HEAD = "wte.weight", "lm_head.weight"
-MASK = re.compile(r"h\.\d+\.attn\.(?:bias|masked_bias|mask|tril)")
 MATRIX = re.compile(r"h\.\d+\.(?:attn|mlp)\.c_(?:attn|proj|fc)\.weight")
-FLOATS = {"F64", "F32", "F16", "BF16"}
 OBJECTS = re.compile(  # of settings and figures, which stand beside the weights
     r"[\w.]+\.\w*(?:Config|Args|Arguments|Settings|Params|Namespace|CfgNode)"
     r"|pathlib\.(?:\w+\.)?(?:Pure)?(?:Posix|Windows)Path"
@@ -179,13 +184,10 @@ def _drop_twin(tensors: dict[str, Any], left_out: dict[str, str]) -> bool:
         return True
     if head.shape != embedding.shape or head.dtype != embedding.dtype:
         return False
-    if head.data_ptr() != embedding.data_ptr() and not all(
-        pickles.numbers(one).tobytes() == pickles.numbers(other).tobytes()
-        for one, other in zip(head.split(1024), embedding.split(1024), strict=True)
-    ):
+    if not same_bytes(pickles.numbers(head), pickles.numbers(embedding)):
         return False
     del tensors[HEAD]
-    left_out[HEAD] = "it is the embedding"
+    left_out[HEAD] = TIED
     return True
 
 
@@ -195,17 +197,7 @@ def _tensor(file: Path, name: str, tensor: Any, turned: bool) -> SourceTensor:
         raise Refused(f"{file.name}: {name} holds whole numbers ({source.dtype})")
     if not turned or not MATRIX.fullmatch(name) or len(source.shape) != 2:
         return source
-    return SourceTensor(
-        name=name,
-        dtype=source.dtype,
-        shape=source.shape[::-1],
-        read=partial(_transposed, source),
-        origin=name,
-    )
-
-
-def _transposed(source: SourceTensor) -> Array:
-    return source.read().T
+    return transposed(source)
 
 
 def _zeros(found: Iterable[SourceTensor]) -> list[SourceTensor]:

@@ -24,6 +24,7 @@ from gptcli.checkpoints.formats.locked.readers.gpt2.vocabulary import (
 )
 from gptcli.checkpoints.formats.locked.readers.tensorflow.bundle import OBJECTS, Bundle, Variable
 from gptcli.checkpoints.formats.locked.source import Job, Refused, Source, SourceTensor, some
+from gptcli.checkpoints.safetensors_headers import FLOATS
 from gptcli.system.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ OTHERS = re.compile(
     r"|Variable(?:_\d+)?)(?:/.*)?"
 )
 PARTS = {"w": "weight", "g": "weight", "b": "bias"}
-FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,9 @@ from dataclasses import replace
 
 from gptcli.checkpoints.formats.locked.readers import transformers4
 from gptcli.checkpoints.formats.locked.readers.containers.hdf5 import Dataset, datasets
+from gptcli.checkpoints.formats.locked.readers.gpt2.tensors import transposed
 from gptcli.checkpoints.formats.locked.source import Job, Source, SourceTensor
+from gptcli.checkpoints.head import EMBEDDING, HEAD
 
 LIBRARIES = ("h5py",)  # loaded before the process is locked in
 FORMAT = "TensorFlow (transformers 4)"
@@ -39,10 +41,10 @@ def read(job: Job) -> Source:
     tied = transformers4.is_tied(job)
     left_out.update(transformers4.settle_head(tensors, tied))
     notices: tuple[str, ...] = ()
-    if not tied and transformers4.HEAD not in tensors and transformers4.EMBEDDING in tensors:
+    if not tied and HEAD not in tensors and EMBEDDING in tensors:
         # TensorFlow's GPT-2 has no other head, whatever the configuration says.
-        embedding = tensors[transformers4.EMBEDDING]
-        tensors[transformers4.HEAD] = replace(embedding, name=transformers4.HEAD)
+        embedding = tensors[EMBEDDING]
+        tensors[HEAD] = replace(embedding, name=HEAD)
         notices = ("config.json asks for a head of its own; TensorFlow's GPT-2 has the embedding",)
     return Source(
         format=FORMAT, tensors=tuple(tensors.values()), left_out=left_out, notices=notices
@@ -59,5 +61,5 @@ def _tensors(arrays: list[Dataset]) -> Iterator[SourceTensor]:
         else:
             name = f"h.{int(found['layer'])}.{found['block'].replace('/', '.')}.{kind}"
         tensor = transformers4.tensor(name, array.name, array.dtype, array.shape, array.read)
-        turned = name == transformers4.HEAD and found["kind"] == "kernel"
-        yield transformers4.transposed(tensor) if turned else tensor
+        turned = name == HEAD and found["kind"] == "kernel"
+        yield transposed(tensor) if turned else tensor

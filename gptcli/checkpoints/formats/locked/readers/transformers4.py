@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.formats.locked.source import Job, Refused, SourceTensor, some
+from gptcli.checkpoints.head import HEAD
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.formats.locked.source import Array
 
-HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
 FLOATS = {"<f2": "F16", "<f4": "F32", "<f8": "F64", "bfloat16": "BF16"}
 # Parts of the names of what other classes have on top, and of what training leaves.
 OTHER_HEADS = {
@@ -68,11 +67,6 @@ def tensor(
         read=read if squeezed == shape else lambda: read().reshape(squeezed),
         origin=origin,
     )
-
-
-def transposed(found: SourceTensor) -> SourceTensor:
-    """The same matrix the other way round."""
-    return replace(found, shape=found.shape[::-1], read=lambda: found.read().T)
 
 
 def by_name(found: Iterator[SourceTensor]) -> dict[str, SourceTensor]:

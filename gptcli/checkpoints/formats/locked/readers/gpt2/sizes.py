@@ -12,19 +12,32 @@ HEAD_WIDTH = 64  # numbers of a head in every GPT-2 that OpenAI made
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The sizes of a GPT-2; all but the heads can be told from the shapes of its tensors."""
+    """The sizes of a GPT-2; all but the heads can be told from the shapes of its tensors.
+
+    inner: the width of the MLP; None for four times the width.
+    """
 
     vocabulary: int
     context: int
     width: int
     heads: int
     layers: int
+    inner: int | None = None
 
 
 def config_json(
-    sizes: Sizes, *, end: int | None, activation: str = "gelu_new", tied: bool = True
+    sizes: Sizes,
+    *,
+    end: int | None,
+    begin: int | None = None,
+    activation: str = "gelu_new",
+    epsilon: float = 1e-5,
+    tied: bool = True,
 ) -> Mapping[str, object]:
-    """The complete configuration; `end` is the id of the token that ends a text, if it has one."""
+    """The complete configuration.
+
+    end: the id of the token that ends a text, if there is one; `begin` is the same unless given.
+    """
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -33,11 +46,11 @@ def config_json(
         "n_embd": sizes.width,
         "n_layer": sizes.layers,
         "n_head": sizes.heads,
-        "n_inner": None,
+        "n_inner": None if sizes.inner == 4 * sizes.width else sizes.inner,
         "activation_function": activation,
-        "layer_norm_epsilon": 1e-5,
+        "layer_norm_epsilon": epsilon,
         "scale_attn_weights": True,
-        "bos_token_id": end,
+        "bos_token_id": end if begin is None else begin,
         "eos_token_id": end,
         "tie_word_embeddings": tied,
     }
