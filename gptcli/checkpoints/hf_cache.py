@@ -42,3 +42,8 @@ def model_ids() -> Iterator[str]:
 
 def _expanded(path: str) -> str:
     return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
+
+
+def is_cached(path: Path) -> bool:
+    """Whether a path leads into the cache, which holds what was downloaded and nothing else."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(cache_folder()))

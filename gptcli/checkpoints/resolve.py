@@ -31,6 +31,7 @@ from gptcli.checkpoints.names import (
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
 from gptcli.checkpoints.sources import refusal
 from gptcli.checkpoints.tokenization.files import lacking, names_in
+from gptcli.checkpoints.training_files import INDEX_SUFFIX
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.system.regular_files import read_text
@@ -41,7 +42,10 @@ ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")  # the beginning of a commit
 Progress = Callable[[], None] | None  # see gptcli.checkpoints.hub.download
 MAX_REF_BYTES = 4096
 TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for a set switch
-WEIGHTS_SUFFIXES = (".gguf", ".h5", ".msgpack", ".npz", ".pt", ".pth", ".bin", ".index")
+WEIGHTS_SUFFIXES = (
+    *(".gguf", ".h5", ".keras", ".msgpack", ".npz"),
+    *(".pt", ".pth", ".ckpt", ".bin", ".index"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,9 @@ def looks_like_path(name: str) -> bool:
     written = name.startswith((".", "~", "/", os.sep)) or name.count("/") > 1
     try:
         weights = name.lower().endswith(WEIGHTS_SUFFIXES)
-        return written or Path(name).is_dir() or (weights and Path(name).is_file())
+        if written or Path(name).is_dir() or (weights and Path(name).is_file()):
+            return True
+        return Path(name + INDEX_SUFFIX).is_file()  # TensorFlow's bundles are named without it
     except OSError:  # a name too long for the file system
         return False
 
@@ -163,12 +169,12 @@ def _at_path(load: Load) -> Checkpoint:
     name = load.model or ""
     _refuse_revision(load)
     try:
-        folder = Path(name).expanduser()
+        folder = Path(os.path.expanduser(name))  # noqa: PTH111 - "./~" is no home
         fault = "" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
-    except (OSError, RuntimeError):  # too long; the home of a user that does not exist
+    except OSError:  # too long
         raise MissingInput(name, "no such folder", "Check the path") from None
     if fault:
-        foreign = refusal(folder) if folder.is_file() else None
+        foreign = refusal(folder)  # a file, or what files begin with
         raise foreign or MissingInput(name, fault, did_you_mean(name) or "Check the path")
     return Checkpoint(name=name, folder=folder, revision=None, source="path")
 

@@ -6,21 +6,26 @@ harm with: that is for `gptcli.checkpoints.formats`.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from gptcli.checkpoints import inference_files, training_files
 from gptcli.checkpoints.config_json import OTHER_MODEL
 from gptcli.checkpoints.file_kinds import refuse_placeholder
+from gptcli.checkpoints.hf_cache import is_cached
 from gptcli.checkpoints.safetensors_headers import INDEX, MAX_INDEX_BYTES, PICKLED, SINGLE
 from gptcli.checkpoints.training_files import TrainingFiles
-from gptcli.errors import BadModel, UsageError
+from gptcli.errors import BadModel, MissingInput, UsageError
+from gptcli.system.os_errors import reason
 from gptcli.system.strict_json import corrupt, open_model_file, read_object, unsafe
 
 BINARY_SHARD = re.compile(r"[A-Za-z0-9._-]+\.bin")
+MAX_FOLDERS, MAX_SHOWN = 100, 5  # folders that are looked into, and names in an error
 TF_H5, TF_INDEX = "tf_model.h5", "tf_model.h5.index.json"
 TF_SHARD = re.compile(r"tf_model[A-Za-z0-9._-]*\.h5")
 FLAX, FLAX_INDEX = "flax_model.msgpack", "flax_model.msgpack.index.json"
@@ -30,6 +35,10 @@ KERAS_FILES = (  # beside the weights, where they are
     *("config.json", "task.json", "tokenizer.json"),
     *("assets/tokenizer/vocabulary.json", "assets/tokenizer/merges.txt"),
 )
+
+
+Finder = Callable[[Path, int | None], "ModelSource | None"]
+"""(path, step) -> what there is; raises UsageError for a step that is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +69,40 @@ def refusal(path: Path) -> BadModel | None:
     found = recognise(path)
     if found is None:
         return None
-    output = "" if found.companions else f" -o {shlex.quote(path.stem + '-converted')}"
-    hint = f"Convert it: gptcli models convert {shlex.quote(str(path))}{output}"
-    said = f"{path.name} is" if path.is_file() else "the folder holds"
-    return BadModel("foreign model", f"{said} {found.kind}", hint)
+    said = "the folder holds" if path.is_dir() else f"{path.name} is"
+    if found.companions and not path.is_dir() and _has_safetensors(path.parent):
+        hint = f"The folder has been converted: use -m {_quoted(path.parent)}"
+        return BadModel("foreign model", f"{said} {found.kind}", hint)
+    return BadModel("foreign model", f"{said} {found.kind}", f"Convert it: {command(path, found)}")
+
+
+def command(path: Path, found: ModelSource) -> str:
+    """The command that converts what there is at a path."""
+    if found.companions and not is_cached(path):
+        return f"gptcli models convert {_quoted(path)}"
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
+    stem = (whole.name if path.is_dir() else whole.stem) or "model"
+    return f"gptcli models convert {_quoted(path)} -o {_quoted(Path(stem + '-converted'))}"
+
+
+def _quoted(path: Path) -> str:
+    """A path for a shell; one that begins as an option or as a home does gets its folder."""
+    return shlex.quote(f"./{path}" if str(path).startswith(("-", "~")) else str(path))
+
+
+def foreign(path: Path) -> ModelSource | None:
+    """What must be converted before gptcli can run it; None where safetensors of ours are there.
+
+    Raises BadModel for several models in one place.
+    """
+    if not path.is_dir() or not _has_safetensors(path):
+        return recognise(path)
+    found = _mlx(path, None)  # whose safetensors are named as ours are
+    return None if found is None or found.files[1].name == inference_files.MLX_WEIGHTS else found
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return (folder / SINGLE).exists() or (folder / INDEX).exists()
 
 
 def find_source(path: Path, step: int | None = None) -> ModelSource:
@@ -74,9 +113,11 @@ def find_source(path: Path, step: int | None = None) -> ModelSource:
     """
     found = recognise(path, step)
     if found is None:
-        done = path.is_dir() and ((path / SINGLE).exists() or (path / INDEX).exists())
-        why = "it has safetensors already" if done else "no model of another program is known there"
-        raise BadModel("nothing to convert", f"{path}: {why}", "See: gptcli docs formats")
+        if path.is_dir() and _has_safetensors(path):
+            hint = "Name another format: --to gguf or --to ctranslate2"
+            raise BadModel("nothing to convert", f"{path}: it has safetensors already", hint)
+        why = f"{path}: no model of another program is known there"
+        raise BadModel("nothing to convert", why, "See: gptcli docs formats")
     if step is not None and "step" not in found.options:
         raise UsageError("--step", f"{found.kind} has no steps", "Leave it out.")
     for file in found.files:
@@ -90,10 +131,30 @@ def recognise(path: Path, step: int | None = None) -> ModelSource | None:
 
     Safetensors in the same folder do not count.
     """
-    for finder in IN_FOLDERS if path.is_dir() else IN_FILES:
-        if (found := finder(path, step)) is not None:
-            return found
-    return None
+    try:
+        if path.is_dir():
+            return _first(IN_FOLDERS, path, step) or _run_inside(path, step)
+        # What files begin with may also be no file.
+        return _first(IN_FILES if path.is_file() else (_tensorflow,), path, step)
+    except OSError as error:
+        raise MissingInput(str(path), reason(error), "Check the path") from None
+
+
+def _first(finders: Iterable[Finder], path: Path, step: int | None) -> ModelSource | None:
+    found = (finder(path, step) for finder in finders)
+    return next(filter(None, found), None)
+
+
+def _run_inside(folder: Path, step: int | None) -> ModelSource | None:
+    """The only model for TensorFlow in a folder of them: `checkpoint` has run1, `models` 124M."""
+    inner = islice((place for place in sorted(folder.iterdir()) if place.is_dir()), MAX_FOLDERS)
+    found = {place: model for place in inner if (model := _tensorflow(place, step))}
+    if len(found) > 1:
+        names = ", ".join(place.name for place in list(found)[:MAX_SHOWN])
+        why = f"the folder holds {len(found)} models for TensorFlow: {names}"
+        place, model = next(iter(found.items()))
+        raise BadModel("foreign model", why, f"Convert one of them: {command(place, model)}")
+    return next(iter(found.values()), None)
 
 
 def _pickles(folder: Path, step: int | None) -> ModelSource | None:
@@ -143,7 +204,7 @@ def _keras_archive(file: Path, step: int | None) -> ModelSource | None:
 def _beside(file: Path, step: int | None) -> ModelSource | None:
     """A file that stands for the folder that it lies in."""
     finders = {TF_H5: _tf_h5, FLAX: _flax, **dict.fromkeys(PICKLED, _pickles)}
-    finders |= dict.fromkeys(KERAS_WEIGHTS, _keras_hub)
+    finders |= dict.fromkeys(KERAS_WEIGHTS, _keras_hub) | {inference_files.MLX_WEIGHTS: _mlx}
     return finders[file.name](file.parent, step) if file.name in finders else None
 
 
@@ -197,7 +258,6 @@ def _made_for(kind: str, reader: str, files: tuple[Path, ...] | None) -> ModelSo
     return ModelSource(kind=kind, reader=reader, folder=files[0].parent, files=files)
 
 
-Finder = Callable[[Path, int | None], ModelSource | None]
 IN_FOLDERS: tuple[Finder, ...] = (
     *(_pickles, _tf_h5, _flax, _keras_hub),
     *(_tensorflow, _torch, _llmc, _gguf, _mlx),

@@ -46,11 +46,11 @@ def tensorflow_files(path: Path, step: int | None) -> TrainingFiles | None:
 
     Raises UsageError for a step that is not there.
     """
-    named = path if path.name.endswith(INDEX_SUFFIX) else path.with_name(path.name + INDEX_SUFFIX)
     if path.is_dir():
         indexes = [file for file in path.glob("*" + INDEX_SUFFIX) if _data_of(file)]
         latest = _latest(path / STATE) if step is None else None
     else:
+        named = path if path.name.endswith(INDEX_SUFFIX) else Path(f"{path}{INDEX_SUFFIX}")
         indexes, latest = [named] if named.is_file() and _data_of(named) else [], None
     if not indexes:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gptcli.options import Agreement
 from gptcli.options.shared import ASKED, OVERWRITE
@@ -49,18 +50,33 @@ class Extent(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Options):
-    """Where a converted checkpoint goes."""
+    """What a checkpoint is converted to, and where that goes."""
 
     panel = "Output"
 
     output: str | None = option(
         None,
         "-o --output",
-        "Make a whole model in this folder instead of adding the weights to the old one.",
-        metavar="FOLDER",
+        "The new model's folder, or NAME.gguf. Without it the weights are added to the old folder.",
+        metavar="PATH",
         names="folder",
-        instead="It is another folder each time.",
-        redeclares="it is a folder",
+        instead="It is another place each time.",
+        redeclares="it is mostly a folder",
+    )
+    to: Literal["safetensors", "gguf", "ctranslate2"] | None = option(
+        None,
+        "--to",
+        "The format: safetensors, as gptcli has it; gguf, for llama.cpp; or ctranslate2.",
+        instead=ASKED,
+        shown_default="that of the output's suffix, else safetensors",
+    )
+    type: str | None = option(
+        None,
+        "--type",
+        "How numbers are stored. For gguf: f32, f16, bf16, q8_0. For ctranslate2: int8,"
+        " int8_float16, int8_bfloat16, float16, bfloat16, float32.",
+        instead=ASKED,
+        shown_default="f16 for gguf, int8 for ctranslate2",
     )
     step: int | None = option(
         None,

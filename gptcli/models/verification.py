@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gptcli.checkpoints.integrity.noted import noted
+from gptcli.checkpoints.integrity.noted import RECORD, made
 from gptcli.checkpoints.resolve import BUNDLE, Checkpoint, missing
 from gptcli.checkpoints.safetensors_headers import NOTE, PICKLED, SINGLE
 from gptcli.errors import GptcliError
@@ -69,6 +69,7 @@ def verify(checkpoint: Checkpoint, progress: VerifyProgress | None = None) -> It
     in the folder: a file that cannot be read is wrong, too.
     """
     folder = checkpoint.folder
+    downloaded: dict[str, str] = {}
     if checkpoint.source == "bundled":
         published, blobs = _sums(BUNDLE_SUMS), None
     elif checkpoint.revision is not None:
@@ -78,17 +79,16 @@ def verify(checkpoint: Checkpoint, progress: VerifyProgress | None = None) -> It
             model / "blobs",
         )
     else:
-        published, blobs = _downloaded(folder) | _converted(folder), None
+        downloaded = _downloaded(folder)
+        published, blobs = downloaded | made(folder), None
     needed = set() if nature(folder).state == "other" else set(missing(folder))
     if any((folder / name).exists() for name in PICKLED):
         needed.discard(SINGLE)  # it has none to lose
     if checkpoint.source == "bundled":
         needed |= published.keys()
-    deep = blobs is not None or bool(
-        published.keys() - {SINGLE}
-    )  # anything may lie below a folder of one's own
+    deep = blobs is not None or bool(downloaded)  # anything may lie below one's own
     for file in snapshot_files(folder, deep):
-        if blobs is None and (METADATA in Path(file.name).parents or file.name == NOTE):
+        if blobs is None and (METADATA in Path(file.name).parents or file.name in (NOTE, RECORD)):
             continue
         yield _check(file, published.get(file.name), blobs, progress)
         needed.discard(file.name)
@@ -184,11 +184,6 @@ def _downloaded(folder: Path) -> dict[str, str]:
         if len(lines) > 1:
             sums[file.relative_to(place).as_posix().removesuffix(".metadata")] = lines[1].strip()
     return _sound(sums)
-
-
-def _converted(folder: Path) -> dict[str, str]:
-    """The checksum that `gptcli models convert` left of the weights."""
-    return {SINGLE: digest} if (digest := noted(folder)) else {}
 
 
 def _sums(file: Path) -> dict[str, str]:

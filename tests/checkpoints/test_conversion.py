@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from support.cached_models import put
 from support.commands import REAL, environment, run, start
 
-from gptcli.checkpoints.formats import conversion
+from gptcli.checkpoints.formats import conversion, process
 from gptcli.checkpoints.formats.locked import program, writing
 from gptcli.checkpoints.formats.locked.readers import pickles
 from gptcli.checkpoints.formats.locked.source import Job, Refused
@@ -419,12 +419,12 @@ def test_the_process_is_told_no_secrets(
         "import json, os, sys\n"
         "print(json.dumps({'texts': sorted(os.environ), 'format': sys.stdin.read()}))"
     )
-    monkeypatch.setattr(conversion, "PROGRAM", other)
+    monkeypatch.setattr(process, "PROGRAM", other)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     (folder / BIN).write_bytes(b"x")
-    answer = conversion._run(tmp_path / "out", find_source(folder), {})
-    assert set(answer["texts"]) <= {*conversion.NEEDED, *conversion.SETTINGS, "LC_CTYPE"}
+    answer = process.run(tmp_path / "out", find_source(folder), {})
+    assert set(answer["texts"]) <= {*process.NEEDED, *process.SETTINGS, "LC_CTYPE"}
     assert answer["format"] == ""
 
 
@@ -442,10 +442,10 @@ def test_whatever_becomes_of_the_process_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, why: str
 ) -> None:
     (tmp_path / "program.py").write_text(code)
-    monkeypatch.setattr(conversion, "PROGRAM", tmp_path / "program.py")
+    monkeypatch.setattr(process, "PROGRAM", tmp_path / "program.py")
     (folder / BIN).write_bytes(b"x")
     with pytest.raises(BadModel, match=why):
-        conversion._run(tmp_path / "out", find_source(folder), {})
+        process.run(tmp_path / "out", find_source(folder), {})
 
 
 @pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE"])

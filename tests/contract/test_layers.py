@@ -27,7 +27,7 @@ ROWS: dict[str, list[str]] = {
         "chat_templates config protocol",
         "chat engines models multiplex",
         "scoring tasks",
-        "writing",
+        "conversion writing",
         "batch doctor inspection",
         "api bench replay",
         "cli",
@@ -58,6 +58,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "checkpoints/formats": [
         "locked",
+        "process",
         "conversion",
         "writers",
     ],

@@ -1,10 +1,10 @@
 """Models of other programs converted to ours, in a process without rights.
 
-Never done by itself: only `gptcli models convert` starts it. The files are read by
-`gptcli.checkpoints.formats.locked.program` in a process of its own, which is told their paths and
-has nothing else: no standard input, no variable of the environment but those that Python and the
-libraries need. What comes out is checked as any checkpoint is, before it is moved to its place in
-one step. A record says what was made of what: digests of the source's files and of every tensor.
+Never done by itself: only `gptcli models convert` starts it, and `models info` to look. The files
+are read by `gptcli.checkpoints.formats.locked.program`, see `process` beside this. What comes out
+is checked as any checkpoint is, and by what it computes, before it is moved to its place in one
+step. A record says what was made of what: digests of the source's files, of every tensor and of
+every file that was made.
 """
 
 from __future__ import annotations
@@ -13,53 +13,64 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TypedDict, cast
+from tempfile import TemporaryDirectory
 
 from gptcli.checkpoints.config_json import CONFIG, OTHER_MODEL
-from gptcli.checkpoints.hf_cache import cache_folder
+from gptcli.checkpoints.formats import process
+from gptcli.checkpoints.formats.locked.source import Proof, some
+from gptcli.checkpoints.formats.process import ToldSource
+from gptcli.checkpoints.hf_cache import is_cached
 from gptcli.checkpoints.hub.offer import small_files
 from gptcli.checkpoints.integrity import digests
-from gptcli.checkpoints.integrity.noted import write_note
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.integrity.noted import RECORD, write_note
+from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.safetensors_headers import INDEX, NOTE, SINGLE
 from gptcli.checkpoints.sources import ModelSource
 from gptcli.checkpoints.tokenization.files import names_in
-from gptcli.errors import (
-    BadModel,
-    CannotCreate,
-    GptcliError,
-    Unavailable,
-    UsageError,
-    WriteFailed,
-)
+from gptcli.errors import BadModel, CannotCreate, GptcliError, UsageError, WriteFailed
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
 from gptcli.system.strict_json import read_object
 
-PROGRAM = Path(__file__).parent / "locked" / "program.py"
-RECORD = "conversion.json"
-MAX_ANSWER_BYTES = 2**28  # of the process: it can hold a tokenizer
-NEEDED = (  # by Python and by torch
-    *("PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
-    *("DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR"),
-)
-SETTINGS = {
-    "CUDA_VISIBLE_DEVICES": "",
-    "HDF5_PLUGIN_PRELOAD": "::",  # no filters of other libraries
-    "OMP_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUTF8": "1",
-}
+__all__ = ["RECORD", "Converted", "SelfCheck", "check_target", "convert", "failed", "look", "place"]
+
 COMPANION_FILES = {"README.md", "LICENSE"}  # what goes along into another folder, too
 MARGIN_BYTES = 2**26  # bytes that must stay free
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfCheck:
+    """What our plainest network computed with a converted model.
+
+    text: what was read; None where there is no tokenizer, then some ids. loss: nats a token.
+    compared: tokens of which the source's own program left its log-probability beside the model;
+    largest: by how much ours differs at most, in nats.
+    """
+
+    text: str | None
+    tokens: int
+    loss: float
+    compared: int = 0
+    largest: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The shape in JSON."""
+        largest = self.largest
+        return {
+            "text": self.text,
+            "tokens": self.tokens,
+            "loss_nats": round(self.loss, 4),
+            "compared_tokens": self.compared,
+            "largest_difference_nats": None if largest is None else float(f"{largest:.2g}"),
+        }
+
+
+Prove = Callable[[CheckedCheckpoint, Proof | None], SelfCheck | None]
+"""(model, what the source's program computed) -> what ours does; raises BadModel where it differs.
+None for what is no GPT-2. Networks are above this room, so the caller gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,7 @@ class Converted:
     size: int  # bytes of the weights
     left_out: Mapping[str, str]
     notices: tuple[str, ...] = ()
+    check: SelfCheck | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The shape in JSON."""
@@ -83,6 +95,7 @@ class Converted:
             "bytes": self.size,
             "left_out": dict(self.left_out),
             "notices": list(self.notices),
+            "self_check": self.check.to_dict() if self.check else None,
         }
 
 
@@ -93,9 +106,6 @@ def check_target(source: ModelSource, output: str | None, force: bool) -> Path:
         if not source.companions:
             why = f"{source.shown} is {source.kind}, which becomes a folder of its own"
             raise UsageError(str(folder), why, "Name the new folder with -o FOLDER.")
-        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(cache_folder())):
-            why = "it is in the cache, which holds what was downloaded and nothing else"
-            raise UsageError(str(folder), why, "Give another folder with -o FOLDER.")
         target, what = folder, [SINGLE, INDEX]
     else:
         if not output or "\0" in output:
@@ -104,44 +114,108 @@ def check_target(source: ModelSource, output: str | None, force: bool) -> Path:
         if os.path.lexists(target) and not target.is_dir():
             raise CannotCreate(output, "it is not a folder", "Give another name.")
         what = sorted(os.listdir(target)) if target.is_dir() else []  # noqa: PTH208
+        if not source.companions:
+            refuse_own_folder(folder, target)
+    refuse_cache(target)
     there = [name for name in what if os.path.lexists(target / name)]
     if there and not force:
         raise CannotCreate(f"{target}", f"it holds {there[0]} already", "Overwrite with --force.")
     return target
 
 
-def convert(source: ModelSource, staging: Path) -> Converted:
+def refuse_own_folder(folder: Path, target: Path) -> None:
+    """Raise UsageError where a result would take the place of files that it is made of."""
+    if os.path.realpath(folder) == os.path.realpath(target):
+        why = "it holds the files to convert, and some would be replaced"
+        raise UsageError("--output", why, "Give another folder.")
+
+
+def refuse_cache(target: Path) -> None:
+    """Raise UsageError for a place in the Hugging Face cache."""
+    if is_cached(target):
+        why = "it is in the cache, which holds what was downloaded and nothing else"
+        raise UsageError(str(target), why, "Give another folder with -o FOLDER.")
+
+
+def convert(
+    source: ModelSource, staging: Path, prove: Prove | None = None, whole: bool = True
+) -> Converted:
     """Make a model of another program's files in the empty folder `staging`, and check it.
 
-    Raises BadModel (damaged or hostile files, or what comes out is no model), MissingInput,
-    Unavailable (a reader's library is not installed), WriteFailed.
+    whole: as for `place`; the record lists the files that are put in their place.
+    Raises BadModel (damaged or hostile files, or what comes out is no model, or computes something
+    else), MissingInput, Unavailable (a reader's library is not installed), WriteFailed.
     """
-    options = dict(source.options)
-    if source.companions:
-        config = read_object(source.folder / CONFIG)
-        options["tied"] = config.get("tie_word_embeddings") is not False
     size = sum(file.stat().st_size for file in source.files)
     if shutil.disk_usage(staging).free < size + MARGIN_BYTES:
         raise WriteFailed(str(staging.parent), "no space left on device", "Make room.")
-    answer = _run(staging / SINGLE, source, options)
+    answer = process.run(staging / SINGLE, source, _options(source))
     try:
         if source.companions:
             _copy_companions(source.folder, staging)
         for name, text in _texts(answer).items():
             durable.save(staging / name, text.encode())
-        durable.save(staging / RECORD, _record(source, answer))
+        checked = inspect(staging)
+        _refuse_more(source, answer, checked)
+        check = prove(checked, _proof(answer, checked)) if prove else None
+        made = {name: digests.digest(staging / name) for name in _kept(staging, whole)}
+        durable.save(staging / RECORD, _record(source, answer, check, made))
         write_note(staging)
         durable.sync_folder(staging / SINGLE)
     except OSError as error:
         raise failed(Path(error.filename2 or error.filename or staging), error) from None
-    inspect(staging)
     return Converted(
         source=source,
         folder=staging,
         tensors=len(answer["tensors"]),
         size=(staging / SINGLE).stat().st_size,
         left_out=answer["left_out"],
-        notices=tuple(answer["notices"]),
+        notices=(*answer["notices"], *checked.notices),
+        check=check,
+    )
+
+
+def _refuse_more(source: ModelSource, told: ToldSource, checked: CheckedCheckpoint) -> None:
+    """Raise BadModel for tensors that no GPT-2 of this configuration has; pickles may hold some."""
+    known = dict(checked.gpt2.tensors()) if checked.gpt2 else told["tensors"]
+    more = [name for name in told["tensors"] if name not in known]
+    if more and source.reader != "pickles":
+        why = f"tensors that a GPT-2 of this {CONFIG} lacks: {some(more)}"
+        raise BadModel("unsafe model file", why, OTHER_MODEL)
+
+
+def look(source: ModelSource) -> ToldSource:
+    """What the headers of another program's files say, read as `convert` reads them.
+
+    Raises BadModel, MissingInput, Unavailable, WriteFailed.
+    """
+    with TemporaryDirectory(prefix="gptcli-look-") as folder:
+        return process.run(Path(folder, SINGLE), source, _options(source), look=True)
+
+
+def _options(source: ModelSource) -> dict[str, object]:
+    """What the reader is told: `tied` where the configuration beside the files decides."""
+    if not source.companions:
+        return dict(source.options)
+    config = read_object(source.folder / CONFIG)
+    return {**source.options, "tied": config.get("tie_word_embeddings") is not False}
+
+
+def _proof(answer: ToldSource, checked: CheckedCheckpoint) -> Proof | None:
+    """What the source's own program computed. Raises BadModel for what the model cannot read."""
+    told = answer.get("proof")
+    if told is None or checked.gpt2 is None:
+        return None
+    vocabulary, longest = checked.gpt2.vocab_size, checked.gpt2.n_positions + 1
+    rows = list(zip(told["ids"], told["logprobs"], strict=False))
+    for ids, logprobs in rows:
+        known = all(type(id) is int and 0 <= id < vocabulary for id in ids)
+        numbers = all(isinstance(number, float | int) for number in logprobs)
+        if not known or not numbers or not len(logprobs) + 1 == len(ids) <= longest:
+            raise BadModel("unsafe model file", "its proof is none for this model", OTHER_MODEL)
+    return Proof(
+        ids=tuple(tuple(ids) for ids, _ in rows),
+        logprobs=tuple(tuple(map(float, logprobs)) for _, logprobs in rows),
     )
 
 
@@ -153,7 +227,7 @@ def _copy_companions(folder: Path, staging: Path) -> None:
             durable.flush_file(staging / name)
 
 
-def _texts(answer: _Answer) -> dict[str, str]:
+def _texts(answer: ToldSource) -> dict[str, str]:
     """The files that the process made beside the weights."""
     texts = dict(answer["texts"])
     if answer["config"] is not None:
@@ -164,8 +238,10 @@ def _texts(answer: _Answer) -> dict[str, str]:
     return texts
 
 
-def _record(source: ModelSource, answer: _Answer) -> bytes:
-    """What was made of what, as JSON."""
+def _record(
+    source: ModelSource, answer: ToldSource, check: SelfCheck | None, made: Mapping[str, str]
+) -> bytes:
+    """What was made of what, as JSON: the same bytes each time."""
     files = {
         file.name: {"bytes": file.stat().st_size, "sha256": digests.digest(file)}
         for file in source.files
@@ -176,6 +252,8 @@ def _record(source: ModelSource, answer: _Answer) -> bytes:
         "tensors": answer["tensors"],
         "left_out": answer["left_out"],
         "notices": answer["notices"],
+        "self_check": check.to_dict() if check else None,
+        "made": dict(made),
     }
     return (json.dumps(record, indent=2) + "\n").encode()
 
@@ -191,8 +269,7 @@ def place(staging: Path, target: Path, whole: bool) -> None:
             durable.put(staging, target)
             return
         durable.remove(target / NOTE)  # of what was there
-        names = sorted(os.listdir(staging)) if whole else [RECORD, SINGLE, NOTE]  # noqa: PTH208
-        for name in sorted(names, key=(SINGLE, NOTE).__contains__):  # these come last
+        for name in sorted(_kept(staging, whole), key=(SINGLE, NOTE).__contains__):  # come last
             durable.put(staging / name, target / name)
         if (target / INDEX).exists():  # of older shards, which the new file takes the place of
             durable.remove(target / INDEX)
@@ -201,68 +278,13 @@ def place(staging: Path, target: Path, whole: bool) -> None:
         raise failed(target, error) from None
 
 
+def _kept(staging: Path, whole: bool) -> list[str]:
+    """The files that go to their place; without `whole` those that are not there already."""
+    return [name for name in names_in(staging) if whole or name in (RECORD, SINGLE, NOTE)]
+
+
 def failed(path: Path, error: OSError) -> GptcliError:
     """The error for a folder that cannot be made or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return WriteFailed(str(path), reason(error), "Make room, or give another folder with -o.")
     return CannotCreate(str(path), reason(error), "Give another folder with -o FOLDER.")
-
-
-class _Answer(TypedDict):
-    """What the process answers, see `gptcli.checkpoints.formats.locked.program`."""
-
-    format: str
-    tensors: dict[str, object]
-    left_out: dict[str, str]
-    config: dict[str, object] | None
-    texts: dict[str, str]
-    notices: list[str]
-
-
-def _run(output: Path, source: ModelSource, options: Mapping[str, object]) -> _Answer:
-    """What the process answers. Raises BadModel, Unavailable, WriteFailed."""
-    request = {
-        "reader": source.reader,
-        "folder": str(source.folder.absolute()),
-        "files": [str(file.absolute()) for file in source.files],
-        "output": str(output.resolve()),
-        "options": options,
-    }
-    with TemporaryFile(dir=output.parent) as said:  # a file, so that its size is limited too
-        done = subprocess.run(
-            # -P: no module of ours may stand in for one of Python's.
-            [sys.executable, "-P", str(PROGRAM), json.dumps(request)],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in NEEDED if name in os.environ} | SETTINGS,
-            cwd=output.parent,
-            close_fds=True,
-            check=False,
-        )
-        said.seek(0)
-        text = said.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
-    answer: object = None
-    with suppress(ValueError):
-        answer = json.loads(text or "null")
-    if not isinstance(answer, dict):
-        raise _refused(f"{source.shown}: the process that read it {_ended(done.returncode)}")
-    if "missing" in answer:
-        why = f"{source.kind} needs the package {answer['missing']}, which is not installed"
-        raise Unavailable(source.shown, why, "Run: pip install 'gptcli[formats]'")
-    if "error" in answer:
-        number = answer.get("errno")
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise WriteFailed(str(output.parent.parent), os.strerror(number).lower(), "Make room.")
-        raise _refused(str(answer["error"]))
-    return cast("_Answer", answer)
-
-
-def _refused(why: str) -> BadModel:
-    return BadModel("unsafe model file", why, OTHER_MODEL)
-
-
-def _ended(code: int) -> str:
-    if code == -signal.SIGXCPU:
-        return "took too long"
-    return f"died of signal {-code}" if code < 0 else f"ended with {code}"

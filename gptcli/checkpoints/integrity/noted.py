@@ -15,8 +15,11 @@ from gptcli.checkpoints.safetensors_headers import NOTE, SINGLE
 from gptcli.errors import GptcliError
 from gptcli.system import durable
 from gptcli.system.checksums import CHECKSUM, algorithm_of
+from gptcli.system.strict_json import read_object
 
+RECORD = "conversion.json"  # what was made of what
 MAX_NOTE_BYTES = 200
+MAX_RECORD_BYTES = 2**26  # it names every tensor
 
 
 def write_note(folder: Path) -> None:
@@ -33,6 +36,19 @@ def noted(folder: Path) -> str | None:
         if name == SINGLE and CHECKSUM.fullmatch(digest) and algorithm_of(digest) == "sha256":
             return digest
     return None
+
+
+def made(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a conversion made, by name, as its record and note say."""
+    found: dict[str, str] = {}
+    with suppress(GptcliError):
+        listed = read_object(folder / RECORD, MAX_RECORD_BYTES).get("made")
+        for name, digest in listed.items() if isinstance(listed, dict) else ():
+            if isinstance(digest, str) and len(digest) == 64 and CHECKSUM.fullmatch(digest):
+                found[name] = digest
+    if digest := noted(folder):
+        found[SINGLE] = digest
+    return found
 
 
 def notices(folder: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ MARGIN_BYTES = 2**26  # that the result, and the answer, may have beyond
 
 
 def main(request: dict[str, Any]) -> dict[str, object]:
-    """Convert; returns what is to be answered.
+    """Convert, or with `look` only look; returns what is to be answered.
 
     Raises Refused, GptcliError, OSError, ModuleNotFoundError, and whatever a reader's library does.
     """
@@ -67,6 +68,8 @@ def main(request: dict[str, Any]) -> dict[str, object]:
         total = sum(tensor.nbytes for tensor in source.tensors)
         if total > most - MARGIN_BYTES // 2:
             raise Refused(f"its tensors would take {total} bytes, of a file of {job.size}")
+        if request.get("look"):
+            return _answer(source, {})
         _check_room(file.fileno(), total)
         digests = writing.write(file, source.tensors)
         file.flush()
@@ -97,7 +100,7 @@ def _answer(source: Source, digests: dict[str, str]) -> dict[str, object]:
             "from": tensor.origin,
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
-            "sha256": digests[tensor.name],
+            "sha256": digests.get(tensor.name),
         }
         for tensor in source.tensors
     }
@@ -108,6 +111,7 @@ def _answer(source: Source, digests: dict[str, str]) -> dict[str, object]:
         "config": None if source.config is None else dict(source.config),
         "texts": dict(source.texts),
         "notices": list(source.notices),
+        "proof": None if source.proof is None else asdict(source.proof),
     }
 
 

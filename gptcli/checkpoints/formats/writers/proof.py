@@ -72,7 +72,7 @@ def prove(
     package = PACKAGES[written.format]
     if not _installed(package):
         return None
-    ids = _probe(tokenizer, min(context, LONGEST_PROBE))
+    _, ids = probe(tokenizer, tokenizer.size, context)
     if written.format == "gguf":
         theirs, others = _llama_cpp(written.place, tokenizer, ids)
     else:
@@ -101,11 +101,19 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
         return None
 
 
-def _probe(tokenizer: Tokenizer, longest: int) -> list[int]:
-    """Token ids to run: those of the first probe that has some, else the first of the model."""
-    found = (_ids(tokenizer, text) for text in PROBES)
-    ids = next((ids for ids in found if ids and len(ids) > 1), list(range(min(8, tokenizer.size))))
-    return ids[:longest]
+def probe(
+    tokenizer: Tokenizer | None, vocabulary: int, context: int
+) -> tuple[str | None, list[int]]:
+    """A text and its ids, for a model to run: of the first probe that has some below `vocabulary`.
+
+    Without such a text, or without a tokenizer, the first ids of the model. There are two at least.
+    """
+    longest = max(2, min(context, LONGEST_PROBE))
+    for text in PROBES if tokenizer else ():
+        ids = (_ids(tokenizer, text) if tokenizer else None) or []
+        if len(ids) > 1 and max(ids) < vocabulary:
+            return text, ids[:longest]
+    return None, [id % vocabulary for id in range(min(8, longest))]
 
 
 def _ctranslate2(folder: Path, ids: Sequence[int]) -> Array:
@@ -126,7 +134,7 @@ def _ctranslate2(folder: Path, ids: Sequence[int]) -> Array:
 
 
 def _failed(program: str, why: str) -> Unavailable:
-    hint = "Keep the file only if you can use it there"
+    hint = "Update its package; where that is not installed, the model is written unproven"
     return Unavailable(program, f"it does not run what was written: {why:.200}", hint)
 
 

@@ -1,4 +1,4 @@
-"""`gptcli models convert`: models of other programs into ours."""
+"""`gptcli models convert`: models of other programs into ours, and ours into theirs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,32 @@ import typer
 
 from gptcli.checkpoints.formats import conversion
 from gptcli.checkpoints.resolve import on_disk
-from gptcli.checkpoints.sources import find_source
+from gptcli.checkpoints.sources import recognise
 from gptcli.cli import signals
+from gptcli.cli.completion import candidates
+from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write, write_json
 from gptcli.cli.session import Session
+from gptcli.conversion import recipe
 from gptcli.models.options import Target
 from gptcli.options import AsJson, Talk
 from gptcli.system.units import counted, model_size
 
 
+@command(
+    naming=("source",),
+    examples=(
+        "gptcli models convert models/124M -o gpt2-openai",
+        "gptcli models convert model.Q8_0.gguf -o my-model",
+        "gptcli models convert tiny-tales -o tiny-tales.gguf --type q8_0",
+    ),
+)
 def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder or a file of another program, or a model of the cache.",
+            help="A folder or a file of another program, or a model of gptcli.",
+            autocompletion=candidates.models,
             show_default=False,
         ),
     ],
@@ -36,39 +48,41 @@ def convert(
     shape: AsJson,
     talk: Talk,
 ) -> None:
-    """Make a model of ours, with safetensors, of files that another program wrote.
+    """Make a model of ours, with safetensors, of files that another program wrote, or the reverse.
 
     They are read in a process of its own, without a network, secrets or files to write, that makes
-    nothing but tensors; the result is checked before it takes its place. Prints the folder. What is
-    known: see gptcli docs formats.
+    nothing but tensors. What comes out is checked, and computed with, before it takes its place.
+    Prints the place. What is known: see gptcli docs formats.
     """
     session = Session.of(talk)
-    found = find_source(_path(source), target.step)
-    place = conversion.check_target(found, target.output, target.force)
+    path, name = _found(source)
+    plan = recipe.plan(path, name, target)
     with ExitStack() as stack:
         made = stack.enter_context(session.waiting(f"Converting {source}"))
-        staging = _staging(place, stack)
-        result = conversion.convert(found, staging)
-        conversion.place(staging, place, whole=target.output is not None)
+        result = recipe.make(plan, _staging(plan.place, stack))
         if made:
             made()
-    said = result.to_dict() | {"path": str(place)}
     if shape.json:
-        write_json(said)
+        write_json(result.to_dict())
     else:
-        write(f"{place}\n")
+        write(f"{result.place}\n")
     session.note(*result.notices, _summary(result))
 
 
-def _path(name: str) -> Path:
-    """The file or folder that a name means; a name of a model means its folder."""
-    if "\0" not in name and (path := Path(os.path.expanduser(name))).is_file():  # noqa: PTH111
-        return path
-    return on_disk(name).folder
+def _found(source: str) -> tuple[Path, str]:
+    """The file or folder that a name means, and what the model is called."""
+    if "\0" not in source:
+        path = Path(os.path.expanduser(source))  # noqa: PTH111 - never raises
+        # A folder of OpenAI's may be called 124M, which is an alias, too.
+        if path.is_file() or recognise(path) is not None:
+            return path, path.stem if path.is_file() else path.resolve().name
+    found = on_disk(source)
+    name = found.name if found.source != "path" else str(found.folder.resolve())
+    return found.folder, name.rpartition("/")[2]
 
 
-def _summary(result: conversion.Converted) -> str:
-    """What was made, and what was left out, by reasons."""
+def _summary(result: recipe.Made) -> str:
+    """What was made, what it computes, and what was left out, by reasons."""
     reasons: dict[str, list[str]] = {}
     for name, reason in result.left_out.items():
         reasons.setdefault(reason, []).append(name)
@@ -76,8 +90,34 @@ def _summary(result: conversion.Converted) -> str:
         f"{names[0] if len(names) == 1 else counted(len(names), 'tensor')} left out: {reason}"
         for reason, names in reasons.items()
     ]
-    made = f"{counted(result.tensors, 'tensor')}, {model_size(result.size)}"
-    return "; ".join([made, *shown, f"{result.source.shown} is kept"])
+    model = result.written or result.converted
+    assert model is not None
+    made = f"{counted(model.tensors, 'tensor')}, {model_size(model.size)}"
+    if result.written:
+        made += f", {result.written.type}"
+    kept = f"{result.converted.source.shown} is kept" if result.converted else ""
+    return "; ".join(filter(None, [made, *_proofs(result), *shown, kept]))
+
+
+def _proofs(result: recipe.Made) -> list[str]:
+    """What the comparisons showed."""
+    said = []
+    check, comparison = result.converted and result.converted.check, result.comparison
+    if check and check.largest is not None:
+        tokens = counted(check.compared, "token")
+        said.append(f"log-probabilities of {tokens} differ by at most {check.largest:.2g} nats")
+    elif check and check.text:
+        said.append(f"a probe text has {check.loss:.2f} nats a token")
+    if comparison:
+        said.append(
+            f"{comparison.program}: log-probabilities of {counted(comparison.tokens, 'token')}"
+            f" differ by at most {comparison.largest:.2g} nats"
+        )
+        if comparison.other_ids:
+            said.append(f"it cuts {counted(len(comparison.other_ids), 'probe text')} otherwise")
+    elif result.written:
+        said.append("not run there: its package is not installed")
+    return said
 
 
 def _staging(place: Path, stack: ExitStack) -> Path:

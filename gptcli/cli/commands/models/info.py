@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gptcli.checkpoints.resolve import missing, on_disk
-from gptcli.checkpoints.sources import ModelSource, recognise
+from gptcli.checkpoints.resolve import looks_like_path, missing, on_disk
+from gptcli.checkpoints.sources import ModelSource, foreign
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write, write_json
@@ -18,6 +18,7 @@ from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.errors import Unavailable
 from gptcli.models.facts import About, about
+from gptcli.models.foreign import ForeignModel, about_foreign
 from gptcli.models.options import Which
 from gptcli.options import AsJson, Talk
 from gptcli.system.units import model_size
@@ -41,14 +42,19 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 @command(naming=("name",))
 def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
     """Show what is known of a model without loading it: sizes, memory, license, files, faults."""
-    if (source := _file_of_another_program(name)) is not None:
-        _show_source(source, shape)
+    if (other := _other(name)) is not None:
+        found = about_foreign(*other)
+        if shape.json:
+            write_json(found.to_dict())
+        else:
+            _show(found)
+            Session.of(talk).note(*found.notices)
         return
     known = about(on_disk(name, which.revision))
     if shape.json:
         write_json(known.to_dict())
         return
-    write(table([*_lines(known), *_files(known)]))
+    write(table([*_lines(known), *_listed(known.files)]))
     Session.of(talk).note(*known.notices)
 
 
@@ -64,23 +70,31 @@ def path(name: Name, *, which: Which, talk: Talk) -> None:
     Session.of(talk).note(*found.notices)
 
 
-def _file_of_another_program(name: str) -> ModelSource | None:
-    if "\0" in name or not (path := Path(os.path.expanduser(name))).is_file():  # noqa: PTH111
+def _other(name: str) -> tuple[Path, ModelSource] | None:
+    """Another program's model at a path; one whose config.json is ours is like a model of ours."""
+    if "\0" in name:
         return None
-    return recognise(path)
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
+    source = foreign(path) if looks_like_path(name) or path.is_file() else None
+    return None if source is None or (source.companions and path.is_dir()) else (path, source)
 
 
-def _show_source(source: ModelSource, shape: AsJson) -> None:
+def _show(known: ForeignModel) -> None:
     """What is known of a model that must be converted first."""
-    sizes = {file.name: file.stat().st_size for file in source.files}
-    if shape.json:
-        files = [{"name": name, "bytes": size} for name, size in sizes.items()]
-        write_json({"format": source.kind, "path": str(source.folder), "files": files})
-        return
-    lines = [("format", source.kind), ("folder", str(source.folder))]
-    lines.append(("usable", "once it is converted: see gptcli models convert --help"))
-    lines.append(("files", f"{model_size(sum(sizes.values()))} in all"))
-    write(table([*lines, *((f"  {name}", f"{size:,} bytes") for name, size in sizes.items())]))
+    lines = [
+        ("name", str(known.path)),
+        ("folder", str(known.source.folder)),
+        ("format", known.source.kind),
+        ("usable", known.error or f"once it is converted: {known.command}"),
+    ]
+    for name, size in known.sizes.items():
+        lines.append((name, f"{size:,} tokens" if name == "context" else f"{size:,}"))
+    if known.dtypes:
+        lines.append(("becomes", ", ".join(DTYPES.get(dtype, dtype) for dtype in known.dtypes)))
+    if known.parameters is not None:
+        lines.append(("parameters", f"{known.parameters:,}"))
+        lines.append(("tokenizer", ", ".join(known.tokenizer) or "none beside it"))
+    write(table([*lines, *_listed(known.files)]))
 
 
 def _lines(known: About) -> Iterator[tuple[str, str]]:
@@ -140,7 +154,7 @@ def _talk(known: About) -> Iterator[tuple[str, str]]:
         yield "license", "not named in the model card"
 
 
-def _files(known: About) -> Iterator[tuple[str, str]]:
-    yield "files", f"{model_size(sum(known.files.values()))} in all"
-    for name, size in known.files.items():
+def _listed(files: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    yield "files", f"{model_size(sum(files.values()))} in all"
+    for name, size in files.items():
         yield f"  {name}", f"{size:,} bytes"

@@ -1,0 +1,1 @@
+"""A model turned into another format, and proven: the library behind `gptcli models convert`."""
