@@ -33,11 +33,13 @@ class Plan(Generic[T]):
     """One piece of work: `exchange` returns all its answers.
 
     `so_far` gives answers that are ready before the end, each once. It is called after each event
-    while all plans before this one are done.
+    while all plans before this one are done. A plan that is `stopped` asks nothing more: it ends
+    without answers the next time that one of its requests would be pulled.
     """
 
     exchange: Exchange[Iterable[T]]
     so_far: Callable[[], Iterable[T]] = tuple
+    stopped: Callable[[], bool] = bool
 
 
 def run_plans(
@@ -181,6 +183,9 @@ class _Board(Generic[T]):
         """The next request of a running plan; None where there is none."""
         while self._asking:
             owner, requests = self._asking[0]
+            if owner.answers is None and owner.plan.stopped():
+                owner.plan.exchange.close()
+                self._end(owner, ())
             request = next(requests, None) if owner.answers is None else None
             if request is not None:
                 self._owners[request.id] = owner

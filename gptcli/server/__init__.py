@@ -1,0 +1,1 @@
+"""`gptcli serve`: an OpenAI-compatible server over one engine."""

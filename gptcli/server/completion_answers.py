@@ -1,0 +1,205 @@
+"""The answers of `/v1/completions`: one object, or a stream of them.
+
+Both are made of the same events, so the pieces of a stream join to the whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gptcli.protocol import Chunk, Completion, TokenLogprob
+from gptcli.server.completions import CompletionCall, PromptScores, PromptText, Written
+from gptcli.server.engine_thread import Job
+from gptcli.server.service import Service, new_id
+from gptcli.server.token_logprobs import LegacyLogprobs, ScoredToken
+
+FINISH = {"stop": "stop", "length": "length", "loop": "stop", "cancelled": "stop"}
+
+
+@dataclass
+class _Choice:
+    """A sequence of a prompt while it is written."""
+
+    index: int
+    names: LegacyLogprobs
+    text: str = ""
+    tokens: int = 0
+    finish_reason: str | None = None
+    scored: list[ScoredToken] = field(default_factory=list)
+
+    @property
+    def likelihood(self) -> float:
+        """The mean log-probability of its tokens, by which the best of several is chosen."""
+        known = [token.logprob for token in self.scored if token.logprob is not None]
+        return sum(known) / len(known) if known else 0.0
+
+
+@dataclass
+class _PromptState:
+    text: str
+    tokens: int
+    cached: int = 0
+    scores: PromptScores | None = None
+    choices: list[_Choice] = field(default_factory=list)
+
+
+class CompletionAnswer:
+    """Follows the events of a job, and says what the client gets."""
+
+    def __init__(self, call: CompletionCall, service: Service) -> None:
+        self.id, self.call, self._service = new_id("cmpl"), call, service
+        self._tokenizer = service.engine.engine.tokenizer
+        self._prompts: list[_PromptState] = []
+
+    async def whole(self, job: Job) -> dict[str, Any]:
+        """The answer, once everything is written."""
+        async for items in job.items():
+            for item in items:
+                for _ in self._take(item):
+                    pass
+        choices = []
+        for number, prompt in enumerate(self._prompts):
+            best = sorted(prompt.choices, key=lambda choice: -choice.likelihood)
+            kept = prompt.choices if self.call.n == self.call.asked else best[: self.call.n]
+            choices += [
+                self._whole_choice(number * self.call.n + place, prompt, choice)
+                for place, choice in enumerate(kept)
+            ]
+        return self._shell(choices) | {"usage": self._usage()}
+
+    async def pieces(self, job: Job) -> AsyncIterator[list[dict[str, Any]]]:
+        """The objects of a stream, as many at a time as are there."""
+        async for items in job.items():
+            if found := [self._shell([piece]) for item in items for piece in self._take(item)]:
+                yield [one | {"usage": None} for one in found] if self.call.include_usage else found
+        if self.call.include_usage:
+            yield [self._shell([]) | {"usage": self._usage()}]
+
+    def _take(self, item: Any) -> Iterator[dict[str, Any]]:
+        """Record an item of the job; the pieces of a stream that it gives."""
+        if isinstance(item, PromptText):
+            yield from self._begin(item)
+        elif isinstance(item, PromptScores):
+            yield from self._scored(item)
+        elif isinstance(item, Written):
+            prompt = self._prompts[item.prompt]
+            event = item.event
+            choice = prompt.choices[event.index]
+            if isinstance(event, Chunk):
+                yield from self._chunk(choice, event)
+            else:
+                yield from self._end(prompt, choice, event)
+
+    def _begin(self, item: PromptText) -> Iterator[dict[str, Any]]:
+        state = _PromptState(item.text, item.tokens)
+        self._prompts.append(state)
+        first = item.prompt * self.call.asked
+        for place in range(self.call.asked):
+            names = LegacyLogprobs(self._tokenizer, self.call.as_ids)
+            if self.call.echo and not self.call.scores_prompts:
+                names.offset = len(item.text)
+            state.choices.append(_Choice(first + place, names))
+        if self.call.echo and not self.call.scores_prompts:
+            yield from (self._piece(choice, item.text, ()) for choice in state.choices)
+        if not self.call.max_tokens and not self.call.scores_prompts:
+            yield from self._nothing_more(state)
+
+    def _scored(self, item: PromptScores) -> Iterator[dict[str, Any]]:
+        """The prompt's scores: every choice begins with them."""
+        state = self._prompts[item.prompt]
+        state.scores, state.cached = item, item.cached
+        for choice in state.choices:
+            yield self._piece(choice, state.text, item.tokens)
+        if item.next is not None:
+            [choice] = state.choices
+            ends = self._tokenizer.roles.ends
+            choice.finish_reason = "stop" if item.next.id in ends else "length"
+            choice.tokens, choice.scored = 1, [item.next]
+            choice.text = "" if item.next.id in ends else self._tokenizer.decode([item.next.id])
+            yield self._piece(choice, choice.text, choice.scored, choice.finish_reason)
+        elif not self.call.max_tokens:
+            yield from self._nothing_more(state)
+
+    def _nothing_more(self, state: _PromptState) -> Iterator[dict[str, Any]]:
+        for choice in state.choices:
+            choice.finish_reason = "length"
+            yield self._piece(choice, "", (), "length")
+
+    def _chunk(self, choice: _Choice, event: Chunk) -> Iterator[dict[str, Any]]:
+        scored = [_token(token) for token in event.logprobs]
+        choice.text += event.text
+        choice.scored += scored
+        choice.tokens += len(event.tokens)
+        if event.text or (scored and self.call.logprobs is not None):
+            yield self._piece(choice, event.text, scored)
+
+    def _end(
+        self, prompt: _PromptState, choice: _Choice, event: Completion
+    ) -> Iterator[dict[str, Any]]:
+        choice.finish_reason = FINISH[event.finish_reason]
+        rest = event.text[len(choice.text) :]
+        scored = [_token(token) for token in (event.logprobs or ())[len(choice.scored) :]]
+        choice.text, choice.tokens = event.text, len(event.tokens)
+        choice.scored += scored
+        prompt.cached = max(prompt.cached, event.usage.cached_tokens)
+        yield self._piece(choice, rest, scored, choice.finish_reason)
+
+    def _piece(
+        self,
+        choice: _Choice,
+        text: str,
+        scored: Sequence[ScoredToken],
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        """A piece of a choice in a stream."""
+        if not self.call.stream:
+            return {}
+        asked = self.call.logprobs is not None
+        return {
+            "index": choice.index,
+            "text": text,
+            "logprobs": choice.names.lists(scored) if asked else None,
+            "finish_reason": finish_reason,
+        }
+
+    def _whole_choice(self, index: int, prompt: _PromptState, choice: _Choice) -> dict[str, Any]:
+        scored = [*(prompt.scores.tokens if prompt.scores else ()), *choice.scored]
+        asked = self.call.logprobs is not None
+        return {
+            "index": index,
+            "text": (prompt.text if self.call.echo else "") + choice.text,
+            "logprobs": choice.names.lists(scored) if asked else None,
+            "finish_reason": choice.finish_reason,
+        }
+
+    def _shell(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self._service.created,
+            "model": self._service.name,
+            "system_fingerprint": self._service.fingerprint,
+            "choices": choices,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        prompts = sum(prompt.tokens for prompt in self._prompts)
+        written = sum(choice.tokens for prompt in self._prompts for choice in prompt.choices)
+        cached = sum(prompt.cached for prompt in self._prompts)
+        return usage(prompts, written, cached)
+
+
+def usage(prompt: int, written: int, cached: int) -> dict[str, Any]:
+    """Token counts in OpenAI's shape."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": min(cached, prompt)},
+    }
+
+
+def _token(found: TokenLogprob) -> ScoredToken:
+    return ScoredToken(found.id, found.logprob, found.top)

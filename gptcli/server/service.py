@@ -1,0 +1,76 @@
+"""What all routes share: the engine's thread, the model's name, limits, and what was counted."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from gptcli.protocol import Engine, ModelInfo
+from gptcli.server.engine_thread import EngineThread, Job
+from gptcli.server.refusals import OVERLOADED, Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the server takes on; beyond it a request is refused at once."""
+
+    queued_requests: int = 256  # that the engine has not begun
+    queued_tokens: int = 262_144  # of their prompts
+    sequences: int = 1024  # of one request
+    seconds: float = 600.0  # of one request, waiting included
+
+
+@dataclass
+class Service:
+    """One model, served."""
+
+    engine: EngineThread
+    limits: Limits = field(default_factory=Limits)
+    created: int = field(default_factory=lambda: int(time.time()))
+    draining: bool = False
+
+    @classmethod
+    def of(cls, engine: Engine, limits: Limits) -> Service:
+        """A service that is not started."""
+        return cls(EngineThread(engine), limits)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        return self.engine.engine.info
+
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self.info.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the texts depend on beside the request."""
+        return f"{self.info.dtype}-{self.info.revision or 'local'}"[:40]
+
+    def check_model(self, asked: str | None) -> None:
+        """Refuse a name that is not this model's. None is this model."""
+        if asked is not None and asked not in (self.name, self.name.rsplit("/", 1)[-1]):
+            why = f"the model {asked[:200]!r} does not exist here; {self.name!r} is served"
+            raise Refusal(404, why, param="model", code="model_not_found")
+
+    def submit(self, job: Job) -> Job:
+        """Queue a job. Raises Refusal where the server is full or about to end."""
+        waiting, tokens = self.engine.queued, self.engine.queued_tokens
+        wait = {"Retry-After": str(max(1, min(60, waiting // 8)))}
+        if self.draining:
+            raise Refusal(503, "the server is about to stop", OVERLOADED, headers=wait)
+        if waiting >= self.limits.queued_requests:
+            why = f"{waiting} requests are waiting, which is the limit"
+            raise Refusal(429, why, OVERLOADED, code="queue_full", headers=wait)
+        if waiting and tokens + job.tokens > self.limits.queued_tokens:
+            why = f"{tokens} tokens are waiting; the limit is {self.limits.queued_tokens}"
+            raise Refusal(429, why, OVERLOADED, code="queue_full", headers=wait)
+        return self.engine.submit(job)
+
+
+def new_id(kind: str) -> str:
+    """An id that no other answer has."""
+    return f"{kind}-{secrets.token_hex(12)}"

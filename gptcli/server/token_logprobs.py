@@ -1,0 +1,114 @@
+"""Log-probabilities in OpenAI's two shapes: lists beside each other, and objects.
+
+A token that is a part of a character has no text of its own; OpenAI writes such tokens as
+`bytes:\\xe6\\xbc`, so that no two of them have one name. Of two tokens with one text in a place,
+the likelier stays.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
+from gptcli.protocol import Alternative
+
+LOWEST = -9999.0  # stands for minus infinity, which JSON lacks
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """A token of a prompt or of a text; `logprob` is None where nothing stands before it.
+
+    `top`: the likeliest tokens in its place, best first.
+    """
+
+    id: int
+    logprob: float | None
+    top: Sequence[Alternative] = ()
+
+
+@dataclass
+class LegacyLogprobs:
+    """`logprobs` of a text completion, filled token by token.
+
+    as_ids: `token_id:N` in place of texts. offset: of the next token in the text, in characters.
+    """
+
+    tokenizer: Tokenizer
+    as_ids: bool
+    offset: int = 0
+    _utf8: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
+
+    def lists(self, tokens: Sequence[ScoredToken]) -> dict[str, list[object]]:
+        """The lists of these tokens; offsets go on from the tokens before."""
+        shape: dict[str, list[object]] = {
+            "text_offset": [],
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+        }
+        for token in tokens:
+            shape["text_offset"].append(self.offset)
+            shape["tokens"].append(self.name(token.id))
+            shape["token_logprobs"].append(printable(token.logprob))
+            shape["top_logprobs"].append(self._top(token))
+            self._move(token.id)
+        return shape
+
+    def _top(self, token: ScoredToken) -> dict[str, float] | None:
+        if token.logprob is None:
+            return None
+        own = Alternative(token.id, "", token.logprob)
+        found: dict[str, float] = {}
+        for other in (*token.top, own):
+            name, value = self.name(other.id), printable(other.logprob)
+            if value is not None and value > found.get(name, float("-inf")):
+                found[name] = value
+        return found
+
+    def name(self, id: int) -> str:
+        """What a token is called."""
+        return f"token_id:{id}" if self.as_ids else token_name(self.tokenizer, id)
+
+    def _move(self, id: int) -> None:
+        """Count the characters that a token completes."""
+        data = self.tokenizer.token_bytes(id)
+        text = self.tokenizer.token_text(id) if data is None else self._utf8.decode(data)
+        self.offset += len(text)
+
+
+def token_name(tokenizer: Tokenizer, id: int) -> str:
+    """A token's text; of a part of a character its bytes, as OpenAI writes them."""
+    data = tokenizer.token_bytes(id)
+    if data:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+    return tokenizer.token_text(id)
+
+
+def chat_entry(
+    tokenizer: Tokenizer, token: ScoredToken, with_top: bool = True
+) -> dict[str, object]:
+    """A token of a chat's `logprobs.content`."""
+    name = tokenizer.token_text(token.id)
+    data = tokenizer.token_bytes(token.id)
+    entry: dict[str, object] = {
+        "token": name,
+        "logprob": printable(token.logprob),
+        "bytes": list(name.encode() if data is None else data),
+    }
+    if with_top:
+        others = [ScoredToken(other.id, other.logprob) for other in token.top]
+        entry["top_logprobs"] = [chat_entry(tokenizer, other, False) for other in others]
+    return entry
+
+
+def printable(logprob: float | None) -> float | None:
+    """A log-probability that JSON can hold."""
+    return None if logprob is None else max(logprob, LOWEST)
