@@ -28,7 +28,7 @@ ROWS: dict[str, list[str]] = {
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
-        "batch doctor inspection",
+        "batch doctor inspection server",
         "api bench replay",
         "cli",
     ],
@@ -92,7 +92,7 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "batch bench cache chat config docs generate inspect models replay score task tasks",
+        "batch bench cache chat config docs generate inspect models replay score serve task tasks",
         "doctor",
     ],
     "engines": [
