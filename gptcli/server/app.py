@@ -13,6 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gptcli.server.body import parsed
+from gptcli.server.chat import ChatAnswer, read_chat
 from gptcli.server.completion_answers import CompletionAnswer
 from gptcli.server.completions import job_for, read_call
 from gptcli.server.refusals import Refusal, refusal_of
@@ -32,6 +33,18 @@ async def completions(service: Service, scope: Scope, receive: Receive, send: Se
     answer = CompletionAnswer(call, service)
     async with watched(service.engine, job, receive, service.limits.seconds):
         if call.stream:
+            await send_events(send, job, answer.pieces(job))
+        else:
+            await send_json(send, await answer.whole(job))
+
+
+async def chat(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    """POST /v1/chat/completions."""
+    call = read_chat(parsed(await read_body(receive)), service)
+    job = service.submit(job_for(call.completion, service))
+    answer = ChatAnswer(call, service)
+    async with watched(service.engine, job, receive, service.limits.seconds):
+        if call.completion.stream:
             await send_events(send, job, answer.pieces(job))
         else:
             await send_json(send, await answer.whole(job))
@@ -63,6 +76,7 @@ def card(service: Service) -> dict[str, Any]:
 
 ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/completions"): completions,
+    ("POST", "/v1/chat/completions"): chat,
     ("GET", "/v1/models"): models,
 }
 
