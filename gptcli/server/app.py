@@ -13,9 +13,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gptcli.server.body import parsed
-from gptcli.server.chat import ChatAnswer, read_chat
-from gptcli.server.completion_answers import CompletionAnswer
-from gptcli.server.completions import job_for, read_call
+from gptcli.server.openai.chat import ChatAnswer, read_chat
+from gptcli.server.openai.completion_answers import CompletionAnswer
+from gptcli.server.openai.completions import job_for, read_call
 from gptcli.server.refusals import Refusal, refusal_of
 from gptcli.server.responses import ClientGone, send_events, send_json, send_refusal, watched
 from gptcli.server.service import Service
@@ -81,7 +81,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
 }
 
 
-class Endpoint:
+class RouteEndpoint:
     """One route's function as an ASGI application; what fails is an error in OpenAI's shape."""
 
     def __init__(self, service: Service, handle: Handler) -> None:
@@ -104,7 +104,7 @@ def application(service: Service) -> ASGIApp:
     """The application of one service; its lifespan is the engine's."""
     router = Router(
         [
-            Route(path, Endpoint(service, handle), methods=[method])
+            Route(path, RouteEndpoint(service, handle), methods=[method])
             for (method, path), handle in ROUTES.items()
         ],
         default=_nowhere,

@@ -1,6 +1,6 @@
 """One engine, in a thread of its own, for the clients of an event loop.
 
-A `Job` is one client's work: an exchange of `gptcli.multiplex`, run on the engine's thread beside
+A `ClientJob` is one client's work: an exchange of `gptcli.multiplex`, run on the engine's thread beside
 those of all other clients. What it sends comes out on the event loop. While nothing is to be done
 the thread sleeps. A job can be cancelled at any time, from the loop: before the engine saw it, in
 its prompt, or while it writes; its slots are free at the next step of the engine.
@@ -30,7 +30,7 @@ Begin = Callable[[Send, Iterator[str]], Exchange[None]]
 END = object()
 
 
-class Job:
+class ClientJob:
     """One client's work, see `EngineThread.submit`.
 
     tokens: an estimate of what waits with it, for limits of the queue.
@@ -83,11 +83,11 @@ class EngineThread:
         self.engine = engine
         self.failure: BaseException | None = None  # that ended the thread
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._new: deque[Job] = deque()  # not pulled yet
-        self._open: set[Job] = set()  # pulled, and not done
+        self._new: deque[ClientJob] = deque()  # not pulled yet
+        self._open: set[ClientJob] = set()  # pulled, and not done
         self._changed = Condition()
         self._closing = False
-        self._outbox: deque[tuple[Job, Any]] = deque()
+        self._outbox: deque[tuple[ClientJob, Any]] = deque()
         self._woken = False
         self._stepped = monotonic()
         self._ids = count(1)
@@ -100,7 +100,7 @@ class EngineThread:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def submit(self, job: Job) -> Job:
+    def submit(self, job: ClientJob) -> ClientJob:
         """Queue a job. Raises Unavailable where the thread has ended."""
         if self.failure is not None or self._closing:
             raise Unavailable("the engine", "it has stopped", "Start the server again")
@@ -109,7 +109,7 @@ class EngineThread:
             self._changed.notify()
         return job
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: ClientJob) -> None:
         """End a job, wherever it is; nothing more of it arrives."""
         if job.done or job.cancelled:
             return
@@ -205,7 +205,7 @@ class EngineThread:
             else:
                 return
 
-    def _exchange(self, job: Job) -> Exchange[Iterable[None]]:
+    def _exchange(self, job: ClientJob) -> Exchange[Iterable[None]]:
         """A job's exchange; whatever ends it ends this job alone."""
         try:
             exchange = job.begin(lambda item: self._send(job, item), map(str, self._ids))
@@ -224,7 +224,7 @@ class EngineThread:
             self._send(job, END)
         return ()
 
-    def _pulled(self, job: Job, requests: Iterable[Request]) -> Iterator[Request]:
+    def _pulled(self, job: ClientJob, requests: Iterable[Request]) -> Iterator[Request]:
         """The requests, as the engine pulls them."""
         for request in requests:
             job.ids.append(request.id)
@@ -234,7 +234,7 @@ class EngineThread:
                 job.started = monotonic()
             yield request
 
-    def _send(self, job: Job, item: Any) -> None:
+    def _send(self, job: ClientJob, item: Any) -> None:
         self._outbox.append((job, item))
         if not self._woken and self._loop is not None:
             self._woken = True

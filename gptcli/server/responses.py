@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-from gptcli.server.engine_thread import EngineThread, Job
+from gptcli.server.engine_thread import ClientJob, EngineThread
 from gptcli.server.refusals import OVERLOADED, Refusal, refusal_of
 
 MAX_UNREAD = 4096  # items that may wait for a slow client
@@ -34,7 +34,7 @@ class ClientGone(Exception):
 
 @asynccontextmanager
 async def watched(
-    engine: EngineThread, job: Job, receive: Receive, seconds: float
+    engine: EngineThread, job: ClientJob, receive: Receive, seconds: float
 ) -> AsyncIterator[None]:
     """Cancel the job when its client goes, or its time is over, or the block ends early.
 
@@ -82,7 +82,7 @@ async def send_refusal(send: Send, refusal: Refusal) -> None:
     await send_json(send, refusal.to_dict(), refusal.status, refusal.headers)
 
 
-async def send_events(send: Send, job: Job, pieces: Pieces) -> None:
+async def send_events(send: Send, job: ClientJob, pieces: Pieces) -> None:
     """Send a stream of server-sent events, ended by [DONE].
 
     What fails before the first event is an ordinary error; afterwards it is an event. Raises

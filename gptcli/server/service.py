@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass, field
 
 from gptcli.protocol import Engine, ModelInfo
-from gptcli.server.engine_thread import EngineThread, Job
+from gptcli.server.engine_thread import ClientJob, EngineThread
 from gptcli.server.refusals import OVERLOADED, Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServiceLimits:
     """What the server takes on; beyond it a request is refused at once."""
 
     queued_requests: int = 256  # that the engine has not begun
@@ -26,12 +26,12 @@ class Service:
     """One model, served."""
 
     engine: EngineThread
-    limits: Limits = field(default_factory=Limits)
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
 
     @classmethod
-    def of(cls, engine: Engine, limits: Limits) -> Service:
+    def of(cls, engine: Engine, limits: ServiceLimits) -> Service:
         """A service that is not started."""
         return cls(EngineThread(engine), limits)
 
@@ -56,7 +56,7 @@ class Service:
             why = f"the model {asked[:200]!r} does not exist here; {self.name!r} is served"
             raise Refusal(404, why, param="model", code="model_not_found")
 
-    def submit(self, job: Job) -> Job:
+    def submit(self, job: ClientJob) -> ClientJob:
         """Queue a job. Raises Refusal where the server is full or about to end."""
         waiting, tokens = self.engine.queued, self.engine.queued_tokens
         wait = {"Retry-After": str(max(1, min(60, waiting // 8)))}

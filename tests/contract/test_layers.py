@@ -116,6 +116,14 @@ ROWS: dict[str, list[str]] = {
         "engine",
         "connection",
     ],
+    "server": [
+        "engine_thread options refusals",
+        "body service",
+        "responses",
+        "openai",
+        "app",
+        "operation",
+    ],
     "system": [
         "accelerators durable memory os_errors processors sanitizer stages text units",
         "regular_files",

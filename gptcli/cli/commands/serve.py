@@ -6,7 +6,7 @@ from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Record, Talk
-from gptcli.server.listening import address, listen
+from gptcli.server.operation.listening import address, listen
 from gptcli.server.options import Serve
 
 
@@ -22,10 +22,10 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
     listening = listen(serve)
     with listening, recording(record, "serve", load) as watch:
         engine = session.open_engine(load, serve.batch_size, watch=watch)
-        from gptcli.server.running import run
-        from gptcli.server.service import Limits, Service
+        from gptcli.server.operation.running import run
+        from gptcli.server.service import Service, ServiceLimits
 
-        limits = Limits(
+        limits = ServiceLimits(
             queued_requests=serve.max_queued_requests,
             queued_tokens=serve.max_queued_tokens,
             seconds=serve.request_timeout,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gptcli.protocol import Chunk, Completion, TokenLogprob
-from gptcli.server.completions import CompletionCall, PromptScores, PromptText, Written
-from gptcli.server.engine_thread import Job
+from gptcli.server.engine_thread import ClientJob
+from gptcli.server.openai.completions import CompletionCall, PromptScores, PromptText, Written
+from gptcli.server.openai.token_logprobs import LegacyLogprobs, ListedToken
 from gptcli.server.service import Service, new_id
-from gptcli.server.token_logprobs import LegacyLogprobs, ScoredToken
 
 FINISH = {"stop": "stop", "length": "length", "loop": "stop", "cancelled": "stop"}
 
@@ -27,7 +27,7 @@ class _Choice:
     text: str = ""
     tokens: int = 0
     finish_reason: str | None = None
-    scored: list[ScoredToken] = field(default_factory=list)
+    scored: list[ListedToken] = field(default_factory=list)
 
     @property
     def likelihood(self) -> float:
@@ -53,7 +53,7 @@ class CompletionAnswer:
         self._tokenizer = service.engine.engine.tokenizer
         self._prompts: list[_PromptState] = []
 
-    async def whole(self, job: Job) -> dict[str, Any]:
+    async def whole(self, job: ClientJob) -> dict[str, Any]:
         """The answer, once everything is written."""
         async for items in job.items():
             for item in items:
@@ -69,7 +69,7 @@ class CompletionAnswer:
             ]
         return self._shell(choices) | {"usage": self._usage()}
 
-    async def pieces(self, job: Job) -> AsyncIterator[list[dict[str, Any]]]:
+    async def pieces(self, job: ClientJob) -> AsyncIterator[list[dict[str, Any]]]:
         """The objects of a stream, as many at a time as are there."""
         async for items in job.items():
             if found := [self._shell([piece]) for item in items for piece in self._take(item)]:
@@ -150,7 +150,7 @@ class CompletionAnswer:
         self,
         choice: _Choice,
         text: str,
-        scored: Sequence[ScoredToken],
+        scored: Sequence[ListedToken],
         finish_reason: str | None = None,
     ) -> dict[str, Any]:
         """A piece of a choice in a stream."""
@@ -201,5 +201,5 @@ def usage(prompt: int, written: int, cached: int) -> dict[str, Any]:
     }
 
 
-def _token(found: TokenLogprob) -> ScoredToken:
-    return ScoredToken(found.id, found.logprob, found.top)
+def _token(found: TokenLogprob) -> ListedToken:
+    return ListedToken(found.id, found.logprob, found.top)

@@ -18,7 +18,7 @@ LOWEST = -9999.0  # stands for minus infinity, which JSON lacks
 
 
 @dataclass(frozen=True)
-class ScoredToken:
+class ListedToken:
     """A token of a prompt or of a text; `logprob` is None where nothing stands before it.
 
     `top`: the likeliest tokens in its place, best first.
@@ -43,7 +43,7 @@ class LegacyLogprobs:
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
     )
 
-    def lists(self, tokens: Sequence[ScoredToken]) -> dict[str, list[object]]:
+    def lists(self, tokens: Sequence[ListedToken]) -> dict[str, list[object]]:
         """The lists of these tokens; offsets go on from the tokens before."""
         shape: dict[str, list[object]] = {
             "text_offset": [],
@@ -59,7 +59,7 @@ class LegacyLogprobs:
             self._move(token.id)
         return shape
 
-    def _top(self, token: ScoredToken) -> dict[str, float] | None:
+    def _top(self, token: ListedToken) -> dict[str, float] | None:
         if token.logprob is None:
             return None
         own = Alternative(token.id, "", token.logprob)
@@ -93,7 +93,7 @@ def token_name(tokenizer: Tokenizer, id: int) -> str:
 
 
 def chat_entry(
-    tokenizer: Tokenizer, token: ScoredToken, with_top: bool = True
+    tokenizer: Tokenizer, token: ListedToken, with_top: bool = True
 ) -> dict[str, object]:
     """A token of a chat's `logprobs.content`."""
     name = tokenizer.token_text(token.id)
@@ -104,7 +104,7 @@ def chat_entry(
         "bytes": list(name.encode() if data is None else data),
     }
     if with_top:
-        others = [ScoredToken(other.id, other.logprob) for other in token.top]
+        others = [ListedToken(other.id, other.logprob) for other in token.top]
         entry["top_logprobs"] = [chat_entry(tokenizer, other, False) for other in others]
     return entry
 

@@ -31,10 +31,10 @@ from gptcli.server.body import (
     shown,
     token_ids,
 )
-from gptcli.server.engine_thread import Job, Send
+from gptcli.server.engine_thread import ClientJob, Send
+from gptcli.server.openai.token_logprobs import ListedToken
 from gptcli.server.refusals import Refusal, bad_field
 from gptcli.server.service import Service
-from gptcli.server.token_logprobs import ScoredToken
 
 Prompt = str | tuple[int, ...]
 DEFAULT_TOKENS = 16  # OpenAI's
@@ -209,8 +209,8 @@ class PromptScores:
     after it, where that is all that was asked for."""
 
     prompt: int
-    tokens: tuple[ScoredToken, ...]
-    next: ScoredToken | None
+    tokens: tuple[ListedToken, ...]
+    next: ListedToken | None
     cached: int = 0
 
 
@@ -231,9 +231,9 @@ class Written:
     event: Chunk | Completion
 
 
-def job_for(call: CompletionCall, service: Service) -> Job:
+def job_for(call: CompletionCall, service: Service) -> ClientJob:
     """The work for the engine; it sends PromptText, PromptScores, Written."""
-    return Job(lambda send, ids: _Asking(call, service, send, ids).exchange(), call.tokens)
+    return ClientJob(lambda send, ids: _Asking(call, service, send, ids).exchange(), call.tokens)
 
 
 class _Asking:
@@ -310,10 +310,10 @@ class _Asking:
     def _scores(self, number: int, event: WindowLogprobs) -> PromptScores:
         ids, top = self._prompts[number], self._call.logprobs or 0
         scored = event.tokens[: len(ids) - 1]
-        found = [ScoredToken(ids[0], None)]
-        found += [ScoredToken(token.id, token.logprob, token.top[:top]) for token in scored]
+        found = [ListedToken(ids[0], None)]
+        found += [ListedToken(token.id, token.logprob, token.top[:top]) for token in scored]
         following = None
         if self._call.one_greedy_token:
             likeliest = event.tokens[-1].top
-            following = ScoredToken(likeliest[0].id, likeliest[0].logprob, likeliest[:top])
+            following = ListedToken(likeliest[0].id, likeliest[0].logprob, likeliest[:top])
         return PromptScores(number, tuple(found), following, event.usage.cached_tokens)

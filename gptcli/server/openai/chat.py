@@ -14,8 +14,9 @@ from gptcli.chat_templates import Template, Turn, choose
 from gptcli.options import Sampling
 from gptcli.protocol import Chunk, Completion, TokenLogprob
 from gptcli.server.body import field, ranged, refuse_unserved, sampling, shown
-from gptcli.server.completion_answers import FINISH, usage
-from gptcli.server.completions import (
+from gptcli.server.engine_thread import ClientJob
+from gptcli.server.openai.completion_answers import FINISH, usage
+from gptcli.server.openai.completions import (
     UNSERVED,
     CompletionCall,
     PromptText,
@@ -23,10 +24,9 @@ from gptcli.server.completions import (
     ends,
     read_stream_options,
 )
-from gptcli.server.engine_thread import Job
+from gptcli.server.openai.token_logprobs import ListedToken, chat_entry
 from gptcli.server.refusals import bad_field
 from gptcli.server.service import Service, new_id
-from gptcli.server.token_logprobs import ScoredToken, chat_entry
 
 MAX_TOP_LOGPROBS = 20  # OpenAI's
 MAX_MESSAGES = 10_000
@@ -135,11 +135,11 @@ class ChatAnswer:
         self._tokenizer = service.engine.engine.tokenizer
         n = call.completion.asked
         self._texts = [""] * n
-        self._scored: list[list[ScoredToken]] = [[] for _ in range(n)]
+        self._scored: list[list[ListedToken]] = [[] for _ in range(n)]
         self._ends: list[str | None] = [None] * n
         self._prompt = self._cached = self._tokens = 0
 
-    async def whole(self, job: Job) -> dict[str, Any]:
+    async def whole(self, job: ClientJob) -> dict[str, Any]:
         """The answer, once everything is written."""
         async for items in job.items():
             for item in items:
@@ -155,7 +155,7 @@ class ChatAnswer:
         ]
         return self._shell("chat.completion", choices) | {"usage": self._usage()}
 
-    async def pieces(self, job: Job) -> AsyncIterator[list[dict[str, Any]]]:
+    async def pieces(self, job: ClientJob) -> AsyncIterator[list[dict[str, Any]]]:
         """The objects of a stream, as many at a time as are there."""
         asked = self._call.completion.include_usage
         async for items in job.items():
@@ -206,7 +206,7 @@ class ChatAnswer:
         self,
         index: int,
         delta: dict[str, Any],
-        tokens: list[ScoredToken] | None = None,
+        tokens: list[ListedToken] | None = None,
         end: str | None = None,
     ) -> dict[str, Any]:
         return {
@@ -216,7 +216,7 @@ class ChatAnswer:
             "finish_reason": end,
         }
 
-    def _logprobs(self, tokens: list[ScoredToken]) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: list[ListedToken]) -> dict[str, Any] | None:
         if not self._call.logprobs:
             return None
         return {"content": [chat_entry(self._tokenizer, token) for token in tokens]}
@@ -235,5 +235,5 @@ class ChatAnswer:
         return usage(self._prompt, self._tokens, self._cached)
 
 
-def _token(found: TokenLogprob) -> ScoredToken:
-    return ScoredToken(found.id, found.logprob, found.top)
+def _token(found: TokenLogprob) -> ListedToken:
+    return ListedToken(found.id, found.logprob, found.top)

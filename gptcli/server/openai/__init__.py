@@ -1,0 +1,1 @@
+"""OpenAI's routes: completions and chat, from the body of a request to the answer."""
