@@ -1,7 +1,7 @@
 """The views as one HTML page that needs nothing else: no network, no other file.
 
-The page is a frame, a style sheet and scripts that lie beside this module, with the views as JSON
-between them. Nothing of a view becomes markup: the JSON is ASCII without `<`, `>` and `&`, and the
+The page is a frame, a style sheet and scripts that lie beside this module and in `gptcli.web`, with
+the views as JSON between them. Nothing of a view becomes markup: the JSON is ASCII without `<`, `>` and `&`, and the
 script puts it on the page as text nodes alone. The page's own policy allows that style and that
 script, by their hashes, forbids any request, and forbids making markup from strings. Numbers stand
 on the page as `<data value="...">` with all their digits. Attention weights are large, so they are
@@ -31,10 +31,11 @@ from gptcli.inspection.views import (
 )
 from gptcli.protocol import Alternative
 from gptcli.system.sanitizer import one_line
+from gptcli.web.assets import ELEMENTS, STYLE, shared
 
 MAX_WEIGHT_BYTES = 16 * 2**20  # of attention weights in a page: 340 tokens of GPT-2
 _SCALE = 10_000  # attention weights are embedded as ten-thousandths
-_SCRIPTS = ("elements.js", "attention.js", "page.js")  # in the order of use
+_SCRIPTS = ("attention.js", "page.js")  # in the order of use, after the shared elements
 _POLICY = (
     "default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; "
     "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
@@ -47,7 +48,8 @@ def page(title: str, views: Sequence[View]) -> str:
     It is ASCII apart from the title and the page's own signs, and the same for the same views. What
     it leaves out of them is said on it, and by `notes`.
     """
-    style, script = _asset("page.css"), "\n".join(map(_asset, _SCRIPTS))
+    style = "\n".join((shared(STYLE), _asset("page.css")))
+    script = "\n".join((shared(ELEMENTS), *map(_asset, _SCRIPTS)))
     return string.Template(_asset("page.html")).substitute(
         policy=_POLICY.format(style=_hash(style), script=_hash(script)),
         title=html.escape(one_line(title)),

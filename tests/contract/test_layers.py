@@ -22,7 +22,7 @@ FULLEST_ROOM = 14  # modules
 ROWS: dict[str, list[str]] = {
     "": [
         "errors",
-        "options system",
+        "options system web",
         "checkpoints inputs native",
         "chat_templates config protocol",
         "chat engines models multiplex",
@@ -120,7 +120,7 @@ ROWS: dict[str, list[str]] = {
         "engine_thread options refusals",
         "body service",
         "responses",
-        "openai",
+        "openai page",
         "app",
         "operation",
     ],

@@ -18,10 +18,12 @@ from support.example_views import PAYLOADS, WORDS, attention_view, every_view, n
 from gptcli.inspection import page as module
 from gptcli.inspection.page import notes, page
 from gptcli.inspection.views import TokenView, View
+from gptcli.web.assets import shared
 
 ASSETS = Path(module.__file__).parent
-STYLE = (ASSETS / "page.css").read_text(encoding="utf-8")
+STYLE = shared("base.css") + "\n" + (ASSETS / "page.css").read_text(encoding="utf-8")
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in ASSETS.glob("*.js")}
+SCRIPTS["elements.js"] = shared("elements.js")
 
 
 class Elements(html.parser.HTMLParser):

@@ -1,0 +1,1 @@
+"""What our pages share: colours, style and elements."""
