@@ -11,7 +11,7 @@ OVERLOADED = "overloaded_error"
 INTERNAL = "server_error"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: contextlib sets __traceback__ of what goes through it
 class Refusal(Exception):
     """An answer that is an error. `param`: the field of the request that it is about."""
 
