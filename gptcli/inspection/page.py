@@ -1,11 +1,11 @@
 """The views as one HTML page that needs nothing else: no network, no other file.
 
 The page is a frame, a style sheet and scripts that lie beside this module and in `gptcli.web`, with
-the views as JSON between them. Nothing of a view becomes markup: the JSON is ASCII without `<`, `>` and `&`, and the
-script puts it on the page as text nodes alone. The page's own policy allows that style and that
-script, by their hashes, forbids any request, and forbids making markup from strings. Numbers stand
-on the page as `<data value="...">` with all their digits. Attention weights are large, so they are
-rounded to four decimals before they are embedded. The page has no hidden states.
+the views as JSON between them. Nothing of a view becomes markup: the JSON is ASCII without `<`, `>`
+and `&`, and the script puts it on the page as text nodes alone. The page's own policy allows that
+style and that script, by their hashes, forbids any request, and forbids making markup from strings.
+Numbers stand on the page as `<data value="...">` with all their digits. Attention weights are
+large, so they are rounded to four decimals before they are embedded. The page has no hidden states.
 """
 
 from __future__ import annotations

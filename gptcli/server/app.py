@@ -16,6 +16,7 @@ from gptcli.server.body import parsed
 from gptcli.server.openai.chat import ChatAnswer, read_chat
 from gptcli.server.openai.completion_answers import CompletionAnswer
 from gptcli.server.openai.completions import job_for, read_call
+from gptcli.server.page.files import page_files
 from gptcli.server.refusals import Refusal, refusal_of
 from gptcli.server.responses import ClientGone, send_events, send_json, send_refusal, watched
 from gptcli.server.service import Service
@@ -78,6 +79,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/completions"): completions,
     ("POST", "/v1/chat/completions"): chat,
     ("GET", "/v1/models"): models,
+    **{("GET", path): file for path, file in page_files().items()},
 }
 
 

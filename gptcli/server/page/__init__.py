@@ -1,0 +1,1 @@
+"""The page at `/`: a text that the model continues."""
