@@ -1,9 +1,9 @@
 """One engine, in a thread of its own, for the clients of an event loop.
 
 A `ClientJob` is one client's work: an exchange of `gptcli.multiplex`, run on the engine's thread
-beside those of all other clients. What it sends comes out on the event loop. While nothing is to be done
-the thread sleeps. A job can be cancelled at any time, from the loop: before the engine saw it, in
-its prompt, or while it writes; its slots are free at the next step of the engine.
+beside those of all other clients. What it sends comes out on the event loop. While nothing is to be
+done the thread sleeps. A job can be cancelled at any time, from the loop: before the engine saw it,
+in its prompt, or while it writes; its slots are free at the next step of the engine.
 
 The heartbeat: `stalled` says for how long the engine has not stepped although a job waits.
 """
