@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gptcli.server.body import parsed
+from gptcli.server.engine_thread import ClientJob
 from gptcli.server.openai.chat import ChatAnswer, read_chat
 from gptcli.server.openai.completion_answers import CompletionAnswer
-from gptcli.server.openai.completions import job_for, read_call
+from gptcli.server.openai.completions import CompletionCall, job_for, read_call
 from gptcli.server.page.files import page_files
 from gptcli.server.refusals import Refusal, refusal_of
 from gptcli.server.responses import ClientGone, send_events, send_json, send_refusal, watched
@@ -25,18 +27,26 @@ LOG = logging.getLogger("gptcli.server")
 Handler = Callable[[Service, Scope, Receive, Send], Awaitable[None]]
 CLOSE_SECONDS = 5.0  # for the engine's last step
 MAX_BODY_BYTES = 16 * 2**20
+LARGE_BODY_BYTES = 2**14  # some milliseconds of work
+T = TypeVar("T")
 
 
 async def completions(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """POST /v1/completions."""
-    call = read_call(parsed(await read_body(receive)), service)
-    job = service.submit(job_for(call, service))
+    data = await read_body(receive)
+    call, job = await beside(data, lambda: _completion(data, service))
+    service.submit(job)
     answer = CompletionAnswer(call, service)
     async with watched(service.engine, job, receive, service.limits.seconds):
         if call.stream:
             await send_events(send, job, answer.pieces(job))
         else:
             await send_json(send, await answer.whole(job))
+
+
+def _completion(data: bytes, service: Service) -> tuple[CompletionCall, ClientJob]:
+    call = read_call(parsed(data), service)
+    return call, job_for(call, service)
 
 
 async def chat(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,6 +153,11 @@ async def _lifespan(service: Service, app: object) -> AsyncIterator[None]:
     yield
     service.draining = True
     service.engine.close(CLOSE_SECONDS)
+
+
+async def beside(data: bytes, work: Callable[[], T]) -> T:
+    """The work on a body; on a large one in a thread, so that the event loop goes on meanwhile."""
+    return await asyncio.to_thread(work) if len(data) > LARGE_BODY_BYTES else work()
 
 
 async def read_body(receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:

@@ -7,15 +7,18 @@ served are refused, so that nobody takes an answer for what it is not.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
-from gptcli.server.refusals import INVALID, Refusal, bad_field
+from gptcli.server.refusals import Refusal, bad_field
 from gptcli.system.strict_json import parse_object
 
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair, as JSON writes it
 MAX_STOPS = 1024
 MAX_STOP_CHARACTERS = 10_000
 SAMPLING = {  # fields of a request: the option of ours, and the type
@@ -32,6 +35,8 @@ SAMPLING = {  # fields of a request: the option of ours, and the type
     "seed": ("seed", int),
 }
 DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}  # OpenAI's, where ours differ
+NOTHING = (None, False, 0, "", [], {})
+NEUTRAL = {"response_format": [{"type": "text"}], "repeat_penalty": [1]}
 TYPES = {
     int: "an integer",
     float: "a number",
@@ -44,9 +49,14 @@ TYPES = {
 def parsed(data: bytes) -> Mapping[str, Any]:
     """The body as an object. Raises Refusal for what is no strict JSON object."""
     try:
-        return parse_object(data)
+        found = parse_object(data)
+        if SURROGATE.search(data):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refusal(400, "the body holds a lone surrogate, which is no character") from None
     except ValueError as error:
-        raise Refusal(400, f"the body is not a JSON object: {error}", INVALID) from None
+        raise Refusal(400, f"the body is not a JSON object: {error}") from None
+    return found
 
 
 def field(body: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
@@ -129,6 +139,7 @@ def sampling(body: Mapping[str, Any], **settings: Any) -> Sampling:
     if chosen.get("top_k") == -1:  # off, as other servers have it
         chosen["top_k"] = 0
     names = {option: name for name, (option, _) in SAMPLING.items()}
+    names |= {"num_return_sequences": "n", "max_new_tokens": "max_tokens"}
     try:
         return Sampling(**chosen | settings)
     except UsageError as error:
@@ -139,7 +150,7 @@ def sampling(body: Mapping[str, Any], **settings: Any) -> Sampling:
 def refuse_unserved(body: Mapping[str, Any], unserved: Mapping[str, str]) -> None:
     """Raise Refusal for a field that is known and not served, unless it asks for nothing."""
     for name, why in unserved.items():
-        if body.get(name) not in (None, False, [], {}, "", 0):
+        if body.get(name) not in (*NOTHING, *NEUTRAL.get(name, ())):
             raise bad_field(name, why, code="unsupported_parameter")
 
 

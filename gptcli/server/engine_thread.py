@@ -218,6 +218,8 @@ class EngineThread:
         except StopIteration:
             pass
         except Exception as error:
+            for id in job.ids:  # of its other requests
+                self.engine.cancel(id)
             self._send(job, error)
         finally:
             self._open.discard(job)

@@ -84,7 +84,10 @@ class Tokenizer:
 
     def special_id(self, text: str) -> int | None:
         """The id of the special token that is written so, if there is one."""
-        id = self.raw.token_to_id(text)
+        try:
+            id = self.raw.token_to_id(text)
+        except UnicodeEncodeError:  # a lone surrogate
+            return None
         return id if id in self._special else None
 
     def limit(self, embeddings: int) -> None:

@@ -5,13 +5,17 @@ Both are made of the same events, so the pieces of a stream join to the whole an
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gptcli.engines.decoding.detokenizer import Detokenizer
 from gptcli.protocol import Chunk, Completion, TokenLogprob
 from gptcli.server.engine_thread import ClientJob
 from gptcli.server.openai.completions import CompletionCall, PromptScores, PromptText, Written
+from gptcli.server.openai.prompts import EncodedPrompt
+from gptcli.server.openai.text_places import TextPlaces
 from gptcli.server.openai.token_logprobs import LegacyLogprobs, ListedToken
 from gptcli.server.service import Service, new_id
 
@@ -38,11 +42,11 @@ class _Choice:
 
 @dataclass
 class _PromptState:
-    text: str
-    tokens: int
+    encoded: EncodedPrompt
     cached: int = 0
     scores: PromptScores | None = None
     choices: list[_Choice] = field(default_factory=list)
+    held: list[Written] | None = None  # what came before the prompt's scores
 
 
 class CompletionAnswer:
@@ -50,6 +54,7 @@ class CompletionAnswer:
 
     def __init__(self, call: CompletionCall, service: Service) -> None:
         self.id, self.call, self._service = new_id("cmpl"), call, service
+        self._created = int(time.time())
         self._tokenizer = service.engine.engine.tokenizer
         self._prompts: list[_PromptState] = []
 
@@ -84,43 +89,60 @@ class CompletionAnswer:
         elif isinstance(item, PromptScores):
             yield from self._scored(item)
         elif isinstance(item, Written):
-            prompt = self._prompts[item.prompt]
-            event = item.event
-            choice = prompt.choices[event.index]
-            if isinstance(event, Chunk):
-                yield from self._chunk(choice, event)
-            else:
-                yield from self._end(prompt, choice, event)
+            yield from self._written(self._prompts[item.prompt], item)
+
+    def _written(self, prompt: _PromptState, item: Written) -> Iterator[dict[str, Any]]:
+        if prompt.held is not None:
+            prompt.held.append(item)
+            return
+        choice = prompt.choices[item.event.index]
+        if isinstance(item.event, Chunk):
+            yield from self._chunk(choice, item.event)
+        else:
+            yield from self._end(prompt, choice, item.event)
 
     def _begin(self, item: PromptText) -> Iterator[dict[str, Any]]:
-        state = _PromptState(item.text, item.tokens)
+        state = _PromptState(item.encoded, held=[] if self.call.scores_prompts else None)
         self._prompts.append(state)
-        first = item.prompt * self.call.asked
+        ids, text = item.encoded.ids, item.encoded.text
         for place in range(self.call.asked):
-            names = LegacyLogprobs(self._tokenizer, self.call.as_ids)
-            if self.call.echo and not self.call.scores_prompts:
-                names.offset = len(item.text)
-            state.choices.append(_Choice(first + place, names))
-        if self.call.echo and not self.call.scores_prompts:
-            yield from (self._piece(choice, item.text, ()) for choice in state.choices)
-        if not self.call.max_tokens and not self.call.scores_prompts:
+            places = TextPlaces(self._tokenizer, len(text) if self.call.echo else 0, ids, text)
+            names = LegacyLogprobs(self._tokenizer, self.call.as_ids, places)
+            state.choices.append(_Choice(item.prompt * self.call.asked + place, names))
+        if self.call.scores_prompts:
+            return
+        if self.call.echo:
+            yield from (self._piece(choice, text, ()) for choice in state.choices)
+        if not self.call.max_tokens:
             yield from self._nothing_more(state)
 
     def _scored(self, item: PromptScores) -> Iterator[dict[str, Any]]:
         """The prompt's scores: every choice begins with them."""
         state = self._prompts[item.prompt]
         state.scores, state.cached = item, item.cached
+        held, state.held = state.held or (), None
+        text, offsets = state.encoded.text, state.encoded.offsets
         for choice in state.choices:
-            yield self._piece(choice, state.text, item.tokens)
+            yield self._piece(choice, text, item.tokens, offsets=offsets)
         if item.next is not None:
-            [choice] = state.choices
-            ends = self._tokenizer.roles.ends
-            choice.finish_reason = "stop" if item.next.id in ends else "length"
-            choice.tokens, choice.scored = 1, [item.next]
-            choice.text = "" if item.next.id in ends else self._tokenizer.decode([item.next.id])
-            yield self._piece(choice, choice.text, choice.scored, choice.finish_reason)
+            yield self._one_token(state, state.choices[0], item.next)
         elif not self.call.max_tokens:
             yield from self._nothing_more(state)
+        for written in held:
+            yield from self._written(state, written)
+
+    def _one_token(
+        self, state: _PromptState, choice: _Choice, token: ListedToken
+    ) -> dict[str, Any]:
+        """The one token that came with the prompt's scores."""
+        roles = self._tokenizer.roles
+        ends = token.id in roles.ends
+        if not ends or token.id in roles.words:
+            found = Detokenizer(self._tokenizer, (), state.encoded.ids, state.encoded.text)
+            choice.text = found.push(token.id) + found.flush()
+        choice.finish_reason = "stop" if ends else "length"
+        choice.tokens, choice.scored = 1, [token]
+        return self._piece(choice, choice.text, choice.scored, choice.finish_reason)
 
     def _nothing_more(self, state: _PromptState) -> Iterator[dict[str, Any]]:
         for choice in state.choices:
@@ -152,6 +174,7 @@ class CompletionAnswer:
         text: str,
         scored: Sequence[ListedToken],
         finish_reason: str | None = None,
+        offsets: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """A piece of a choice in a stream."""
         if not self.call.stream:
@@ -160,17 +183,21 @@ class CompletionAnswer:
         return {
             "index": choice.index,
             "text": text,
-            "logprobs": choice.names.lists(scored) if asked else None,
+            "logprobs": choice.names.lists(scored, offsets) if asked else None,
             "finish_reason": finish_reason,
         }
 
     def _whole_choice(self, index: int, prompt: _PromptState, choice: _Choice) -> dict[str, Any]:
-        scored = [*(prompt.scores.tokens if prompt.scores else ()), *choice.scored]
-        asked = self.call.logprobs is not None
+        logprobs = None
+        if self.call.logprobs is not None:
+            logprobs = choice.names.lists(choice.scored)
+            if prompt.scores is not None:
+                given = choice.names.lists(prompt.scores.tokens, prompt.encoded.offsets)
+                logprobs = {name: given[name] + written for name, written in logprobs.items()}
         return {
             "index": index,
-            "text": (prompt.text if self.call.echo else "") + choice.text,
-            "logprobs": choice.names.lists(scored) if asked else None,
+            "text": (prompt.encoded.text if self.call.echo else "") + choice.text,
+            "logprobs": logprobs,
             "finish_reason": choice.finish_reason,
         }
 
@@ -178,14 +205,14 @@ class CompletionAnswer:
         return {
             "id": self.id,
             "object": "text_completion",
-            "created": self._service.created,
+            "created": self._created,
             "model": self._service.name,
             "system_fingerprint": self._service.fingerprint,
             "choices": choices,
         }
 
     def _usage(self) -> dict[str, Any]:
-        prompts = sum(prompt.tokens for prompt in self._prompts)
+        prompts = sum(len(prompt.encoded.ids) for prompt in self._prompts)
         written = sum(choice.tokens for prompt in self._prompts for choice in prompt.choices)
         cached = sum(prompt.cached for prompt in self._prompts)
         return usage(prompts, written, cached)

@@ -7,8 +7,8 @@ the first of these gives both. Choices are numbered prompt by prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gptcli.errors import GptcliError
@@ -28,26 +28,46 @@ from gptcli.server.body import (
     ranged,
     refuse_unserved,
     sampling,
-    shown,
     token_ids,
 )
 from gptcli.server.engine_thread import ClientJob, Send
+from gptcli.server.openai.prompts import EncodedPrompt, Prompt, encode_prompts, read_prompts
 from gptcli.server.openai.token_logprobs import ListedToken
-from gptcli.server.refusals import Refusal, bad_field
+from gptcli.server.refusals import bad_field
 from gptcli.server.service import Service
 
-Prompt = str | tuple[int, ...]
 DEFAULT_TOKENS = 16  # OpenAI's
 MAX_LOGPROBS = 100
-CHARACTERS_A_TOKEN = 4  # about, to bound what waits before anything is encoded
+MAX_LISTED = 2**21  # log-probabilities in one answer
+PLAIN = Sampling()
+SAME_GREEDY = (  # options that do not change the first greedy token
+    *("temperature", "greedy", "top_k", "top_p", "min_p", "typical_p", "seed"),
+    *("presence_penalty", "frequency_penalty"),  # of tokens that are written
+    *("max_new_tokens", "num_return_sequences", "logprobs"),
+)
 UNSERVED = {
     "suffix": "text can only be continued, not filled in",
     "use_beam_search": "there is no beam search here; see gptcli generate --num-beams",
     "truncate_prompt_tokens": "prompts are never cut",
     "prompt_logprobs": 'ask for "echo" and "logprobs"',
     "response_format": "texts follow no schema here",
+    "structured_outputs": "texts follow no schema here",
+    "guided_json": "texts follow no schema here",
+    "guided_regex": "texts follow no pattern here",
+    "guided_choice": "texts follow no pattern here",
+    "guided_grammar": "texts follow no grammar here",
+    "grammar": "texts follow no grammar here",
+    "json_schema": "texts follow no schema here",
     "bad_words": 'ask for "logit_bias"',
     "allowed_token_ids": 'ask for "logit_bias"',
+    "logits_processors": "code of clients is not run",
+    "include_stop_str_in_output": "texts end before the stop string",
+    "repeat_penalty": 'it is called "repetition_penalty" here',
+    "mirostat": "this sampler does not exist here",
+    "xtc_probability": "this sampler does not exist here",
+    "dry_multiplier": "this sampler does not exist here",
+    "n_probs": 'it is called "logprobs" here',
+    "n_predict": 'it is called "max_tokens" here',
 }
 
 
@@ -67,14 +87,6 @@ class CompletionCall:
     as_ids: bool = False
 
     @property
-    def tokens(self) -> int:
-        """About how many tokens the prompts have."""
-        return sum(
-            len(prompt) // (CHARACTERS_A_TOKEN if isinstance(prompt, str) else 1) + 1
-            for prompt in self.prompts
-        )
-
-    @property
     def scores_prompts(self) -> bool:
         """Whether the prompts' tokens are scored."""
         return self.echo and self.logprobs is not None
@@ -82,25 +94,18 @@ class CompletionCall:
     @property
     def one_greedy_token(self) -> bool:
         """Whether the prompt's scores already say what is written."""
-        plain = Sampling(temperature=0.0, seed=self.sampling.seed)
-        chosen = self.sampling
-        return (
-            self.scores_prompts
-            and self.max_tokens == 1
-            and self.asked == 1
-            and chosen.effective_temperature == 0
-            and (chosen.repetition_penalty, chosen.logit_bias, chosen.stop)
-            == (plain.repetition_penalty, (), ())
-            and not chosen.min_new_tokens
-            and not chosen.no_repeat_ngram_size
-        )
+        plain = replace(self.sampling, **{name: getattr(PLAIN, name) for name in SAME_GREEDY})
+        greedy = self.sampling.effective_temperature == 0
+        one = self.max_tokens == 1 and self.asked == 1
+        return self.scores_prompts and one and greedy and plain == PLAIN
 
 
 def read_call(body: Mapping[str, Any], service: Service) -> CompletionCall:
     """Check a request. Raises Refusal, naming the field."""
     service.check_model(field(body, "model", str))
     refuse_unserved(body, UNSERVED)
-    prompts = read_prompts(body.get("prompt"), service)
+    field(body, "user", str)
+    prompts = read_prompts(body.get("prompt"), service.info)
     n = ranged(body, "n", 1, 1, service.limits.sequences)
     best_of = ranged(body, "best_of", n, 1, service.limits.sequences)
     stream = field(body, "stream", bool, default=False)
@@ -167,42 +172,6 @@ def read_logprobs(body: Mapping[str, Any]) -> int | None:
     return found
 
 
-def read_prompts(given: object, service: Service) -> tuple[Prompt, ...]:
-    """A text, ids, or a list of texts or of ids; none is the beginning of a text."""
-    if given is None or given == "":
-        begin = service.engine.engine.tokenizer.roles.begin
-        if begin is None:
-            raise bad_field("prompt", "it is empty, and the model has no token that begins a text")
-        return ((begin,),)
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, list) or not given:
-        raise bad_field("prompt", f"a string or a list is needed, not {shown(given) or 'nothing'}")
-    if all(type(item) is int for item in given):
-        return (_ids(given, service),)
-    return tuple(_prompt(item, service) for item in given)
-
-
-def _prompt(item: object, service: Service) -> Prompt:
-    if isinstance(item, str) and item:
-        return item
-    if isinstance(item, list) and item and all(type(id) is int for id in item):
-        return _ids(item, service)
-    if item in ("", []):
-        raise bad_field("prompt", "one of the prompts is empty")
-    raise bad_field("prompt", f"texts or lists of token ids are needed, not {shown(item)}")
-
-
-def _ids(ids: list[int], service: Service) -> tuple[int, ...]:
-    known = service.info.vocabulary
-    wrong = next((id for id in ids if not 0 <= id < known), None)
-    if wrong is not None:
-        raise bad_field(
-            "prompt", f"{str(wrong)[:30]} is no token id of this model, 0 to {known - 1}"
-        )
-    return tuple(ids)
-
-
 @dataclass(frozen=True)
 class PromptScores:
     """The scores of a prompt's tokens: `tokens` are those of the prompt, `next` the likeliest one
@@ -216,11 +185,15 @@ class PromptScores:
 
 @dataclass(frozen=True)
 class PromptText:
-    """The text and the number of tokens of a prompt, before anything else of it."""
+    """A prompt, before anything else of it."""
 
     prompt: int
-    text: str
-    tokens: int
+    encoded: EncodedPrompt
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        return len(self.encoded.ids)
 
 
 @dataclass(frozen=True)
@@ -232,25 +205,52 @@ class Written:
 
 
 def job_for(call: CompletionCall, service: Service) -> ClientJob:
-    """The work for the engine; it sends PromptText, PromptScores, Written."""
-    return ClientJob(lambda send, ids: _Asking(call, service, send, ids).exchange(), call.tokens)
+    """Encode the prompts; the job sends PromptText, PromptScores, Written. Raises Refusal."""
+    prompts = encode_prompts(
+        call.prompts,
+        service.engine.engine.tokenizer,
+        service.info.context,
+        new=int(call.max_tokens > 0 and not call.one_greedy_token),
+        places=call.scores_prompts,
+    )
+    _check_size(call, prompts, service.info.context)
+    return ClientJob(
+        lambda send, ids: _Asking(call, prompts, send, ids).exchange(),
+        sum(len(prompt.ids) for prompt in prompts),
+    )
+
+
+def _check_size(call: CompletionCall, prompts: Sequence[EncodedPrompt], context: int) -> None:
+    """Refuse an answer that no memory would hold."""
+    if (listed := call.sampling.logprobs) is None:
+        return
+    echoed = call.n if call.echo else 0
+    tokens = sum(
+        echoed * len(prompt.ids) + call.asked * min(call.max_tokens, context - len(prompt.ids))
+        for prompt in prompts
+    )
+    if tokens * (listed + 1) > MAX_LISTED:
+        why = f"the answer may hold {tokens} tokens, each with {listed + 1} log-probabilities"
+        raise bad_field("logprobs", f"{why}; at most {MAX_LISTED} are served")
 
 
 class _Asking:
     """On the engine's thread: the requests for a call."""
 
     def __init__(
-        self, call: CompletionCall, service: Service, send: Send, ids: Iterator[str]
+        self,
+        call: CompletionCall,
+        prompts: Sequence[EncodedPrompt],
+        send: Send,
+        ids: Iterator[str],
     ) -> None:
-        self._call, self._send, self._ids = call, send, ids
-        self._tokenizer = service.engine.engine.tokenizer
-        self._context = service.info.context
-        self._prompts: list[tuple[int, ...]] = []
+        self._call, self._prompts, self._send, self._ids = call, prompts, send, ids
         self._of: dict[str, int] = {}  # the prompt of each request
 
     def exchange(self) -> Exchange[None]:
         """Ask for all prompts, and send on what comes."""
-        self._encode()
+        for number, prompt in enumerate(self._prompts):
+            self._send(PromptText(number, prompt))
         requests = list(self._requests())
         waiting = Unanswered()
         for request in requests:
@@ -268,26 +268,15 @@ class _Asking:
             self._take(event)
             left -= bool(waiting.take(event))
 
-    def _encode(self) -> None:
-        """Encode the prompts, all before anything is written."""
-        for number, prompt in enumerate(self._call.prompts):
-            text = prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt)
-            ids = tuple(self._tokenizer.encode(text)) if isinstance(prompt, str) else prompt
-            if len(ids) > self._context:
-                why = f"the prompt has {len(ids)} tokens, the model's context is {self._context}"
-                raise Refusal(400, why, param="prompt", code="context_length_exceeded")
-            self._prompts.append(ids)
-            self._send(PromptText(number, text, len(ids)))
-
     def _requests(self) -> Iterator[Request]:
         call = self._call
-        for number, ids in enumerate(self._prompts):
+        for number, prompt in enumerate(self._prompts):
             if call.scores_prompts:
-                yield self._scoring(number, ids)
+                yield self._scoring(number, prompt.ids)
             if call.max_tokens and not call.one_greedy_token:
                 id = next(self._ids)
                 self._of[id] = number
-                yield GenerateRequest(id=id, prompt=ids, sampling=call.sampling)
+                yield GenerateRequest(id=id, prompt=prompt.ids, sampling=call.sampling)
 
     def _scoring(self, number: int, ids: tuple[int, ...]) -> RollingRequest:
         """The request for a prompt's scores; one token more where that is what is written."""
@@ -308,7 +297,7 @@ class _Asking:
             raise GptcliError("completion", f"an unexpected {type(event).__name__}")
 
     def _scores(self, number: int, event: WindowLogprobs) -> PromptScores:
-        ids, top = self._prompts[number], self._call.logprobs or 0
+        ids, top = self._prompts[number].ids, self._call.logprobs or 0
         scored = event.tokens[: len(ids) - 1]
         found = [ListedToken(ids[0], None)]
         found += [ListedToken(token.id, token.logprob, token.top[:top]) for token in scored]

@@ -7,12 +7,12 @@ the likelier stays.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.protocol import Alternative
+from gptcli.server.openai.text_places import TextPlaces
 
 LOWEST = -9999.0  # stands for minus infinity, which JSON lacks
 
@@ -33,31 +33,25 @@ class ListedToken:
 class LegacyLogprobs:
     """`logprobs` of a text completion, filled token by token.
 
-    as_ids: `token_id:N` in place of texts. offset: of the next token in the text, in characters.
+    as_ids: `token_id:N` in place of texts. places: where the tokens that are written begin.
     """
 
     tokenizer: Tokenizer
     as_ids: bool
-    offset: int = 0
-    _utf8: codecs.IncrementalDecoder = field(
-        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
-    )
+    places: TextPlaces
 
-    def lists(self, tokens: Sequence[ListedToken]) -> dict[str, list[object]]:
-        """The lists of these tokens; offsets go on from the tokens before."""
-        shape: dict[str, list[object]] = {
-            "text_offset": [],
-            "tokens": [],
-            "token_logprobs": [],
-            "top_logprobs": [],
+    def lists(
+        self, tokens: Sequence[ListedToken], offsets: Sequence[int] | None = None
+    ) -> dict[str, list[object]]:
+        """The lists of these tokens; without `offsets` they go on from the tokens before."""
+        if offsets is None:
+            offsets = [self.places.push(token.id) for token in tokens]
+        return {
+            "text_offset": list(offsets),
+            "tokens": [self.name(token.id) for token in tokens],
+            "token_logprobs": [printable(token.logprob) for token in tokens],
+            "top_logprobs": [self._top(token) for token in tokens],
         }
-        for token in tokens:
-            shape["text_offset"].append(self.offset)
-            shape["tokens"].append(self.name(token.id))
-            shape["token_logprobs"].append(printable(token.logprob))
-            shape["top_logprobs"].append(self._top(token))
-            self._move(token.id)
-        return shape
 
     def _top(self, token: ListedToken) -> dict[str, float] | None:
         if token.logprob is None:
@@ -73,12 +67,6 @@ class LegacyLogprobs:
     def name(self, id: int) -> str:
         """What a token is called."""
         return f"token_id:{id}" if self.as_ids else token_name(self.tokenizer, id)
-
-    def _move(self, id: int) -> None:
-        """Count the characters that a token completes."""
-        data = self.tokenizer.token_bytes(id)
-        text = self.tokenizer.token_text(id) if data is None else self._utf8.decode(data)
-        self.offset += len(text)
 
 
 def token_name(tokenizer: Tokenizer, id: int) -> str:
