@@ -31,7 +31,7 @@ _FLAG = re.compile(
     r"gptcli [a-z][^.;:]*"
     r"|(?<!\S)-m (?P<model>[\w.~/-]*\w)"
     r"|(?<!\S)-(?P<output>o)\b"
-    r"|--(?P<off>no-)?(?P<name>[a-z](?:[a-z0-9-]*[a-z0-9])?)"
+    r"|--(?P<off>no-(?!repeat-ngram))?(?P<name>[a-z](?:[a-z0-9-]*[a-z0-9])?)"
 )
 """A command line, which stays as it is, or a flag."""
 

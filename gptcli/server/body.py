@@ -15,6 +15,7 @@ from typing import Any
 
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
+from gptcli.options.spec import MAX_LOGIT_BIAS
 from gptcli.server.refusals import Refusal, bad_field
 from gptcli.system.strict_json import parse_object
 
@@ -124,9 +125,14 @@ def logit_bias(body: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
     for id in value:
         if not (id.isascii() and id.isdigit()):
             raise bad_field("logit_bias", f"{id[:20]!r} is no token id")
-        number = field(value, id, float)
-        if number is not None:
-            found.append((id, number))
+        if type(value[id]) not in (int, float):
+            raise bad_field("logit_bias", f"{id[:20]}: a number is needed, not {shown(value[id])}")
+        if not abs(value[id]) <= MAX_LOGIT_BIAS:
+            raise bad_field(
+                "logit_bias",
+                f"{id[:20]}: the value is not from -{MAX_LOGIT_BIAS} to {MAX_LOGIT_BIAS}",
+            )
+        found.append((id, float(value[id])))
     return tuple(found)
 
 

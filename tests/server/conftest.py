@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
 from support.served import InProcess, ServedProcess, serving
 
 
 @pytest.fixture(scope="session")
-def served(tales: Path) -> Iterator[ServedProcess]:
+def served() -> Iterator[ServedProcess]:
     """A real process that serves tiny-tales."""
     with serving() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def tales_engine(tales: Path):
+def tales_engine():
     """tiny-tales, opened once."""
     from gptcli.engines import open_engine
     from gptcli.options import Load
 
-    return open_engine(Load(model=str(tales), offline=True), 8)
+    return open_engine(Load(model="tiny-tales", offline=True), 8)
 
 
 @pytest.fixture(scope="session")

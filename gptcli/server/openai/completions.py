@@ -206,6 +206,7 @@ class Written:
 
 def job_for(call: CompletionCall, service: Service) -> ClientJob:
     """Encode the prompts; the job sends PromptText, PromptScores, Written. Raises Refusal."""
+    _check_bias(call, service.info.vocabulary)
     prompts = encode_prompts(
         call.prompts,
         service.engine.engine.tokenizer,
@@ -218,6 +219,12 @@ def job_for(call: CompletionCall, service: Service) -> ClientJob:
         lambda send, ids: _Asking(call, prompts, send, ids).exchange(),
         sum(len(prompt.ids) for prompt in prompts),
     )
+
+
+def _check_bias(call: CompletionCall, known: int) -> None:
+    for id, _ in call.sampling.logit_bias:
+        if len(id) > len(str(known)) or int(id) >= known:
+            raise bad_field("logit_bias", f"{id[:20]} is no token id of this model")
 
 
 def _check_size(call: CompletionCall, prompts: Sequence[EncodedPrompt], context: int) -> None:
@@ -276,7 +283,9 @@ class _Asking:
             if call.max_tokens and not call.one_greedy_token:
                 id = next(self._ids)
                 self._of[id] = number
-                yield GenerateRequest(id=id, prompt=prompt.ids, sampling=call.sampling)
+                yield GenerateRequest(
+                    id=id, prompt=call.prompts[number], sampling=call.sampling
+                )
 
     def _scoring(self, number: int, ids: tuple[int, ...]) -> RollingRequest:
         """The request for a prompt's scores; one token more where that is what is written."""
