@@ -63,19 +63,22 @@ class ServedProcess:
 def serving(*args: str, model: str | Path = "tiny-tales") -> Iterator[ServedProcess]:
     """A server on a free port of this machine."""
     process = start(REAL, "serve", "-m", str(model), "--offline", "--port", "0", *args)
-    assert process.stderr is not None
-    said = b""
-    try:
-        while not (told := TOLD.search(said)):
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        drain = Thread(target=process.stderr.read, daemon=True)  # so that the pipe is never full
-        drain.start()
-        yield ServedProcess(told[1].decode())
-    finally:
-        process.terminate()
-        process.wait(30)
+    with process:  # closes the pipes
+        assert process.stderr is not None
+        said, told = b"", None
+        try:
+            while not (told := TOLD.search(said)):
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            reader = Thread(target=process.stderr.read, daemon=True)  # so that no pipe gets full
+            reader.start()
+            yield ServedProcess(told[1].decode())
+        finally:
+            process.terminate()
+            process.wait(30)
+            if told is not None:
+                reader.join(30)
 
 
 def events_of(data: bytes) -> list[dict[str, Any]]:

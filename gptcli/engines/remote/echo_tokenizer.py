@@ -15,7 +15,7 @@ import tokenizers
 
 from gptcli.checkpoints.tokenization.roles import END_OF_TEXT
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.engines.remote.schema import SequenceDelta, echoed_tokens, no_scores
+from gptcli.engines.remote.schema import SequenceDelta, echoed_tokens, named_bytes, no_scores
 from gptcli.errors import BadInput
 
 PROBE = "The old man and the sea"
@@ -30,7 +30,7 @@ class EchoTokenizer(Tokenizer):
     def __init__(self, echo: Callable[[str], SequenceDelta]) -> None:
         """Raises Unavailable where the server does not echo log-probabilities."""
         self._echo = echo
-        self._texts: list[str] = [END_OF_TEXT]  # by id
+        self._texts: list[str] = [END_OF_TEXT]  # by id, as the server names them
         self._ids: dict[str, int] = {END_OF_TEXT: 0}
         self._read: OrderedDict[tuple[int, ...], Logprobs] = OrderedDict()
         tokens = echoed_tokens(echo(END_OF_TEXT + PROBE), END_OF_TEXT + PROBE)
@@ -52,10 +52,15 @@ class EchoTokenizer(Tokenizer):
 
     def encode_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of a text, and where each stands in it: (start, end) in characters."""
-        ids, places, start = self.encode(text), [], 0
+        ids = self.encode(text)
+        # The character of each byte, and of the end.
+        owners = [place for place, char in enumerate(text) for _ in _bytes(char)] + [len(text)]
+        places, start = [], 0
         for id in ids:
-            places.append((start, start + len(self._texts[id])))
-            start = places[-1][1]
+            end = start + len(named_bytes(self._texts[id]))
+            last = owners[end - 1] + 1 if end > start else owners[start]
+            places.append((owners[start], last))
+            start = end
         return ids, places
 
     def unknown(self, text: str, ids: Sequence[int] | None = None) -> tuple[str, ...]:
@@ -64,19 +69,20 @@ class EchoTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
         """The text of token ids."""
-        return "".join(self._texts[id] for id in ids)
+        return b"".join(named_bytes(self._texts[id]) for id in ids).decode("utf-8", "replace")
 
     def token_text(self, id: int) -> str:
-        """One token."""
-        return self._texts[id]
+        """One token; a part of a character is U+FFFD."""
+        return self.decode([id])
 
     def read(self, text: str, piece: SequenceDelta) -> tuple[int, ...]:
         """The ids of an echoed text, whose log-probabilities are kept.
 
-        Raises BadInput where the tokens do not join to the text: some hold a part of a character.
+        Raises BadInput where the tokens do not join to the text: some hold a part of a character,
+        and the server does not name its bytes.
         """
         tokens = echoed_tokens(piece, text)
-        if "".join(item.token for item in tokens) != text:
+        if b"".join(named_bytes(item.token) for item in tokens) != _bytes(text):
             raise _unreadable(text)
         ids = tuple(self._id(item.token) for item in tokens)
         self._read[ids] = tuple(item.logprob for item in tokens)
@@ -94,6 +100,10 @@ class EchoTokenizer(Tokenizer):
             self._texts.append(token)
             self.size = len(self._texts)
         return self._ids[token]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _unreadable(text: str) -> BadInput:

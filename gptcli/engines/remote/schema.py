@@ -11,6 +11,7 @@ by its flag's name. What comes back is checked here as strictly as a file would 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from gptcli.protocol import (
 )
 
 MAX_STOPS = 4  # OpenAI's limit
+PART = re.compile(r"bytes:(\\x[0-9a-f]{2})+")
 MAX_COUNT = 10**9  # tokens
 DEFAULTS = Sampling()
 RUN_HERE = "Leave it out, or run the model here: without --server."
@@ -204,19 +206,27 @@ def likelihood(prompt: str, choice: str, piece: SequenceDelta) -> Likelihood:
     echo = echoed_tokens(piece, prompt + choice)
     if not echo:
         raise no_scores("it gave no log-probabilities of the prompt")
-    text, values = "", list[float]()
+    wanted = choice.encode("utf-8", "surrogatepass")
+    data, values = b"", list[float]()
     for item in reversed(echo):
-        if len(text) >= len(choice):
+        if len(data) >= len(wanted):
             break
-        text = item.token + text
+        data = named_bytes(item.token) + data
         values.insert(0, item.logprob)
-    if text != choice or any(map(math.isnan, values)):
+    if data != wanted or any(map(math.isnan, values)):
         shown = choice[:30] + "..." if len(choice) > 30 else choice
         why = "to the server it does not begin with a token of its own"
         raise BadInput(
             f"choice {shown!r}", why, "Begin it with a space, after a prompt that has none"
         )
     return Likelihood(choice, (), tuple(values))
+
+
+def named_bytes(name: str) -> bytes:
+    """The bytes of a token; a part of a character is named by them, as OpenAI does: bytes:\\xe4."""
+    if PART.fullmatch(name):
+        return bytes.fromhex(name.removeprefix("bytes:").replace("\\x", ""))
+    return name.encode("utf-8", "surrogatepass")
 
 
 def echoed_tokens(piece: SequenceDelta, text: str) -> tuple[TokenLogprob, ...]:
