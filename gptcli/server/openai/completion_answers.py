@@ -5,6 +5,7 @@ Both are made of the same events, so the pieces of a stream join to the whole an
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class CompletionAnswer:
                 self._whole_choice(number * self.call.n + place, prompt, choice)
                 for place, choice in enumerate(kept)
             ]
+            await asyncio.sleep(0)  # a thousand prompts with scores are a second of work
         return self._shell(choices) | {"usage": self._usage()}
 
     async def pieces(self, job: ClientJob) -> AsyncIterator[list[dict[str, Any]]]:
