@@ -36,8 +36,8 @@ SAMPLING = {  # fields of a request: the option of ours, and the type
     "seed": ("seed", int),
 }
 DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}  # OpenAI's, where ours differ
-NOTHING = (None, False, 0, "", [], {})
-NEUTRAL = {"response_format": [{"type": "text"}], "repeat_penalty": [1]}
+NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
+NEUTRAL: dict[str, list[object]] = {"response_format": [{"type": "text"}], "repeat_penalty": [1]}
 TYPES = {
     int: "an integer",
     float: "a number",
