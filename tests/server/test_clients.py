@@ -158,12 +158,13 @@ def test_lm_eval_measures_what_is_measured_here(
     ]
     first = next(iter(ways.values()))["samples"]
     for name, way in ways.items():
+        close = 1e-3 if name == "hf" else 1e-6  # torch's sums are others
         assert way["metrics"]["tales_choices/acc"] == sum(right) / len(right), name
         for found, own in zip(way["samples"]["tales_choices"], sums, strict=True):
-            assert [logprob for logprob, _ in found] == pytest.approx(own, abs=2e-4), name
+            assert [logprob for logprob, _ in found] == pytest.approx(own, abs=close), name
         assert way["metrics"]["tales_words/exact_match"] == 1, name
         scored = [one for each in way["samples"]["tales_perplexity"] for one in each]
-        assert scored[: len(short)] == pytest.approx(short, abs=2e-3), name
+        assert scored[: len(short)] == pytest.approx(short, abs=close), name
         flags = [[greedy for _, greedy in each] for each in way["samples"]["tales_choices"]]
         assert flags == [[greedy for _, greedy in each] for each in first["tales_choices"]], name
         assert any(map(any, flags)), name

@@ -1,4 +1,7 @@
-"""What /v1/completions says is exact: log-probabilities, places, the order of a stream."""
+"""What /v1/completions says is exact: log-probabilities, places, the order of a stream.
+
+Where two answers must be equal to the last digit our kernels run: torch's sums depend on the batch.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from support.odd_texts import odd_texts
 from support.served import InProcess
+from support.weights import needs_kernels
 
 import gptcli
 
@@ -86,9 +90,10 @@ def test_a_text_that_would_leave_the_context_ends_there(app, tales_engine):
     assert answer["usage"]["completion_tokens"] == 3
 
 
+@needs_kernels
 def test_the_one_token_is_the_same_by_both_ways(app, ids_of):
     """The prompt's scores say it; a stop string that never comes has it generated."""
-    for text in odd_texts([END], 60, seed=5)[1:]:
+    for text in odd_texts([END], 30, seed=5)[1:]:
         if (ids := ids_of(text)) and len(ids) < 500:
             fields = {**SCORING, "logprobs": 3, "prompt": [text, ids]}
             one, other = app.complete(**fields), app.complete(**fields, stop="never\x01this")
@@ -196,6 +201,7 @@ def random_request(chance: random.Random, engine: Any, texts: list[str]) -> dict
     return fields
 
 
+@needs_kernels
 def test_a_stream_joins_to_the_whole_answer(app, tales_engine):
     chance = random.Random(7)
     texts = [text for text in odd_texts([END], 400) if text and len(text) < 200]

@@ -9,6 +9,7 @@ from threading import Barrier
 from typing import Any
 
 from support.served import ServedProcess, events_of
+from support.weights import needs_kernels
 
 CLIENTS = 32
 PROMPTS = ("Once upon a time", "The king", "A fox said", "日本", "So they lived happily", "\n\n")
@@ -49,6 +50,7 @@ def answer(server: ServedProcess, fields: dict[str, Any]) -> Any:
     ]
 
 
+@needs_kernels
 def test_the_same_seed_gives_the_same_answer_at_any_load(served: ServedProcess):
     requests = [asked(number) for number in range(CLIENTS)]
     alone = [answer(served, fields) for fields in requests]

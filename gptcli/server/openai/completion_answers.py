@@ -106,9 +106,10 @@ class CompletionAnswer:
     def _begin(self, item: PromptText) -> Iterator[dict[str, Any]]:
         state = _PromptState(item.encoded, held=[] if self.call.scores_prompts else None)
         self._prompts.append(state)
-        ids, text = item.encoded.ids, item.encoded.text
+        text, given = self._echoed(state), item.encoded
         for place in range(self.call.asked):
-            places = TextPlaces(self._tokenizer, len(text) if self.call.echo else 0, ids, text)
+            start = len(text) if self.call.echo else 0
+            places = TextPlaces(self._tokenizer, start, given.ids, given.text, given.begun)
             names = LegacyLogprobs(self._tokenizer, self.call.as_ids, places)
             state.choices.append(_Choice(item.prompt * self.call.asked + place, names))
         if self.call.scores_prompts:
@@ -118,12 +119,16 @@ class CompletionAnswer:
         if not self.call.max_tokens:
             yield from self._nothing_more(state)
 
+    def _echoed(self, state: _PromptState) -> str:
+        """A prompt's text, without a character that what is written begins with."""
+        return state.encoded.before if self.call.max_tokens else state.encoded.text
+
     def _scored(self, item: PromptScores) -> Iterator[dict[str, Any]]:
         """The prompt's scores: every choice begins with them."""
         state = self._prompts[item.prompt]
         state.scores, state.cached = item, item.cached
         held, state.held = state.held or (), None
-        text, offsets = state.encoded.text, state.encoded.offsets
+        text, offsets = self._echoed(state), state.encoded.offsets
         for choice in state.choices:
             yield self._piece(choice, text, item.tokens, offsets=offsets)
         if item.next is not None:
@@ -139,9 +144,9 @@ class CompletionAnswer:
         """The one token that came with the prompt's scores."""
         roles = self._tokenizer.roles
         ends = token.id in roles.ends
-        if not ends or token.id in roles.words:
-            found = Detokenizer(self._tokenizer, (), state.encoded.ids, state.encoded.text)
-            choice.text = found.push(token.id) + found.flush()
+        found = Detokenizer(self._tokenizer, (), state.encoded.ids, state.encoded.text)
+        choice.text = found.push(token.id) if not ends or token.id in roles.words else ""
+        choice.text += found.flush()
         choice.finish_reason = "stop" if ends else "length"
         choice.tokens, choice.scored = 1, [token]
         return self._piece(choice, choice.text, choice.scored, choice.finish_reason)
@@ -198,7 +203,7 @@ class CompletionAnswer:
                 logprobs = {name: given[name] + written for name, written in logprobs.items()}
         return {
             "index": index,
-            "text": (prompt.encoded.text if self.call.echo else "") + choice.text,
+            "text": (self._echoed(prompt) if self.call.echo else "") + choice.text,
             "logprobs": logprobs,
             "finish_reason": choice.finish_reason,
         }

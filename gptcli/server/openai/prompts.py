@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
+from gptcli.engines.decoding.detokenizer import Detokenizer
 from gptcli.errors import BadInput
 from gptcli.protocol import ModelInfo
 from gptcli.server.body import shown
@@ -22,11 +23,21 @@ Prompt = str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """`offsets`: where each token begins in the text, in characters; empty if not asked for."""
+    """`offsets`: where each token begins in the text, in characters; empty if not asked for.
+
+    begun: the bytes of a character that the text ends inside of. It is one U+FFFD of `text`, and
+    the first character of what is written; `before` is the text without it.
+    """
 
     ids: tuple[int, ...]
     text: str
     offsets: tuple[int, ...] = ()
+    begun: bytes = b""
+
+    @property
+    def before(self) -> str:
+        """The text that stands before what is written."""
+        return self.text[:-1] if self.begun else self.text
 
 
 def read_prompts(given: object, info: ModelInfo) -> tuple[Prompt, ...]:
@@ -120,7 +131,9 @@ def _decoded(ids: tuple[int, ...], tokenizer: Tokenizer) -> EncodedPrompt:
     data = [shown_bytes(tokenizer, id) for id in ids]
     text = b"".join(data).decode("utf-8", "replace")
     found = TextPlaces(tokenizer)
-    return EncodedPrompt(ids, text, tuple(map(found.push_bytes, data)))
+    offsets = tuple(map(found.push_bytes, data))
+    goes_on = bool(Detokenizer(tokenizer, (), ids).flush())
+    return EncodedPrompt(ids, text, offsets, found.begun if goes_on else b"")
 
 
 def _too_long(size: str, context: int, new: int) -> Refusal:

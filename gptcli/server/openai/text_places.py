@@ -19,7 +19,8 @@ UTF8 = codecs.getincrementaldecoder("utf-8")
 class TextPlaces:
     """Takes one token after the other; `offset` is the length of the text so far, in characters.
 
-    prompt_ids, prompt: what stands before the text, whose tokens are not counted.
+    prompt_ids, prompt: what stands before the text, whose tokens are not counted; begun: the bytes
+    of a character that has begun there.
     """
 
     def __init__(
@@ -28,12 +29,19 @@ class TextPlaces:
         offset: int = 0,
         prompt_ids: Sequence[int] = (),
         prompt: str = "",
+        begun: bytes = b"",
     ) -> None:
         self.offset, self._tokenizer = offset, tokenizer
         self._utf8 = UTF8("replace")
+        self._utf8.decode(begun)
         self._other = (
             None if tokenizer.byte_level else Detokenizer(tokenizer, (), prompt_ids, prompt)
         )
+
+    @property
+    def begun(self) -> bytes:
+        """The bytes of a character that is not complete."""
+        return self._utf8.getstate()[0]
 
     def push(self, id: int) -> int:
         """Where the next token begins."""
@@ -45,8 +53,8 @@ class TextPlaces:
 
     def push_bytes(self, data: bytes) -> int:
         """Where the next token's bytes begin."""
-        begun = self._utf8.getstate()[0]
-        start = self.offset + bool(begun and data and not _goes_on(begun, data[:1]))
+        other = self.begun and data and not _goes_on(self.begun, data[:1])
+        start = self.offset + bool(other)  # behind the U+FFFD of what has begun
         self.offset += len(self._utf8.decode(data))
         return start
 
