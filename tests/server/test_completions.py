@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.served import InProcess
 
+from gptcli.options import Sampling
+
 BEGIN = "Once upon a time"
 
 
@@ -126,3 +128,16 @@ def test_a_stream_without_usage_has_none(app):
     assert all("usage" not in event and event["choices"] for event in events)
     assert len({event["id"] for event in events}) == 1
     assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == [None] * 3
+
+
+@pytest.mark.skipif(not hasattr(Sampling(), "stop_token_id"), reason="no such option yet")
+def test_token_ids_end_the_text(app, tales_engine):
+    [king] = tales_engine.tokenizer.encode(" King")
+    [whole] = texts(app, temperature=0, max_tokens=20)
+    answer = app.complete(prompt=BEGIN, temperature=0, max_tokens=20, stop_token_ids=[king])
+    assert answer["choices"][0]["text"] == whole.split(" King")[0]
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    [comma] = tales_engine.tokenizer.encode(",")
+    asked = {"temperature": 0, "max_tokens": 1, "echo": True, "logprobs": 1}
+    [choice] = app.complete(prompt=BEGIN, **asked, stop_token_ids=[comma])["choices"]
+    assert (choice["text"], choice["logprobs"]["tokens"][-1]) == (BEGIN, ",")
