@@ -283,9 +283,7 @@ class _Asking:
             if call.max_tokens and not call.one_greedy_token:
                 id = next(self._ids)
                 self._of[id] = number
-                yield GenerateRequest(
-                    id=id, prompt=call.prompts[number], sampling=call.sampling
-                )
+                yield GenerateRequest(id=id, prompt=call.prompts[number], sampling=call.sampling)
 
     def _scoring(self, number: int, ids: tuple[int, ...]) -> RollingRequest:
         """The request for a prompt's scores; one token more where that is what is written."""
