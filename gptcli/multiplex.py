@@ -60,6 +60,14 @@ def run_plans(
         yield from board.ready()
 
 
+def joined(plans: Iterable[Plan[T]], give: Callable[[T], None]) -> Exchange[None]:
+    """Many plans as one exchange; `give` gets their answers, in the order of the plans.
+
+    For a caller that is itself a plan of a run. None may not stand among these plans.
+    """
+    return _Joined(_Board(iter(plans), None, in_order=True), give).exchange()
+
+
 def ask(
     request: Request, seen: Callable[[Event], None] = lambda event: None
 ) -> Exchange[list[Result]]:
@@ -194,9 +202,13 @@ class _Board(Generic[T]):
             self._asking.popleft()
         return None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a plan has begun, and not ended."""
+        return any(open.answers is None for open in self._open)
+
     def _all_ended(self) -> bool:
-        under_way = any(open.answers is None for open in self._open)
-        return not under_way and bool(self._open or self._ended)
+        return not self.under_way and bool(self._open or self._ended)
 
     def _begin(self) -> bool:
         """Begin one more plan. False if there is none now, or `ahead` plans are open."""
@@ -249,3 +261,58 @@ class _Board(Generic[T]):
             yield from first.answers
         while self._ended:
             yield from self._ended.popleft()
+
+
+class _Joined(Generic[T]):
+    """The plans of a board as one exchange.
+
+    While it waits, one of its plans at least is under way and has a request that is pulled, or is
+    the next to be: so an event comes.
+    """
+
+    def __init__(self, board: _Board[T], give: Callable[[T], None]) -> None:
+        self._board, self._give = board, give
+        self._open = 0  # iterators of requests that were not pulled to their end
+        self._failed: Exception | None = None  # while requests were pulled: not the engine's
+
+    def exchange(self) -> Exchange[None]:
+        """Run all plans. Raises what one of them raises."""
+        while True:
+            requests: Iterable[Request] = ()
+            if not self._open or not self._board.under_way:
+                first = self._next()
+                requests = () if first is None else self._from(first)
+            self._hand_out()
+            if not self._board.busy:
+                return
+            event = yield requests
+            if self._failed is not None:
+                raise self._failed
+            self._board.take(event)
+
+    def _from(self, first: Request) -> Iterator[Request]:
+        self._open += 1
+
+        def pulled() -> Iterator[Request]:
+            request: Request | None = first
+            try:
+                while request is not None:
+                    yield request
+                    request = self._next()
+            except Exception as error:
+                self._failed = error
+            self._open -= 1
+
+        return pulled()
+
+    def _next(self) -> Request | None:
+        """The next request; None where none is there now, or all is done."""
+        while self._board.busy:
+            for request in self._board.requests():
+                return request
+            self._hand_out()  # all that have begun have ended
+        return None
+
+    def _hand_out(self) -> None:
+        for answer in self._board.ready():
+            self._give(answer)

@@ -137,13 +137,21 @@ def score_pairs(
     def texts() -> Iterator[TextToScore]:
         for pair in pairs:
             waiting.append(pair)
-            yield TextToScore(pair.id, pair.good, pair.error)
-            yield TextToScore(pair.id, pair.bad, pair.error)
+            yield from texts_of(pair)
 
-    return _paired(waiting, score(engine, texts(), scoring, batch_size=batch_size))
+    return paired(waiting, score(engine, texts(), scoring, batch_size=batch_size))
 
 
-def _paired(waiting: deque[Pair], scores: Iterator[TextScore]) -> Iterator[PairScore]:
+def texts_of(pair: Pair) -> tuple[TextToScore, TextToScore]:
+    """The texts of a pair, the good one first."""
+    return (
+        TextToScore(pair.id, pair.good, pair.error),
+        TextToScore(pair.id, pair.bad, pair.error),
+    )
+
+
+def paired(waiting: deque[Pair], scores: Iterator[TextScore]) -> Iterator[PairScore]:
+    """The scores of the `waiting` pairs, from those of their texts."""
     for good in scores:
         bad, pair = next(scores), waiting.popleft()
         error = good.error or bad.error

@@ -69,8 +69,22 @@ def score(
     `error` of one text is UsageError (empty), BadInput (no token after another, a lone surrogate,
     regions that do not fit) or BadModel (NaN).
     """
-    shared = _Shared(engine, scoring, detail)
-    return run_plans(engine, _plans(shared, texts), OPEN_TEXTS_PER_SLOT * batch_size)
+    found = plans(engine, texts, scoring, map(str, count(1)), detail)
+    return run_plans(engine, found, OPEN_TEXTS_PER_SLOT * batch_size)
+
+
+def plans(
+    engine: Engine,
+    texts: Iterable[TextToScore | None],
+    scoring: Scoring,
+    ids: Iterator[str],
+    detail: Detail = "texts",
+) -> Iterator[Plan[TextScore] | None]:
+    """A plan for each text, for a run of the engine; `ids` gives its requests their ids.
+
+    Raises at once as `score`.
+    """
+    return _plans(_Shared(engine, scoring, detail), texts, ids)
 
 
 class _Shared:
@@ -112,7 +126,7 @@ class _Scored:
     logprobs: array[float] = field(default_factory=lambda: array("d"))  # NaN: no score
     details: dict[int, RankedLogprob] = field(default_factory=dict)  # by the token's index
 
-    def exchange(self, ids: Iterator[int]) -> Exchange[tuple[TextScore]]:
+    def exchange(self, ids: Iterator[str]) -> Exchange[tuple[TextScore]]:
         """Ask one request a window; `ids` gives request ids, unique in the run."""
         self._begin()
         if self.error is None:
@@ -160,7 +174,7 @@ class _Scored:
             self.spans = list(regions.tokens_of(self.string, self.regions, self.places))
 
     def _requests(
-        self, places: Iterable[Stretch], ids: Iterator[int], firsts: dict[str, int]
+        self, places: Iterable[Stretch], ids: Iterator[str], firsts: dict[str, int]
     ) -> Iterator[Request]:
         """A request for each window; `firsts` gets the index of its first scored token."""
         shared, known = self.shared, len(self.shared.before)
@@ -171,7 +185,7 @@ class _Scored:
                 tokens = (*tokens, shared.end)
             detailed = shared.detail != "texts"
             window = Window(tokens, at.first - at.begin, detailed=detailed, among=shared.among)
-            id = str(next(ids))
+            id = next(ids)
             firsts[id] = at.first - known
             yield RollingRequest(id=id, window=window)
 
@@ -295,8 +309,7 @@ class _Scored:
 
 
 def _plans(
-    shared: _Shared, texts: Iterable[TextToScore | None]
+    shared: _Shared, texts: Iterable[TextToScore | None], ids: Iterator[str]
 ) -> Iterator[Plan[TextScore] | None]:
-    ids = count(1)
     for text in texts:
         yield None if text is None else Plan(_Scored(text, shared).exchange(ids))

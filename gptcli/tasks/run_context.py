@@ -211,6 +211,16 @@ def check_sampling(task: Task, chosen: Mapping[str, Value], sampling: Sampling) 
         raise UsageError("--num-beams", why, "Leave it out, or answer always.")
 
 
+def withheld(task: Task, chosen: Mapping[str, Value]) -> str:
+    """Why the answers' text cannot be given as it is written; empty if it can."""
+    if task.answer.kind in ("labels", "spans"):
+        return f"the answer of {task.name}"
+    least = task.answer.parameters.get("abstain_below")
+    if resolved(least, chosen) is not None:
+        return "an answer that may be withheld"
+    return ""
+
+
 def most_tokens(wording: Wording, sampling: Sampling, info: ModelInfo) -> int:
     """Limit of prompt and continuation together, in tokens."""
     if wording.task.answer.kind == "labels" or sampling.max_length is None:

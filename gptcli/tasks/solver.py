@@ -57,15 +57,23 @@ def solve(
     is in its answer.
     """
     context = replace(prepared(engine, wording, sampling, on_overflow, say), shown=shown)
-    if context.kind == "labels":
-        context = replace(context, prior=_prior(engine, context))
-    yield from run_plans(engine, _plans(engine, context, questions), WAITING_PER_SLOT * batch_size)
+    ids = map(str, count(1))
+    [context] = run_plans(engine, [Plan(calibrated(context, ids))])
+    yield from run_plans(
+        engine, plans(engine, context, questions, ids), WAITING_PER_SLOT * batch_size
+    )
 
 
-def _plans(
-    engine: Engine, context: RunContext, questions: Iterable[Question | None]
+def plans(
+    engine: Engine,
+    context: RunContext,
+    questions: Iterable[Question | None],
+    ids: Iterator[str],
 ) -> Iterator[Plan[AnswerChunk | Answer] | None]:
-    ids = count(1)
+    """A plan for each question, for a run of the engine; `ids` gives its requests their ids.
+
+    The context is one that `calibrated` gave.
+    """
     for question in questions:
         if question is None:
             yield None
@@ -74,21 +82,27 @@ def _plans(
         yield Plan(asking.exchange(), so_far=asking.pieces)
 
 
-def _prior(engine: Engine, context: RunContext) -> tuple[tuple[float, ...], ...]:
-    """The labels' log-probabilities without an input, for the calibration."""
+def calibrated(context: RunContext, ids: Iterator[str]) -> Exchange[tuple[RunContext]]:
+    """The context with the labels' log-probabilities without an input, where it needs them."""
+    if context.kind != "labels":
+        return (context,)
     prompts = calibration_prompts(context.wording)
     requests = [
-        LoglikelihoodRequest(id=str(number), prompt=text, choices=context.choices(text))
-        for number, text in enumerate(prompts)
+        LoglikelihoodRequest(id=next(ids), prompt=text, choices=context.choices(text))
+        for text in prompts
     ]
-    results = engine.run(requests)
-    scores = {event.id: event for event in results if isinstance(event, ChoiceLogprobs)}
+    scores: dict[str, ChoiceLogprobs] = {}
+    asked: Iterable[Request] = requests
+    while len(scores) < len(requests):
+        event = yield asked
+        asked = ()
+        if isinstance(event, ChoiceLogprobs):
+            scores[event.id] = event
     for score in scores.values():
         if score.error:
             raise score.error
-    return tuple(
-        tuple(choice.total for choice in scores[request.id].choices) for request in requests
-    )
+    found = [tuple(choice.total for choice in scores[one.id].choices) for one in requests]
+    return (replace(context, prior=tuple(found)),)
 
 
 @dataclass
@@ -144,7 +158,7 @@ class _Question:
     """A question in progress: its current requests, and the text that was yielded."""
 
     def __init__(
-        self, engine: Engine, context: RunContext, question: Question, ids: Iterator[int]
+        self, engine: Engine, context: RunContext, question: Question, ids: Iterator[str]
     ) -> None:
         self._engine, self._context, self._question = engine, context, question
         self._ids = ids  # for the requests of the run
@@ -160,7 +174,7 @@ class _Question:
             except StopIteration as done:
                 return cast(tuple[Answer, ...], done.value)
             shown = self._context.shown
-            self._asked = [_Asked(ask, ask.request(str(next(self._ids)), shown)) for ask in asks]
+            self._asked = [_Asked(ask, ask.request(next(self._ids), shown)) for ask in asks]
             yield from self._results()
             replies = tuple(asked.reply() for asked in self._asked)
 

@@ -33,13 +33,12 @@ from gptcli.options.spec import Options
 from gptcli.tasks.answers import Answer, AnswerChunk, Question
 from gptcli.tasks.definition import catalog
 from gptcli.tasks.definition.options import options_class, values
-from gptcli.tasks.definition.task import Task, Value
-from gptcli.tasks.prompts import Wording, resolved, worded
-from gptcli.tasks.run_context import check_sampling
+from gptcli.tasks.definition.task import BLANK_ALLOWED, Task, Value
+from gptcli.tasks.prompts import Wording, worded
+from gptcli.tasks.run_context import check_sampling, withheld
 from gptcli.tasks.solver import solve
 
 Questions = Iterator[Question | None]
-BLANK_ALLOWED = ("code", "text")  # kinds of answer that accept an input of white space
 _PLACED = re.compile(r"(.+ )?line \d+\b")  # an error that names its line
 Text = Annotated[
     str | None,
@@ -148,7 +147,7 @@ def _style(
         "the answers to several lines" if lines else "",
         "several sequences" if sampling.num_return_sequences > 1 else "",
         "beam search" if sampling.num_beams > 1 else "",
-        _withheld(task, chosen) if output.shape == "text" else output.shape,
+        withheld(task, chosen) if output.shape == "text" else output.shape,
     ]
     return CompletionStyle(
         shape=output.shape,
@@ -276,13 +275,3 @@ class _Rows:
                     assert isinstance(carried, dict)
                     event = replace(event, id=line.id, carried=carried)
             yield event
-
-
-def _withheld(task: Task, chosen: Mapping[str, Value]) -> str:
-    """Why the answers' text cannot be written as it is made; empty if it can."""
-    if task.answer.kind in ("labels", "spans"):
-        return f"the answer of {task.name}"
-    least = task.answer.parameters.get("abstain_below")
-    if resolved(least, chosen) is not None:
-        return "an answer that may be withheld"
-    return ""

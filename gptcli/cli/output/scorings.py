@@ -5,7 +5,6 @@ One text alone is a block of lines as text, and one object as JSON; all else is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,14 +15,13 @@ from gptcli.cli.output.sink import Sink
 from gptcli.inputs.lines import unheard
 from gptcli.options import Format
 from gptcli.scoring.pairs import Accuracy, PairScore
+from gptcli.scoring.rows import compared, keys_of, part_rows, text_row
 from gptcli.scoring.scorer import Detail
 from gptcli.scoring.scores import (
     BITS_PER_NAT,
     JsonRow,
-    RegionScore,
     TextScore,
     TokenScore,
-    WordScore,
 )
 from gptcli.scoring.tally import Tell, figures, standard_error, with_error
 from gptcli.system.text.characters import width
@@ -62,7 +60,7 @@ ID = Column("id", 6, most=MAX_NAME, quoted=False)
 COUNT = Column("tokens", 6, 0)
 REGION = Column("region_number", 13, 0)
 TEXTS = RowKind(
-    tuple(TextScore(id="").to_dict()),
+    keys_of("texts"),
     (
         Column("id", 6, quoted=False),
         Column("tokens", 7, 0),
@@ -81,7 +79,7 @@ TEXTS = RowKind(
 KINDS = {
     "texts": TEXTS,
     "tokens": RowKind(
-        ("id", *TokenScore(0, "", 0, 0, 0, None, None, None).to_dict(), "error"),
+        keys_of("tokens"),
         (
             *(ID, INDEX, START, Column("token_id", 8, 0), LOGPROB, SURPRISAL, RANK, ENTROPY),
             Column("token", quoted=False),
@@ -90,7 +88,7 @@ KINDS = {
         ("id", "token", "error"),
     ),
     "words": RowKind(
-        ("id", *WordScore(0, "", 0, 0, 0, None).to_dict(), "error"),
+        keys_of("words"),
         (
             ID,
             Column("word_number", 11, 0),
@@ -105,7 +103,7 @@ KINDS = {
         ("id", "word", "error"),
     ),
     "regions": RowKind(
-        ("id", *RegionScore(0, "", None, 0, 0, 0, 0, 0, None).to_dict(), "error"),
+        keys_of("regions"),
         (
             *(ID, REGION, Column("words", 5, 0), COUNT, LOGPROB, SURPRISAL),
             *(Column("region_label", 12, quoted=False), Column("region")),
@@ -209,14 +207,12 @@ def _rows(score: TextScore, style: ScoreStyle, kind: RowKind) -> Iterator[JsonRo
     if style.detail == "texts":
         yield _row(score, style)
         return
-    if score.error is not None:
-        blank = dict.fromkeys(kind.keys[1:])
-        yield {"id": score.id, **score.carried, **blank, "error": score.error.to_dict()}
-    for part in score.token_scores or score.word_scores or score.region_scores:
-        row = {"id": score.id, **score.carried, **part.to_dict(), "error": None}
-        if isinstance(part, TokenScore) and style.shape == "text":
-            row["token"] = _shown_token(part)
-        yield row
+    rows = part_rows(score, kind.keys)
+    if style.detail != "tokens" or style.shape != "text":
+        yield from rows
+        return
+    for row, token in zip(rows, score.token_scores, strict=True):
+        yield {**row, "token": _shown_token(token)}
 
 
 def _shown_token(token: TokenScore) -> str:
@@ -229,8 +225,7 @@ def _shown_token(token: TokenScore) -> str:
 
 
 def _row(score: TextScore, style: ScoreStyle) -> JsonRow:
-    row = (replace(score, text=None) if style.titled else score).to_dict()
-    return {"id": score.id, **score.carried, **row}
+    return text_row(replace(score, text=None) if style.titled else score)
 
 
 def block(score: TextScore) -> str:
@@ -251,28 +246,14 @@ def write_compared(out: Sink, scores: Sequence[TextScore], shape: Format) -> Non
     """Write which text is the likeliest, and by how many bits; nothing if one has no score."""
     if any(score.error for score in scores):
         return
-    sums = [score.logprob if score.logprob is not None else -math.inf for score in scores]
-    best = max(sums)
-    whole = math.fsum(math.exp(value - best) for value in sums)
-    rows: list[JsonRow] = [
-        {
-            "index": number,
-            "text": score.text,
-            "tokens": score.tokens,
-            "logprob": score.logprob,
-            "surprisal_bits": score.surprisal_bits,
-            "share": math.exp(value - best) / whole,
-        }
-        for number, (score, value) in enumerate(zip(scores, sums, strict=True), 1)
-    ]
-    likeliest = sums.index(best)
-    margin = (best - max(sums[:likeliest] + sums[likeliest + 1 :])) / math.log(2)
+    found = compared(scores)
+    rows = found.rows
     if shape == "json":
-        out.write(document({"likeliest": likeliest + 1, "margin_bits": margin, "texts": rows}))
+        out.write(document(found.to_dict()))
         return
     _write(out, rows, ScoreStyle(shape), tuple(rows[0]), COMPARED_COLUMNS)
     if shape == "text":
-        out.write(f"likeliest: {likeliest + 1}, by {margin:.4f} bits\n")
+        out.write(f"likeliest: {found.likeliest}, by {found.margin_bits:.4f} bits\n")
 
 
 def write_pairs(

@@ -17,6 +17,8 @@ AnswerKind = Literal["text", "line", "sentences", "code", "labels", "spans"]
 `sentences`: the first ones; `code`: up to the end of the block; `labels`: no text is generated, the
 likeliest label is the answer; `spans`: a list of parts of the input, with their types."""
 
+BLANK_ALLOWED = ("code", "text")  # kinds of answer that accept an input of white space
+
 Read = Callable[[str, bool], tuple[str, bool]]
 """(text so far, whether it is finished) -> (answer so far, whether it is complete).
 
