@@ -47,12 +47,15 @@ def run_plans(
     plans: Iterable[Plan[T] | None],
     ahead: int | None = None,
     in_order: bool = True,
+    fair: bool = False,
 ) -> Generator[T, None, None]:
     """The answers of all plans.
 
     At most `ahead` plans are open at a time: running, or done and waiting for an earlier one.
+    `fair`: plans are pulled at once, and take turns with their requests, so that one with a
+    thousand of them does not hold up the others.
     """
-    board = _Board(iter(plans), ahead, in_order)
+    board = _Board(iter(plans), ahead, in_order, fair)
     while board.busy:
         for event in engine.run(board.requests()):
             board.take(event)
@@ -159,8 +162,15 @@ class _Open(Generic[T]):
 class _Board(Generic[T]):
     """The open plans: routes events to them, and pulls their requests."""
 
-    def __init__(self, plans: Iterator[Plan[T] | None], ahead: int | None, in_order: bool) -> None:
+    def __init__(
+        self,
+        plans: Iterator[Plan[T] | None],
+        ahead: int | None,
+        in_order: bool,
+        fair: bool = False,
+    ) -> None:
         self._plans: Iterator[Plan[T] | None] | None = plans
+        self._fair = fair
         self._ahead, self._in_order = ahead, in_order
         self._open: deque[_Open[T]] = deque()  # in the order of the plans
         self._ended: deque[Iterable[T]] = deque()  # answers in the order in which plans ended
@@ -179,6 +189,8 @@ class _Board(Generic[T]):
         `ready`.
         """
         while self.busy:
+            while self._fair and self._begin():
+                pass
             request = self._next()
             if request is not None:
                 yield request
@@ -198,6 +210,8 @@ class _Board(Generic[T]):
             if request is not None:
                 self._owners[request.id] = owner
                 owner.ids.append(request.id)
+                if self._fair:
+                    self._asking.rotate(-1)
                 return request
             self._asking.popleft()
         return None
@@ -272,38 +286,35 @@ class _Joined(Generic[T]):
 
     def __init__(self, board: _Board[T], give: Callable[[T], None]) -> None:
         self._board, self._give = board, give
-        self._open = 0  # iterators of requests that were not pulled to their end
+        self._first: Request | None = None  # the next to be pulled
+        self._pulled = True  # whether the requests that were yielded were pulled to their end
         self._failed: Exception | None = None  # while requests were pulled: not the engine's
 
     def exchange(self) -> Exchange[None]:
         """Run all plans. Raises what one of them raises."""
         while True:
-            requests: Iterable[Request] = ()
-            if not self._open or not self._board.under_way:
-                first = self._next()
-                requests = () if first is None else self._from(first)
+            if self._first is None and (self._pulled or not self._board.under_way):
+                self._first = self._next()
             self._hand_out()
             if not self._board.busy:
                 return
-            event = yield requests
+            event = yield self._requests() if self._pulled and self._first is not None else ()
             if self._failed is not None:
                 raise self._failed
             self._board.take(event)
 
-    def _from(self, first: Request) -> Iterator[Request]:
-        self._open += 1
+    def _requests(self) -> Iterator[Request]:
+        self._pulled = False
+        return self._pulling()
 
-        def pulled() -> Iterator[Request]:
-            request: Request | None = first
-            try:
-                while request is not None:
-                    yield request
-                    request = self._next()
-            except Exception as error:
-                self._failed = error
-            self._open -= 1
-
-        return pulled()
+    def _pulling(self) -> Iterator[Request]:
+        try:
+            while (request := self._first or self._next()) is not None:
+                self._first = None
+                yield request
+        except Exception as error:
+            self._failed = error
+        self._pulled = True
 
     def _next(self) -> Request | None:
         """The next request; None where none is there now, or all is done."""

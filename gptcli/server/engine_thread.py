@@ -174,7 +174,7 @@ class EngineThread:
         try:
             while self._wait():
                 try:
-                    for _ in run_plans(self.engine, self._plans(), in_order=False):
+                    for _ in run_plans(self.engine, self._plans(), in_order=False, fair=True):
                         pass
                 except Exception as error:
                     LOG.exception("the engine failed")

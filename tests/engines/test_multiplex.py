@@ -10,7 +10,7 @@ import pytest
 from support.fake_engine import FakeEngine
 
 from gptcli.errors import BadInput
-from gptcli.multiplex import Exchange, InOrder, Plan, Unanswered, ask, run_plans
+from gptcli.multiplex import Exchange, InOrder, Plan, Unanswered, ask, joined, run_plans
 from gptcli.options import Sampling
 from gptcli.protocol import Chunk, Completion, Event, GenerateRequest, LoglikelihoodRequest, Request
 
@@ -346,3 +346,97 @@ def test_what_waits_for_a_number_that_never_came_is_the_rest() -> None:
     assert list(order.put(5, "5")) + list(order.put(3, "3")) == []
     assert list(order.rest()) == ["3", "5"]
     assert list(order.rest()) == []
+
+
+def answered_together(plans: list[Plan[str]], slots: int = 3) -> list[str]:
+    """The answers of plans that are one plan of a run, beside another."""
+    given: list[str] = []
+    other: list[str] = []
+
+    def whole() -> Exchange[tuple[str, ...]]:
+        yield from joined(plans, given.append)
+        return ("whole",)
+
+    engine = shuffled()
+    engine.slots = slots
+    other += run_plans(engine, [Plan(whole()), Plan(text(900))], in_order=False)
+    assert sorted(other) == ["TEXT 900", "whole"]
+    return given
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 50])
+@pytest.mark.parametrize(
+    "kinds",
+    ["", "t", "n", "tttttttt", "nnnn", "ntntn", "tnnnnt", "nnnnttttnnnn", "tttn", "nttt"],
+)
+def test_many_plans_can_be_one_plan_of_another_run(kinds: str, slots: int) -> None:
+    plans = [
+        Plan(text(number) if kind == "t" else nothing(number)) for number, kind in enumerate(kinds)
+    ]
+    wanted = [
+        f"TEXT {number}" if kind == "t" else f"nothing {number}"
+        for number, kind in enumerate(kinds)
+    ]
+    assert answered_together(plans, slots) == wanted
+
+
+def test_an_error_of_a_joined_plan_ends_the_whole_of_them_and_no_other() -> None:
+    def broken() -> Exchange[tuple[str, ...]]:
+        yield from ()
+        raise BadInput("broken")
+
+    def whole(caught: list[Exception]) -> Exchange[tuple[str, ...]]:
+        try:
+            yield from joined([Plan(text(1)), Plan(broken()), Plan(text(2))], caught_texts.append)
+        except BadInput as error:
+            caught.append(error)
+        return ("whole",)
+
+    for slots in (1, 3, 50):
+        caught: list[Exception] = []
+        caught_texts: list[str] = []
+        engine = shuffled()
+        engine.slots = slots
+        found = run_plans(engine, [Plan(whole(caught)), Plan(text(900))], in_order=False)
+        assert sorted(found) == ["TEXT 900", "whole"]
+        assert [str(error) for error in caught] == ["broken"]
+
+
+def test_joined_plans_are_begun_as_the_engine_has_room() -> None:
+    begun: list[int] = []
+
+    def counted() -> Iterator[Plan[str]]:
+        for number in range(100):
+            begun.append(number)
+            yield Plan(text(number))
+
+    def whole() -> Exchange[tuple[str, ...]]:
+        yield from joined(counted(), most.append)
+        return ()
+
+    most: list[str] = []
+    engine = shuffled()
+    run = engine.run
+
+    def watched(requests: Iterable[Request | None]) -> Iterator[Event]:
+        for event in run(requests):
+            assert len(begun) <= len(most) + engine.slots + 1
+            yield event
+
+    engine.run = watched  # type: ignore[method-assign]
+    assert list(run_plans(engine, [Plan(whole())])) == []
+    assert len(most) == 100
+
+
+def test_fair_plans_take_turns_and_one_with_much_to_ask_holds_up_no_other() -> None:
+    def much() -> Exchange[tuple[str, ...]]:
+        asked: Iterable[Request] = [request(f"much {number}") for number in range(50)]
+        for _ in range(100):  # a Chunk and a Completion each
+            yield asked
+            asked = ()
+        return ("much",)
+
+    plans = [Plan(much()), *(Plan(text(number)) for number in range(10))]
+    found = list(run_plans(shuffled(), plans, in_order=False, fair=True))
+    assert sorted(found[:10]) == sorted(f"TEXT {number}" for number in range(10))
+    assert found[10] == "much"
