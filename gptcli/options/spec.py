@@ -122,14 +122,22 @@ def mismatch(value: object, hint: Any) -> str:
         return "" if value in inner else f"{value!r} is not one of {', '.join(inner)}"
     if origin is tuple:
         kind = get_origin(inner[0]) or inner[0]
-        fits = isinstance(value, tuple) and all(
-            isinstance(item, kind) and not isinstance(item, bool) for item in value
-        )
+        fits = isinstance(value, tuple) and all(_is_item(item, inner[0]) for item in value)
         return "" if fits else f"{value!r} is not a tuple of {kind.__name__}"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     allowed = (int, float) if hint is float else hint
     fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
     return "" if fits else f"{value!r} is not {names[hint]}"
+
+
+def _is_item(item: object, hint: Any) -> bool:
+    """Whether an item of many fits: a text, a number, or a pair such as (token, bias)."""
+    kinds = get_args(hint)
+    if not kinds:
+        return isinstance(item, hint) and not isinstance(item, bool)
+    return (
+        isinstance(item, tuple) and len(item) == len(kinds) and not any(map(mismatch, item, kinds))
+    )
 
 
 def plain(value: Any, hint: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -77,6 +78,12 @@ async def send_json(
     await send({"type": "http.response.body", "body": body})
 
 
+async def send_nothing(send: Send, headers: dict[str, str]) -> None:
+    """Send headers alone."""
+    await send(_start(204, headers))
+    await send({"type": "http.response.body"})
+
+
 async def send_refusal(send: Send, refusal: Refusal) -> None:
     """Send an error."""
     await send_json(send, refusal.to_dict(), refusal.status, refusal.headers)
@@ -126,8 +133,23 @@ def event(value: object) -> bytes:
 
 
 def encoded(value: object) -> bytes:
-    """JSON without spaces. NaN and infinity do not occur: see `token_logprobs.printable`."""
+    """JSON without spaces; null in place of NaN and infinity, which JSON lacks."""
+    try:
+        return _dumped(value)
+    except ValueError:
+        return _dumped(_finite(value))
+
+
+def _dumped(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _start(status: int, headers: dict[str, str]) -> dict[str, Any]:
