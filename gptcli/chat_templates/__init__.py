@@ -10,12 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gptcli.chat_templates.own import find, special_text
+from gptcli.chat_templates.own import find, special_text, template_text
 from gptcli.chat_templates.plain import EndOfText, Role, Template, Transcript, Turn, transcript
 from gptcli.checkpoints.tokenization.roles import named_roles, token_text
 from gptcli.errors import UsageError
 
-__all__ = ["Choice", "EndOfText", "Role", "Template", "Transcript", "Turn", "choose", "transcript"]
+__all__ = [
+    "Choice",
+    "EndOfText",
+    "Role",
+    "Template",
+    "Transcript",
+    "Turn",
+    "choose",
+    "template_text",
+    "transcript",
+]
 
 Choice = Literal["auto", "own", "transcript", "eos"]
 

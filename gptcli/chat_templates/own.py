@@ -80,6 +80,15 @@ def find(folder: Path) -> Own | None:
     return own
 
 
+def template_text(folder: Path) -> str | None:
+    """The text of the template in a checkpoint's folder, None where it has none.
+
+    Raises BadModel for one that cannot be read.
+    """
+    found = _source(folder)
+    return None if found is None else found[1]
+
+
 def special_text(folder: Path, role: str) -> str:
     """The text of a special token, `eos_token` or `bos_token`, by whatever file names it.
 

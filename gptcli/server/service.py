@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
 
+from gptcli.chat_templates import Template, choose
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.server.engine_thread import ClientJob, EngineThread
 from gptcli.server.refusals import OVERLOADED, Refusal
@@ -29,6 +32,10 @@ class Service:
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
+    rendering: Lock = field(default_factory=Lock)  # the template, whose sandbox counts its steps
+    tokenizer_info: bool = False  # whether clients are told of the tokenizer
+    # Of the engine's thread: the labels' log-probabilities without an input, by what they are of.
+    priors: dict[object, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, engine: Engine, limits: ServiceLimits) -> Service:
@@ -49,6 +56,11 @@ class Service:
     def fingerprint(self) -> str:
         """Of what the texts depend on beside the request."""
         return f"{self.info.dtype}-{self.info.revision or 'local'}"[:40]
+
+    @cached_property
+    def template(self) -> Template:
+        """How a conversation becomes a prompt. Raises BadModel."""
+        return choose("auto", self.info.folder, self.name)
 
     def check_model(self, asked: str | None) -> None:
         """Refuse a name that is not this model's. None is this model."""
