@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import wraps
 from numbers import Integral, Real
@@ -170,7 +170,9 @@ def _as_tuple(value: Any, kind: Any) -> Any:
             return (value,)
         return tuple(value) if isinstance(value, list) else value
     if kind is int:
-        return tuple(plain(item, int) for item in ([value] if _whole(value) else value))
+        many = [value] if _whole(value) else value
+        listed = isinstance(many, Iterable) and not isinstance(many, str | bytes | Mapping)
+        return tuple(plain(item, int) for item in many) if listed else value
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if not isinstance(pairs, list | tuple) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs

@@ -38,7 +38,7 @@ def part_rows(score: TextScore, keys: Sequence[str]) -> Iterator[JsonRow]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedTexts:
     """Which of several texts is the likeliest, counted from 1, and by how many bits."""
 
     likeliest: int
@@ -50,7 +50,7 @@ class Comparison:
         return {"likeliest": self.likeliest, "margin_bits": self.margin_bits, "texts": self.rows}
 
 
-def compared(scores: Sequence[TextScore]) -> Comparison:
+def compared(scores: Sequence[TextScore]) -> ComparedTexts:
     """Compare two texts or more, all without an error."""
     sums = [score.logprob if score.logprob is not None else -math.inf for score in scores]
     best = max(sums)
@@ -68,4 +68,4 @@ def compared(scores: Sequence[TextScore]) -> Comparison:
     ]
     likeliest = sums.index(best)
     margin = (best - max(sums[:likeliest] + sums[likeliest + 1 :])) / math.log(2)
-    return Comparison(likeliest + 1, margin, rows)
+    return ComparedTexts(likeliest + 1, margin, rows)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeVar
 
-from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gptcli.server.body import parsed
 from gptcli.server.engine_thread import ClientJob
-from gptcli.server.openai.chat import ChatAnswer, read_chat
+from gptcli.server.openai.chat import ChatAnswer, ChatCall, chat_job, read_chat
 from gptcli.server.openai.completion_answers import CompletionAnswer
 from gptcli.server.openai.completions import CompletionCall, job_for, read_call
+from gptcli.server.openapi.document import document
+from gptcli.server.own import routes as own
 from gptcli.server.page.files import page_files
+from gptcli.server.paths import listed, meant_path
 from gptcli.server.refusals import Refusal, refusal_of
-from gptcli.server.responses import ClientGone, send_events, send_json, send_refusal, watched
+from gptcli.server.responses import (
+    ClientGone,
+    send_events,
+    send_json,
+    send_nothing,
+    send_refusal,
+    watched,
+)
 from gptcli.server.service import Service
 
 LOG = logging.getLogger("gptcli.server")
@@ -51,14 +60,20 @@ def _completion(data: bytes, service: Service) -> tuple[CompletionCall, ClientJo
 
 async def chat(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """POST /v1/chat/completions."""
-    call = read_chat(parsed(await read_body(receive)), service)
-    job = service.submit(job_for(call.completion, service))
+    data = await read_body(receive)
+    call, job = await asyncio.to_thread(_conversation, data, service)  # a template may take a while
+    service.submit(job)
     answer = ChatAnswer(call, service)
     async with watched(service.engine, job, receive, service.limits.seconds):
         if call.completion.stream:
             await send_events(send, job, answer.pieces(job))
         else:
             await send_json(send, await answer.whole(job))
+
+
+def _conversation(data: bytes, service: Service) -> tuple[ChatCall, ClientJob]:
+    call = read_chat(parsed(data), service)
+    return call, chat_job(call, service)
 
 
 async def models(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,24 +100,56 @@ def card(service: Service) -> dict[str, Any]:
     }
 
 
-ROUTES: dict[tuple[str, str], Handler] = {
+async def one_model(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    """GET /v1/models/{id}."""
+    asked = scope["path_params"]["id"]
+    if asked:
+        service.check_model(asked)
+        await send_json(send, card(service))
+    else:  # /v1/models/
+        await _nowhere(scope, receive, send)
+
+
+async def described(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    """GET /openapi.json: what all routes take and give, but the page."""
+    await send_json(send, await asyncio.to_thread(document, service.name, API))
+
+
+def _of_own(handle: own.Route, method: str) -> Handler:
+    """A route of the room own/, which gets the body."""
+
+    @wraps(handle)
+    async def of_own(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+        body = parsed(await read_body(receive)) if method == "POST" else {}
+        await handle(service, scope["path_params"], body, receive, send)
+
+    return of_own
+
+
+API: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/completions"): completions,
     ("POST", "/v1/chat/completions"): chat,
     ("GET", "/v1/models"): models,
-    **{("GET", path): file for path, file in page_files().items()},
+    ("GET", "/v1/models/{id:path}"): one_model,
+    ("GET", "/openapi.json"): described,
+    **{(method, path): _of_own(handle, method) for (method, path), handle in own.ROUTES.items()},
 }
+PAGE: dict[tuple[str, str], Handler] = {("GET", path): file for path, file in page_files().items()}
+ROUTES = API | PAGE
 
 
-class RouteEndpoint:
-    """One route's function as an ASGI application; what fails is an error in OpenAI's shape."""
+class PathEndpoint:
+    """The routes of one path as an ASGI application; what fails is an error in OpenAI's shape."""
 
-    def __init__(self, service: Service, handle: Handler) -> None:
-        self._service, self._handle = service, handle
+    def __init__(self, service: Service, handlers: Mapping[str, Handler]) -> None:
+        self._service, self._handlers = service, handlers
+        also = {"HEAD"} if "GET" in handlers else set()
+        self._allowed = ", ".join(sorted({*handlers, *also, "OPTIONS"}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            await self._handle(self._service, scope, receive, send)
+            await self._handle(scope, receive, send)
         except ClientGone:
             return
         except Exception as error:
@@ -111,40 +158,42 @@ class RouteEndpoint:
                 LOG.exception("a request failed")
             await send_refusal(send, refusal)
 
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = str(scope["method"])
+        handle = self._handlers.get("GET" if method == "HEAD" else method)
+        allowed = {"Allow": self._allowed}
+        if handle is not None:
+            await handle(self._service, scope, receive, send)
+        elif method == "OPTIONS":
+            await send_nothing(send, allowed)
+        else:
+            why = f"{scope['path'][:200]} takes {self._allowed}, not {method[:20]}"
+            raise Refusal(405, why, code="method_not_allowed", headers=allowed)
+
 
 def application(service: Service) -> ASGIApp:
     """The application of one service; its lifespan is the engine's."""
-    router = Router(
-        [
-            Route(path, RouteEndpoint(service, handle), methods=[method])
-            for (method, path), handle in ROUTES.items()
-        ],
+    paths: dict[str, dict[str, Handler]] = {}
+    for (method, path), handle in ROUTES.items():
+        paths.setdefault(path, {})[method] = handle
+    return Router(
+        [Route(path, PathEndpoint(service, handlers)) for path, handlers in paths.items()],
         default=_nowhere,
         lifespan=partial(_lifespan, service),
         redirect_slashes=False,
     )
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = app  # so that the router raises what it refuses
-        try:
-            await router(scope, receive, send)
-        except HTTPException as error:  # of the router: a wrong method
-            await send_refusal(send, _routing_error(scope, error))
-
-    return app
-
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say that there is no such path, and which one is meant; a redirect would lose the body."""
     path = str(scope["path"])
-    listed = ", ".join(sorted({at for _, at in ROUTES}))
-    refusal = Refusal(404, f"there is no {path[:200]}; there are {listed}", code="not_found")
-    await send_refusal(send, refusal)
-
-
-def _routing_error(scope: Scope, error: HTTPException) -> Refusal:
-    allowed = dict(error.headers or {})
-    why = f"{scope['path']} takes {allowed.get('Allow', '')}, not {scope['method']}"
-    return Refusal(error.status_code, why, code="method_not_allowed", headers=allowed)
+    known = {at for _, at in ROUTES}
+    meant = meant_path(path, known)
+    rest = (
+        f"there are {listed({at for _, at in API})}" if meant is None else f"did you mean {meant}?"
+    )
+    why = f"there is no {path[:200]}; {rest}"
+    await send_refusal(send, Refusal(404, why, code="not_found"))
 
 
 @asynccontextmanager

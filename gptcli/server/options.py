@@ -59,3 +59,9 @@ class Serve(Options):
         high=10**6,
         rare=True,
     )
+    tokenizer_info: bool = option(
+        False,
+        "--tokenizer-info",
+        "Tell clients of the tokenizer at /tokenizer_info; lm-eval then tokenizes by the server.",
+        rare=True,
+    )

@@ -117,10 +117,11 @@ ROWS: dict[str, list[str]] = {
         "connection",
     ],
     "server": [
-        "engine_thread options refusals",
+        "engine_thread options paths refusals",
         "body service",
         "responses",
-        "openai page",
+        "openai own page",
+        "openapi",
         "app",
         "operation",
     ],

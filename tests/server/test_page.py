@@ -28,7 +28,7 @@ def asked(path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     """What the application answers: status, headers, body."""
     from starlette.routing import Route, Router
 
-    from gptcli.server.app import ROUTES, RouteEndpoint
+    from gptcli.server.app import ROUTES, PathEndpoint
 
     sent: list[dict] = []
 
@@ -44,7 +44,7 @@ def asked(path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
         "path": path,
         "headers": [(name.replace("_", "-").encode(), it.encode()) for name, it in headers.items()],
     }
-    endpoint = RouteEndpoint(None, ROUTES["GET", path])  # type: ignore[arg-type]
+    endpoint = PathEndpoint(None, {"GET": ROUTES["GET", path]})  # type: ignore[arg-type]
     asyncio.run(Router([Route(path, endpoint)])(scope, receive, send))
     start, body = sent
     return (

@@ -31,8 +31,10 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
             seconds=serve.request_timeout,
         )
         where = address(listening)
+        service = Service.of(engine, limits)
+        service.tokenizer_info = serve.tokenizer_info
         run(
-            Service.of(engine, limits),
+            service,
             listening,
             serve,
             lambda: session.note(f"{engine.info.name} is served at {where}/v1"),

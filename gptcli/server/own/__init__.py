@@ -1,0 +1,1 @@
+"""Routes of gptcli's own: its tasks, its scores, and the tokenizer."""
