@@ -236,6 +236,7 @@ def test_what_asks_for_nothing_is_tolerated(app: InProcess) -> None:
         "reasoning_effort": None,
         "x_unknown": {"a": [1]},
         "max_completion_tokens": 2,
+        "temperature": 0,
     }
     assert asked(app, **nothing)["usage"]["completion_tokens"] == 2
 
