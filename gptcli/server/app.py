@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial, wraps
@@ -18,12 +17,15 @@ from gptcli.server.openai.chat import ChatAnswer, ChatCall, chat_job, read_chat
 from gptcli.server.openai.completion_answers import CompletionAnswer
 from gptcli.server.openai.completions import CompletionCall, job_for, read_call
 from gptcli.server.openapi.document import document
+from gptcli.server.operation.guard import Access, Guard, Write
+from gptcli.server.operation.status import health, metrics, ready, version
 from gptcli.server.own import routes as own
 from gptcli.server.page.files import page_files
 from gptcli.server.paths import listed, meant_path
-from gptcli.server.refusals import Refusal, refusal_of
+from gptcli.server.refusals import Refusal
 from gptcli.server.responses import (
     ClientGone,
+    refused,
     send_events,
     send_json,
     send_nothing,
@@ -32,10 +34,10 @@ from gptcli.server.responses import (
 )
 from gptcli.server.service import Service
 
-LOG = logging.getLogger("gptcli.server")
 Handler = Callable[[Service, Scope, Receive, Send], Awaitable[None]]
-CLOSE_SECONDS = 5.0  # for the engine's last step
-MAX_BODY_BYTES = 16 * 2**20
+CLOSE_SECONDS = 2.0  # for the engine's last step
+BODY_SECONDS = 30.0  # between two pieces of a body
+WHOLE_BODY_SECONDS = 600.0
 LARGE_BODY_BYTES = 2**14  # some milliseconds of work
 T = TypeVar("T")
 
@@ -133,6 +135,10 @@ API: dict[tuple[str, str], Handler] = {
     ("GET", "/v1/models/{id:path}"): one_model,
     ("GET", "/openapi.json"): described,
     **{(method, path): _of_own(handle, method) for (method, path), handle in own.ROUTES.items()},
+    ("GET", "/health"): health,
+    ("GET", "/ready"): ready,
+    ("GET", "/version"): version,
+    ("GET", "/metrics"): metrics,
 }
 PAGE: dict[tuple[str, str], Handler] = {("GET", path): file for path, file in page_files().items()}
 ROUTES = API | PAGE
@@ -153,10 +159,7 @@ class PathEndpoint:
         except ClientGone:
             return
         except Exception as error:
-            refusal = refusal_of(error)
-            if refusal.status == 500:
-                LOG.exception("a request failed")
-            await send_refusal(send, refusal)
+            await send_refusal(send, refused(error))
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = str(scope["method"])
@@ -184,6 +187,11 @@ def application(service: Service) -> ASGIApp:
     )
 
 
+def guarded(app: ASGIApp, service: Service, access: Access, log: Write | None = None) -> ASGIApp:
+    """The application behind its checks; `log` gets an object for each request."""
+    return Guard(app, service, access, {path for _, path in ROUTES}, log)
+
+
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     """Say that there is no such path, and which one is meant; a redirect would lose the body."""
     path = str(scope["path"])
@@ -209,16 +217,23 @@ async def beside(data: bytes, work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work) if len(data) > LARGE_BODY_BYTES else work()
 
 
-async def read_body(receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:
-    """The body. Raises Refusal above a size, before it is parsed."""
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise Refusal(413, f"the body is larger than {most} bytes", code="body_too_large")
-        if not message.get("more_body"):
-            return b"".join(parts)
+async def read_body(receive: Receive) -> bytes:
+    """The body; its size is limited where the request came in.
+
+    Raises ClientGone, and Refusal for one that does not come in time.
+    """
+    parts = []
+    try:
+        async with asyncio.timeout(WHOLE_BODY_SECONDS):
+            while True:
+                async with asyncio.timeout(BODY_SECONDS):
+                    message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        why = f"the body did not come: {BODY_SECONDS:g} s without more of it"
+        why += f", or {WHOLE_BODY_SECONDS:g} s in all"
+        raise Refusal(408, why, code="timeout", headers={"Connection": "close"}) from None

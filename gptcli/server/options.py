@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from gptcli.errors import UsageError
 from gptcli.options.shared import BATCH_SIZE
 from gptcli.options.spec import Options, option
+
+HOST = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?", re.ASCII)
+ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#\s*@]+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +70,66 @@ class Serve(Options):
         "Tell clients of the tokenizer at /tokenizer_info; lm-eval then tokenizes by the server.",
         rare=True,
     )
+    stall_timeout: float = option(
+        120.0,
+        "--stall-timeout",
+        "Seconds without a step of the engine after which /health says 503.",
+        above=0,
+        high=10**6,
+        rare=True,
+    )
+    max_body: int = option(
+        8,
+        "--max-body",
+        "Megabytes that the body of a request may have; 413 above.",
+        low=1,
+        high=2000,
+        rare=True,
+    )
+    api_key_file: str | None = option(
+        None,
+        "--api-key-file",
+        "Ask clients for a key: one of this file, which has one a line.",
+        metavar="FILE",
+        names="file",
+    )
+    allowed_host: tuple[str, ...] = option(
+        (),
+        "--allowed-host",
+        "Answer to this name as well; repeatable; * is any name.",
+        metavar="NAME",
+    )
+    cors_origin: tuple[str, ...] = option(
+        (),
+        "--cors-origin",
+        "Let pages of this origin use the server; repeatable; * is any page.",
+        metavar="ORIGIN",
+    )
+    access_log: str | None = option(
+        None,
+        "--access-log",
+        "Log each request as a line of JSON, without its text; - is standard output.",
+        metavar="FILE",
+        names="file",
+    )
+    tls_cert: str | None = option(
+        None, "--tls-cert", "Serve HTTPS with this certificate.", metavar="FILE", names="file"
+    )
+    tls_key: str | None = option(
+        None,
+        "--tls-key",
+        "The certificate's key, where its file does not have it.",
+        metavar="FILE",
+        names="file",
+        needs="tls_cert",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.allowed_host:
+            if name != "*" and not HOST.fullmatch(name):
+                raise UsageError("--allowed-host", f"{name!r} is no name", "Give it without a port")
+        for origin in self.cors_origin:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                hint = "Give it as a browser does: https://example.com, without a path"
+                raise UsageError("--cors-origin", f"{origin!r} is no origin", hint)

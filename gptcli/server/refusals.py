@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gptcli.errors import BadInput, Busy, GptcliError, Unavailable, UsageError
+from gptcli.errors import BadInput, Busy, GptcliError, Unavailable, UsageError, WriteFailed
 
 INVALID = "invalid_request_error"
 OVERLOADED = "overloaded_error"
@@ -42,7 +42,7 @@ def refusal_of(error: BaseException, param: str | None = None) -> Refusal:
     """The refusal for a failure of ours.
 
     What the client can mend is 400; a model that is overloaded or gone is 503; the rest is 500,
-    with nothing of its text unless it is an error of ours.
+    with nothing of its text unless it is an error of ours (a disk that is full names a file here).
     """
     if isinstance(error, Refusal):
         return error
@@ -52,6 +52,11 @@ def refusal_of(error: BaseException, param: str | None = None) -> Refusal:
         return Refusal(400, str(told), param=param, code=code)
     if isinstance(error, Busy | Unavailable):
         return Refusal(503, str(error), OVERLOADED)
-    if isinstance(error, GptcliError):
+    if isinstance(error, GptcliError) and not isinstance(error, WriteFailed):
         return Refusal(500, str(error), INTERNAL)
+    return failure()
+
+
+def failure() -> Refusal:
+    """What a client is told of a failure that is none of its business."""
     return Refusal(500, "the server failed to answer; its log says more", INTERNAL)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,9 @@ from starlette.types import Receive, Send
 
 from gptcli.server.engine_thread import ClientJob, EngineThread
 from gptcli.server.refusals import OVERLOADED, Refusal, refusal_of
+from gptcli.server.request_note import NOTE
 
+LOG = logging.getLogger("gptcli.server")
 MAX_UNREAD = 4096  # items that may wait for a slow client
 SEND_SECONDS = 30.0  # that a client may take for what is sent at a time
 EVENT_STREAM = {
@@ -39,24 +42,25 @@ async def watched(
 ) -> AsyncIterator[None]:
     """Cancel the job when its client goes, or its time is over, or the block ends early.
 
-    Raises ClientGone, and Refusal for the time.
+    Raises ClientGone. The time's end comes out of `job.items` as a Refusal, so that a stream that
+    has begun says so.
     """
     task = asyncio.current_task()
     assert task is not None
+    why = f"the time limit of a request, {seconds:g} s, is over"
+    late = Refusal(504, why, OVERLOADED, code="timeout")
+    timer = asyncio.get_running_loop().call_later(seconds, job.put, late)
     gone = asyncio.ensure_future(_disconnected(receive))
     gone.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
     try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        why = f"the time limit of a request, {seconds:g} s, is over"
-        raise Refusal(504, why, OVERLOADED, code="timeout") from None
+        yield
     except asyncio.CancelledError:
         if not gone.done():
             raise  # the server ends
         task.uncancel()
         raise ClientGone from None
     finally:
+        timer.cancel()
         engine.cancel(job)
         gone.cancel()
         with suppress(asyncio.CancelledError):
@@ -72,8 +76,14 @@ async def send_json(
     send: Send, value: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> None:
     """Send one JSON object."""
-    body = encoded(value)
-    given = {"content-type": "application/json", "content-length": str(len(body))}
+    await send_body(send, encoded(value), "application/json", status, headers)
+
+
+async def send_body(
+    send: Send, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None
+) -> None:
+    """Send a whole answer. `kind`: its content type."""
+    given = {"content-type": kind, "content-length": str(len(body))}
     await send(_start(status, given | (headers or {})))
     await send({"type": "http.response.body", "body": body})
 
@@ -82,6 +92,15 @@ async def send_nothing(send: Send, headers: dict[str, str]) -> None:
     """Send headers alone."""
     await send(_start(204, headers))
     await send({"type": "http.response.body"})
+
+
+def refused(error: Exception) -> Refusal:
+    """The refusal for a failure; one of ours is in the log as well."""
+    refusal = refusal_of(error)
+    if refusal.status == 500 and refusal is not error:
+        note = NOTE.get()
+        LOG.error("request %s failed", note.id if note else "", exc_info=error)
+    return refusal
 
 
 async def send_refusal(send: Send, refusal: Refusal) -> None:
@@ -99,15 +118,7 @@ async def send_events(send: Send, job: ClientJob, pieces: Pieces) -> None:
     try:
         async for few in pieces:
             if not begun:
-                await send(
-                    _start(
-                        200,
-                        {
-                            "content-type": "text/event-stream; charset=utf-8",
-                            "cache-control": "no-cache",
-                        },
-                    )
-                )
+                await send(_start(200, EVENT_STREAM))
                 begun = True
             if job.waiting > MAX_UNREAD:
                 raise ClientGone
@@ -115,7 +126,7 @@ async def send_events(send: Send, job: ClientJob, pieces: Pieces) -> None:
     except Exception as error:
         if not begun or isinstance(error, ClientGone):
             raise
-        await _in_time(send, event(refusal_of(error).to_dict()))
+        await _in_time(send, event(refused(error).to_dict()))
     await _in_time(send, b"data: [DONE]\n\n", more=False)
 
 

@@ -11,7 +11,9 @@ from threading import Lock
 from gptcli.chat_templates import Template, choose
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.server.engine_thread import ClientJob, EngineThread
+from gptcli.server.metrics import Metrics
 from gptcli.server.refusals import OVERLOADED, Refusal
+from gptcli.server.request_note import NOTE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class ServiceLimits:
     queued_tokens: int = 262_144  # of their prompts
     sequences: int = 1024  # of one request
     seconds: float = 600.0  # of one request, waiting included
+    stall_seconds: float = 120.0  # without a step, after which the engine counts as dead
 
 
 @dataclass
@@ -32,10 +35,22 @@ class Service:
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
+    active: int = 0  # requests that are being read, worked on or answered
+    metrics: Metrics = field(default_factory=Metrics)
     rendering: Lock = field(default_factory=Lock)  # the template, whose sandbox counts its steps
     tokenizer_info: bool = False  # whether clients are told of the tokenizer
     # Of the engine's thread: the labels' log-probabilities without an input, by what they are of.
     priors: dict[object, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.engine.observe = self.metrics.observe
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be answered: failed, stalled; None while all is well."""
+        if not self.engine.alive:
+            return "failed"
+        return "stalled" if self.engine.stalled > self.limits.stall_seconds else None
 
     @classmethod
     def of(cls, engine: Engine, limits: ServiceLimits) -> Service:
@@ -73,14 +88,22 @@ class Service:
         waiting, tokens = self.engine.queued, self.engine.queued_tokens
         wait = {"Retry-After": str(max(1, min(60, waiting // 8)))}
         if self.draining:
-            raise Refusal(503, "the server is about to stop", OVERLOADED, headers=wait)
+            raise stopping()
         if waiting >= self.limits.queued_requests:
             why = f"{waiting} requests are waiting, which is the limit"
             raise Refusal(429, why, OVERLOADED, code="queue_full", headers=wait)
         if waiting and tokens + job.tokens > self.limits.queued_tokens:
             why = f"{tokens} tokens are waiting; the limit is {self.limits.queued_tokens}"
             raise Refusal(429, why, OVERLOADED, code="queue_full", headers=wait)
+        if (note := NOTE.get()) is not None:
+            note.jobs.append(job)
         return self.engine.submit(job)
+
+
+def stopping() -> Refusal:
+    """What clients are told once the server is about to stop."""
+    headers = {"Retry-After": "1", "Connection": "close"}
+    return Refusal(503, "the server is about to stop", OVERLOADED, headers=headers)
 
 
 def new_id(kind: str) -> str:

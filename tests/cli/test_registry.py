@@ -33,6 +33,7 @@ SPECIAL: dict[str, Any] = {
     "batch_size": "4",
     "task": "summarize",
     "logit_bias": ["50256=-1"],
+    "cors_origin": ["https://notebook.example"],
 }
 NUMBERS = (2, 3, 1, 0.5, 0)
 CLI = Path(root.__file__).parent

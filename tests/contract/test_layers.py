@@ -117,13 +117,14 @@ ROWS: dict[str, list[str]] = {
         "connection",
     ],
     "server": [
-        "engine_thread options paths refusals",
+        "options paths refusals",
+        "engine_thread",
+        "metrics request_note",
         "body service",
         "responses",
-        "openai own page",
+        "openai operation own page",
         "openapi",
         "app",
-        "operation",
     ],
     "system": [
         "accelerators durable memory os_errors processors sanitizer stages text units",

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from gptcli.cli import signals
+from gptcli.cli.output import stderr
 from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Record, Talk
-from gptcli.server.operation.listening import address, listen
+from gptcli.server.operation.access_log import AccessLog
+from gptcli.server.operation.listening import address, listen, unlisten
 from gptcli.server.options import Serve
+
+if TYPE_CHECKING:
+    from gptcli.protocol import Engine
+    from gptcli.server.operation.guard import Access
+    from gptcli.server.service import Service
 
 
 def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
@@ -19,26 +33,90 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
     if load.server is not None:
         raise UsageError("--server", "serve runs the model here", "Leave it out.")
     _check_installed()
-    listening = listen(serve)
-    with listening, recording(record, "serve", load) as watch:
-        engine = session.open_engine(load, serve.batch_size, watch=watch)
-        from gptcli.server.operation.running import run
-        from gptcli.server.service import Service, ServiceLimits
+    from gptcli.server.operation.running import Ending, run
+    from gptcli.server.operation.tls import tls_context
 
-        limits = ServiceLimits(
-            queued_requests=serve.max_queued_requests,
-            queued_tokens=serve.max_queued_tokens,
-            seconds=serve.request_timeout,
-        )
-        where = address(listening)
-        service = Service.of(engine, limits)
-        service.tokenizer_info = serve.tokenizer_info
-        run(
+    tls, access = tls_context(serve), _access(serve, session)
+    with (
+        _listening(serve) as listening,
+        _log(serve, session) as log,
+        recording(record, "serve", load) as watch,
+    ):
+        engine = session.open_engine(load, serve.batch_size, watch=watch)
+        from gptcli.server.app import application, guarded
+
+        service = _service(engine, serve)
+        where = address(listening, tls is not None)
+        number = run(
+            guarded(application(service), service, access, log.write if log else None),
             service,
             listening,
-            serve,
-            lambda: session.note(f"{engine.info.name} is served at {where}/v1"),
+            Ending(drain_seconds=serve.drain_timeout, at_once=signals.die),
+            lambda: session.note(f"{engine.info.name} is served at {where}/v1, a page to write with at {where}/"),
+            tls,
         )
+    if number is not None:
+        signals.die(number)
+
+
+def _service(engine: Engine, serve: Serve) -> Service:
+    from gptcli.server.service import Service, ServiceLimits
+
+    limits = ServiceLimits(
+        queued_requests=serve.max_queued_requests,
+        queued_tokens=serve.max_queued_tokens,
+        seconds=serve.request_timeout,
+        stall_seconds=serve.stall_timeout,
+    )
+    service = Service.of(engine, limits)
+    service.tokenizer_info = serve.tokenizer_info
+    return service
+
+
+def _access(serve: Serve, session: Session) -> Access:
+    """Who may ask. Raises MissingInput and BadInput for the file of keys."""
+    from gptcli.server.operation.guard import Access
+    from gptcli.server.operation.keys import Keys, read_keys
+    from gptcli.server.operation.origins import Hosts, Origins
+
+    keys = Keys() if serve.api_key_file is None else read_keys(serve.api_key_file, session.note)
+    if not keys and serve.uds is None and not _is_loopback(serve.host):
+        session.note(f"everyone who reaches {serve.host} may use it; see --api-key-file")
+    return Access(
+        keys=keys,
+        hosts=Hosts.of(serve.host if serve.uds is None else None, serve.allowed_host),
+        origins=Origins(serve.cors_origin),
+        body_bytes=serve.max_body * 10**6,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    return host.lower() == "localhost"
+
+
+@contextmanager
+def _listening(serve: Serve) -> Iterator[socket.socket]:
+    listening = listen(serve)
+    try:
+        yield listening
+    finally:
+        unlisten(listening, serve)
+
+
+@contextmanager
+def _log(serve: Serve, session: Session) -> Iterator[AccessLog | None]:
+    """The access log, if there is one; and failures are said from here on."""
+    from gptcli.server.operation.complaints import complain
+
+    complain(session.error, stderr.say_lines if session.talk.debug else None)
+    log = None if serve.access_log is None else AccessLog(serve.access_log, session.error)
+    try:
+        yield log
+    finally:
+        if log is not None:
+            log.close()
 
 
 def _check_installed() -> None:

@@ -30,6 +30,14 @@ def address(listening: socket.socket, tls: bool = False) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def unlisten(listening: socket.socket, options: Serve) -> None:
+    """Close it; the file of a UNIX socket goes as well."""
+    listening.close()
+    if options.uds is not None:
+        with suppress(OSError, ValueError):
+            Path(options.uds).unlink()
+
+
 def _at_port(options: Serve) -> socket.socket:
     where = f"{options.host}:{options.port}"
     try:
