@@ -92,11 +92,12 @@ class InProcess:
     """The application over an engine, on an event loop in a thread of its own."""
 
     def __init__(self, engine: Any, **limits: Any) -> None:
-        from gptcli.server.app import application
+        from gptcli.server.app import application, guarded
+        from gptcli.server.operation.guard import Access
         from gptcli.server.service import Service, ServiceLimits
 
         self.service = Service.of(engine, ServiceLimits(**limits))
-        self._app = application(self.service)
+        self._app = guarded(application(self.service), self.service, Access())
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run, daemon=True)
         self._ready, self._over = Event(), asyncio.Event()

@@ -52,11 +52,17 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
             service,
             listening,
             Ending(drain_seconds=serve.drain_timeout, at_once=signals.die),
-            lambda: session.note(f"{engine.info.name} is served at {where}/v1, a page to write with at {where}/"),
+            lambda: session.note(*_told(engine.info.name, where)),
             tls,
         )
     if number is not None:
         signals.die(number)
+
+
+def _told(model: str, where: str) -> Iterator[str]:
+    yield f"{model} is served at {where}/v1"
+    if "unix" not in where:
+        yield f"a page to write with it is at {where}/"
 
 
 def _service(engine: Engine, serve: Serve) -> Service:
