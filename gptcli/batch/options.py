@@ -12,7 +12,17 @@ from typing import Literal
 from gptcli.errors import UsageError
 from gptcli.options.common import TableInput
 from gptcli.options.formats import holds
-from gptcli.options.shared import ALLOW_EMPTY, ERRORS, EXAMPLE, ON_OVERFLOW, Errors, Overflow
+from gptcli.options.shared import (
+    ADDRESS,
+    ALLOW_EMPTY,
+    ERRORS,
+    EXAMPLE,
+    ON_OVERFLOW,
+    RUNNER,
+    Errors,
+    Overflow,
+    Runs,
+)
 from gptcli.options.spec import Options, option
 
 MAX_ROWS_AT_A_TIME = 1024
@@ -102,17 +112,8 @@ class Batch(Options):
         high=256,
         rare=True,
     )
-    runner: Literal["local", "ray"] = option(
-        "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray]).", rare=True
-    )
-    address: str | None = option(
-        None,
-        "--address",
-        "The address of the Ray cluster.",
-        shown_default="one is started on this machine",
-        needs="runner",
-        rare=True,
-    )
+    runner: Runs = RUNNER
+    address: str | None = ADDRESS
     force: bool = option(
         False,
         "--force",

@@ -21,6 +21,7 @@ Format = Literal["text", "json", "jsonl", "csv", "tsv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 Quoting = Literal["minimal", "none"]
+Runs = Literal["local", "ray"]
 
 ASKED = "It is asked for each time."
 _DELIMITERS = {
@@ -150,6 +151,19 @@ OVERWRITE: Any = option(
     "Overwrite what is there.",
     instead=ASKED,
     redeclares="what it overwrites was made by hand or downloaded: no file may ask for it",
+)
+
+# Where it is computed
+RUNNER: Any = option(
+    "local", "--runner", "Compute here, or on a Ray cluster (gptcli[ray]).", rare=True
+)
+ADDRESS: Any = option(
+    None,
+    "--address",
+    "The address of the Ray cluster.",
+    shown_default="one is started on this machine",
+    needs="runner",
+    rare=True,
 )
 
 # General

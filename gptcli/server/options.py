@@ -6,11 +6,16 @@ import re
 from dataclasses import dataclass
 
 from gptcli.errors import UsageError
-from gptcli.options.shared import BATCH_SIZE
+from gptcli.options.shared import ADDRESS, BATCH_SIZE, RUNNER, Runs
 from gptcli.options.spec import Options, option
 
 HOST = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?", re.ASCII)
 ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#\s*@]+", re.ASCII)
+
+NOT_ON_RAY = {
+    "--uds": "Ray Serve listens at a port",
+    "--access-log": "each replica would write its own, on its node",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +128,22 @@ class Serve(Options):
         names="file",
         needs="tls_cert",
     )
+    runner: Runs = RUNNER
+    replicas: int | None = option(
+        None,
+        "--replicas",
+        "Engines on the Ray cluster.",
+        shown_default="one for each GPU, else for each node",
+        needs="runner",
+        low=1,
+        high=10_000,
+        rare=True,
+    )
+    address: str | None = ADDRESS
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_runner()
         for name in self.allowed_host:
             if name != "*" and not HOST.fullmatch(name):
                 raise UsageError("--allowed-host", f"{name!r} is no name", "Give it without a port")
@@ -133,3 +151,15 @@ class Serve(Options):
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 hint = "Give it as a browser does: https://example.com, without a path"
                 raise UsageError("--cors-origin", f"{origin!r} is no origin", hint)
+
+    def _check_runner(self) -> None:
+        """Raise UsageError for what goes with one of the runners only."""
+        if self.runner == "ray":
+            for flag, given in (("--uds", self.uds), ("--access-log", self.access_log)):
+                if given is not None:
+                    why = f"it does not go with --runner ray: {NOT_ON_RAY[flag]}"
+                    raise UsageError(flag, why, "Leave it out; a reverse proxy in front has it.")
+        elif self.replicas is not None:
+            raise UsageError("--replicas", "they are Ray's", "Add --runner ray.")
+        elif self.address is not None:
+            raise UsageError("--address", "it is Ray's", "Add --runner ray.")

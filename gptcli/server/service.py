@@ -35,6 +35,7 @@ class Service:
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
+    called: str | None = None  # the model's name, where it is not the one that the engine has
     active: int = 0  # requests that are being read, worked on or answered
     metrics: Metrics = field(default_factory=Metrics)
     rendering: Lock = field(default_factory=Lock)  # the template, whose sandbox counts its steps
@@ -65,7 +66,7 @@ class Service:
     @property
     def name(self) -> str:
         """What clients call the model."""
-        return self.info.name
+        return self.called or self.info.name
 
     @property
     def fingerprint(self) -> str:

@@ -22,11 +22,11 @@ from gptcli.batch.input.row import Row, digest
 from gptcli.batch.run import actors, cluster
 from gptcli.batch.run.actors import Answers, Feed
 from gptcli.batch.run.child import Failed, Orders, opened
-from gptcli.batch.run.nodes import Pool, arranged
 from gptcli.batch.run.width import Width
 from gptcli.batch.run.work import Done, Work, answered
 from gptcli.errors import BadInput, BadModel, GptcliError, MissingInput, Unavailable, UsageError
 from gptcli.options import Load, Sampling
+from gptcli.ray_cluster import Pool, arranged
 
 ROOT = Path(__file__).parent.parent.parent
 WORDS = ["Once upon a time", "The king", "A fox", "He rode away", "Whoever brings the bird"]

@@ -24,7 +24,7 @@ ROWS: dict[str, list[str]] = {
         "errors",
         "options system web",
         "checkpoints inputs native",
-        "chat_templates config protocol",
+        "chat_templates config protocol ray_cluster",
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
@@ -125,6 +125,7 @@ ROWS: dict[str, list[str]] = {
         "openai operation own page",
         "openapi",
         "app",
+        "cluster",
     ],
     "system": [
         "accelerators durable memory os_errors processors sanitizer stages text units",

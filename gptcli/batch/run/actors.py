@@ -21,9 +21,9 @@ from typing import Any
 from gptcli import __version__
 from gptcli.batch.input.row import Row
 from gptcli.batch.run.child import Failed, Orders, opened
-from gptcli.batch.run.nodes import Pool
 from gptcli.batch.run.work import Done, answered
 from gptcli.errors import GptcliError, Unavailable
+from gptcli.ray_cluster import Pool, check_version
 
 MAX_TRIES_ALONE = 2  # of a row that was in a block which was not finished
 
@@ -71,12 +71,7 @@ class Answers:
         self._work, self._feed, self._name = orders.work, feed, name
         self._failed: Failed | None = None
         try:
-            if version != __version__:
-                raise Unavailable(
-                    "Ray cluster",
-                    f"a node has gptcli {__version__}, and this is {version}",
-                    f"Run on every node: pip install gptcli=={version}",
-                )
+            check_version(version)
             self._engine, self._width = opened(orders)
         except GptcliError as error:
             self._failed = Failed(error)

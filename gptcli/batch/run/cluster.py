@@ -29,14 +29,13 @@ from gptcli import __version__
 from gptcli.batch.input.row import Row
 from gptcli.batch.run.actors import Feed, dataset
 from gptcli.batch.run.child import Failed, Orders
-from gptcli.batch.run.nodes import Pool, alive, arranged, connected, first_line
 from gptcli.batch.run.runner import Runner
 from gptcli.batch.run.width import FIRST_WIDTH
 from gptcli.batch.run.work import Done, Work
 from gptcli.batch.run.workers import MAX_WORKER_WIDTH
-from gptcli.checkpoints.preflight import inspect
-from gptcli.checkpoints.resolve import Progress, resolve
+from gptcli.checkpoints.resolve import Progress
 from gptcli.errors import Unavailable
+from gptcli.ray_cluster import Pool, alive, arranged, connected, findable, first_line
 
 MAX_ROWS_AT_A_TIME = 1024  # how many sequences a cluster has is known only later
 BLOCKS_PER_ACTOR = 3  # under way: one computed, one waiting there, one on its way
@@ -72,25 +71,15 @@ def answered(
     must a model that is a folder. Raises Unavailable where Ray is not installed, not there or
     fails for good, and as `open_engine` would here.
     """
-    work, name = _anywhere(work, progress)
+    load, name = findable(work.load, progress)
     with connected(address, verbose) as ray:
-        pool = arranged([node["Resources"] for node in alive(ray)], work.load, actors)
-        work = replace(work, load=replace(work.load, threads=pool.threads))
+        pool = arranged([node["Resources"] for node in alive(ray)], load, actors)
+        work = replace(work, load=replace(load, threads=pool.threads))
         run = _Run(ray, Orders(work, most), rows, pool, name)
         try:
             yield from run.results()
         finally:
             run.close()
-
-
-def _anywhere(work: Work, progress: Progress) -> tuple[Work, str | None]:
-    """The work with its model named so that any node finds the very same, and its real name."""
-    if work.load.server is not None:
-        return work, None
-    found = resolve(work.load, progress)
-    inspect(found.folder)
-    model = str(found.folder.absolute()) if found.source == "path" else found.name
-    return replace(work, load=replace(work.load, model=model, revision=found.revision)), found.name
 
 
 class _Run:

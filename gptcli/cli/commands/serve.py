@@ -21,7 +21,7 @@ from gptcli.server.options import Serve
 if TYPE_CHECKING:
     from gptcli.protocol import Engine
     from gptcli.server.operation.guard import Access
-    from gptcli.server.service import Service
+    from gptcli.server.service import Service, ServiceLimits
 
 
 def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
@@ -32,7 +32,17 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
     session = Session.of(talk)
     if load.server is not None:
         raise UsageError("--server", "serve runs the model here", "Leave it out.")
-    _check_installed()
+    if serve.runner == "local":
+        _check_installed("serve", "starlette", "uvicorn")
+        number = _here(serve, load, record, session)
+    else:
+        number = _on_ray(serve, load, record, session)
+    if number is not None:
+        signals.die(number)
+
+
+def _here(serve: Serve, load: Load, record: Record, session: Session) -> int | None:
+    """Serve in this process; gives the signal that ended it."""
     from gptcli.server.operation.running import Ending, run
     from gptcli.server.operation.tls import tls_context
 
@@ -47,7 +57,7 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
 
         service = _service(engine, serve)
         where = address(listening, tls is not None)
-        number = run(
+        return run(
             guarded(application(service), service, access, log.write if log else None),
             service,
             listening,
@@ -55,8 +65,25 @@ def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
             lambda: session.note(*_told(engine.info.name, where)),
             tls,
         )
-    if number is not None:
-        signals.die(number)
+
+
+def _on_ray(serve: Serve, load: Load, record: Record, session: Session) -> int:
+    """Serve on a Ray cluster; gives the signal that ended it."""
+    if record.record is not None:
+        why = "it does not go with --runner ray: replicas on other machines write the texts"
+        raise UsageError("--record", why, "Leave it out, or serve without --runner.")
+    _check_installed("ray", "ray", "starlette", "uvicorn")
+    from gptcli.server.cluster.serving import ServeProgram, run
+    from gptcli.server.operation.running import Ending
+    from gptcli.server.operation.tls import tls_context
+
+    tls_context(serve)  # refuses files that are none
+    program = ServeProgram(
+        note=session.note,
+        ending=Ending(drain_seconds=serve.drain_timeout, at_once=signals.die),
+        verbose=session.talk.verbose,
+    )
+    return run(serve, load, _limits(serve), _access(serve, session), program)
 
 
 def _told(model: str, where: str) -> Iterator[str]:
@@ -66,17 +93,22 @@ def _told(model: str, where: str) -> Iterator[str]:
 
 
 def _service(engine: Engine, serve: Serve) -> Service:
-    from gptcli.server.service import Service, ServiceLimits
+    from gptcli.server.service import Service
 
-    limits = ServiceLimits(
+    service = Service.of(engine, _limits(serve))
+    service.tokenizer_info = serve.tokenizer_info
+    return service
+
+
+def _limits(serve: Serve) -> ServiceLimits:
+    from gptcli.server.service import ServiceLimits
+
+    return ServiceLimits(
         queued_requests=serve.max_queued_requests,
         queued_tokens=serve.max_queued_tokens,
         seconds=serve.request_timeout,
         stall_seconds=serve.stall_timeout,
     )
-    service = Service.of(engine, limits)
-    service.tokenizer_info = serve.tokenizer_info
-    return service
 
 
 def _access(serve: Serve, session: Session) -> Access:
@@ -125,11 +157,11 @@ def _log(serve: Serve, session: Session) -> Iterator[AccessLog | None]:
             log.close()
 
 
-def _check_installed() -> None:
-    """Raise Unavailable where the extra is not installed."""
+def _check_installed(extra: str, *packages: str) -> None:
+    """Raise Unavailable where a package of an extra is not installed."""
     from importlib.util import find_spec
 
-    for package in ("starlette", "uvicorn"):
+    for package in packages:
         if find_spec(package) is None:
             why = f"it needs {package}, which is not installed"
-            raise Unavailable("gptcli serve", why, "Run: pip install 'gptcli[serve]'")
+            raise Unavailable("gptcli serve", why, f"Run: pip install 'gptcli[{extra}]'")

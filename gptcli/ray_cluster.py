@@ -1,6 +1,7 @@
-"""The Ray cluster: connected to or started, and how its nodes are shared out.
+"""A Ray cluster: connected to or started, how its nodes are shared out, a model for all of them.
 
-Not here: what is computed on it is in `gptcli.batch.run.actors` and `gptcli.batch.run.cluster`.
+Not here: what runs on it, the rows of a batch in `gptcli.batch.run.cluster` and the replicas of a
+server in `gptcli.server.cluster`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gptcli import __version__
+from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
 from gptcli.system.processors import usable_cores
 
 SHARED_MEMORY_BYTES = 256 << 20  # bytes of shared memory of a cluster of our own: blocks are small
+
+Variables = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,32 +58,58 @@ def alive(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-@contextmanager
-def connected(address: str | None, verbose: bool) -> Iterator[Any]:
-    """Ray, connected; quiet unless `verbose`. Raises Unavailable, UsageError.
+def check_version(version: str) -> None:
+    """On a node: raise Unavailable where the program has another gptcli than this node."""
+    if version != __version__:
+        raise Unavailable(
+            "Ray cluster",
+            f"a node has gptcli {__version__}, and this is {version}",
+            f"Run on every node: pip install gptcli=={version}",
+        )
 
+
+def findable(load: Load, progress: Progress = None) -> tuple[Load, str | None]:
+    """The options with the model named so that any node finds the very same, and its real name.
+
+    Raises as `resolve`, and BadModel.
+    """
+    if load.server is not None:
+        return load, None
+    found = resolve(load, progress)
+    inspect(found.folder)
+    model = str(found.folder.absolute()) if found.source == "path" else found.name
+    return replace(load, model=model, revision=found.revision), found.name
+
+
+@contextmanager
+def connected(
+    address: str | None, verbose: bool, part: str = "data", variables: Variables | None = None
+) -> Iterator[Any]:
+    """Ray, connected, with a part of it; quiet unless `verbose`. Raises Unavailable, UsageError.
+
+    `variables` are set in the environment of all that is started there.
     What was connected already stays so afterwards.
     """
     if address is not None and address.startswith("ray://"):
         how = "Run this on a machine of the cluster: --address auto."
-        raise UsageError("--address", "Ray's client cannot run a dataset", how)
+        raise UsageError("--address", "Ray's client is not enough here", how)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not verbose:  # else each run is told as an error that actors have arguments
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change
     try:
         ray: Any = importlib.import_module("ray")
-        importlib.import_module("ray.data")
+        importlib.import_module(f"ray.{part}")
     except ImportError as error:
         missing = f"{error.name} is not installed"
         raise Unavailable("Ray", missing, "Install it: pip install 'gptcli[ray]'") from None
     with _off_stdout(verbose):
         ours = not ray.is_initialized()
         if ours:
-            _connect(ray, address, verbose)
+            _connect(ray, address, verbose, variables)
         level = logging.INFO if verbose else logging.CRITICAL
         logging.getLogger("ray").setLevel(level)
-        logging.getLogger("ray.data").setLevel(level)
+        logging.getLogger(f"ray.{part}").setLevel(level)
         try:
             yield ray
         finally:
@@ -85,7 +117,7 @@ def connected(address: str | None, verbose: bool) -> Iterator[Any]:
                 ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None, verbose: bool) -> None:
+def _connect(ray: Any, address: str | None, verbose: bool, variables: Variables | None) -> None:
     """Connect to a cluster, or start one here. Raises Unavailable."""
     alone = {
         "num_cpus": usable_cores(),
@@ -99,6 +131,7 @@ def _connect(ray: Any, address: str | None, verbose: bool) -> None:
                 address or "local",
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
                 log_to_driver=verbose,
+                runtime_env={"env_vars": variables} if variables else None,
                 **({} if address else alone),
             )
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
