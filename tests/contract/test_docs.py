@@ -28,7 +28,7 @@ MAP = ROOT / "gptcli" / "README.md"
 OTHERS = [MAP, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "tests" / "README.md"]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 ERROR = "gptcli: error:"
-LANGUAGES = ("console", "sh", "python", "toml")
+LANGUAGES = ("console", "sh", "python", "toml", "nginx")
 MOST_PROCESSES = 65  # of gptcli in all pages: each takes a second
 
 
