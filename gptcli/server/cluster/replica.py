@@ -31,6 +31,7 @@ class ReplicaOrders:
     batch_size: int
     limits: ServiceLimits
     access: Access
+    tokenizer_info: bool
     version: str
 
 
@@ -62,6 +63,7 @@ class Replica:
         engine = open_engine(orders.load, orders.batch_size)
         self._service = Service.of(engine, orders.limits)
         self._service.called = orders.called
+        self._service.tokenizer_info = orders.tokenizer_info
         app = guarded(application(self._service), self._service, orders.access)
         _opened.append(_named(app, name().encode()))
 

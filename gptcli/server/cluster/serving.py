@@ -77,6 +77,7 @@ def run(
             batch_size=options.batch_size,
             limits=limits,
             access=access,
+            tokenizer_info=options.tokenizer_info,
             version=__version__,
         )
         where = _entrance(serve, options, program.verbose)
