@@ -24,8 +24,7 @@ from gptcli.protocol import (
     TextOrIds,
     Usage,
 )
-from gptcli.tasks.text.passages import WORD
-from gptcli.tasks.text.sentences import sentences
+from gptcli.tasks.text.sentences import WORD, sentences
 
 TOKEN_CHARACTERS = 32  # no window has more characters a token, on average
 _INCOMPLETE = "\ufffd"  # what a character becomes whose last byte is in the next window

@@ -178,13 +178,21 @@ def _ids(value: object, vocabulary: int, notices: list[str]) -> tuple[int, ...]:
         if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < vocabulary:
             good[item] = None
         else:
-            notice = f"token id {_shown(item)} is ignored: outside the vocabulary"
+            notice = _outside(item)
             if notice not in notices:  # bos_token_id and eos_token_id are often the same
                 notices.append(notice)
     return tuple(good)
+
+
+def _outside(id: object) -> str:
+    return f"token id {_shown(id)} is ignored: outside the vocabulary"
 
 
 def _shown(value: object) -> str:
     """A value short enough for a message; what is nested is only named."""
     plain = isinstance(value, int | float | str) or value is None
     return repr(value)[:40] if plain else f"a {type(value).__name__}"
+
+
+DEFAULT_OUTSIDE = _outside(GPT2_END)
+"""The notice of the default, which transformers writes into the config.json of any vocabulary."""

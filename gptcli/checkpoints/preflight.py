@@ -10,12 +10,19 @@ are not looked at, nor is the tokenizer, except for code that its configuration 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.checkpoints.architecture import GPT2Config
-from gptcli.checkpoints.config_json import CONFIG, check_sizes, gpt2_config, model_type, refuse_code
+from gptcli.checkpoints.config_json import (
+    CONFIG,
+    DEFAULT_OUTSIDE,
+    check_sizes,
+    gpt2_config,
+    model_type,
+    refuse_code,
+)
 from gptcli.checkpoints.file_kinds import converting, foreign_model, quantized_model
 from gptcli.checkpoints.head import untied
 from gptcli.checkpoints.safetensors_headers import (
@@ -26,7 +33,6 @@ from gptcli.checkpoints.safetensors_headers import (
     Tensor,
     read_tensors,
 )
-from gptcli.checkpoints.sources import refusal
 from gptcli.errors import BadModel, MissingInput
 from gptcli.system.strict_json import AGAIN, Object, corrupt, read_object
 
@@ -49,6 +55,10 @@ class CheckedCheckpoint:
     tensors: dict[str, Tensor]  # a GPT-2's names are those of GPT2Config.tensors()
     notices: tuple[str, ...]
 
+    def notices_beside(self, ends: Sequence[int]) -> tuple[str, ...]:
+        """The notices that matter to a run where these tokens end a text."""
+        return tuple(text for text in self.notices if not (ends and text == DEFAULT_OUTSIDE))
+
 
 def inspect(folder: Path) -> CheckedCheckpoint:
     """Check a checkpoint folder without reading a tensor.
@@ -64,18 +74,14 @@ def inspect(folder: Path) -> CheckedCheckpoint:
     file = folder / CONFIG
     if not file.exists():
         hint = "Give the folder that holds it, or choose another model with -m"
-        raise (
-            refusal(folder)
-            or foreign_model(folder)
-            or BadModel("not a model folder", f"{folder} holds no {CONFIG}", hint)
+        raise _foreign(folder) or BadModel(
+            "not a model folder", f"{folder} holds no {CONFIG}", hint
         )
     config = read_object(file)
     if foreign := quantized_model(config, folder):
         raise foreign
     notices = [*refuse_code(config, file), *_refuse_tokenizer_code(folder)]
-    if not {"model_type", "architectures"} & config.keys() and (
-        foreign := refusal(folder) or foreign_model(folder)
-    ):
+    if not {"model_type", "architectures"} & config.keys() and (foreign := _foreign(folder)):
         raise foreign
     kind = model_type(config, file)
     gpt2 = None
@@ -101,6 +107,13 @@ def inspect(folder: Path) -> CheckedCheckpoint:
     )
 
 
+def _foreign(folder: Path) -> BadModel | None:
+    """The error that says what the folder holds in place of a model, where that is known."""
+    from gptcli.checkpoints.sources import refusal  # three modules, seldom needed
+
+    return refusal(folder) or foreign_model(folder)
+
+
 def _optional(file: Path) -> Object:
     return read_object(file) if file.exists() else {}
 
@@ -114,9 +127,7 @@ def _refuse_tokenizer_code(folder: Path) -> tuple[str, ...]:
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors by name; where there are no weights of ours, what there is instead is said."""
     known = (SINGLE, INDEX, *PICKLED)
-    if not any((folder / name).exists() for name in known) and (
-        foreign := refusal(folder) or foreign_model(folder)
-    ):
+    if not any((folder / name).exists() for name in known) and (foreign := _foreign(folder)):
         raise foreign
     return read_tensors(folder)
 

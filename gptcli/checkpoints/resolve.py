@@ -29,7 +29,6 @@ from gptcli.checkpoints.names import (
     nearest,
 )
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE, read_index
-from gptcli.checkpoints.sources import refusal
 from gptcli.checkpoints.tokenization.files import lacking, names_in
 from gptcli.checkpoints.training_files import INDEX_SUFFIX
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
@@ -174,6 +173,8 @@ def _at_path(load: Load) -> Checkpoint:
     except OSError:  # too long
         raise MissingInput(name, "no such folder", "Check the path") from None
     if fault:
+        from gptcli.checkpoints.sources import refusal  # three modules, seldom needed
+
         foreign = refusal(folder)  # a file, or what files begin with
         raise foreign or MissingInput(name, fault, did_you_mean(name) or "Check the path")
     return Checkpoint(name=name, folder=folder, revision=None, source="path")

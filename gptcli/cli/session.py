@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gptcli.cli.output import render, stderr
 from gptcli.errors import GptcliError, UsageError
+from gptcli.inputs.prompt import ENDS_IN_SPACE
 from gptcli.options import Load, Talk
 
 if TYPE_CHECKING:
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
     from gptcli.cli.recording import WrapEngine
     from gptcli.protocol import Engine
 
@@ -49,6 +51,11 @@ class Session:
         """Say notices, but not with --quiet."""
         for text in () if self.talk.quiet else texts:
             self.say(stderr.NOTE + text)
+
+    def note_last_space(self, text: str, tokenizer: Tokenizer | None) -> None:
+        """Tell of a prompt's last space, where the tokenizer is not known or it does harm."""
+        if text.endswith(" ") and (tokenizer is None or tokenizer.ends_in_lone_space(text)):
+            self.note(ENDS_IN_SPACE)
 
     def detail(self, *texts: str) -> None:
         """Say texts with --verbose only."""

@@ -73,6 +73,7 @@ def open_engine(
 
     check_vocabulary(tokenizer.result(), checked.gpt2.vocab_size)
     stages.mark("rest of the tokenizer")
+    told = checked.notices_beside(tokenizer.result().roles.ends)
     info = ModelInfo(
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -82,7 +83,7 @@ def open_engine(
         parameters=checked.gpt2.parameters,
         dtype=kind,
         device=device,
-        notices=checkpoint.notices + checked.notices + notices + notices_of(tokenizer.result()),
+        notices=checkpoint.notices + told + notices + notices_of(tokenizer.result()),
         folder=checkpoint.folder,
     )
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size)

@@ -64,6 +64,7 @@ class HFEngine:
             defaults.bos_token_id, defaults.eos_token_id
         ).within(vocabulary)
         context, assumed = _context(checkpoint.name, checked)
+        told = checked.notices_beside(tokenizer.roles.ends)
         self.info = ModelInfo(
             name=checkpoint.name,
             revision=checkpoint.revision,
@@ -73,7 +74,7 @@ class HFEngine:
             parameters=self._model.num_parameters(),
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
-            notices=checkpoint.notices + checked.notices + assumed + notices_of(tokenizer),
+            notices=checkpoint.notices + told + assumed + notices_of(tokenizer),
             folder=checkpoint.folder,
         )
 

@@ -41,6 +41,7 @@ def open_token_counter(load: Load) -> TokenCounter:
         context = checked.gpt2.n_positions
     else:
         context = context_of(checked.config) or DEFAULT_CONTEXT_TOKENS
+    tokenizer = load_tokenizer(checkpoint.folder)
     info = ModelInfo(
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -50,7 +51,7 @@ def open_token_counter(load: Load) -> TokenCounter:
         parameters=checked.gpt2.parameters if checked.gpt2 else 0,
         dtype=load.dtype,
         device=load.device,
-        notices=checkpoint.notices + checked.notices,
+        notices=checkpoint.notices + checked.notices_beside(tokenizer.roles.ends),
         folder=checkpoint.folder,
     )
-    return TokenCounter(info, load_tokenizer(checkpoint.folder))
+    return TokenCounter(info, tokenizer)

@@ -6,13 +6,13 @@ No model runs and torch is not imported. Not here: probabilities are in `gptcli.
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenization.parts import parts_of
+from gptcli.checkpoints.tokenization.text.marks import byte_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput
 from gptcli.inspection.views import BEGIN_INDEX, TokenView
@@ -20,8 +20,6 @@ from gptcli.options import Overflow
 
 if TYPE_CHECKING:
     from gptcli.engines.gpt2.tracing import Tracer
-
-_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # SentencePiece's name of a byte
 
 
 def tokenized(tokenizer: Tokenizer, text: str) -> tuple[TokenView, ...]:
@@ -151,6 +149,6 @@ def _own(tokenizer: Tokenizer, text: str) -> str:
 def _raw(tokenizer: Tokenizer, id: int) -> bytes | None:
     """The bytes of a token: of a byte-level tokenizer, or of a token that is named by its byte."""
     found = tokenizer.token_bytes(id)
-    if found is None and (named := _BYTE.fullmatch(tokenizer.raw.id_to_token(id) or "")):
-        return bytes.fromhex(named[1])
+    if found is None and (byte := byte_of(tokenizer.raw.id_to_token(id))) is not None:
+        return bytes([byte])
     return found

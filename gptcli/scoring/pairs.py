@@ -45,6 +45,7 @@ class PairScore:
     logprob_bad: float | None = None
     error: GptcliError | None = None
     carried: Mapping[str, object] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()  # parts of both that the vocabulary lacks
 
     @property
     def difference_bits(self) -> float | None:
@@ -156,4 +157,5 @@ def paired(waiting: deque[Pair], scores: Iterator[TextScore]) -> Iterator[PairSc
         bad, pair = next(scores), waiting.popleft()
         error = good.error or bad.error
         sums = (None, None) if error else (good.logprob, bad.logprob)
-        yield PairScore(pair.id, pair.good, pair.bad, *sums, error, pair.carried)
+        unknown = (*good.unknown, *bad.unknown)
+        yield PairScore(pair.id, pair.good, pair.bad, *sums, error, pair.carried, unknown)

@@ -217,7 +217,7 @@ class _Scored:
             blank,
             tokens=len(self.ids),
             scored=len(known),
-            unknown=tuple(self._unknown()),
+            unknown=shared.tokenizer.unknown(self.string, self.ids),
             words=sum(1 for _ in shared.cut(self.string)),
             characters=len(self.string),
             bytes=len(self.string.encode("utf-8")),
@@ -227,17 +227,6 @@ class _Scored:
             word_scores=tuple(self._words()) if shared.detail == "words" else (),
             region_scores=tuple(self._regions()) if shared.detail == "regions" else (),
         )
-
-    def _unknown(self) -> Iterator[str]:
-        """What unknown tokens stand for."""
-        tokenizer = self.shared.tokenizer
-        unknown = tokenizer.unknown_id
-        if unknown is None or unknown not in self.ids:
-            return
-        places = self.places or tokenizer.encode_places(self.string)[1]
-        for id, (start, end) in zip(self.ids, places, strict=True):
-            if id == unknown:
-                yield self.string[start:end]
 
     def _tokens(self) -> Iterator[TokenScore]:
         tokenizer = self.shared.tokenizer

@@ -157,7 +157,7 @@ class TextScore:
     text: str | None = None
     tokens: int = 0
     scored: int = 0  # tokens with a score
-    unknown: tuple[str, ...] = ()  # what each token stands for that the vocabulary lacks
+    unknown: tuple[str, ...] = ()  # parts of the text that the vocabulary lacks
     words: int = 0
     characters: int = 0  # code points of Unicode
     bytes: int = 0  # of UTF-8
@@ -284,7 +284,7 @@ def together(scores: Sequence[TextScore]) -> TextScore:
         id="total",
         tokens=sum(score.tokens for score, _ in done),
         scored=scored,
-        unknown=tuple(surface for score, _ in done for surface in score.unknown),
+        unknown=tuple(part for score, _ in done for part in score.unknown),
         words=sum(score.words for score, _ in done),
         characters=sum(score.characters for score, _ in done),
         bytes=sum(score.bytes for score, _ in done),

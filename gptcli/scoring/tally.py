@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-from gptcli.checkpoints.tokenization.parts import unknown_notice
-from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
+from gptcli.checkpoints.tokenization.text.unknown import UnknownCharacters
 from gptcli.errors import GptcliError
 from gptcli.protocol import ModelInfo
 from gptcli.scoring.pairs import PairScore
-from gptcli.scoring.scores import TextScore, together
+from gptcli.scoring.scores import TextScore, WordScore, together
 from gptcli.system import stages
+from gptcli.system.text.scripts import is_unspaced
 from gptcli.system.units import counted, rate, seconds
 
 Tell = Callable[[str], None]
 """(a line) -> nothing: says it to the user."""
+LONGEST_WORD = 8  # characters of Chinese or Japanese: more of them are several words
 
 
 @dataclass
@@ -31,6 +32,8 @@ class ScoreTally:
     failed: int = 0
     error: GptcliError | None = None  # the first one
     total: TextScore | None = None
+    unknown: UnknownCharacters = field(default_factory=UnknownCharacters)  # of the texts
+    uncut: bool = False  # whether a word was text that is written without spaces
     started: float = field(default_factory=perf_counter)
 
     def watched(self, scores: Iterable[TextScore]) -> Iterator[TextScore]:
@@ -40,7 +43,9 @@ class ScoreTally:
                 stages.mark(stages.FIRST_TOKEN)
             self.texts += 1
             if score.error is None:
-                bare = replace(score, text=None, token_scores=(), word_scores=(), region_scores=())
+                self.unknown.add(score.unknown)
+                self.uncut = self.uncut or any(map(_holds_words, score.word_scores))
+                bare = _bare(score)
                 self.total = bare if self.total is None else together((self.total, bare))
             else:
                 self.failed_with(score.error, score.id)
@@ -52,6 +57,7 @@ class ScoreTally:
             if not self.texts:
                 stages.mark(stages.FIRST_TOKEN)
             self.texts += 1
+            self.unknown.add(score.unknown)
             if score.error is not None:
                 self.failed_with(score.error, score.id)
             yield score
@@ -73,13 +79,6 @@ class ScoreTally:
         shown = ", ".join(f"{name} {value}" for name, value in figures(self.total))
         return f"{counted(done, 'text')} together: {shown}"
 
-    def unknown(self, tokenizer: Tokenizer | None) -> str:
-        """What to say of tokens for what the vocabulary lacks; empty where there are none."""
-        id = None if tokenizer is None else tokenizer.unknown_id
-        if self.total is None or not self.total.unknown or tokenizer is None or id is None:
-            return ""
-        return unknown_notice(self.total.unknown, tokenizer.token_text(id))
-
     def closing(self, info: ModelInfo) -> str:
         """Tokens, time, speed and model, in one line."""
         passed = perf_counter() - self.started
@@ -87,6 +86,15 @@ class ScoreTally:
         done = f"{counted(count, unit)} in {seconds(passed)}"
         speed = rate(count, passed, f"{unit}s")
         return f"{done} ({speed}); {info.name} in {info.dtype} on {info.device}"
+
+
+def _holds_words(score: WordScore) -> bool:
+    return not score.word.isascii() and sum(map(is_unspaced, score.word)) > LONGEST_WORD
+
+
+def _bare(score: TextScore) -> TextScore:
+    """Only the figures of a text."""
+    return replace(score, text=None, unknown=(), token_scores=(), word_scores=(), region_scores=())
 
 
 def figures(score: TextScore) -> Iterator[tuple[str, str]]:

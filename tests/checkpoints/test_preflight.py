@@ -313,6 +313,14 @@ def test_an_end_outside_the_vocabulary_is_said_once(folder: Path) -> None:
     assert "50256" in notice
 
 
+def test_the_default_end_says_nothing_where_another_token_ends_texts(folder: Path) -> None:
+    write_config(folder, eos_token_id=[50256, 50257])
+    found = inspect(folder)
+    assert found.notices_beside(()) == found.notices
+    (notice,) = found.notices_beside((3,))
+    assert "50257" in notice
+
+
 @pytest.mark.parametrize(
     "prefix",
     [

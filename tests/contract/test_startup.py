@@ -82,6 +82,7 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     modules, recorded = json.loads(seen.read_text())
     return {
         "packages": {name.partition(".")[0] for name in modules},
+        "modules": set(modules),
         "stages": [stages.Stage(*stage) for stage in recorded],
         "stdout": done.stdout.decode(),
         "stderr": done.stderr.decode(),
@@ -137,6 +138,14 @@ assert tracing.outcome(inside, [0, 1], None)[1] < 0
 
 def test_the_inside_of_a_model_is_read_without_torch() -> None:
     assert imported(f"exec({LOOK!r})") == [0, ["tokenizers", "numpy"], False, False]
+
+
+def test_generate_imports_nothing_of_other_formats_and_tasks(cold: dict[str, Any]) -> None:
+    assert not cold["modules"] & {
+        "gptcli.checkpoints.sources",  # each costs a millisecond or more
+        "gptcli.checkpoints.tokenization.pieces.classes",
+        "gptcli.tasks.text.passages",
+    }
 
 
 @needs_kernels

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_engine import INFO
-from support.other_tongues import chinese, japanese
+from support.small_tokenizers import chinese, japanese
 
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tokenizers_of_all_kinds import KINDS, made
+from support.small_tokenizers import KINDS, made
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.detokenizer import Detokenizer
@@ -44,6 +44,23 @@ def streamed(
 
 def before_stop(text: str, stop: str) -> str:
     return text.partition(stop)[0]
+
+
+@EVERY
+def test_a_last_space_does_harm_where_words_begin_with_it(kind: str) -> None:
+    tokenizer = of_kind(kind)
+    harmed = kind in ("byte_level", "metaspace", "byte_fallback")
+    assert tokenizer.ends_in_lone_space("the ") == harmed
+    assert not tokenizer.ends_in_lone_space("the")
+    assert not tokenizer.ends_in_lone_space("")
+
+
+def test_the_space_of_a_word_is_shown_on_its_side() -> None:
+    def shown(kind: str, token: str) -> str:
+        return of_kind(kind).token_text(of_kind(kind).raw.token_to_id(token))
+
+    assert (shown("suffixes", "the</w>"), shown("suffixes", "ca")) == ("the ", "ca")
+    assert (shown("metaspace", "▁the"), shown("metaspace", "the")) == (" the", "the")
 
 
 @EVERY
@@ -112,6 +129,16 @@ def test_latin_words_keep_their_spaces() -> None:
     ):
         expected = text.replace(", 我", ",我")
         assert tokenizer.decode(tokenizer.encode(text)) == expected
+
+
+def test_a_number_is_one_word() -> None:
+    tokenizer = of_kind("wordpiece")
+    for text in ("今天3.5%。", "the 3.5% cat", "the cat. 5 cats", "今5. the"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        for cut in range(1, len(ids)):
+            prompt = tokenizer.decode(ids[:cut])
+            assert prompt + streamed(tokenizer, ids[cut:], prompt)[0] == text
 
 
 def test_the_seam_joins_by_the_text_of_the_prompt() -> None:

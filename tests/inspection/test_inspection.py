@@ -18,7 +18,12 @@ import pytest
 import tokenizers
 import torch
 from support.fake_engine import FakeEngine
-from support.languages import KINDS, byte_level, unigram, wordpiece
+from support.small_tokenizers import (
+    FEW,
+    few_bytes,
+    few_pieces,
+    few_word_pieces,
+)
 from transformers import GPT2LMHeadModel
 
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
@@ -323,34 +328,34 @@ def test_a_part_of_a_character_is_the_character_and_which_part(
 
 
 def test_a_token_that_ends_a_character_and_begins_another_shows_both() -> None:
-    shown = [labels.label(token) for token in tokenized(byte_level(), "中国")]
+    shown = [labels.label(token) for token in tokenized(few_bytes(), "中国")]
     assert shown == ["中·1/2", "中·2/2国·1/3", "国·2/3", "国·3/3"]
 
 
 def test_pieces_of_words_keep_their_mark_and_bytes_are_without_it() -> None:
-    tokens = tokenized(wordpiece(), "unaffable 今")
+    tokens = tokenized(few_word_pieces(), "unaffable 今")
     assert [labels.label(token) for token in tokens] == ["un", "##aff", "##able", "今"]
     assert b"".join(token.raw for token in tokens).decode() == "unaffable今"
     assert [token.surface for token in tokens] == ["un", "aff", "able", " 今"]
 
 
 def test_a_space_before_a_word_is_seen() -> None:
-    tokens = tokenized(unigram(), "猫 吾である")
+    tokens = tokenized(few_pieces(), "猫 吾である")
     assert [labels.label(token) for token in tokens] == ["␣猫", "␣", "吾", "である"]
     assert [(token.start, token.end) for token in tokens] == [(0, 1), (1, 2), (2, 3), (3, 6)]
 
 
 def test_what_the_vocabulary_lacks_is_named() -> None:
-    tokens = tokenized(wordpiece(), "今龘 new日本 unx")
+    tokens = tokenized(few_word_pieces(), "今龘 new日本 unx")
     assert [labels.label(token) for token in tokens] == [
         *("今", "龘·[UNK]", "new", "日·[UNK]", "本·[UNK]", "unx·[UNK]")
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW)
 @pytest.mark.parametrize("text", ["今天 a", "中国龘", "한국어", "👩\u200d🚀", "\ufeffa\x00b ", "ﷺ"])
 def test_places_cover_the_text(kind: str, text: str) -> None:
-    tokens = tokenized(KINDS[kind](), text)
+    tokens = tokenized(FEW[kind](), text)
     covered = {place for token in tokens for place in range(token.start, token.end)}
     assert covered == set(range(max(token.end for token in tokens)))
     assert all(not sign.isalnum() for place, sign in enumerate(text) if place not in covered)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_engine import INFO, FakeEngine
-from support.other_tongues import chinese, japanese, put_chinese, word_pieces
+from support.small_tokenizers import chinese, chinese_raw, japanese, put_chinese
 
 from gptcli.checkpoints.tokenization.language import language_of
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
@@ -227,7 +227,7 @@ def test_where_no_example_shows_it_a_space_stands_between_words(
 
 
 def test_labels_that_a_model_cannot_tell_apart_are_named(make_tiny, main_in) -> None:
-    raw = word_pieces()
+    raw = chinese_raw()
     folder = put_chinese(make_tiny(vocab_size=raw.get_vocab_size(), n_positions=256))
     code, out, err = main_in("classify", "-m", str(folder), "--labels", "鱀,鱁,正面", "很好")
     assert (code, out) == (0, f"{out.strip()}\n")
@@ -334,7 +334,7 @@ def _asked(text: str) -> tuple[Task, dict[str, Value]]:
 
 
 def test_a_conversation_with_a_chinese_model_is_in_chinese(make_tiny, main_in) -> None:
-    folder = put_chinese(make_tiny(vocab_size=word_pieces().get_vocab_size(), n_positions=256))
+    folder = put_chinese(make_tiny(vocab_size=chinese_raw().get_vocab_size(), n_positions=256))
     asked = ["chat", "-m", str(folder), "--seed", "1", "--max-new-tokens", "4"]
     code, out, err = main_in(*asked, stdin="你好\n再见\n/show\n".encode())
     assert code == 0
@@ -375,7 +375,7 @@ def test_the_language_comes_from_the_flag_the_environment_or_the_configuration(
 def test_tasks_run_in_chinese_on_a_model_with_a_vocabulary_of_berts_kind(
     args: list[str], make_tiny, main_in
 ) -> None:
-    raw = word_pieces()
+    raw = chinese_raw()
     folder = put_chinese(make_tiny(vocab_size=raw.get_vocab_size(), n_positions=256))
     code, out, err = main_in(*args, "-m", str(folder), "--json", "--seed", "1")
     assert code == 0, err

@@ -26,7 +26,6 @@ from gptcli.checkpoints.tokenization.files import (
     find,
     names_in,
 )
-from gptcli.checkpoints.tokenization.pieces import classes
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object, corrupt, read_object
 
@@ -258,6 +257,8 @@ def describe(found: Recognised) -> str:
 def settings_of(found: Recognised, named: Object) -> Object:
     """What the files name, and what the class has by itself where they say nothing."""
     if found.kind.builder == "sentencepiece":
+        from gptcli.checkpoints.tokenization.pieces import classes  # seldom needed
+
         return {**classes.defaults(found.class_name), **named}
     by_class = CLASSES.get(found.class_name) if found.explicit else None
     return {**(by_class or found.kind).defaults, **named}

@@ -11,12 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from gptcli.system.units import counted
-
-MAX_SHOWN = 20  # words that are named, and characters of one
-
-MAX_SHOWN = 20  # words that are named, and characters of one
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -48,15 +42,6 @@ def numbers_of(parts: Sequence[Part]) -> str | None:
     """Which part of its character a token is, as 1/3 or 2/2+1/3; None for a whole one."""
     numbers = [f"{part.number}/{part.of}" for part in parts if part.of > 1]
     return "+".join(numbers) or None
-
-
-def unknown_notice(surfaces: Sequence[str], token: str) -> str:
-    """What to say of tokens that stand for what the vocabulary lacks: how many, and for what."""
-    kinds = list(dict.fromkeys(filter(None, (surface.strip() for surface in surfaces))))
-    shown = " ".join(kind[:MAX_SHOWN] for kind in kinds[:MAX_SHOWN])
-    more = " ..." if len(kinds) > MAX_SHOWN or any(len(kind) > MAX_SHOWN for kind in kinds) else ""
-    count = counted(len(surfaces), "token is", "tokens are")
-    return f"{count} {token}, for what the vocabulary lacks: {shown}{more}"
 
 
 def _parts(text: str, places: range, shared: Counter[int], seen: Counter[int]) -> Iterator[Part]:

@@ -18,6 +18,7 @@ from gptcli.checkpoints.tokenization.builders.byte_level import BYTES, bytes_of
 from gptcli.checkpoints.tokenization.builders.reading import MAX_GAP
 from gptcli.checkpoints.tokenization.roles import TokenRoles, only_end
 from gptcli.checkpoints.tokenization.text.joining import Joining, joining_of
+from gptcli.checkpoints.tokenization.text.marks import BYTE_SPACE, SPACE, WORD_ENDS, byte_of
 from gptcli.checkpoints.tokenization.text.unknown import UNKNOWN_CHARACTER, lost, stood_for
 from gptcli.errors import BadInput, BadModel
 from gptcli.system.strict_json import AGAIN
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_TRIED = 64  # tokens that are tried as a text
-BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of the byte fallback, as sentencepiece writes it
-METASPACE = "\u2581"  # how a token that begins a word is marked
+SPACES = frozenset({" ", SPACE, BYTE_SPACE})
 # The library's errors.
 UNKNOWN = re.compile(r"Missing \[UNK\] token|unk(nown)? token", re.IGNORECASE)
 
@@ -80,7 +80,7 @@ class Tokenizer:
             last = self.raw.encode(UNKNOWN_CHARACTER, add_special_tokens=False).ids[-1]
         except Exception:  # it has none
             return None
-        return None if BYTE.fullmatch(self.raw.id_to_token(last) or "") else last
+        return last if byte_of(self.raw.id_to_token(last)) is None else None
 
     def special_id(self, text: str) -> int | None:
         """The id of the special token that is written so, if there is one."""
@@ -127,6 +127,18 @@ class Tokenizer:
         if id is None:
             return tuple(lost(text, self.raw))
         return tuple(stood_for(text, encoded, id, self.raw.id_to_token(id)))
+
+    def ends_in_lone_space(self, text: str) -> bool:
+        """Whether the space at a text's end is a token, while the vocabulary's words begin with it.
+
+        So it is in GPT-2. A space that the tokenizer drops, or that is always a token of its own,
+        does no harm.
+        """
+        ids = self.encode(text) if text.endswith(" ") else []
+        last = (self.raw.id_to_token(ids[-1]) or "")[-1:] if ids else ""
+        if last not in SPACES:
+            return False
+        return any(token[0] == last != token[1:2] for token in self.raw.get_vocab() if token[1:])
 
     @cached_property
     def longest(self) -> int:
@@ -179,7 +191,7 @@ class Tokenizer:
             return []
         if ids and not text[0].isspace():
             first = self.raw.id_to_token(ids[0]) or ""
-            ids = self._inside(text) or ids if first.startswith(METASPACE) else ids
+            ids = self._inside(text) or ids if first.startswith(SPACE) else ids
         return [] if self.unknown_id in ids else ids
 
     def _inside(self, text: str) -> list[int]:
@@ -267,9 +279,12 @@ class Tokenizer:
         """One token for display: as `decode`, with special tokens and the space of a word shown."""
         if id in self._spelled:
             return self._spelled[id]
-        text = self.raw.decode([id], skip_special_tokens=False)
-        if text[:1] != " " and (self.raw.id_to_token(id) or "").startswith(METASPACE):
+        text: str = self.raw.decode([id], skip_special_tokens=False)
+        token = self.raw.id_to_token(id) or ""
+        if token.startswith(SPACE) and text[:1] != " ":
             return f" {text}"
+        if token.endswith(WORD_ENDS) and id not in self._special and text[-1:] != " ":
+            return f"{text} "
         return text
 
     def token_bytes(self, id: int) -> bytes | None:

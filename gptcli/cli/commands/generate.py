@@ -69,7 +69,7 @@ def generate(
     if writing.continue_:
         check(sampling)
     asked = _asked(prompt, input, writing, session)
-    session.note(*asked.notices)
+    session.note(*(notice for notice in asked.notices if notice != ENDS_IN_SPACE))
     prompt_given: TextOrIds = ids_of(asked.text) if writing.ids else asked.text
     alone = writing.ids and (output.as_ids or output.shape != "text")  # no text is needed
     slots, beams = min(sampling.num_return_sequences, MAX_SLOTS), sampling.num_beams > 1
@@ -79,6 +79,8 @@ def generate(
         sink.opened(output) as out,
     ):
         engine = session.open_engine(load, slots, beams, watch=watch, text=not alone)
+        if isinstance(prompt_given, str):
+            session.note_last_space(prompt_given, None if load.server else engine.tokenizer)
         style = replace(style, echo=_echo(engine, prompt_given, output, load))
         request = GenerateRequest(
             id="0",
@@ -115,9 +117,7 @@ def _echo(engine: Engine, prompt: TextOrIds, output: Output, load: Load) -> str:
 def _asked(prompt: str | None, input: Input, writing: Writing, session: Session) -> Prompt:
     """The prompt, edited first if that was asked for. Raises as `read_prompt`, and Unavailable."""
     if not writing.edit:
-        found = read_prompt(prompt, input, session.stdin)
-        kept = (notice for notice in found.notices if not (writing.ids and notice == ENDS_IN_SPACE))
-        return Prompt(found.text, tuple(kept))
+        return read_prompt(prompt, input, session.stdin)
     if not session.interactive:
         raise UsageError("--edit", "it needs a terminal", "Give the prompt by -f FILE.")
     begun = read_prompt(prompt, replace(input, allow_empty=True), None)

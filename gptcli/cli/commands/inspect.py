@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptcli.checkpoints.tokenization.parts import unknown_notice
+from gptcli.checkpoints.tokenization.text.unknown import unknown_notices
 from gptcli.cli.declaration import command
 from gptcli.cli.mistakes.commands import view_meant
 from gptcli.cli.output import heatmaps, pictures
@@ -32,10 +32,11 @@ from gptcli.inspection.options import (
     ReadingOptions,
     ViewOutput,
 )
-from gptcli.inspection.views import AttentionView, TextView, View
+from gptcli.inspection.views import AttentionView, View
 from gptcli.options import Filters, Input, Load, Talk
 
 if TYPE_CHECKING:
+    from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
     from gptcli.engines.gpt2.tracing import Tracer
     from gptcli.protocol import Engine
 
@@ -105,7 +106,7 @@ def text(
 
         more = _inside(engine, asked, session, view.bos) if outlets.paged else ()
         outlets.write(found, draw, (found, *more), wrapped=not view.table)
-    session.note(*outlets.notices, *_unknown(found))
+    session.note(*outlets.notices, *_unknown(engine.tokenizer, asked))
 
 
 @command(presets=_exact)
@@ -124,12 +125,13 @@ def next(
     generate reads a prompt alone; --no-bos shows the distribution that it draws from.
     """
     session = Session.of(talk)
-    asked = _asked(text, input, session, continued=True)
+    asked = _asked(text, input, session)
     with opened(report) as outlets:
         tracer = _tracer(load, session)
+        session.note_last_space(asked, tracer.tokenizer)
         found = reading.next_view(tracer, asked, filters, view.top, input.on_overflow, view.bos)
         outlets.write(found, lambda canvas: pictures.following(found, canvas), (found,))
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(tracer.tokenizer, asked))
 
 
 @command(presets=_exact)
@@ -164,7 +166,7 @@ def attention(
                 tracer, asked, on_overflow=input.on_overflow, bos=view.bos
             )
         outlets.write(found, draw, (shown,))
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(tracer.tokenizer, asked))
 
 
 @command(presets=_exact)
@@ -195,7 +197,7 @@ def lens(
             return pictures.lens(found, position - found.tokens[0].index, canvas)
 
         outlets.write(found, draw, (found,))
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(tracer.tokenizer, asked))
 
 
 @command(presets=_exact)
@@ -222,7 +224,7 @@ def attribution(
             tracer, asked, view.target, view.method, view.steps, input.on_overflow, view.bos
         )
         outlets.write(found, lambda canvas: pictures.attribution(found, canvas), (found,))
-    session.note(*outlets.notices)
+    session.note(*outlets.notices, *_unknown(tracer.tokenizer, asked))
 
 
 @command(presets=_exact)
@@ -244,7 +246,7 @@ def tokens(text: Text = None, *, input: Input, load: Load, report: ViewOutput, t
         tokenizer = load_tokenizer(found.folder)
         view = reading.tokens_view(tokenizer, asked, found.name, found.revision)
         outlets.write(view, lambda canvas: pictures.tokens(view), (view,))
-    session.note(*outlets.notices, *_unknown(view))
+    session.note(*outlets.notices, *_unknown(tokenizer, asked))
 
 
 COMMANDS: Sequence[tuple[str, Callable[..., None]]] = (
@@ -259,10 +261,10 @@ for _name, _command in COMMANDS:
     register(inspect, _name, _command)
 
 
-def _asked(argument: str | None, input: Input, session: Session, continued: bool = False) -> str:
-    """The text to read; what is to be said of it is said: of its last space if it is continued."""
+def _asked(argument: str | None, input: Input, session: Session) -> str:
+    """The text to read; what is to be said of it is said, but not of its last space."""
     asked = read_prompt(argument, input, session.stdin)
-    session.note(*(notice for notice in asked.notices if continued or notice != ENDS_IN_SPACE))
+    session.note(*(notice for notice in asked.notices if notice != ENDS_IN_SPACE))
     return asked.text
 
 
@@ -296,10 +298,9 @@ def _inside(engine: Engine, text: str, session: Session, bos: bool) -> tuple[Vie
         return ()
 
 
-def _unknown(view: TextView) -> Sequence[str]:
-    """What to say of tokens for what the vocabulary lacks."""
-    found = [token for token in view.tokens if token.unknown]
-    return [unknown_notice([token.surface for token in found], found[0].text)] if found else ()
+def _unknown(tokenizer: Tokenizer, text: str) -> Sequence[str]:
+    """What to say of what the vocabulary lacks."""
+    return unknown_notices(tokenizer.unknown(text), "the text")
 
 
 def _map(view: AttentionView, canvas: Canvas) -> list[StyledLine]:

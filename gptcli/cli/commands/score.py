@@ -52,6 +52,8 @@ from gptcli.scoring.scorer import score as scored
 from gptcli.scoring.tally import ScoreTally
 from gptcli.scoring.texts import TextSource, read_bytes, read_texts
 
+UNCUT = "some words are whole sentences: for text without spaces, --units character or jieba"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked(Options):
@@ -199,7 +201,10 @@ def score(
             else:
                 write_texts(out, scores, style)
             said = "" if alone else tally.summary()
-    session.note(*filter(None, (said, tally.unknown(engine.tokenizer))))
+    if tally.uncut and scoring.units == "word":
+        session.note(UNCUT)
+    place = "the text" if style.single else "the texts"
+    session.note(*filter(None, [said]), *tally.unknown.notices(place))
     session.detail(tally.closing(engine.info))
     if tally.error and alone:
         raise tally.error

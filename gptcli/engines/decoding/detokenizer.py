@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from gptcli.checkpoints.tokenization.tokenizer import BYTE
+from gptcli.checkpoints.tokenization.text.joining import LOOKBACK
+from gptcli.checkpoints.tokenization.text.marks import byte_of
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.tokenization.text.joining import Joining
@@ -140,14 +141,14 @@ class _ByteDecoder:
 
 
 class _WordDecoder:
-    """Joins tokens that are words: what one adds depends on the last character before it alone."""
+    """Joins tokens that are words: what one adds depends on the last characters before it alone."""
 
     def __init__(self, tokenizer: Tokenizer, joining: Joining, prompt: str) -> None:
-        self._visible, self._joining, self._last = tokenizer.visible, joining, prompt[-1:]
+        self._visible, self._joining, self._last = tokenizer.visible, joining, prompt[-LOOKBACK:]
 
     def push(self, token: int) -> str:
         piece = self._joining.joined(self._visible([token]), self._last)
-        self._last = piece[-1:] or self._last
+        self._last = (self._last + piece)[-LOOKBACK:]
         return piece
 
     def flush(self) -> str:
@@ -226,7 +227,7 @@ class _WindowDecoder:
 
     def _is_byte(self, token: int) -> bool:
         # Byte fallback decodes a run of bytes as a whole: all of it, or a U+FFFD for each.
-        return BYTE.fullmatch(self._tokenizer.raw.id_to_token(token) or "") is not None
+        return byte_of(self._tokenizer.raw.id_to_token(token)) is not None
 
 
 def _end_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> list[int]:

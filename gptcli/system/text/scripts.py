@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"
@@ -20,19 +21,19 @@ HAN = (
 MARKS = "\u3001-\u3004\u3008-\u3020\u3030\u30fb\ufe10-\ufe4f\uff01-\uff65"
 """Marks that need no space around them, full-width ones among them."""
 
-_UNSPACED = re.compile(f"[{HAN}{KANA}{MARKS}]")
-_LETTERS = {
-    "ja": re.compile(f"[{KANA}]"),
-    "ko": re.compile(f"[{HANGUL}]"),
-    "zh": re.compile(f"[{HAN}]"),
-    "": re.compile(r"[^\W\d_]"),
-}
+_FIRST = "\u2e80"  # of the characters without spaces
+_LETTERS = {"ja": f"[{KANA}]", "ko": f"[{HANGUL}]", "zh": f"[{HAN}]", "": r"[^\W\d_]"}
 _KANA_SHARE = 10  # at least one in so many letters of a Japanese text
 
 
 def is_unspaced(character: str) -> bool:
     """Whether a character is of a script without spaces: Han, kana, or a mark of theirs."""
-    return _UNSPACED.match(character) is not None
+    return character >= _FIRST and _unspaced().match(character) is not None
+
+
+@cache  # to compile such a pattern takes milliseconds, which most texts do not need
+def _unspaced() -> re.Pattern[str]:
+    return re.compile(f"[{HAN}{KANA}{MARKS}]")
 
 
 def language_of_letters(texts: Iterable[str]) -> str | None:
@@ -40,9 +41,9 @@ def language_of_letters(texts: Iterable[str]) -> str | None:
 
     A text counts once, for the first script in it of kana, Hangul, Han and others.
     """
+    patterns = [(name, re.compile(letters)) for name, letters in _LETTERS.items()]
     found = Counter(
-        next((name for name, letters in _LETTERS.items() if letters.search(text)), None)
-        for text in texts
+        next((name for name, letters in patterns if letters.search(text)), None) for text in texts
     )
     japanese, korean, chinese = found["ja"], found["ko"], found["zh"]
     half = (japanese + korean + chinese + found[""]) / 2

@@ -6,8 +6,6 @@ few calls a passage are enough. Passages are spans of the text and lose nothing;
 only white space. They do not overlap, except in the search for one window.
 """
 
-# ruff: noqa: RUF001 - full-width marks are signs of text here
-
 from __future__ import annotations
 
 import math
@@ -17,12 +15,9 @@ from collections.abc import Callable
 
 from gptcli.errors import BadInput
 from gptcli.system.text.scripts import HAN, HANGUL, KANA
-from gptcli.tasks.text.sentences import CharSpan, paragraphs, sentences
+from gptcli.tasks.text.sentences import WORD, CharSpan, paragraphs, sentences
 
 __all__ = ["CharSpan", "best_window", "paragraphs", "passages", "sentences"]
-
-WORD = re.compile(r"[^\s、，；：]+[、，；：]*|[、，；：]+")
-"""What a sentence may be cut into: a word, or a clause where no spaces set words apart."""
 
 _UNSPACED_RUN = re.compile(f"[{HAN}{KANA}{HANGUL}]+")
 

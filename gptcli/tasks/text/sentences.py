@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from gptcli.system.text.scripts import HAN, HANGUL, KANA
 
 CharSpan = tuple[int, int]
 """Where a piece begins and ends: `text[start:end]` is the piece."""
+WORD = re.compile(r"[^\s、，；：]+[、，；：]*|[、，；：]+")
+"""What a sentence may be cut into: a word, or a clause where no spaces set words apart."""
 
 _CLOSING = "\"'”’“‘»«›‹)]}」』）】》〉"
 _WIDE = "。！？｡"  # no space follows them
@@ -32,15 +35,6 @@ _AFTER = set(_CLOSING + _ENDING + ",;:،؛")  # a word of these alone belongs to
 
 _LETTER_UNSPACED = f"[{HAN}{KANA}]"
 _CLOSING_WIDE = "[」』）】》〉”’]"
-# A gap between words, or the end of a sentence in a script that has none: at a mark of its own, at
-# an ellipsis that a quote closes, or at a Latin mark between two of its letters.
-_PLACE = re.compile(
-    rf"\s+|[{_WIDE}]+(?:[{_WIDE}…]|{_CLOSING_WIDE})*|…+{_CLOSING_WIDE}+(?={_LETTER_UNSPACED})"
-    rf"|(?<={_LETTER_UNSPACED})[.!?．]+{_CLOSING_WIDE}*(?={_LETTER_UNSPACED})"
-    rf"|[{_LOOSE}]+(?=[^\W\d_])"
-)
-# What makes a quotation a part of the sentence that follows it: “……。”他说。 「…。」と言った。
-_SAID = re.compile(rf"[、，]|と|って|[{HAN}]{{1,4}}?[说說道问問答喊叫](?![着过過])")
 _SAID_CHARS = 6  # that it looks at, at most
 _SYMBOLS = re.compile(r"[^\w\s]*")  # what a sentence can begin with before its first word
 _VOWEL_SIGNS = "\u0900-\u0903\u093a-\u093c\u093e-\u094f"  # of Devanagari: not in \w
@@ -48,8 +42,37 @@ _WORD = re.compile(rf"[\w{_VOWEL_SIGNS}]+")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“„«‘’¿¡—–/-]*$")
 # The J of J., the U.S of U.S.; a syllable of Hangul is a word.
 _LETTER = rf"[^\W\d_{HAN}{KANA}{HANGUL}][{_VOWEL_SIGNS}]*"
-_DOTTED = re.compile(rf"{_LETTER}|(?:(?:{_LETTER}){{1,2}}\.)+(?:{_LETTER}){{1,2}}")
+_DOTTED = rf"{_LETTER}|(?:(?:{_LETTER}){{1,2}}\.)+(?:{_LETTER}){{1,2}}"
 _LOOKBACK_CHARS = 24  # for an abbreviation
+
+
+# Patterns with ranges of other scripts take milliseconds to compile, so each waits for its use.
+
+
+@cache
+def _place() -> re.Pattern[str]:
+    """A gap between words, or the end of a sentence in a script that has none.
+
+    Such an end is at a mark of its own, at an ellipsis that a quote closes, or at a Latin mark
+    between two of its letters.
+    """
+    return re.compile(
+        rf"\s+|[{_WIDE}]+(?:[{_WIDE}…]|{_CLOSING_WIDE})*|…+{_CLOSING_WIDE}+(?={_LETTER_UNSPACED})"
+        rf"|(?<={_LETTER_UNSPACED})[.!?．]+{_CLOSING_WIDE}*(?={_LETTER_UNSPACED})"
+        rf"|[{_LOOSE}]+(?=[^\W\d_])"
+    )
+
+
+@cache
+def _said() -> re.Pattern[str]:
+    """What makes a quotation a part of the sentence behind it: “……。”他说。 「…。」と言った。"""
+    return re.compile(rf"[、，]|と|って|[{HAN}]{{1,4}}?[说說道问問答喊叫](?![着过過])")
+
+
+@cache
+def _dotted() -> re.Pattern[str]:
+    """The J of J., the U.S of U.S."""
+    return re.compile(_DOTTED)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -128,7 +151,7 @@ def borders(text: str, *, lines: bool = False, finished: bool = True) -> Iterato
     none. Certain ones stay, whatever is added.
     """
     start = len(text) - len(text.lstrip())
-    for match in _PLACE.finditer(text, start):
+    for match in _place().finditer(text, start):
         gap = match.group()
         verdict: bool | None
         after = match.end()
@@ -169,7 +192,7 @@ def _ends_wide(text: str, end: int, finished: bool) -> bool | None:
         return True
     if not finished and len(text) - end < _SAID_CHARS:
         return None
-    return not _SAID.match(text, end)
+    return not _said().match(text, end)
 
 
 def _ends(text: str, start: int, end: int, after: int, finished: bool) -> bool | None:
@@ -215,7 +238,7 @@ def _ends_at_period(text: str, start: int, stop: int, word: int, finished: bool)
         return False
     if before.isdecimal() and len(before) < 3:
         return _ends_at_number(text, start, stop - len(before), word, finished)
-    if before in _EITHER or _DOTTED.fullmatch(before):
+    if before in _EITHER or _dotted().fullmatch(before):
         following = _whole_word(text, word, finished)
         return None if following is None else following in _STARTERS
     return True

@@ -18,7 +18,6 @@ from gptcli.checkpoints.formats.locked.readers.ggml.kinds import (
     LLAMA3_WORDS,
     QWEN2,
     QWEN2_WORDS,
-    SPACE,
 )
 from gptcli.checkpoints.formats.locked.readers.ggml.tokens import (
     BYTE,
@@ -32,6 +31,7 @@ from gptcli.checkpoints.formats.writers.gguf_tokens import (
     refuse_tokenizer,
 )
 from gptcli.checkpoints.tokenization.builders.byte_level import BYTES
+from gptcli.checkpoints.tokenization.text.marks import BYTE_TOKENS, SPACE
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
 NO_END = 11  # what llama.cpp takes for the end of a text where a byte-level tokenizer has none
@@ -39,7 +39,6 @@ ENDS_PROMPTS = (
     "llama.cpp puts [SEP], which ends a text, behind each prompt of a WordPiece model:"
     " give it token ids, or let it encode without special tokens"
 )
-BYTE_PIECES = {f"<0x{byte:02X}>" for byte in range(256)}
 
 
 def vocabulary_of(tokenizer: Tokenizer, embeddings: int) -> GgufTokenizer:
@@ -197,10 +196,9 @@ def sentencepiece_vocabulary(
     """
     if model == "llama" and (charsmap or switches.get("remove_extra_whitespaces")):
         refuse_tokenizer("sentencepiece's BPE that rewrites texts first")
-    if (
-        model == "llama"
-        and {text for text, kind in zip(texts, types, strict=True) if kind == BYTE} != BYTE_PIECES
-    ):
+    if model == "llama" and {
+        text for text, kind in zip(texts, types, strict=True) if kind == BYTE
+    } != {*BYTE_TOKENS}:
         refuse_tokenizer("sentencepiece's BPE without tokens for all bytes")
     return GgufTokenizer(
         model=model,

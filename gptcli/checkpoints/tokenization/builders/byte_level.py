@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenization.builders.added import put_around
 from gptcli.checkpoints.tokenization.builders.reading import ids_of, merges_of, without_gaps
-from gptcli.checkpoints.tokenization.kinds import OTHER, Recognised
+from gptcli.checkpoints.tokenization.kinds import OTHER, UNSUPPORTED, Recognised
+from gptcli.checkpoints.tokenization.text.marks import WORD_ENDS
 from gptcli.errors import BadModel
 from gptcli.system.strict_json import Object
 
 if TYPE_CHECKING:
     import tokenizers
 
-WORD_ENDS = "</w>"
 _SHARE = 4  # of a vocabulary with ends of words, at least a fourth ends so
 
 
@@ -48,7 +48,7 @@ def _refuse_word_ends(ids: dict[str, int], name: str) -> None:
     """Raise BadModel for a vocabulary of another kind, which no file says."""
     if _SHARE * sum(token.endswith(WORD_ENDS) for token in ids) > max(len(ids), 1):
         raise BadModel(
-            "unsupported tokenizer",
+            UNSUPPORTED,
             f"{name}: its tokens end words with {WORD_ENDS}, as GPT-1's or CLIP's do,"
             " and no file names the class",
             'Write "tokenizer_class": "OpenAIGPTTokenizer" into tokenizer_config.json if it is'

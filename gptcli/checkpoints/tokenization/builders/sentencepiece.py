@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptcli.checkpoints.tokenization.kinds import SAVE, UNSUPPORTED
 from gptcli.checkpoints.tokenization.pieces.classes import (
     REFUSED,
     TokenizerClass,
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2**25  # the largest in use, of 256 000 pieces, have about 2^22
 MAX_EXTRA_IDS = 2**10  # T5 has 100
-SAVE = (
-    "Write a tokenizer.json with transformers: AutoTokenizer.from_pretrained(FOLDER)"
-    ".save_pretrained(FOLDER)"
-)
 
 
 def build(file: Path, named: Object, class_name: str) -> tokenizers.Tokenizer:
@@ -46,7 +43,7 @@ def build(file: Path, named: Object, class_name: str) -> tokenizers.Tokenizer:
     found = named_class(class_name)
     if found is None:
         why = REFUSED.get(class_name.removesuffix("Fast"), "how it uses sentencepiece is not known")
-        raise BadModel("unsupported tokenizer", f"{file.name}: {class_name}: {why}", SAVE)
+        raise BadModel(UNSUPPORTED, f"{file.name}: {class_name}: {why}", SAVE)
     data = read_bytes(file, MAX_BYTES)
     try:
         model = parse(data)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gptcli.checkpoints.tokenization.builders.added import put_around
-from gptcli.checkpoints.tokenization.builders.byte_level import WORD_ENDS
 from gptcli.checkpoints.tokenization.builders.reading import ids_of, merges_of, without_gaps
 from gptcli.checkpoints.tokenization.kinds import Recognised
 from gptcli.checkpoints.tokenization.roles import token_text
+from gptcli.checkpoints.tokenization.text.marks import WORD_ENDS
 from gptcli.system.strict_json import Object
 
 if TYPE_CHECKING:

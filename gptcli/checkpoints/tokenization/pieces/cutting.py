@@ -12,8 +12,9 @@ from gptcli.checkpoints.tokenization.pieces import cleaning
 from gptcli.checkpoints.tokenization.pieces.classes import TokenizerClass
 from gptcli.checkpoints.tokenization.pieces.cleaning import Cleaner, Placed, placed
 from gptcli.checkpoints.tokenization.pieces.encoding import Decoder, Encoder, Piece
-from gptcli.checkpoints.tokenization.pieces.model import SPACE, PieceModel
+from gptcli.checkpoints.tokenization.pieces.model import PieceModel
 from gptcli.checkpoints.tokenization.roles import token_text
+from gptcli.checkpoints.tokenization.text.marks import SPACE
 from gptcli.system.strict_json import Object
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from gptcli.checkpoints.tokenization.pieces.model import (
     BYTE,
     CONTROL,
-    SPACE,
     USER_DEFINED,
     PieceModel,
 )
 from gptcli.checkpoints.tokenization.pieces.normalizing import Normalizer, Symbols
 from gptcli.checkpoints.tokenization.pieces.segmenting import segmenter
+from gptcli.checkpoints.tokenization.text.marks import SPACE
 
 
 class Piece(NamedTuple):

@@ -6,7 +6,6 @@ ValueError with the rule that is broken.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from gptcli.checkpoints.tokenization.pieces.wire import (
     of_kind,
     text_of,
 )
+from gptcli.checkpoints.tokenization.text.marks import BYTE_TOKENS
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 IN_TEXTS = frozenset({NORMAL, USER_DEFINED, UNUSED})  # pieces that a text can hold
 UNIGRAM, BPE, WORD, CHAR = range(1, 5)
 MAX_PIECES = 2**19  # the largest vocabularies in use have 2^18
 LONGEST_PIECE = 2**10  # characters; sentencepiece's own limit is 16 unless told otherwise
-SPACE = "\u2581"  # what a space is in a piece
-BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _PIECE, _TRAINER, _NORMALIZER, _DENORMALIZER = 1, 2, 3, 5  # fields of the file
 
 
@@ -128,7 +126,7 @@ def _check(texts: tuple[str, ...], kinds: tuple[int, ...], fallback: bool) -> No
     if kinds.count(UNKNOWN) != 1:
         raise ValueError(f"{kinds.count(UNKNOWN)} pieces stand for the unknown, not one")
     found = [text for text, kind in zip(texts, kinds, strict=True) if kind == BYTE]
-    if not all(map(BYTE_PIECE.fullmatch, found)) or len(found) != (256 if fallback else 0):
+    if sorted(found) != (sorted(BYTE_TOKENS) if fallback else []):
         raise ValueError("its pieces for bytes are not those of byte_fallback")
     if IN_TEXTS.isdisjoint(kinds):
         raise ValueError("no piece stands for a text")

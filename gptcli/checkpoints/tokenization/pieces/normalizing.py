@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gptcli.checkpoints.tokenization.pieces.charsmap import CharsMap
-from gptcli.checkpoints.tokenization.pieces.model import SPACE, Normalization
+from gptcli.checkpoints.tokenization.pieces.model import Normalization
+from gptcli.checkpoints.tokenization.text.marks import SPACE
 
 
 class Symbols:

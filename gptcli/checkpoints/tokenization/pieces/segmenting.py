@@ -15,7 +15,6 @@ from gptcli.checkpoints.tokenization.pieces.model import (
     BPE,
     IN_TEXTS,
     NORMAL,
-    SPACE,
     UNIGRAM,
     UNUSED,
     USER_DEFINED,
@@ -23,6 +22,7 @@ from gptcli.checkpoints.tokenization.pieces.model import (
     PieceModel,
 )
 from gptcli.checkpoints.tokenization.pieces.normalizing import Symbols
+from gptcli.checkpoints.tokenization.text.marks import SPACE
 
 Cut = list[tuple[int, int]]  # where each piece ends, and its id
 Segmenter = Callable[[str], Cut]

@@ -8,7 +8,8 @@ without spaces. The rule here, for two neighbours with a space between them:
 - a wide character (Han, kana, their marks, full-width forms) takes none, whatever
   stands beside it (`天气`, `。”`, `2023年`);
 - except a letter of another script beside a Han or kana character (`使用 model 写`);
-- two marks that Chinese shares with other scripts take none between them (`。”“`, `……`).
+- two marks that Chinese shares with other scripts take none between them (`。”“`, `……`);
+- a number is one word: none between its dot and a digit, nor before its percent sign (`3.5%`).
 
 Behind a space or a line break none is added. A vocabulary of characters that has the space among
 them, and no decoder, is joined without spaces.
@@ -23,6 +24,7 @@ from gptcli.system.text.scripts import is_unspaced
 if TYPE_CHECKING:
     import tokenizers
 
+LOOKBACK = 2  # characters that say what stands before the next token
 _SHARED = frozenset("\u2018\u2019\u201c\u201d\u2026\u2014\u00b7")  # quotes, ellipsis, dash, dot
 ANCHOR = "x"  # a token before another, to see what the decoder puts between
 
@@ -36,7 +38,7 @@ class Joining:
         self._texts: dict[int, str] = {}  # filled as tokens come up
 
     def text(self, id: int, before: str) -> str:
-        """What a token adds to the text `before`, of which only the last character counts."""
+        """What a token adds to the text `before`, of which the last LOOKBACK characters count."""
         if not before:
             return self._after(id, "")
         added = self._texts.get(id)
@@ -44,16 +46,15 @@ class Joining:
             added = self._texts[id] = self._after(id, ANCHOR).removeprefix(ANCHOR)
         if added[:1] != " " or len(added) < 2:
             return added
-        here = before[-1]
-        lost = here.isspace() or (self._between is None and not keeps_space(here, added[1]))
-        return added[1:] if lost else added
+        joined = self._between is None and not keeps_space(before[-LOOKBACK:], added[1])
+        return added[1:] if joined or before[-1].isspace() else added
 
     def joined(self, ids: list[int], before: str = "") -> str:
         """What the tokens add to the text `before`."""
         last, pieces = before, list[str]()
         for id in ids:
             pieces.append(self.text(id, last))
-            last = pieces[-1] or last
+            last = (last + pieces[-1])[-LOOKBACK:]
         return "".join(pieces)
 
     def _after(self, id: int, before: str) -> str:
@@ -77,8 +78,13 @@ def joining_of(raw: tokenizers.Tokenizer) -> Joining | None:
     return None
 
 
-def keeps_space(left: str, right: str) -> bool:
-    """Whether the space between two characters, where words were cut, is one of the text."""
+def keeps_space(before: str, right: str) -> bool:
+    """Whether the space between a text and a character, where words were cut, is one of it."""
+    left = before[-1]
+    if right == "%":
+        return not left.isdecimal()
+    if left == "." and right.isdecimal():
+        return not before[:-1].isdecimal()
     wide = is_unspaced(left), is_unspaced(right)
     if not any(wide):
         return not {left, right} <= _SHARED

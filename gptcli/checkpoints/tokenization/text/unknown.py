@@ -46,6 +46,13 @@ class UnknownCharacters:
         )
 
 
+def unknown_notices(parts: Iterable[str], place: str) -> tuple[str, ...]:
+    """What to tell of the unknown parts of one text, if there are any."""
+    found = UnknownCharacters()
+    found.add(parts)
+    return found.notices(place)
+
+
 def stood_for(
     text: str, encoded: tokenizers.Encoding, unknown: int, token: str | None
 ) -> Iterator[str]:

@@ -15,8 +15,8 @@ from gptcli.checkpoints.formats.locked.readers.ggml.tokens import (
     Tokens,
 )
 from gptcli.checkpoints.formats.locked.source import Refused
+from gptcli.checkpoints.tokenization.text.marks import SPACE
 
-SPACE = "\u2581"  # stands for a space in sentencepiece's tokens
 GPT2 = (
     *("gpt-2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en", "mpt"),
     *("jina-v2-code", "roberta-bpe", "a.x-4.0", "mellum", "modern-bert", "exaone4", "olmo", "jais"),
