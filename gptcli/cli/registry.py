@@ -76,7 +76,11 @@ MODELS = (
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
     CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model."),
-    CommandEntry("serve", "gptcli.cli.commands.serve", "Serve a model to OpenAI's clients."),
+    CommandEntry(
+        "serve",
+        "gptcli.cli.commands.serve",
+        "Serve a model to OpenAI's clients, over HTTP, and a page to write with it.",
+    ),
     _task("summarize", "Summarize a text."),
     _task("translate", "Translate a text, sentence by sentence."),
     _task("answer", "Answer a question, from a text or from memory."),

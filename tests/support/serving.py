@@ -16,7 +16,7 @@ from typing import Any
 
 from support.commands import REAL, TALES, environment
 
-PLACE = re.compile(rb"is served at (?P<url>https?\S*)/v1\n")
+PLACE = re.compile(rb"is served at (?P<url>https?\S*?)/v1[;\n]")
 LONG = {"prompt": "Once upon a time", "ignore_eos": True, "max_tokens": 400}
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
-    """Serve a model over HTTP, for OpenAI's clients, and a page to write with it.
+    """Serve a model to OpenAI's clients, over HTTP, and a page to write with it.
 
     Routes: /v1/completions, /v1/chat/completions, /v1/models and more; see gptcli docs server.
     """
@@ -62,7 +62,7 @@ def _here(serve: Serve, load: Load, record: Record, session: Session) -> int | N
             service,
             listening,
             Ending(drain_seconds=serve.drain_timeout, at_once=signals.die),
-            lambda: session.note(*_told(engine.info.name, where)),
+            lambda: session.note(_told(engine.info.name, where)),
             tls,
         )
 
@@ -86,10 +86,9 @@ def _on_ray(serve: Serve, load: Load, record: Record, session: Session) -> int:
     return run(serve, load, _limits(serve), _access(serve, session), program)
 
 
-def _told(model: str, where: str) -> Iterator[str]:
-    yield f"{model} is served at {where}/v1"
-    if "unix" not in where:
-        yield f"a page to write with it is at {where}/"
+def _told(model: str, where: str) -> str:
+    page = "" if "unix" in where else f"; the page is at {where}/"
+    return f"{model} is served at {where}/v1{page}"
 
 
 def _service(engine: Engine, serve: Serve) -> Service:
