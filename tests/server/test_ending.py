@@ -90,7 +90,7 @@ def test_a_second_signal_ends_at_once() -> None:
 
 def test_ctrl_c_on_a_terminal_says_nothing_odd() -> None:
     terminal = Terminal(REAL, "serve", *TALES, "--port", "0")
-    terminal.read_until(b"/v1\r\n")
+    terminal.read_until(b"/v1")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.finish() == -signal.SIGINT
     assert b"Traceback" not in terminal.output
