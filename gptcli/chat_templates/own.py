@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.chat_templates.plain import Turn
-from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.roles import (
     END_OF_TEXT,
     MAX_CONFIG_BYTES,
@@ -103,6 +102,8 @@ def special_text(folder: Path, role: str) -> str:
         id = id[0]
     if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id < 2**31:
         return END_OF_TEXT
+    from gptcli.checkpoints.tokenization.loading import load_tokenizer
+
     return load_tokenizer(folder).raw.id_to_token(id) or END_OF_TEXT
 
 

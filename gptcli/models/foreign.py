@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gptcli.checkpoints import sources
-from gptcli.checkpoints.formats import conversion
 from gptcli.checkpoints.sources import ModelSource
 from gptcli.errors import GptcliError
 
@@ -66,6 +65,8 @@ def about_foreign(path: Path, source: ModelSource) -> ForeignModel:
     files = {file.name: file.stat().st_size for file in source.files if file.is_file()}
     command = sources.command(path, source)
     try:
+        from gptcli.checkpoints.formats import conversion
+
         told = conversion.look(source)
     except GptcliError as error:
         return ForeignModel(

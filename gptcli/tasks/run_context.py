@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
-from gptcli.checkpoints.tokenization.language import language_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow, Sampling
@@ -171,7 +170,11 @@ def in_its_language(model: TokenCounting, wording: Wording) -> Wording:
     """
     here = wording.open and model.info.folder is not None
     tokenizer = model.tokenizer if here else None
-    return wording if tokenizer is None else wording.spoken(language_of(tokenizer))
+    if tokenizer is None:
+        return wording
+    from gptcli.checkpoints.tokenization.language import language_of
+
+    return wording.spoken(language_of(tokenizer))
 
 
 def _trimmed(wording: Wording, model: TokenCounting, limit: int) -> Wording:

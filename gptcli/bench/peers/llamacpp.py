@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptcli.bench.peers.peer import PeerSetting, PeerWork
-from gptcli.checkpoints.formats.writers.gguf_file import write_gguf
 from gptcli.errors import Unavailable
 
 FILE_NAME = "model.gguf"
@@ -73,6 +72,7 @@ class LlamaCpp:
     @staticmethod
     def prepare(checkpoint: Path, folder: Path, dtype: str) -> None:
         """Write the GGUF file, and our tokenizer beside it. Raises BadModel, see `write_gguf`."""
+        from gptcli.checkpoints.formats.writers.gguf_file import write_gguf
         from gptcli.checkpoints.tokenization.loading import load_tokenizer
 
         write_gguf(checkpoint, folder / FILE_NAME, dtype)

@@ -19,7 +19,6 @@ import typer
 
 from gptcli.chat import Chat, Conversation, Keeper, check_sampling, last
 from gptcli.chat_templates import choose, transcript
-from gptcli.checkpoints.tokenization.language import language_of
 from gptcli.cli import signals
 from gptcli.cli.interactive.slash import Commands
 from gptcli.cli.interactive.typed import ReadLine, TypedLine, messages, piped
@@ -65,6 +64,8 @@ def chat(
         info = engine.info
         language: str = options.language
         if language == "auto" and info.folder is not None:  # a server is not asked
+            from gptcli.checkpoints.tokenization.language import language_of
+
             language = language_of(engine.tokenizer) or "en"
         template = choose(options.template, info.folder, info.name, *names, language)
         conversation = Conversation(engine, template, sampling, options.system)

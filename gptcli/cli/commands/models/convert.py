@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gptcli.checkpoints.formats import conversion
 from gptcli.checkpoints.resolve import on_disk
 from gptcli.checkpoints.sources import recognise
 from gptcli.cli import signals
@@ -20,10 +19,12 @@ from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write, write_json
 from gptcli.cli.session import Session
-from gptcli.conversion import recipe
 from gptcli.models.options import Target
 from gptcli.options import AsJson, Talk
 from gptcli.system.units import counted, model_size
+
+if TYPE_CHECKING:
+    from gptcli.conversion.recipe import Made
 
 
 @command(
@@ -56,6 +57,8 @@ def convert(
     """
     session = Session.of(talk)
     path, name = _found(source)
+    from gptcli.conversion import recipe  # readers and writers of many formats
+
     plan = recipe.plan(path, name, target)
     with ExitStack() as stack:
         made = stack.enter_context(session.waiting(f"Converting {source}"))
@@ -81,7 +84,7 @@ def _found(source: str) -> tuple[Path, str]:
     return found.folder, name.rpartition("/")[2]
 
 
-def _summary(result: recipe.Made) -> str:
+def _summary(result: Made) -> str:
     """What was made, what it computes, and what was left out, by reasons."""
     reasons: dict[str, list[str]] = {}
     for name, reason in result.left_out.items():
@@ -99,7 +102,7 @@ def _summary(result: recipe.Made) -> str:
     return "; ".join(filter(None, [made, *_proofs(result), *shown, kept]))
 
 
-def _proofs(result: recipe.Made) -> list[str]:
+def _proofs(result: Made) -> list[str]:
     """What the comparisons showed."""
     said = []
     check, comparison = result.converted and result.converted.check, result.comparison
@@ -132,5 +135,7 @@ def _staging(place: Path, stack: ExitStack) -> Path:
         inner = Path(outer, "model")  # with the permissions of a folder, not of a temporary one
         inner.mkdir()
     except OSError as error:
-        raise conversion.failed(place, error) from None
+        from gptcli.checkpoints.formats.conversion import failed
+
+        raise failed(place, error) from None
     return inner
