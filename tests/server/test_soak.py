@@ -20,29 +20,11 @@ MINUTES = float(os.environ.get("GPTCLI_SOAK_MINUTES", "0"))
 CLIENTS = 12
 SETTLED = 0.25  # of the time: caches are full by then
 MOST_GROWTH = 32 * 2**20  # bytes of memory afterwards
-WORDS = [
-    "the",
-    "old",
-    "king",
-    "went",
-    "into",
-    "the",
-    "dark",
-    "wood",
-    "and",
-    "saw",
-    "a",
-    "wolf",
-    "that",
-    "was",
-    "white",
-    "as",
-    "snow",
-]
+TALE = "the old king went into the dark wood and saw a wolf that was white as snow"
 
 
 def prompt(draw: random.Random) -> str:
-    return " ".join(draw.choice(WORDS) for _ in range(draw.randint(1, 60)))
+    return " ".join(draw.choice(TALE.split()) for _ in range(draw.randint(1, 60)))
 
 
 def complete(server: ServeProcess, draw: random.Random) -> None:
