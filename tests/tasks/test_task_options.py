@@ -19,6 +19,7 @@ from gptcli.cli.registry import CommandEntry
 from gptcli.errors import UsageError
 from gptcli.options import Talk
 from gptcli.options.spec import Options
+from gptcli.tasks.definition import catalog
 from gptcli.tasks.definition.options import options_class, values
 
 Seen = dict[str, Any]
@@ -202,3 +203,8 @@ def test_the_class_checks_as_strictly_as_flags() -> None:
         group(count=10)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"^from: 'de' is not one of"):
         group(from_="de")  # type: ignore[call-arg]
+
+
+def test_a_task_that_is_read_again_has_the_same_class_of_options() -> None:
+    # A class is never given back: a server that made one for each request would grow for ever.
+    assert options_class(catalog.find("classify")) is options_class(catalog.find("classify"))

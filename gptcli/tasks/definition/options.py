@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, make_dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from gptcli.errors import UsageError
@@ -36,8 +37,13 @@ def options_class(task: Task) -> type[Options]:
     environment variable and key in the configuration have none. A task with an example template has
     `example`, a tuple of texts, too. Constructing the class checks types and ranges (UsageError).
     """
-    declared = [_declared(item) for item in task.options]
-    if task.takes_examples:
+    return _class_of(task.options, task.takes_examples)
+
+
+@lru_cache(maxsize=64)  # a class is never given back, and a server asks for one each time
+def _class_of(options: tuple[TaskOption, ...], takes_examples: bool) -> type[Options]:
+    declared = [_declared(item) for item in options]
+    if takes_examples:
         declared.append(("example", tuple[str, ...], EXAMPLE))
     return make_dataclass(
         "TaskOptions",
