@@ -214,7 +214,8 @@ def _shards(index: Path, allowed: re.Pattern[str]) -> list[Path]:
     listed = list(places.values()) if isinstance(places, dict) else []
     for name in listed:
         if not isinstance(name, str) or not allowed.fullmatch(name):
-            rule = f"shard {name!r:.80} is not a {allowed.pattern[-4:].lstrip(chr(92))} beside it"
+            suffix = allowed.pattern.rpartition(".")[2]
+            rule = f"shard {name!r:.80} is not a .{suffix} beside it"
             raise unsafe(index, rule, OTHER_MODEL)
     if not listed:
         raise corrupt(index, "weight_map is not an object that names shards")

@@ -46,13 +46,8 @@ async def completions(service: Service, scope: Scope, receive: Receive, send: Se
     """POST /v1/completions."""
     data = await read_body(receive)
     call, job = await beside(data, lambda: _completion(data, service))
-    service.submit(job)
     answer = CompletionAnswer(call, service)
-    async with watched(service.engine, job, receive, service.limits.seconds):
-        if call.stream:
-            await send_events(send, job, answer.pieces(job))
-        else:
-            await send_json(send, await answer.whole(job))
+    await _answered(service, job, answer, receive, send, stream=call.stream)
 
 
 def _completion(data: bytes, service: Service) -> tuple[CompletionCall, ClientJob]:
@@ -64,18 +59,31 @@ async def chat(service: Service, scope: Scope, receive: Receive, send: Send) -> 
     """POST /v1/chat/completions."""
     data = await read_body(receive)
     call, job = await asyncio.to_thread(_conversation, data, service)  # a template may take a while
-    service.submit(job)
     answer = ChatAnswer(call, service)
-    async with watched(service.engine, job, receive, service.limits.seconds):
-        if call.completion.stream:
-            await send_events(send, job, answer.pieces(job))
-        else:
-            await send_json(send, await answer.whole(job))
+    await _answered(service, job, answer, receive, send, stream=call.completion.stream)
 
 
 def _conversation(data: bytes, service: Service) -> tuple[ChatCall, ClientJob]:
     call = read_chat(parsed(data), service)
     return call, chat_job(call, service)
+
+
+async def _answered(
+    service: Service,
+    job: ClientJob,
+    answer: CompletionAnswer | ChatAnswer,
+    receive: Receive,
+    send: Send,
+    *,
+    stream: bool,
+) -> None:
+    """Queue the job, and send its answer while its client is there."""
+    service.submit(job)
+    async with watched(service.engine, job, receive, service.limits.seconds):
+        if stream:
+            await send_events(send, job, answer.pieces(job))
+        else:
+            await send_json(send, await answer.whole(job))
 
 
 async def models(service: Service, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import pytest
 from support.fake_engine import FakeEngine
+from support.ray_nodes import cluster_of_two
 
 from gptcli.batch.input.row import Row, digest
 from gptcli.batch.run import actors, cluster
@@ -69,29 +70,8 @@ def here(tiny: Path) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[object]:
     """A cluster of two nodes on this machine, with a processor each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    paths = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    memory = 100 << 20
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 1,
-            "object_store_memory": memory,
-            "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 500, "health_check_timeout_ms": 500},
-        },
-    )
-    made.add_node(num_cpus=1, object_store_memory=memory)
-    made.wait_for_nodes()
-    yield made
-    made.shutdown()
-    if paths is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = paths
+    with cluster_of_two() as made:
+        yield made
 
 
 @on_ray

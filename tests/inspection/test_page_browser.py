@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support.chromium import chromium
 from support.example_views import (
     PAYLOADS,
     WORDS,
@@ -35,7 +35,6 @@ from gptcli.options import Filters, Load
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # The numbers of each row of a table, or of each entry of a list, as they are written and shown.
 NUMBERS = """
@@ -45,16 +44,8 @@ root => [...root.querySelectorAll("data")].map((node) => [Number(node.value), no
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        found = own if Path(own).exists() else next(filter(None, map(shutil.which, NAMES)), None)
-        if found is None:
-            pytest.skip("needs Chromium: apt install chromium, or playwright install chromium")
-        running = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.chromium import chromium
 from support.served_here import Slowly, served_here
 
 from gptcli.engines import open_engine
@@ -17,7 +17,6 @@ from gptcli.options import Load
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PREFIX = "/a/prefix"
 KEY = "a-key"
 BEGINNING = "Once upon a time"
@@ -91,16 +90,8 @@ def server(running: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        found = own if Path(own).exists() else next(filter(None, map(shutil.which, NAMES)), None)
-        if found is None:
-            pytest.skip("needs Chromium: apt install chromium, or playwright install chromium")
-        running = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import REAL, ROOT, TALES, run
+from support.commands import REAL, TALES, run
+from support.ray_nodes import cluster_of_two
 from support.serving import LONG, ServeProcess, reset
 
 from gptcli.errors import UsageError
@@ -38,25 +39,8 @@ def on_ray(test):
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Any]:
     """A cluster of two nodes on this machine, with a processor each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        memory = 100 << 20
-        made = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "object_store_memory": memory,
-                "include_dashboard": False,
-                "_system_config": {"health_check_period_ms": 500, "health_check_timeout_ms": 500},
-            },
-        )
-        made.add_node(num_cpus=1, object_store_memory=memory)
-        made.wait_for_nodes()
+    with cluster_of_two() as made:
         yield made
-        made.shutdown()
 
 
 def body(seed: int, stream: bool = False) -> dict[str, Any]:
