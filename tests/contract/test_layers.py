@@ -28,7 +28,7 @@ ROWS: dict[str, list[str]] = {
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
-        "batch doctor inspection server",
+        "batch doctor inspection server training",
         "api bench replay",
         "cli",
     ],
@@ -132,6 +132,12 @@ ROWS: dict[str, list[str]] = {
         "regular_files",
         "checksums strict_json",
         "strict_toml",
+    ],
+    "training": [
+        "events settings",
+        "data options",
+        "compute",
+        "report",
     ],
     "tasks": [
         "calibration definition",
@@ -295,14 +301,15 @@ def test_engines_are_imported_to_open_one_not_for_a_type(module: Path) -> None:
     assert "gptcli.engines.Engine" not in imported(module)
 
 
-def test_only_engines_import_torch() -> None:
+def test_only_engines_and_the_trainer_import_torch() -> None:
     users = {
-        module.relative_to(PACKAGE).parts[0]
+        "/".join(module.relative_to(PACKAGE).parts[:-1])
         for module in MODULES
         if {"torch", "torch.Tensor"} & imported(module)
     }
     # `pickles` is a part of a program of its own, which never runs in gptcli's process.
-    assert users == {"engines", "checkpoints"}
+    others = {room for room in users if room.split("/")[0] != "engines"}
+    assert others == {"checkpoints/formats/locked/readers", "training/compute"}
     assert [
         shown(module)
         for module in MODULES
@@ -321,7 +328,9 @@ def test_only_render_imports_rich() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in MODULES if "engines" not in module.parts], ids=shown
+    "module",
+    [module for module in MODULES if not {"engines", "compute"} & set(module.parts)],
+    ids=shown,
 )
 def test_heavy_libraries_are_imported_late(module: Path) -> None:
     at_top = {name.split(".")[0] for name in imported(module, anywhere=False)}

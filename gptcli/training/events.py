@@ -1,0 +1,76 @@
+"""What happens in a run of training, as plain frozen data: the generator of `recipe.py` yields
+them.
+
+Losses are nats a target token, times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Ending = Literal["steps", "epochs", "minutes", "patience", "interrupted", "diverged"]
+"""Why a run ended: a limit, no better validation loss, a signal, or a loss that is no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """One step of the optimizer."""
+
+    step: int  # from 1
+    steps: int  # that are planned, or that the time seems to allow
+    epoch: float  # how much of the data was seen
+    loss: float
+    learning_rate: float
+    gradient_norm: float  # before clipping
+    tokens: int  # input tokens of the step
+    targets: int  # tokens that counted in its loss
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The validation loss after a step."""
+
+    step: int
+    loss: float
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint is on the disk, whole."""
+
+    step: int
+    folder: Path
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Texts that the model writes after a step."""
+
+    step: int
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A notice for people: memory was short, a run goes on, a step was not used."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The last event. `folder` holds the model."""
+
+    step: int
+    ending: Ending
+    folder: Path
+
+
+TrainingEvent = StepDone | Evaluated | Saved | Sampled | Told | Ended

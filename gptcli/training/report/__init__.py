@@ -1,0 +1,1 @@
+"""What a run leaves beside the weights: log, loss curve, model card, what was memorised."""
