@@ -129,7 +129,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "system": [
         "accelerators durable memory os_errors processors sanitizer stages text units",
-        "regular_files",
+        "file_lock regular_files",
         "checksums strict_json",
         "strict_toml",
     ],

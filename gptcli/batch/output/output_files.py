@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from gptcli.errors import Busy, CannotCreate, UsageError, WriteFailed
-from gptcli.system.durable import OWN, followed, remove, write_all
+from gptcli.system.durable import OWN, followed
+from gptcli.system.file_lock import FileLock
 from gptcli.system.os_errors import reason
 
 ELSEWHERE = "Choose another file with -o."
@@ -26,7 +26,6 @@ AGAIN = "Make room, then run the same command again (without --force): it goes o
 MAX_NAME_BYTES = 240  # bytes: most file systems take 255, and a partial file's name is longer
 
 _FAILING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_PATIENCE_SECONDS = 0.3  # seconds that a new holder of the lock is given to write its number
 
 
 @dataclass(frozen=True)
@@ -125,65 +124,10 @@ def open_rows(path: Path, fresh: bool = False) -> int:
     return descriptor
 
 
-class Lock:
-    """The right to write to an output, held until `release` or the end of the process.
-
-    The kernel frees it however the process ends. The file holds the process's number for others to
-    name, and is removed by its holder; whoever locked a removed file begins again.
-    """
+class Lock(FileLock):
+    """The right to write to an output, held until `release` or the end of the process."""
 
     def __init__(self, files: OutputFiles) -> None:
         """Take it. Raises Busy, naming the holder; CannotCreate; WriteFailed."""
-        self._path = files.lock
-        self._released = False
         with creating(files.name):
-            self._descriptor = self._take(files.name)
-            try:
-                os.ftruncate(self._descriptor, 0)
-                write_all(self._descriptor, f"{os.getpid()}\n".encode())
-            except OSError:
-                self.release()
-                raise
-
-    def _take(self, name: str) -> int:
-        while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | OWN, 0o666)
-            try:
-                found = os.fstat(descriptor)
-                if not S_ISREG(found.st_mode) or found.st_nlink > 1:  # laid there to be emptied
-                    raise CannotCreate(str(self._path), "it is no lock of ours", "Remove it.")
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), self._path.lstat()):
-                        return descriptor
-            except BlockingIOError:
-                holder = _holder(descriptor)
-                os.close(descriptor)
-                raise Busy(
-                    name, f"{holder} writes to it", "Wait for its end, or write elsewhere with -o."
-                ) from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def release(self) -> None:
-        """Let others write. Never fails: what matters is that the descriptor is closed."""
-        if self._released:
-            return
-        self._released = True
-        with suppress(OSError):
-            remove(self._path)
-        with suppress(OSError):
-            os.close(self._descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    """`process 123`, as the lock file says; its holder may be about to write it."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        number = os.pread(descriptor, 20, 0).strip()
-        if number.isdigit():
-            return f"process {int(number)}"
-        time.sleep(0.01)
-    return "another process"
+            super().__init__(files.lock, files.name)
