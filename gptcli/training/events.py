@@ -15,6 +15,19 @@ Ending = Literal["steps", "epochs", "minutes", "patience", "interrupted", "diver
 
 
 @dataclass(frozen=True, kw_only=True)
+class Began:
+    """Data and model are ready; the steps after `step` follow."""
+
+    step: int  # that is done: 0, or that of the checkpoint that the run goes on from
+    steps: int
+    folder: Path
+    parameters: int
+    trained: int  # of the parameters
+    tokens: int  # of an epoch
+    documents: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepDone:
     """One step of the optimizer."""
 
@@ -66,11 +79,20 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The last event. `folder` holds the model."""
+    """The last event. `folder` holds the model, unless the run was interrupted or diverged.
+
+    best: the step whose validation loss was the least; chosen: that of the model in `folder`.
+    again: the run had ended before, and nothing was done. why: what diverged.
+    """
 
     step: int
     ending: Ending
     folder: Path
+    best: int | None = None
+    best_loss: float | None = None
+    chosen: int | None = None
+    again: bool = False
+    why: str = ""
 
 
-TrainingEvent = StepDone | Evaluated | Saved | Sampled | Told | Ended
+TrainingEvent = Began | StepDone | Evaluated | Saved | Sampled | Told | Ended

@@ -7,7 +7,16 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Device
-from gptcli.options.shared import COLUMN, DELIMITER, ERRORS, OFFLINE, QUOTING, Errors, Quoting
+from gptcli.options.shared import (
+    COLUMN,
+    DELIMITER,
+    ERRORS,
+    OFFLINE,
+    OVERWRITE,
+    QUOTING,
+    Errors,
+    Quoting,
+)
 from gptcli.options.spec import Options, option
 from gptcli.training.settings import OptimizerName, Schedule
 
@@ -300,6 +309,7 @@ class TrainingProgress(Options):
     wandb: str | None = option(
         None, "--wandb", "Log to this project of Weights & Biases.", metavar="PROJECT", rare=True
     )
+    force: bool = OVERWRITE
     dry_run: bool = option(False, "--dry-run", "Measure a few steps, show the plan, and stop.")
     shard: bool = option(
         False,

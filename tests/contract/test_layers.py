@@ -135,9 +135,12 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "data options",
-        "compute",
-        "report",
+        "options",
+        "data",
+        "compute durability plan start",
+        "finish pace report",
+        "loop",
+        "recipe",
     ],
     "tasks": [
         "calibration definition",

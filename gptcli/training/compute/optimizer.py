@@ -33,8 +33,11 @@ def adamw(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer
     )
 
 
-def rate(settings: TrainingSettings, step: int) -> float:
-    """The share of the learning rate in a step, counted from 1: warm-up, then the schedule."""
+def rate(settings: TrainingSettings, step: float) -> float:
+    """The share of the learning rate in a step, counted from 1: warm-up, then the schedule.
+
+    A step need not be whole where the schedule is stretched.
+    """
     if step <= settings.warmup:
         return step / settings.warmup
     done = min((step - settings.warmup) / max(settings.steps - settings.warmup, 1), 1.0)

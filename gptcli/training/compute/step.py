@@ -6,7 +6,7 @@ a step is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -31,8 +31,16 @@ class StepResult:
     tokens: int
 
 
+class StepDropped(Exception):
+    """A step was asked to stop before its end: nothing changed."""
+
+
 class Stepper:
-    """A model and its optimizer. `micro_tokens` is how many tokens are computed at a time."""
+    """A model and its optimizer. `micro_tokens` is how many tokens are computed at a time;
+    `stopping` is asked between them whether to drop the step.
+    """
+
+    stopping: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -46,9 +54,16 @@ class Stepper:
         self.optimizer = adamw(model, settings)
         self.trained = [p for p in model.parameters() if p.requires_grad]
 
-    def step(self, table: PieceTable, pieces: NDArray[np.int64], number: int) -> StepResult:
-        """Step `number` (from 1) on these pieces. The weights do not change where the loss is no
-        finite number.
+    def step(
+        self,
+        table: PieceTable,
+        pieces: NDArray[np.int64],
+        number: int,
+        place: float | None = None,
+    ) -> StepResult:
+        """Step `number` (from 1) on these pieces, at a place of the schedule that is its number
+        unless the schedule was stretched. The weights do not change where the loss is no finite
+        number. Raises StepDropped.
         """
         self.model.train()
         torch.manual_seed((self.settings.seed << 32) + number)  # dropout, which so needs no state
@@ -57,7 +72,7 @@ class Stepper:
         total = self._accumulated(table, pieces, targets)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip or float("inf"))
         if torch.isfinite(norm) and np.isfinite(total):
-            share = rate(self.settings, number)
+            share = rate(self.settings, number if place is None else place)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * share
             self.optimizer.step()
@@ -67,6 +82,8 @@ class Stepper:
         """The loss of a step; its gradient is in the parameters."""
         total = 0.0
         for part in micro_batches(table, pieces, self.micro_tokens):
+            if self.stopping():
+                raise StepDropped
             batch = packed(table, part).to(self.device)
             with self.precision():
                 loss = self.model(batch) / max(targets, 1)
@@ -75,12 +92,14 @@ class Stepper:
         return total
 
     def loss(self, table: PieceTable, pieces: Sequence[int] | NDArray[np.int64]) -> float:
-        """The mean loss of pieces, in nats a target token, without dropout."""
+        """The mean loss of pieces, in nats a target token, without dropout. Raises StepDropped."""
         self.model.eval()
-        chosen = np.asarray(pieces)
+        chosen, total = np.asarray(pieces), 0.0
         with torch.no_grad(), self.precision():
-            parts = micro_batches(table, chosen, self.micro_tokens)
-            total = sum(float(self.model(packed(table, part).to(self.device))) for part in parts)
+            for part in micro_batches(table, chosen, self.micro_tokens):
+                if self.stopping():
+                    raise StepDropped
+                total += float(self.model(packed(table, part).to(self.device)))
         return total / max(counted(table, chosen), 1)
 
     def precision(self) -> AbstractContextManager[object]:

@@ -1,0 +1,89 @@
+"""From options and data to settings: every value a number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.options import Optimization, TrainedModel, TrainingProgress, TrainOptions
+from gptcli.training.settings import LoraSettings, TrainingSettings
+
+EPOCHS = 3.0  # where no limit is given
+CONTEXTS = 8  # in a step
+MOST_WARMUP = 100  # steps
+EVALUATIONS = 20
+MICRO_CONTEXTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """Settings, and what does not change the weights of a step."""
+
+    settings: TrainingSettings
+    micro_tokens: int
+
+
+def plan(options: TrainOptions, corpus: TrainingCorpus, context: int) -> TrainingPlan:
+    """The plan of a run."""
+    asked, model = options.optimization, options.model
+    batch = asked.batch_tokens or max(min(CONTEXTS * context, corpus.train.tokens // 20), 1)
+    steps = _steps(asked, corpus, batch)
+    warmup = asked.warmup if asked.warmup is not None else min(-(-steps // 20), MOST_WARMUP)
+    settings = TrainingSettings(
+        seed=asked.seed,
+        batch_tokens=batch,
+        steps=steps,
+        learning_rate=asked.learning_rate or _rate(model),
+        schedule=asked.schedule,
+        warmup=warmup,
+        decay_from=asked.decay_from,
+        weight_decay=asked.weight_decay,
+        clip=asked.clip,
+        optimizer=asked.optimizer,
+        dropout=model.dropout,
+        dtype="bfloat16" if model.precision == "bfloat16" else "float32",
+        lora=_lora(model),
+        frozen=model.freeze,
+    )
+    return TrainingPlan(
+        settings=settings,
+        micro_tokens=asked.micro_tokens or min(batch, MICRO_CONTEXTS * context),
+    )
+
+
+def eval_every(following: TrainingProgress, steps: int) -> int:
+    """Steps between validations."""
+    return following.eval_every or max(-(-steps // EVALUATIONS), 1)
+
+
+def _steps(asked: Optimization, corpus: TrainingCorpus, batch: int) -> int:
+    if asked.steps is None and asked.epochs is None and asked.minutes is not None:
+        return 1000
+    found = []
+    if asked.steps is not None:
+        found.append(asked.steps)
+    if asked.epochs is not None or not found:
+        epochs = asked.epochs or EPOCHS
+        whole = math.floor(epochs)
+        steps = [
+            corpus.train.steps_of_epoch(asked.seed, number, batch)
+            for number in range(math.ceil(epochs))
+        ]
+        part = math.ceil(steps[-1] * (epochs - whole)) if epochs > whole else 0
+        found.append(max(sum(steps[:whole]) + part, 1))
+    return min(found)
+
+
+def _rate(model: TrainedModel) -> float:
+    return 2e-4 if model.lora else 1e-3 if model.scratch else 5e-5
+
+
+def _lora(model: TrainedModel) -> LoraSettings | None:
+    if not model.lora:
+        return None
+    return LoraSettings(
+        rank=model.lora_rank,
+        alpha=model.lora_alpha or 2.0 * model.lora_rank,
+        targets=model.lora_targets or ("c_attn",),
+    )

@@ -1,0 +1,312 @@
+"""A run of training from its data to its model: one generator of events.
+
+    for event in train(TrainOptions(data=("tales.txt",), ...)):
+        print(event)
+
+In the order of what it costs: the folder and its lock, the model's files, the data, the comparison
+with the run that is there, torch and the weights, steps. Killed at any moment, the same call goes
+on where it was. Nothing is printed and no signal is handled: who shows something, or lets a signal
+end the run, passes a `TrainingFrame`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from gptcli import __version__
+from gptcli.checkpoints.config_json import CONFIG
+from gptcli.errors import BadInput
+from gptcli.options.spec import changed
+from gptcli.training import finish, start
+from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.data.preparing import prepare
+from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
+from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
+from gptcli.training.durability.folder import RunFolder, open_folder, writing
+from gptcli.training.durability.log import RunLog
+from gptcli.training.durability.run_file import (
+    WAY_OUT,
+    RunData,
+    RunFile,
+    RunMachine,
+    RunModel,
+)
+from gptcli.training.durability.state import TrainingState
+from gptcli.training.events import Began, Ended, Ending, Told, TrainingEvent
+from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
+from gptcli.training.options import TrainOptions
+from gptcli.training.pace import Pace
+from gptcli.training.plan import TrainingPlan, eval_every, plan
+from gptcli.training.start import StartingModel
+
+if TYPE_CHECKING:
+    from gptcli.training.compute.session import ComputeDevice, ComputeSession
+
+_NOT_COMPARED = ("output", "force", "dry_run")
+_MADE = ("step", "best", "best_loss", "chosen", "why")
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFrame:
+    """What a program puts around a run; by default nothing.
+
+    `waiting` is entered with a text while something may take long. `stoppable` is entered while
+    steps are computed, and gives the function that says whether to stop. `sample` lets the model of
+    a checkpoint write.
+    """
+
+    waiting: Callable[[str], AbstractContextManager[object]] = lambda text: nullcontext()
+    stoppable: Callable[[], AbstractContextManager[Callable[[], bool]]] = lambda: nullcontext(
+        _never
+    )
+    sample: Sampler | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
+def train(options: TrainOptions, frame: TrainingFrame | None = None) -> Iterator[TrainingEvent]:
+    """Train, or go on with the run in the folder of `--output`.
+
+    Raises, before the first step: UsageError, MissingInput, BadInput (data that cannot be used,
+    another run), BadModel, CannotCreate, Busy, Unavailable. While it runs: WriteFailed; the last
+    checkpoint stays.
+    """
+    around = frame or TrainingFrame()
+    folder = open_folder(options.following.output, options.following.force)
+    try:
+        yield from _trained(options, folder, around)
+    finally:
+        folder.close()
+
+
+def _trained(
+    options: TrainOptions, folder: RunFolder, frame: TrainingFrame
+) -> Iterator[TrainingEvent]:
+    with frame.waiting("looking for the model"):
+        starting = start.find(options.model, folder.tokenizer)
+    for notice in starting.notices:
+        yield Told(step=0, text=notice)
+    with frame.waiting("reading the data"):
+        corpus = prepare(
+            options.data,
+            options.reading,
+            starting.tokenizer,
+            starting.context,
+            options.optimization.seed,
+            folder.data,
+            None,
+        )
+    for notice in corpus.notices:
+        yield Told(step=0, text=notice)
+    from gptcli.training.compute.session import choose
+
+    device = choose(options.model.device, options.model.threads)
+    planned = plan(options, corpus, starting.context)
+    now = _run_file(options, starting, corpus, planned, device)
+    then = folder.run
+    run = now if then is None else agreed(then, now)
+    if then is not None:
+        for notice in notices(then, run):
+            yield Told(step=then.last or 0, text=notice)
+        if then.ending is not None and not is_longer(then, now):
+            yield _ended_before(then, folder)
+            return
+    with frame.waiting("preparing the model"):
+        session = _session(starting, run, device)
+        checkpoints = Checkpoints(folder.checkpoints, run.id)
+        found = _newest(checkpoints) if then is not None else None
+        if found is not None:
+            session.load(found.path)
+    state = TrainingState() if found is None else _gone_on(then, run, found.state)
+    for damaged in found.damaged if found else ():
+        yield Told(step=state.step, text=f"checkpoint {damaged} is not used")
+    _clear(folder, run, checkpoints, state, starting)
+    with writing(folder.log):
+        log = RunLog(folder.log, state.log_bytes)
+    try:
+        loop = _loop(options, frame, starting, corpus, run, session, folder, log, state)
+        yield from _steps(loop, session, frame)
+    finally:
+        log.close()
+
+
+def _session(starting: StartingModel, run: RunFile, device: ComputeDevice) -> ComputeSession:
+    from gptcli.training.compute.session import ComputeSession
+
+    return ComputeSession(
+        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens
+    )
+
+
+def _newest(checkpoints: Checkpoints) -> FoundCheckpoint | None:
+    """Raises BadInput where all are damaged."""
+    with writing(checkpoints.folder):
+        try:
+            return checkpoints.newest()
+        except ValueError as error:
+            why = f"every checkpoint is damaged: {error}"
+            raise BadInput(str(checkpoints.folder), why, f"Check the disk. {WAY_OUT}") from None
+
+
+def _gone_on(then: RunFile | None, run: RunFile, state: TrainingState) -> TrainingState:
+    """The state of a checkpoint; where limits changed, what was decided of the end is void."""
+    if then is None or not limits_differ(then, run):
+        return state
+    pace = _pace(run)
+    return state.but(knots=pace.renewed(state.step, state.seconds), waited=0)
+
+
+def _clear(
+    folder: RunFolder,
+    run: RunFile,
+    checkpoints: Checkpoints,
+    state: TrainingState,
+    starting: StartingModel,
+) -> None:
+    """Write run.json; then remove what is later than the state, and what another run left."""
+    folder.note(run.but(last=state.step or None, ending=None, made={}))
+    with writing(folder.path):
+        checkpoints.keep(step for step in checkpoints.steps() if step <= state.step)
+        if state.step == 0:
+            finish.remove_model(folder.path, starting.files)
+
+
+def _pace(run: RunFile) -> Pace:
+    minutes, steps = run.asked.get("minutes"), run.settings.steps
+    counted = any(name in run.asked for name in ("steps", "epochs"))
+    seconds = 60.0 * minutes if isinstance(minutes, int | float) else None
+    return Pace(steps, steps if counted or seconds is None else None, seconds)
+
+
+def _loop(
+    options: TrainOptions,
+    frame: TrainingFrame,
+    starting: StartingModel,
+    corpus: TrainingCorpus,
+    run: RunFile,
+    session: ComputeSession,
+    folder: RunFolder,
+    log: RunLog,
+    state: TrainingState,
+) -> TrainingLoop:
+    following, config = options.following, json.dumps(dict(starting.described), indent=2) + "\n"
+    small = {**starting.files, CONFIG: config.encode()}
+    tools = LoopTools(
+        stepper=session.stepper,
+        corpus=corpus,
+        settings=run.settings,
+        pace=_pace(run),
+        folder=folder,
+        checkpoints=Checkpoints(folder.checkpoints, run.id),
+        log=log,
+        files=lambda: ModelFiles(small, session.files()),
+        is_finite=session.is_finite,
+        vocabulary=starting.config.vocab_size,
+        clock=frame.clock,
+        sample=frame.sample,
+    )
+    rules = LoopRules(
+        eval_every=eval_every(following, run.settings.steps),
+        save_every=following.save_every,
+        sample_every=following.sample_every,
+        patience=following.patience,
+        keep=following.keep,
+        by_epochs=options.optimization.steps is None,
+    )
+    return TrainingLoop(tools, rules, state)
+
+
+def _steps(
+    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame
+) -> Iterator[TrainingEvent]:
+    """The steps, and what comes out of them."""
+    tools = loop.tools
+    yield Began(
+        step=loop.state.step,
+        steps=loop.steps,
+        folder=tools.folder.path,
+        parameters=session.parameters,
+        trained=session.trained,
+        tokens=tools.corpus.train.tokens,
+        documents=tools.corpus.documents,
+    )
+    with frame.stoppable() as stopping:
+        session.stepper.stopping = stopping
+        yield from loop.events()
+    if loop.ending == "interrupted":
+        yield loop.ended()
+    elif loop.ending == "diverged":
+        loop.note(ending="diverged", made={"step": loop.state.step, "why": loop.why})
+        yield loop.ended()
+    else:
+        yield from _finished(loop)
+
+
+def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
+    """Put the model in its place."""
+    tools, state = loop.tools, loop.state
+    chosen = state.best.step if state.best else state.step
+    if chosen != state.step and not tools.checkpoints.is_sound(chosen):
+        text = f"checkpoint step-{chosen:06}, the best, is damaged: the last is taken"
+        yield Told(step=state.step, text=text)
+        chosen = state.step
+    with writing(tools.folder.path):
+        finish.put_model(tools.checkpoints.path(chosen), tools.folder.path)
+    done = loop.ended(chosen)
+    made = {"step": done.step, "best": done.best, "best_loss": done.best_loss, "chosen": chosen}
+    with writing(tools.folder.path):
+        tools.log.write(line_of(done))
+        tools.log.flush()
+        tools.checkpoints.keep(loop.kept())
+    loop.note(ending=loop.ending, made=made)
+    yield done
+
+
+def _ended_before(run: RunFile, folder: RunFolder) -> Ended:
+    """The event of a run that had ended when the command was given again."""
+    made = {name: value for name, value in run.made.items() if name in _MADE}
+    return Ended(ending=cast(Ending, run.ending), folder=folder.path, again=True, **made)  # type: ignore[arg-type]
+
+
+def _run_file(
+    options: TrainOptions,
+    starting: StartingModel,
+    corpus: TrainingCorpus,
+    planned: TrainingPlan,
+    device: ComputeDevice,
+) -> RunFile:
+    groups = (options.reading, options.model, options.optimization, options.following)
+    asked = {name: value for group in groups for name, value in changed(group).items()}
+    return RunFile(
+        id=secrets.token_hex(8),
+        version=__version__,
+        asked={name: value for name, value in asked.items() if name not in _NOT_COMPARED},
+        settings=planned.settings,
+        machine=RunMachine(
+            torch=device.torch,
+            threads=device.threads,
+            device=device.name,
+            micro_tokens=planned.micro_tokens,
+        ),
+        model=RunModel(
+            base=starting.name,
+            revision=starting.revision,
+            config=dict(starting.described),
+            files=dict(starting.digests),
+        ),
+        data=RunData(
+            digest=corpus.digest,
+            documents=corpus.documents,
+            documents_by=corpus.documents_by,
+            sources=corpus.sources,
+        ),
+    )
