@@ -73,6 +73,8 @@ MODELS = (
     ),
 )
 
+TRAIN = (CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),)
+
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
     CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model."),
@@ -100,6 +102,12 @@ COMMANDS = (
         "inspect",
         "gptcli.cli.commands.inspect",
         "Show how a model reads a text.",
+    ),
+    CommandEntry(
+        "train",
+        "gptcli.cli.commands.train.group",
+        "Pre-train and fine-tune GPT-2 on your own text.",
+        parts=TRAIN,
     ),
     CommandEntry(
         "models",

@@ -3,7 +3,8 @@
 No exception is thrown into running code: a KeyboardInterrupt inside an import or a C extension ends
 in a traceback, or is swallowed. The handler runs the registered cleanups (erase the spinner, keep
 the text so far), restores the default action and sends the signal again. A second signal meanwhile
-ends the process at once. Only a chat goes on after Ctrl-C: see `interruptible`.
+ends the process at once. A chat goes on after Ctrl-C, see `interruptible`; training saves first, see
+`stoppable`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,30 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call `stop` with the number of the first fatal signal inside the block, which goes on.
+
+    A second one ends the process at once, also inside a library. `stop` runs inside a signal
+    handler, so it must only set a flag or the like. Whoever stops then calls `die` with the number.
+    """
+    before = {number: signal.getsignal(number) for number in _FATAL}
+    heard = [number for number, action in before.items() if action != signal.SIG_IGN]
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for fatal in heard:
+            signal.signal(fatal, signal.SIG_DFL)
+        stop(number)
+
+    for number in heard:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,10 +93,8 @@ def is_finite(model: nn.Module) -> bool:
 
 def _stored(tensor: Tensor) -> StoredTensor:
     plain = tensor.detach().cpu().contiguous()
-    data = plain.view(torch.uint8) if plain.dim() else plain.reshape(1).view(torch.uint8)
-    return StoredTensor(
-        _NAMES[plain.dtype], tuple(plain.shape), memoryview(data.reshape(-1).numpy())
-    )
+    data: Any = plain.reshape(-1).view(torch.uint8).numpy()
+    return StoredTensor(_NAMES[plain.dtype], tuple(plain.shape), memoryview(data))
 
 
 def _read(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -98,7 +98,7 @@ def read_run(path: Path) -> RunFile | None:
 def _run(found: dict[str, Any]) -> RunFile:
     if found.pop("format", None) != FORMAT:
         raise ValueError(f"it is not of format {FORMAT}")
-    whole = _built(RunFile, found)
+    whole: RunFile = _built(RunFile, found)
     settings = _built(TrainingSettings, found["settings"])
     if settings.lora is not None:
         lora = _built(LoraSettings, found["settings"]["lora"])
@@ -126,7 +126,7 @@ def _built(kind: Any, found: object) -> Any:
     return kind(**found)
 
 
-_PLAIN = {"str": str, "int": int, "float": (int, float), "None": type(None)}
+_PLAIN: Mapping[str, Any] = {"str": str, "int": int, "float": (int, float), "None": type(None)}
 
 
 def _fits(value: object, hint: str) -> bool:

@@ -1,0 +1,1 @@
+"""`gptcli train`: pre-train and fine-tune GPT-2."""
