@@ -135,9 +135,18 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "data options",
-        "compute",
+        "options",
+        "data",
+        "compute tokenizer",
         "report",
+    ],
+    "training/data": [
+        "input shuffling store",
+        "cutting pieces splitting",
+        "corpus encoding tabulating",
+        "writing",
+        "keeping",
+        "preparing",
     ],
     "tasks": [
         "calibration definition",
