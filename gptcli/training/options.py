@@ -7,16 +7,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Device
-from gptcli.options.shared import (
-    COLUMN,
-    DELIMITER,
-    ERRORS,
-    OFFLINE,
-    OVERWRITE,
-    QUOTING,
-    Errors,
-    Quoting,
-)
+from gptcli.options.shared import DELIMITER, ERRORS, OFFLINE, OVERWRITE, QUOTING, Errors, Quoting
 from gptcli.options.spec import Options, option
 from gptcli.training.settings import OptimizerName, Schedule
 
@@ -26,18 +17,26 @@ LossOn = Literal["all", "completion"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingData(Options):
-    """What is learned from, and where one document ends."""
+class DataReading(Options):
+    """How files are read, and which of their columns are text."""
 
     panel = "Data"
 
     documents: Documents = option(
         "auto",
         "--documents",
-        "What a document is: a file, a line, a paragraph between blank lines, a row of a table, or"
-        " what lies between end tokens (<|endoftext|>). auto decides by the data, and says so.",
+        "What a document of a text is: the file, a line, a paragraph between blank lines, or what"
+        " lies between end tokens (<|endoftext|>), which end one in any case. auto is the file; of"
+        " a table it is the row.",
     )
-    column: str | None = COLUMN
+    column: str | None = option(
+        None,
+        "--column",
+        "The text's column or key in a table: a name, or a column's number from 1.",
+        metavar="NAME",
+        shown_default="text, else content, else the only column",
+        redeclares="a text to learn is no prompt",
+    )
     prompt_column: str | None = option(
         None,
         "--prompt-column",
@@ -52,6 +51,15 @@ class TrainingData(Options):
         metavar="NAME",
         shown_default="completion",
     )
+    delimiter: str | None = DELIMITER
+    quoting: Quoting | None = QUOTING
+    errors: Errors = ERRORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData(DataReading):
+    """What is learned from, and where one document ends."""
+
     loss_on: LossOn = option(
         "completion", "--loss-on", "Which tokens of prompts and completions are learned."
     )
@@ -65,13 +73,10 @@ class TrainingData(Options):
     valid_share: float = option(
         0.05,
         "--valid-share",
-        "Share of the documents that is kept for validation; 0 is none.",
+        "Share of the text that is kept for validation, in whole documents; 0 is none.",
         low=0,
         high=0.5,
     )
-    delimiter: str | None = DELIMITER
-    quoting: Quoting | None = QUOTING
-    errors: Errors = ERRORS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.batch.input.compressed import SUFFIXES
+from gptcli.inputs.compressed import SUFFIXES
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import MissingInput, UsageError
 from gptcli.system.os_errors import reason

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from gptcli.batch.input import jsonlines, parquet, plaintext
 from gptcli.batch.input.changes import InputWatch
-from gptcli.batch.input.compressed import MAGIC, SUFFIXES, packing_of, unpacked
+from gptcli.inputs.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.batch.input.entries import ParsedRow, entry_of
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.input.notices import RowNotices

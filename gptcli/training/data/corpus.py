@@ -30,3 +30,4 @@ class TrainingCorpus:
     documents_by: str  # what a document is, in words, for the plan
     digest: str  # sha256 of ids, pieces and split
     notices: tuple[str, ...] = ()
+    valid_sources: tuple[TrainingFile, ...] = ()  # of --valid

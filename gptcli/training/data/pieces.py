@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from gptcli.training.data.shuffling import Shuffle
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+BLOCK = 1 << 16  # pieces of an order that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,7 @@ class PieceTable:
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """The pieces of an epoch (from 0), shuffled."""
-        import numpy as np
-
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-        return random.permutation(len(self))
+        return Shuffle(len(self), seed, epoch).between(0, len(self))
 
     def steps(
         self, seed: int, epoch: int, batch_tokens: int, first: int = 0
@@ -58,17 +59,23 @@ class PieceTable:
         """The pieces of each step of an epoch, from piece `first` of its order on.
 
         A step ends with the piece that fills it, so it can be longer by less than a piece; the last
-        of an epoch can be shorter. No piece is left out.
+        of an epoch can be shorter. No piece is left out. Memory holds a block of the order.
         """
         import numpy as np
 
-        order = self.order(seed, epoch)
-        filled = np.cumsum(self.lengths[order], dtype=np.int64)
-        while first < len(order):
-            before = int(filled[first - 1]) if first else 0
-            end = int(np.searchsorted(filled, before + batch_tokens)) + 1
-            yield order[first:end]
-            first = min(end, len(order))
+        shuffle = Shuffle(len(self), seed, epoch)
+        held = np.empty(0, np.int64)
+        for at in range(first, len(self), BLOCK):
+            block = shuffle.between(at, min(at + BLOCK, len(self)))
+            held = np.concatenate([held, block])
+            filled = np.cumsum(self.lengths[held], dtype=np.int64)
+            begin = before = 0
+            while (end := int(np.searchsorted(filled, before + batch_tokens)) + 1) <= len(held):
+                yield held[begin:end]
+                begin, before = end, int(filled[end - 1])
+            held = held[begin:]
+        if len(held):
+            yield held
 
     def steps_of_epoch(self, seed: int, epoch: int, batch_tokens: int) -> int:
         """How many steps an epoch has."""
