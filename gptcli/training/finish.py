@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
+from gptcli.checkpoints.hub.offer import small_files
 from gptcli.checkpoints.safetensors_headers import INDEX, SINGLE
+from gptcli.checkpoints.tokenization.files import names_in
 from gptcli.system import durable
 from gptcli.training.durability.checkpoints import STATE
+from gptcli.training.durability.folder import RUN
 
 OPTIMIZER = "optimizer.safetensors"
 ADAPTER = "adapter_model.safetensors"
@@ -39,8 +41,9 @@ def put_model(checkpoint: Path, folder: Path) -> None:
     durable.sync_folder(folder / SINGLE)
 
 
-def remove_model(folder: Path, others: Iterable[str]) -> None:
-    """Take away the model of a run that is begun anew. Raises OSError."""
-    for name in (*_OF_MODELS, *others):
+def remove_model(folder: Path) -> None:
+    """Take away the model that an earlier run left in its folder. Raises OSError."""
+    names = {*_OF_MODELS} | small_files(names_in(folder))
+    for name in sorted(names - {RUN}):
         durable.remove(folder / name)
     durable.sync_folder(folder / SINGLE)

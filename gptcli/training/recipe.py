@@ -23,9 +23,7 @@ from gptcli import __version__
 from gptcli.checkpoints.config_json import CONFIG
 from gptcli.errors import BadInput
 from gptcli.options.spec import changed
-from gptcli.training import finish, start
-from gptcli.training.data.corpus import TrainingCorpus
-from gptcli.training.data.preparing import prepare
+from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
 from gptcli.training.durability.folder import RunFolder, open_folder, writing
@@ -40,6 +38,7 @@ from gptcli.training.durability.run_file import (
 from gptcli.training.durability.state import TrainingState
 from gptcli.training.events import Began, Ended, Ending, Told, TrainingEvent
 from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
+from gptcli.training.material import Material, gather
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
 from gptcli.training.plan import TrainingPlan, eval_every, plan
@@ -83,37 +82,25 @@ def train(options: TrainOptions, frame: TrainingFrame | None = None) -> Iterator
     around = frame or TrainingFrame()
     folder = open_folder(options.following.output, options.following.force)
     try:
-        yield from _trained(options, folder, around)
+        yield from _events(options, folder, around)
     finally:
         folder.close()
 
 
-def _trained(
+def _events(
     options: TrainOptions, folder: RunFolder, frame: TrainingFrame
 ) -> Iterator[TrainingEvent]:
-    with frame.waiting("looking for the model"):
-        starting = start.find(options.model, folder.tokenizer)
-    for notice in starting.notices:
-        yield Told(step=0, text=notice)
-    with frame.waiting("reading the data"):
-        corpus = prepare(
-            options.data,
-            options.reading,
-            starting.tokenizer,
-            starting.context,
-            options.optimization.seed,
-            folder.data,
-            None,
-        )
-    for notice in corpus.notices:
+    folder.sweep()
+    material = gather(options, folder, frame.waiting)
+    for notice in material.notices:
         yield Told(step=0, text=notice)
     from gptcli.training.compute.session import choose
 
     device = choose(options.model.device, options.model.threads)
-    planned = plan(options, corpus, starting.context)
-    now = _run_file(options, starting, corpus, planned, device)
+    planned = plan(options, material.corpus, material.starting.context)
+    now = _run_file(options, material, planned, device)
     then = folder.run
-    run = now if then is None else agreed(then, now)
+    run = now if then is None else agreed(folder.name, then, now)
     if then is not None:
         for notice in notices(then, run):
             yield Told(step=then.last or 0, text=notice)
@@ -121,7 +108,7 @@ def _trained(
             yield _ended_before(then, folder)
             return
     with frame.waiting("preparing the model"):
-        session = _session(starting, run, device)
+        session = _session(material.starting, run, device)
         checkpoints = Checkpoints(folder.checkpoints, run.id)
         found = _newest(checkpoints) if then is not None else None
         if found is not None:
@@ -129,11 +116,11 @@ def _trained(
     state = TrainingState() if found is None else _gone_on(then, run, found.state)
     for damaged in found.damaged if found else ():
         yield Told(step=state.step, text=f"checkpoint {damaged} is not used")
-    _clear(folder, run, checkpoints, state, starting)
+    _clear(folder, run, checkpoints, state)
     with writing(folder.log):
         log = RunLog(folder.log, state.log_bytes)
     try:
-        loop = _loop(options, frame, starting, corpus, run, session, folder, log, state)
+        loop = _loop(options, frame, material, run, session, folder, log, state)
         yield from _steps(loop, session, frame)
     finally:
         log.close()
@@ -170,14 +157,13 @@ def _clear(
     run: RunFile,
     checkpoints: Checkpoints,
     state: TrainingState,
-    starting: StartingModel,
 ) -> None:
     """Write run.json; then remove what is later than the state, and what another run left."""
     folder.note(run.but(last=state.step or None, ending=None, made={}))
     with writing(folder.path):
         checkpoints.keep(step for step in checkpoints.steps() if step <= state.step)
         if state.step == 0:
-            finish.remove_model(folder.path, starting.files)
+            finish.remove_model(folder.path)
 
 
 def _pace(run: RunFile) -> Pace:
@@ -190,19 +176,19 @@ def _pace(run: RunFile) -> Pace:
 def _loop(
     options: TrainOptions,
     frame: TrainingFrame,
-    starting: StartingModel,
-    corpus: TrainingCorpus,
+    material: Material,
     run: RunFile,
     session: ComputeSession,
     folder: RunFolder,
     log: RunLog,
     state: TrainingState,
 ) -> TrainingLoop:
-    following, config = options.following, json.dumps(dict(starting.described), indent=2) + "\n"
+    following, starting = options.following, material.starting
+    config = json.dumps(dict(starting.described), indent=2) + "\n"
     small = {**starting.files, CONFIG: config.encode()}
     tools = LoopTools(
         stepper=session.stepper,
-        corpus=corpus,
+        corpus=material.corpus,
         settings=run.settings,
         pace=_pace(run),
         folder=folder,
@@ -278,12 +264,9 @@ def _ended_before(run: RunFile, folder: RunFolder) -> Ended:
 
 
 def _run_file(
-    options: TrainOptions,
-    starting: StartingModel,
-    corpus: TrainingCorpus,
-    planned: TrainingPlan,
-    device: ComputeDevice,
+    options: TrainOptions, material: Material, planned: TrainingPlan, device: ComputeDevice
 ) -> RunFile:
+    starting, corpus = material.starting, material.corpus
     groups = (options.reading, options.model, options.optimization, options.following)
     asked = {name: value for group in groups for name, value in changed(group).items()}
     return RunFile(
@@ -307,6 +290,6 @@ def _run_file(
             digest=corpus.digest,
             documents=corpus.documents,
             documents_by=corpus.documents_by,
-            sources=corpus.sources,
+            sources=(*corpus.sources, *corpus.valid_sources),
         ),
     )

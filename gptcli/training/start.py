@@ -6,7 +6,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -52,12 +52,12 @@ class StartingModel:
     notices: tuple[str, ...] = ()
 
 
-def find(model: TrainedModel, folder: Path) -> StartingModel:
-    """The model of the options; `folder` is where a tokenizer that is trained lies.
+def find(model: TrainedModel, trained: Callable[[], Path]) -> StartingModel:
+    """The model of the options; `trained` gives the folder of a tokenizer of its own.
 
     Raises UsageError, BadModel, MissingInput, Unavailable.
     """
-    return _new(model, folder) if model.scratch is not None else _base(model)
+    return _new(model, trained) if model.scratch is not None else _base(model)
 
 
 def _base(model: TrainedModel) -> StartingModel:
@@ -98,7 +98,7 @@ def _base(model: TrainedModel) -> StartingModel:
     )
 
 
-def _new(model: TrainedModel, folder: Path) -> StartingModel:
+def _new(model: TrainedModel, trained: Callable[[], Path]) -> StartingModel:
     from gptcli.checkpoints.tokenization.loading import load_tokenizer
 
     assert model.scratch is not None
@@ -108,7 +108,7 @@ def _new(model: TrainedModel, folder: Path) -> StartingModel:
     if width % heads:
         why = f"{width} is not a multiple of {heads} heads"
         raise UsageError("--width", why, "Change --width or --heads.")
-    place = on_disk(model.tokenizer).folder if model.tokenizer else _trained(folder)
+    place = on_disk(model.tokenizer).folder if model.tokenizer else trained()
     tokenizer = load_tokenizer(place)
     end = tokenizer.eos_id
     described: dict[str, object] = {
@@ -143,10 +143,6 @@ def _new(model: TrainedModel, folder: Path) -> StartingModel:
         digests={name: sha256(data).hexdigest() for name, data in files.items()},
         notices=tuple(notices),
     )
-
-
-def _trained(folder: Path) -> Path:
-    return on_disk("tiny-tales").folder
 
 
 def _read(folder: Path, names: set[str]) -> dict[str, bytes]:

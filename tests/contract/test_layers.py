@@ -140,7 +140,7 @@ ROWS: dict[str, list[str]] = {
         "data",
         "compute durability plan tokenizer",
         "finish pace report start",
-        "loop",
+        "loop material",
         "recipe",
     ],
     "training/data": [

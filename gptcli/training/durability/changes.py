@@ -54,17 +54,18 @@ _LONGER = (
 _LONGEST_VALUE = 60  # characters of a value
 
 
-def agreed(then: RunFile, now: RunFile) -> RunFile:
+def agreed(name: str, then: RunFile, now: RunFile) -> RunFile:
     """The run as it goes on: `then`, with what may change as it is asked `now`.
 
-    Raises BadInput, naming everything that differs.
+    name: of the folder, for the error. Raises BadInput, naming everything that differs.
     """
-    found = [*_of_settings(then, now), *_of_model(then, now), *_of_data(then, now)]
+    found = [*_of_settings(then, now), *_of_model(then, now)]
+    found += list(_of_data(then, now, alone=not found))
     limits = list(_of_limits(then, now))
     if found or limits:
         hint = f"Run it as before. {WAY_OUT}" if found else _LONGER
         why = f"the run there was begun differently: {'; '.join([*found, *limits])}"
-        raise BadInput("--output", why, hint)
+        raise BadInput(name, why, hint)
     settings = then.settings
     if _asked_otherwise(then, now, LIMITS):
         settings = replace(settings, steps=now.settings.steps)
@@ -147,7 +148,7 @@ def _of_model(then: RunFile, now: RunFile) -> Iterator[str]:
         yield _differs("vocab_size", then.asked.get("vocab_size"), now.asked.get("vocab_size"))
 
 
-def _of_data(then: RunFile, now: RunFile) -> Iterator[str]:
+def _of_data(then: RunFile, now: RunFile, alone: bool) -> Iterator[str]:
     if then.data.digest == now.data.digest:
         return
     found = list(_of_files(then, now))
@@ -156,7 +157,7 @@ def _of_data(then: RunFile, now: RunFile) -> Iterator[str]:
         for name in _OF_DATA
         if then.asked.get(name) != now.asked.get(name)
     ]
-    yield from found or ["the data are cut into other pieces"]
+    yield from found or ["the data are cut into other pieces"] * alone
 
 
 def _of_files(then: RunFile, now: RunFile) -> Iterator[str]:

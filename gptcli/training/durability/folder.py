@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,8 +34,8 @@ _BEFORE_RUN = {DATA, TOKENIZER, LOCK}  # what a run that was killed early leaves
 class RunFolder:
     """A folder that this process alone writes to, until `close`."""
 
-    def __init__(self, path: Path, lock: FileLock, run: RunFile | None) -> None:
-        self.path, self._lock, self.run = path, lock, run
+    def __init__(self, path: Path, name: str, lock: FileLock, run: RunFile | None) -> None:
+        self.path, self.name, self._lock, self.run = path, name, lock, run
 
     @property
     def data(self) -> Path:
@@ -55,6 +56,13 @@ class RunFolder:
     def log(self) -> Path:
         """The events."""
         return self.path / LOG
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half made. Raises WriteFailed, CannotCreate."""
+        with writing(self.path):
+            for name in os.listdir(self.path):  # noqa: PTH208
+                if _is_part(name) and (self.path / name).is_dir():
+                    shutil.rmtree(self.path / name)
 
     def note(self, run: RunFile) -> None:
         """Replace run.json. Raises WriteFailed, CannotCreate."""
@@ -92,7 +100,7 @@ def open_folder(name: str | None, force: bool) -> RunFolder:
         except BaseException:
             lock.release()
             raise
-    return RunFolder(path, lock, run)
+    return RunFolder(path, name, lock, run)
 
 
 def _refuse_strange(path: Path, name: str) -> None:

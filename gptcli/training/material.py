@@ -1,0 +1,92 @@
+"""Model, tokenizer and data of a run: those that lie in its folder, or made.
+
+Where a run begins, also anew, what a killed or former one left there is replaced unless it is the
+same. A run that goes on refuses what differs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptcli.errors import BadInput, UsageError
+from gptcli.training import start
+from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.data.preparing import prepare
+from gptcli.training.durability.folder import RunFolder, writing
+from gptcli.training.durability.run_file import WAY_OUT
+from gptcli.training.options import TrainOptions
+from gptcli.training.start import StartingModel
+from gptcli.training.tokenizer import train_tokenizer
+
+DEFAULT_VOCABULARY = 4096  # tokens of a tokenizer that is trained
+Waiting = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns, and with what model."""
+
+    starting: StartingModel
+    corpus: TrainingCorpus
+    notices: tuple[str, ...]
+
+
+def gather(options: TrainOptions, folder: RunFolder, waiting: Waiting) -> Material:
+    """Find or make it all. Raises what is wrong with any of it; BadInput for what differs."""
+    notices: list[str] = []
+
+    def tokenizer() -> Path:
+        notices.extend(_make_tokenizer(options, folder, waiting))
+        return folder.tokenizer
+
+    with waiting("looking for the model"):
+        starting = start.find(options.model, tokenizer)
+    with waiting("reading the data"):
+        corpus = _corpus(options, folder, starting)
+    return Material(starting, corpus, (*notices, *starting.notices, *corpus.notices))
+
+
+def _make_tokenizer(options: TrainOptions, folder: RunFolder, waiting: Waiting) -> tuple[str, ...]:
+    """Train the tokenizer of a new model; gives notices."""
+    if folder.run is not None and folder.tokenizer.is_dir():
+        return ()
+    _drop(folder.tokenizer)
+    size = options.model.vocab_size or DEFAULT_VOCABULARY
+    with waiting("training the tokenizer"):
+        return train_tokenizer(options.data, size, options.reading, folder.tokenizer).notices
+
+
+def _corpus(options: TrainOptions, folder: RunFolder, starting: StartingModel) -> TrainingCorpus:
+    def prepared() -> TrainingCorpus:
+        return prepare(
+            options.data,
+            options.reading,
+            starting.tokenizer,
+            starting.context,
+            options.optimization.seed,
+            folder.path,
+        )
+
+    try:
+        return prepared()
+    except (UsageError, BadInput) as error:
+        if folder.run is not None and isinstance(error, UsageError):
+            why = f"the run there was begun differently: {error.what}: {error.why}"
+            raise BadInput(folder.name, why, f"Run it as before. {WAY_OUT}") from None
+        if folder.run is not None or not folder.data.is_dir():
+            raise
+    _drop(folder.data)
+    return prepared()
+
+
+def _drop(path: Path) -> None:
+    """Remove a folder of a run that is not gone on with; a rename makes it one step."""
+    with writing(path), suppress(FileNotFoundError):
+        old = path.with_name(f".{path.name}.old.part")
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        shutil.rmtree(old)
