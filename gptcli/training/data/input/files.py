@@ -95,7 +95,8 @@ def expand(data: Sequence[str], own: Path | None = None) -> DataFiles:
                 notices.append(f"{file.name} is named twice, and read once")
     if left:
         total = sum(left.values())
-        kinds = [f"{kind} ({count})" for kind, count in left.most_common(MAX_KINDS)]
+        most = sorted(left.items(), key=lambda one: (-one[1], one[0]))[:MAX_KINDS]
+        kinds = [f"{kind} ({count})" for kind, count in most]
         more = ", ..." if len(left) > MAX_KINDS else ""
         said = f"{counted(total, 'file')} in folders left out, by their names: "
         notices.append(said + ", ".join(kinds) + more)

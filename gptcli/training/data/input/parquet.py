@@ -10,7 +10,7 @@ from gptcli.checkpoints.integrity import digests
 from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.inputs.columns import chosen
 from gptcli.inputs.records import place
-from gptcli.training.data.input.files import errors_of
+from gptcli.system.regular_files import open_regular
 from gptcli.training.data.input.reading import Source
 from gptcli.training.data.input.rows import RowsFound, Wanted, values_parts
 from gptcli.training.data.input.separating import Part
@@ -26,13 +26,13 @@ def parquet_parts(source: Source, reading: DataReading, found: RowsFound) -> Ite
     wanted, file = Wanted.of(reading), source.file
     digest = digests.digest(file.path)  # if it changes from here on, it is found to be another
     try:
-        with errors_of(file.name), file.path.open("rb") as stream:
+        with open_regular(file.path) as stream:
             table = library.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             names = _columns(table.schema_arrow.names, file.name, wanted)
             rows = _rows(table, names, file.name)
             yield from values_parts(rows, found, pair=len(names) == 2)
         source.took(digest)
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, OSError) as error:
         why = str(error).strip().split("\n")[0].rstrip(".")
         raise BadInput(file.name, f"not Parquet, or damaged: {why}", "Get it again.") from None
 
