@@ -3,8 +3,8 @@
 No exception is thrown into running code: a KeyboardInterrupt inside an import or a C extension ends
 in a traceback, or is swallowed. The handler runs the registered cleanups (erase the spinner, keep
 the text so far), restores the default action and sends the signal again. A second signal meanwhile
-ends the process at once. A chat goes on after Ctrl-C, see `interruptible`; training saves first, see
-`stoppable`.
+ends the process at once. A chat goes on after Ctrl-C, see `interruptible`; training saves first,
+see `stoppable`.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class Ended:
     """The last event. `folder` holds the model, unless the run was interrupted or diverged.
 
     best: the step whose validation loss was the least; chosen: that of the model in `folder`.
-    again: the run had ended before, and nothing was done. why: what diverged.
+    saved: that of the last checkpoint. again: the run had ended before, and nothing was done. why:
+    what diverged.
     """
 
     step: int
@@ -91,6 +92,7 @@ class Ended:
     best: int | None = None
     best_loss: float | None = None
     chosen: int | None = None
+    saved: int | None = None
     again: bool = False
     why: str = ""
 

@@ -130,6 +130,7 @@ class TrainingLoop:
             best=best.step if best else None,
             best_loss=best.loss if best else None,
             chosen=chosen,
+            saved=self._saved,
             why=self.why,
         )
 
@@ -274,6 +275,8 @@ class TrainingLoop:
                 self.state = self.state.but(best=BestLoss(step=step, loss=loss), waited=0)
             elif step:
                 self.state = self.state.but(waited=self.state.waited + 1)
+            elif isfinite(loss):
+                self.state = self.state.but(start_loss=loss)
             yield self._logged(
                 Evaluated(step=step, loss=loss, best=best, seconds=tools.clock() - began)
             )

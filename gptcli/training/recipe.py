@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
 _NOT_COMPARED = ("output", "force", "dry_run")
-_MADE = ("step", "best", "best_loss", "chosen", "why")
+_MADE = ("step", "best", "best_loss", "chosen", "saved", "why")
 
 
 def _never() -> bool:
@@ -231,8 +231,10 @@ def _steps(
     if loop.ending == "interrupted":
         yield loop.ended()
     elif loop.ending == "diverged":
-        loop.note(ending="diverged", made={"step": loop.state.step, "why": loop.why})
-        yield loop.ended()
+        done = loop.ended()
+        made = {"step": done.step, "saved": done.saved, "why": done.why}
+        loop.note(ending="diverged", made=made)
+        yield done
     else:
         yield from _finished(loop)
 
@@ -241,6 +243,12 @@ def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
     """Put the model in its place."""
     tools, state = loop.tools, loop.state
     chosen = state.best.step if state.best else state.step
+    if state.best and state.start_loss is not None and state.best.loss >= state.start_loss:
+        text = (
+            "no validation loss is below that of the model it began with,"
+            f" {state.start_loss:.4f}: lower --learning-rate, or give more text"
+        )
+        yield Told(step=state.step, text=text)
     if chosen != state.step and not tools.checkpoints.is_sound(chosen):
         text = f"checkpoint step-{chosen:06}, the best, is damaged: the last is taken"
         yield Told(step=state.step, text=text)
@@ -248,7 +256,7 @@ def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
     with writing(tools.folder.path):
         finish.put_model(tools.checkpoints.path(chosen), tools.folder.path)
     done = loop.ended(chosen)
-    made = {"step": done.step, "best": done.best, "best_loss": done.best_loss, "chosen": chosen}
+    made = {name: getattr(done, name) for name in _MADE if name != "why"}
     with writing(tools.folder.path):
         tools.log.write(line_of(done))
         tools.log.flush()

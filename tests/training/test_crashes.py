@@ -5,25 +5,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.training_runs import DIED, Moments, asked, ended, files_of, forked, ran, write_story
+from support.training_runs import DIED, Moments, asked, ended, files_of, forked, ran
+
+from gptcli.errors import GptcliError
+from gptcli.training.options import TrainOptions
 
 KILLS = int(os.environ.get("GPTCLI_TRAIN_KILLS", "5"))
 SEED = int(os.environ.get("GPTCLI_TRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 
 
-@pytest.fixture(autouse=True)
-def _quick_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a power cut would tell."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda descriptor: None, raising=False)
+pytestmark = pytest.mark.usefixtures("quick_flushes")
 
 
 def logged(folder: Path) -> list[dict[str, object]]:
@@ -41,9 +44,13 @@ def same(one: Path, other: Path) -> bool:
     return dict(files_of(one)) == dict(files_of(other)) and logged(one) == logged(other)
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_story(tmp_path_factory.mktemp("data") / "tale.txt")
+def error_of(options: TrainOptions) -> GptcliError | None:
+    """What a run raises."""
+    try:
+        ran(options)
+    except GptcliError as error:
+        return error
+    return None
 
 
 def test_a_run_that_dies_at_any_change_of_the_disk_ends_the_same(
@@ -68,7 +75,7 @@ def test_a_run_that_dies_at_any_change_of_the_disk_ends_the_same(
             Moments(moment).install()
             ran(asked(story, folder, dropout=0.1))
 
-        assert ended(forked(dying)) == DIED, f"seed {SEED}, moment {moment}"
+        assert ended(forked(dying)) in (0, DIED), f"seed {SEED}, moment {moment}"
         ran(asked(story, folder, dropout=0.1))
         assert same(folder, tmp_path / "whole"), f"seed {SEED}, moment {moment}"
 
@@ -85,3 +92,35 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path: Path, stor
         killed += 1
     ran(asked(story, tmp_path / "torn", steps=60))
     assert same(tmp_path / "torn", tmp_path / "whole"), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_ends_a_run_in_74_and_loses_nothing(
+    tmp_path: Path, story: Path, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    ran(asked(story, tmp_path / "whole"))
+    dice, folder, failed = random.Random(SEED), tmp_path / "full", 0
+    while failed < KILLS:
+        moments, last = Moments(None), dice.randrange(1, 120)
+
+        def failing(call: Callable[..., Any], moments: Moments = moments, last: int = last) -> Any:
+            def instead(*args: Any, **named: Any) -> Any:
+                moments.count += 1
+                if moments.count >= last:
+                    raise OSError(kind, os.strerror(kind))
+                return call(*args, **named)
+
+            return instead
+
+        with monkeypatch.context() as patched:
+            for name in ("write", "mkdir", "link"):
+                patched.setattr(os, name, failing(getattr(os, name)))
+            error = error_of(asked(story, folder))
+        if error is None:
+            shutil.rmtree(folder)
+        else:
+            assert (error.exit_code, "again" in error.hint) == (74, True), (error, SEED)
+            failed += 1
+        assert not list(folder.rglob(".step-*")), f"seed {SEED}"
+    ran(asked(story, folder))
+    assert same(folder, tmp_path / "whole"), f"seed {SEED}"

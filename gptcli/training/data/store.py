@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BUFFER_BYTES = 1 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FAILING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
@@ -28,8 +28,8 @@ def written(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            hint = "Make room, or give another folder with -o."
+        if error.errno in _FAILING:
+            hint = "Make room and run it again, or give another folder with -o."
             raise WriteFailed(str(folder), reason(error), hint) from None
         raise CannotCreate(str(folder), reason(error), "Give another folder with -o.") from None
 

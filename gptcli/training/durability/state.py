@@ -44,6 +44,7 @@ class TrainingState:
     seconds: float = 0.0  # of all sessions
     best: BestLoss | None = None
     waited: int = 0  # validations since the best
+    start_loss: float | None = None  # of validation, before step 1
     first_loss: float | None = None  # of step 1
     unusable: int = 0  # steps in a row whose loss or gradient was no finite number
     exploded: int = 0  # steps in a row whose loss was far above that of guessing
@@ -100,9 +101,9 @@ def _state(found: dict[str, Any]) -> TrainingState:
         raise ValueError("a count is not a whole number from 0")
     if not _is_number(found["seconds"]):
         raise ValueError("seconds is no number")
-    first = found["first_loss"]
-    if first is not None and not _is_number(first):
-        raise ValueError("first_loss is no number")
+    for name in ("start_loss", "first_loss"):
+        if found[name] is not None and not _is_number(found[name]):
+            raise ValueError(f"{name} is no number")
     return TrainingState(**{**found, "best": _best(found["best"]), "knots": _knots(found["knots"])})
 
 

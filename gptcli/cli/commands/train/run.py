@@ -192,10 +192,9 @@ def _ending(event: Ended) -> str:
 
 
 def _diverged(event: Ended, asked: Optimization) -> BadInput:
-    kept = f" {event.folder}/checkpoints keeps the last good weights." if event.step else ""
     rate = f" (it is {asked.learning_rate:g})" if asked.learning_rate else ""
-    return BadInput(
-        f"training diverged at step {event.step}",
-        event.why,
-        f"Lower --learning-rate{rate} and start over with --force.{kept}",
-    )
+    hint = f"Lower --learning-rate{rate} and start over with --force"
+    if event.saved:
+        kept = event.folder / "checkpoints" / f"step-{event.saved:06}"
+        hint += f", or train on from the last good weights with --from {kept} and another -o"
+    return BadInput(f"training diverged at step {event.step}", event.why, hint)
