@@ -143,9 +143,11 @@ class TrainingLoop:
         state, patience = self.state, self.rules.patience
         if patience is not None and state.waited >= patience:
             return "patience"
-        if state.step >= self._pace.steps:
-            return "epochs" if self.rules.by_epochs else "steps"
-        return "minutes" if self._pace.is_over(state.step, state.seconds) else None
+        if not self._pace.is_over(state.step, state.seconds):
+            return None
+        if self._pace.is_timed(state.step):
+            return "minutes"
+        return "epochs" if self.rules.by_epochs else "steps"
 
     def _is_due(self) -> bool:
         """Whether the validation of this step follows: at the last one it always does."""

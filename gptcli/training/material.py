@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptcli.errors import BadInput, UsageError
+from gptcli.options.spec import changed
 from gptcli.training import start
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.data.preparing import prepare
+from gptcli.training.durability.changes import asked_otherwise, check_model, differing
 from gptcli.training.durability.folder import RunFolder, writing
-from gptcli.training.durability.run_file import WAY_OUT
+from gptcli.training.durability.run_file import RunModel
 from gptcli.training.options import TrainOptions
 from gptcli.training.start import StartingModel
 from gptcli.training.tokenizer import train_tokenizer
 
+_NOT_COMPARED = ("output", "force", "dry_run")
 DEFAULT_VOCABULARY = 4096  # tokens of a tokenizer that is trained
 Waiting = Callable[[str], AbstractContextManager[object]]
 
@@ -45,9 +48,28 @@ def gather(options: TrainOptions, folder: RunFolder, waiting: Waiting) -> Materi
 
     with waiting("looking for the model"):
         starting = start.find(options.model, tokenizer)
+    if folder.run is not None:
+        check_model(folder.name, folder.run, model_of(starting), asked_of(options))
     with waiting("reading the data"):
         corpus = _corpus(options, folder, starting)
     return Material(starting, corpus, (*notices, *starting.notices, *corpus.notices))
+
+
+def asked_of(options: TrainOptions) -> dict[str, object]:
+    """The options that were given, as run.json has them."""
+    groups = (options.reading, options.model, options.optimization, options.following)
+    found = {name: value for group in groups for name, value in changed(group).items()}
+    return {name: value for name, value in found.items() if name not in _NOT_COMPARED}
+
+
+def model_of(starting: StartingModel) -> RunModel:
+    """The model as run.json has it."""
+    return RunModel(
+        base=starting.name,
+        revision=starting.revision,
+        config=dict(starting.described),
+        files=dict(starting.digests),
+    )
 
 
 def _make_tokenizer(options: TrainOptions, folder: RunFolder, waiting: Waiting) -> tuple[str, ...]:
@@ -75,8 +97,8 @@ def _corpus(options: TrainOptions, folder: RunFolder, starting: StartingModel) -
         return prepared()
     except (UsageError, BadInput) as error:
         if folder.run is not None and isinstance(error, UsageError):
-            why = f"the run there was begun differently: {error.what}: {error.why}"
-            raise BadInput(folder.name, why, f"Run it as before. {WAY_OUT}") from None
+            found = asked_otherwise(folder.run.asked, asked_of(options))
+            raise differing(folder.name, found or [f"{error.what}: {error.why}"]) from None
         if folder.run is not None or not folder.data.is_dir():
             raise
     _drop(folder.data)

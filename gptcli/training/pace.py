@@ -46,6 +46,10 @@ class Pace:
         """Whether the time is over, or the steps."""
         return step >= self.steps or (self.seconds is not None and seconds >= self.seconds)
 
+    def is_timed(self, step: int) -> bool:
+        """Whether it is the time that ends a run at a step."""
+        return self.seconds is not None and (self.most is None or step < self.most)
+
     def replanned(self, step: int, seconds: float) -> tuple[Knot, ...]:
         """The knots after a step at which a checkpoint is written."""
         if self.seconds is None or step < LEAST_STEPS or step >= self.steps:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, cast
 from gptcli import __version__
 from gptcli.checkpoints.config_json import CONFIG
 from gptcli.errors import BadInput
-from gptcli.options.spec import changed
 from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
@@ -33,12 +32,11 @@ from gptcli.training.durability.run_file import (
     RunData,
     RunFile,
     RunMachine,
-    RunModel,
 )
 from gptcli.training.durability.state import TrainingState
 from gptcli.training.events import Began, Ended, Ending, Told, TrainingEvent
 from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
-from gptcli.training.material import Material, gather
+from gptcli.training.material import Material, asked_of, gather, model_of
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
 from gptcli.training.plan import TrainingPlan, eval_every, plan
@@ -47,7 +45,6 @@ from gptcli.training.start import StartingModel
 if TYPE_CHECKING:
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
-_NOT_COMPARED = ("output", "force", "dry_run")
 _MADE = ("step", "best", "best_loss", "chosen", "saved", "why")
 
 
@@ -206,7 +203,7 @@ def _loop(
         sample_every=following.sample_every,
         patience=following.patience,
         keep=following.keep,
-        by_epochs=options.optimization.steps is None,
+        by_epochs=run.settings.steps != options.optimization.steps,
     )
     return TrainingLoop(tools, rules, state)
 
@@ -274,13 +271,11 @@ def _ended_before(run: RunFile, folder: RunFolder) -> Ended:
 def _run_file(
     options: TrainOptions, material: Material, planned: TrainingPlan, device: ComputeDevice
 ) -> RunFile:
-    starting, corpus = material.starting, material.corpus
-    groups = (options.reading, options.model, options.optimization, options.following)
-    asked = {name: value for group in groups for name, value in changed(group).items()}
+    corpus = material.corpus
     return RunFile(
         id=secrets.token_hex(8),
         version=__version__,
-        asked={name: value for name, value in asked.items() if name not in _NOT_COMPARED},
+        asked=asked_of(options),
         settings=planned.settings,
         machine=RunMachine(
             torch=device.torch,
@@ -288,12 +283,7 @@ def _run_file(
             device=device.name,
             micro_tokens=planned.micro_tokens,
         ),
-        model=RunModel(
-            base=starting.name,
-            revision=starting.revision,
-            config=dict(starting.described),
-            files=dict(starting.digests),
-        ),
+        model=model_of(material.starting),
         data=RunData(
             digest=corpus.digest,
             documents=corpus.documents,

@@ -16,7 +16,7 @@ from typing import Any
 
 from gptcli.checkpoints.integrity.content import changes
 from gptcli.errors import BadInput
-from gptcli.training.durability.run_file import WAY_OUT, RunFile
+from gptcli.training.durability.run_file import WAY_OUT, RunFile, RunModel
 
 LIMITS = ("steps", "epochs", "minutes")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {  # a setting: the options that decide it
@@ -63,9 +63,7 @@ def agreed(name: str, then: RunFile, now: RunFile) -> RunFile:
     found += list(_of_data(then, now, alone=not found))
     limits = list(_of_limits(then, now))
     if found or limits:
-        hint = f"Run it as before. {WAY_OUT}" if found else _LONGER
-        why = f"the run there was begun differently: {'; '.join([*found, *limits])}"
-        raise BadInput(name, why, hint)
+        raise differing(name, [*found, *limits], "" if found else _LONGER)
     settings = then.settings
     if _asked_otherwise(then, now, LIMITS):
         settings = replace(settings, steps=now.settings.steps)
@@ -77,6 +75,29 @@ def agreed(name: str, then: RunFile, now: RunFile) -> RunFile:
         settings=settings,
         machine=replace(now.machine, micro_tokens=micro),
     )
+
+
+def check_model(name: str, then: RunFile, model: RunModel, asked: Mapping[str, object]) -> None:
+    """Raise BadInput where the model is another one; `asked` are the options now."""
+    found = list(_of_model(then, then.but(model=model, asked=asked)))
+    if found:
+        raise differing(name, found)
+
+
+def differing(name: str, found: Iterable[str], hint: str = "") -> BadInput:
+    """The error for a run that was begun differently."""
+    why = f"the run there was begun differently: {'; '.join(found)}"
+    return BadInput(name, why, hint or f"Run it as before. {WAY_OUT}")
+
+
+def asked_otherwise(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """The options that decide weights and were given otherwise, each in words."""
+    deciding = [*(name for names in _OPTIONS.values() for name in names), *LIMITS, *_OF_DATA]
+    return [
+        _differs(name, then.get(name), now.get(name))
+        for name in dict.fromkeys(deciding)
+        if then.get(name) != now.get(name)
+    ]
 
 
 def is_longer(then: RunFile, now: RunFile) -> bool:
@@ -142,10 +163,15 @@ def _of_model(then: RunFile, now: RunFile) -> Iterator[str]:
     if found := changes(old.files, new.files):
         name = f" {new.base}" if new.base else ""
         yield f"the model{name}: {found}"
-    elif old.config != new.config:
+    elif _deciding(old.config) != _deciding(new.config):
         yield "config.json of the model has other contents"
     elif _asked_otherwise(then, now, ("vocab_size",)):
         yield _differs("vocab_size", then.asked.get("vocab_size"), now.asked.get("vocab_size"))
+
+
+def _deciding(config: Mapping[str, object]) -> dict[str, object]:
+    """config.json without rates of dropout, for which there is a setting."""
+    return {key: value for key, value in config.items() if not key.endswith("_pdrop")}
 
 
 def _of_data(then: RunFile, now: RunFile, alone: bool) -> Iterator[str]:
