@@ -11,7 +11,6 @@ end the run, passes a `TrainingFrame`.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from gptcli import __version__
-from gptcli.checkpoints.config_json import CONFIG
 from gptcli.errors import BadInput
 from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
@@ -181,8 +179,8 @@ def _loop(
     state: TrainingState,
 ) -> TrainingLoop:
     following, starting = options.following, material.starting
-    config = json.dumps(dict(starting.described), indent=2) + "\n"
-    small = {**starting.files, CONFIG: config.encode()}
+    small = dict(starting.files)
+    small |= [session.settings_file(starting.described, starting.base)]
     tools = LoopTools(
         stepper=session.stepper,
         corpus=material.corpus,

@@ -48,6 +48,7 @@ class StartingModel:
     files: Mapping[str, bytes]
     digests: Mapping[str, str]
     name: str | None = None
+    base: str | None = None  # the name, of a folder its whole path
     revision: str | None = None
     notices: tuple[str, ...] = ()
 
@@ -93,6 +94,7 @@ def _base(model: TrainedModel) -> StartingModel:
         files=_read(found.folder, names),
         digests=content(found.folder, found.name),
         name=found.name,
+        base=str(found.folder.resolve()) if found.source == "path" else found.name,
         revision=found.revision,
         notices=(*found.notices, *checked.notices),
     )

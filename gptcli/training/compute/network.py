@@ -7,7 +7,6 @@ Radford et al. 2019.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +19,7 @@ from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.training.compute.attention import attention
 from gptcli.training.compute.batch import PackedBatch
 from gptcli.training.compute.head_loss import head_loss
+from gptcli.training.compute.products import product
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -43,7 +43,7 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight)
+        return product(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -141,20 +141,3 @@ class TrainableGPT2(nn.Module):
     def forward(self, batch: PackedBatch) -> Tensor:
         """The summed loss of a batch's targets, in nats."""
         return head_loss(self.states(batch), self.head, batch.targets)
-
-
-def initialise(model: TrainableGPT2, seed: int) -> None:
-    """Weights of an untrained GPT-2: normal, 0.02; projections that are added to the residual
-    stream are smaller by the square root of their number, as in GPT-2's paper; biases 0, norms 1.
-    """
-    random = torch.Generator().manual_seed(seed)
-    residual = 0.02 / math.sqrt(2 * model.config.n_layer)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                spread = residual if name.endswith("c_proj.weight") else 0.02
-                parameter.copy_(torch.empty_like(parameter).normal_(0, spread, generator=random))
-            else:
-                parameter.fill_(
-                    1.0 if name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")) else 0.0
-                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +10,27 @@ from pathlib import Path
 import torch
 
 from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import SINGLE
 from gptcli.options.model import Device
 from gptcli.system.processors import default_threads
 from gptcli.training.compute.building import build
-from gptcli.training.compute.state import (
-    is_finite,
-    load_model,
-    load_optimizer,
+from gptcli.training.compute.export import (
+    adapter_config,
+    adapter_tensors,
+    config_json,
+    load_adapter_tensors,
     model_tensors,
-    optimizer_tensors,
-    stored,
 )
+from gptcli.training.compute.optimizer import load_optimizer_tensors, optimizer_tensors
+from gptcli.training.compute.state import is_finite, read, stored
 from gptcli.training.compute.step import Stepper
 from gptcli.training.settings import TrainingSettings
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = "adapter_model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 
 
@@ -74,14 +79,34 @@ class ComputeSession:
 
     def files(self) -> Mapping[str, Mapping[str, StoredTensor]]:
         """The tensors of each file of a checkpoint, as they are now; they are not copied."""
-        model = model_tensors(self._model)
-        optimizer = optimizer_tensors(self._model, [self.stepper.optimizer], model)
-        return {SINGLE: stored(model), OPTIMIZER: stored(optimizer)}
+        adapter = adapter_tensors(self._model)
+        weights = {ADAPTER: stored(adapter)} if adapter else {SINGLE: self._weights()}
+        return {**weights, OPTIMIZER: stored(optimizer_tensors(self.stepper.optimizer))}
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint."""
-        load_model(self._model, checkpoint / SINGLE)
-        load_optimizer(self._model, [self.stepper.optimizer], checkpoint / OPTIMIZER)
+        """Go on from a checkpoint. Raises BadModel where it is another model's."""
+        if adapter_tensors(self._model):
+            load_adapter_tensors(self._model, dict(read(checkpoint / ADAPTER)))
+        else:
+            held = dict(self._model.named_parameters())
+            for name, tensor in read(checkpoint / SINGLE):
+                held[name].detach().copy_(tensor)
+        load_optimizer_tensors(self.stepper.optimizer, dict(read(checkpoint / OPTIMIZER)))
+
+    def settings_file(self, described: Mapping[str, object], base: str | None) -> tuple[str, bytes]:
+        """Name and bytes of what describes the model beside its weights.
+
+        described: config.json of what it began with. base: that model's folder or name.
+        """
+        settings, config = self.stepper.settings, self._model.config
+        if settings.lora is not None:
+            name, found = ADAPTER_CONFIG, adapter_config(settings, config.n_layer, base or "")
+        else:
+            name, found = CONFIG, config_json(config, described)
+        return name, (json.dumps(found, indent=2) + "\n").encode()
+
+    def _weights(self) -> Mapping[str, StoredTensor]:
+        return stored(model_tensors(self._model))
 
     def is_finite(self) -> bool:
         """Whether every trained number is a finite one."""

@@ -1,8 +1,4 @@
-"""Weights and the optimizer's state as tensors of a file, and back: the same bits.
-
-What is trained but not in the model's file (adapters, whose file has names of its own) lies beside
-the optimizer's state, so these files alone are enough to go on.
-"""
+"""Tensors as the bytes of a file, and back: the same bits."""
 
 from __future__ import annotations
 
@@ -17,8 +13,7 @@ from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.safetensors_headers import read_header
 from gptcli.engines.gpt2.on_torch.mapped import STORED, MappedFile
 
-_NAMES = {dtype: name for name, dtype in STORED.items()} | {torch.int64: "I64"}
-PARAMETER = "parameter"
+_NAMES = {dtype: name for name, dtype in STORED.items()}
 
 
 def stored(tensors: Mapping[str, Tensor]) -> dict[str, StoredTensor]:
@@ -26,59 +21,12 @@ def stored(tensors: Mapping[str, Tensor]) -> dict[str, StoredTensor]:
     return {name: _stored(tensor) for name, tensor in tensors.items()}
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters, by name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def optimizer_tensors(
-    model: nn.Module, optimizers: list[torch.optim.Optimizer], apart: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The optimizers' state, as `exp_avg/NAME`, and trained parameters that are not in `apart`."""
-    found = {
-        f"{key}/{name}": value
-        for name, parameter in model.named_parameters()
-        for optimizer in optimizers
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-    return found | {
-        f"{PARAMETER}/{name}": parameter.detach()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and name not in apart
-    }
-
-
-def load_model(model: nn.Module, path: Path) -> None:
-    """Give a model the parameters of a file; names that are none of its are passed over."""
-    with torch.no_grad():
-        parameters = dict(model.named_parameters())
-        for name, tensor in _read(path):
-            if name in parameters:
-                parameters[name].copy_(tensor)
-
-
-def load_optimizer(model: nn.Module, optimizers: list[torch.optim.Optimizer], path: Path) -> None:
-    """Give the optimizers their state, and the model the parameters that lie beside it."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    parameters = dict(model.named_parameters())
-    state: dict[str, dict[str, Tensor]] = {}
-    with torch.no_grad():
-        for entry, tensor in _read(path):
-            key, _, name = entry.partition("/")
-            if key == PARAMETER:
-                parameters[name].copy_(tensor)
-            else:
-                state.setdefault(name, {})[key] = tensor.clone()
-    for optimizer in optimizers:
-        groups = optimizer.state_dict()["param_groups"]
-        numbered = {
-            number: state[names[parameter]]
-            for group, plain in zip(optimizer.param_groups, groups, strict=True)
-            for parameter, number in zip(group["params"], plain["params"], strict=True)
-            if names[parameter] in state
-        }
-        optimizer.load_state_dict({"state": numbered, "param_groups": groups})
+def read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file, each a copy in memory of torch's own."""
+    file = MappedFile(path)
+    for name, entry in read_header(path).items():
+        yield name, file.tensor(entry).clone()
+        file.drop(entry)
 
 
 def is_finite(model: nn.Module) -> bool:
@@ -95,10 +43,3 @@ def _stored(tensor: Tensor) -> StoredTensor:
     plain = tensor.detach().cpu().contiguous()
     data: Any = plain.reshape(-1).view(torch.uint8).numpy()
     return StoredTensor(_NAMES[plain.dtype], tuple(plain.shape), memoryview(data))
-
-
-def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
-    file = MappedFile(path)
-    for name, entry in read_header(path).items():
-        yield name, file.tensor(entry)
-        file.drop(entry)

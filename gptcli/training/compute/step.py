@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gptcli.training.compute.batch import counted, micro_batches, packed
 from gptcli.training.compute.network import TrainableGPT2
-from gptcli.training.compute.optimizer import adamw, rate
+from gptcli.training.compute.optimizer import Optimizer, rate
 from gptcli.training.data.pieces import PieceTable
 from gptcli.training.settings import TrainingSettings
 
@@ -49,9 +49,9 @@ class Stepper:
         device: torch.device,
         micro_tokens: int,
     ) -> None:
-        self.model, self.settings, self.device = model, settings, device
+        self.model, self.settings, self.device = model.to(device), settings, device
         self.micro_tokens = micro_tokens
-        self.optimizer = adamw(model, settings)
+        self.optimizer = Optimizer(model, settings)
         self.trained = [p for p in model.parameters() if p.requires_grad]
 
     def step(
@@ -67,15 +67,12 @@ class Stepper:
         """
         self.model.train()
         torch.manual_seed((self.settings.seed << 32) + number)  # dropout, which so needs no state
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         targets = counted(table, pieces)
         total = self._accumulated(table, pieces, targets)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip or float("inf"))
         if torch.isfinite(norm) and np.isfinite(total):
-            share = rate(self.settings, number if place is None else place)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate * share
-            self.optimizer.step()
+            self.optimizer.step(rate(self.settings, number if place is None else place))
         return StepResult(total, float(norm), targets, int(table.lengths[pieces].sum()))
 
     def _accumulated(self, table: PieceTable, pieces: NDArray[np.int64], targets: int) -> float:
