@@ -356,3 +356,27 @@ def test_no_line_of_the_log_is_torn_or_stands_twice(tmp_path: Path, story: Path)
     assert steps == list(range(1, 10))
     assert [line["step"] for line in lines if line["event"] == "evaluated"] == [0, 3, 6, 9]
     assert lines[-1]["event"] == "ended"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"from_": "tiny-tales", "lora": True, "context": 32, "steps": 4},
+        {"from_": "tiny-tales", "freeze": 3, "context": 32, "steps": 4},
+        {"optimizer": "muon", "dropout": 0.2},
+        {"context": 16, "steps": None, "epochs": 1.5, "micro_tokens": 30},
+    ],
+)
+def test_every_kind_of_training_goes_on_to_the_same_bytes(
+    tmp_path: Path, story: Path, changes: dict[str, Any]
+) -> None:
+    changes = {"eval_every": 2, **changes}
+    ran(asked(story, tmp_path / "whole", **changes))
+    for after in (1, 1):
+        stopped(asked(story, tmp_path / "run", **changes), after)
+    events = ran(asked(story, tmp_path / "run", **changes))
+    assert of(Began, events)[0].step == 2
+    for name in ("model.safetensors", "adapter_model.safetensors", "adapter_config.json"):
+        one, other = tmp_path / "run" / name, tmp_path / "whole" / name
+        assert one.exists() == other.exists() == (("adapter" in name) == ("lora" in changes))
+        assert not one.exists() or one.read_bytes() == other.read_bytes()
