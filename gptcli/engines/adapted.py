@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 
 
 class LoadedBase:
-    """The parameters of a loaded model; see `gptcli.checkpoints.adapters.changes.AdapterBase`."""
+    """The parameters of a loaded model; see `AdapterBase`."""
 
     def __init__(self, model: Any, checked: CheckedCheckpoint, label: str) -> None:
         self.label = label

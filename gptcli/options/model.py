@@ -95,8 +95,9 @@ class Load(Options):
     adapter: tuple[str, ...] = option(
         (),
         "--adapter",
-        "Apply a LoRA adapter in PEFT's layout to the model, times SCALE; several add up.",
+        "LoRA adapter to apply; several add up.",
         metavar="FOLDER[=SCALE]",
+        rare=True,
         check=check_adapters,
         names="folder",
     )

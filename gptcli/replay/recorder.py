@@ -173,8 +173,6 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
         options=load,
         versions=versions(),
         files=files,
-        if info.folder is not None
-        else {},
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from gptcli.checkpoints.adapters.numbers import floats
-from gptcli.checkpoints.adapters.parts import AdapterParts, LowRank, Part
+from gptcli.checkpoints.adapters.parts import AdapterParts, LowRank, ParameterChange
 from gptcli.checkpoints.adapters.reference import CONFIG
 from gptcli.checkpoints.safetensors_headers import Tensor
 from gptcli.errors import BadModel
@@ -53,7 +53,7 @@ class Changes:
     """Which parameters change, and how: for each one its parts with their scales."""
 
     base: AdapterBase
-    parts: dict[str, tuple[tuple[float, Part], ...]]
+    parts: dict[str, tuple[tuple[float, ParameterChange], ...]]
     tied: bool  # afterwards
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Changes:
 
 def changes(base: AdapterBase, adapters: Sequence[AdapterParts]) -> Changes:
     """Fit adapters to a base. Raises BadModel, naming both, where one does not fit."""
-    found: dict[str, list[tuple[float, Part]]] = {}
+    found: dict[str, list[tuple[float, ParameterChange]]] = {}
     tied = base.tied
     for adapter in adapters:
         parts = _by_parameter(base, adapter)
@@ -97,8 +97,8 @@ def changes(base: AdapterBase, adapters: Sequence[AdapterParts]) -> Changes:
     return made
 
 
-def _by_parameter(base: AdapterBase, adapter: AdapterParts) -> dict[str, Part]:
-    parts: dict[str, Part] = {}
+def _by_parameter(base: AdapterBase, adapter: AdapterParts) -> dict[str, ParameterChange]:
+    parts: dict[str, ParameterChange] = {}
     for (module, kind), part in adapter.parts.items():
         name = base.find(module, kind)
         if name is None:
@@ -110,10 +110,10 @@ def _by_parameter(base: AdapterBase, adapter: AdapterParts) -> dict[str, Part]:
     return parts
 
 
-def _tie(base: AdapterBase, adapter: AdapterParts, parts: dict[str, Part]) -> bool:
+def _tie(base: AdapterBase, adapter: AdapterParts, parts: dict[str, ParameterChange]) -> bool:
     """Let head and embedding follow each other as in PEFT; whether they are still one."""
     embedding, head = str(base.embedding), str(base.head)
-    one, other = parts.get(embedding, Part()), parts.get(head, Part())
+    one, other = parts.get(embedding, ParameterChange()), parts.get(head, ParameterChange())
     every = adapter.config.ensure_tying
     shared = _shared(one, other, every)
     if one.rows is not None and other.rows is None:
@@ -125,12 +125,14 @@ def _tie(base: AdapterBase, adapter: AdapterParts, parts: dict[str, Part]) -> bo
         replace(other, whole=shared[1], own=False),
     )
     for name, part in ((embedding, one), (head, other)):
-        if part != Part():
+        if part != ParameterChange():
             parts[name] = part
     return one == other
 
 
-def _shared(one: Part, other: Part, every: bool) -> tuple[Tensor | None, Tensor | None]:
+def _shared(
+    one: ParameterChange, other: ParameterChange, every: bool
+) -> tuple[Tensor | None, Tensor | None]:
     """The new matrices of embedding and head; one that is not of its module alone is both's."""
     first, second = one.whole, other.whole
     if first is None or second is None:
@@ -143,7 +145,9 @@ def _shared(one: Part, other: Part, every: bool) -> tuple[Tensor | None, Tensor 
     return first, second
 
 
-def _check_shape(base: AdapterBase, adapter: AdapterParts, name: str, part: Part) -> None:
+def _check_shape(
+    base: AdapterBase, adapter: AdapterParts, name: str, part: ParameterChange
+) -> None:
     there = base.shape(name)
     rows_may_differ = name in (base.embedding, base.head)
     for tensor, inner in ((part.whole, there), (part.added, there)):
@@ -198,7 +202,7 @@ def _misfit(base: AdapterBase, adapter: AdapterParts, why: str) -> BadModel:
     return BadModel(f"adapter {adapter.adapter.name}", f"{why}{made_for}", OTHER_BASE)
 
 
-def _resized(base: Array, parts: Sequence[tuple[float, Part]]) -> Array:
+def _resized(base: Array, parts: Sequence[tuple[float, ParameterChange]]) -> Array:
     """The base with as many rows as a new matrix has; new rows are those of that matrix."""
     import numpy
 
@@ -210,7 +214,7 @@ def _resized(base: Array, parts: Sequence[tuple[float, Part]]) -> Array:
     return more
 
 
-def _changed(base: Array, part: Part, turned: bool) -> Array:
+def _changed(base: Array, part: ParameterChange, turned: bool) -> Array:
     """W', of one adapter alone; a new array."""
     found: Array = base.copy() if part.whole is None else floats(part.whole)
     if part.rows is not None:

@@ -52,7 +52,7 @@ class LowRank:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ParameterChange:
     """What an adapter does to one parameter.
 
     whole: takes its place; `own`: of this module alone, though a tied one shared the old.
@@ -74,7 +74,7 @@ class AdapterParts:
 
     adapter: Adapter
     config: AdapterConfig
-    parts: Mapping[tuple[str, str], Part]
+    parts: Mapping[tuple[str, str], ParameterChange]
     tensors: int
 
 
@@ -91,7 +91,7 @@ def read_parts(adapter: Adapter) -> AdapterParts:
         roles[module][role] = tensor
         if ".lora_embedding_" in name:
             embeddings.add(module)
-    parts: dict[tuple[str, str], Part] = {}
+    parts: dict[tuple[str, str], ParameterChange] = {}
     for module, found in roles.items():
         for part, made in _parts(config, module, found, module in embeddings).items():
             parts[module, part] = made
@@ -131,15 +131,15 @@ def _role(name: str, tensor: Tensor) -> tuple[str, str]:
 
 def _parts(
     config: AdapterConfig, module: str, found: dict[str, Tensor], embedding: bool
-) -> dict[str, Part]:
+) -> dict[str, ParameterChange]:
     """What the tensors of one module do to its weight and its bias."""
     lowered = _low_rank(config, module, found, embedding)
     own = config.saves(module)
-    parts: dict[str, Part] = {}
+    parts: dict[str, ParameterChange] = {}
     rows, ids = found.get("rows"), config.rows(module)
     if rows is not None and (ids is None or rows.shape[:1] != (len(ids),)):
         raise _refused(f"the ids of {module}'s own tokens do not fit its tensor")
-    weight = Part(
+    weight = ParameterChange(
         whole=found.get("weight"),
         own=own,
         rows=rows,
@@ -150,7 +150,7 @@ def _parts(
         parts["weight"] = weight
     if "bias" in found or "up_bias" in found:
         scaling = lowered.scaling if lowered else 1.0
-        parts["bias"] = Part(
+        parts["bias"] = ParameterChange(
             whole=found.get("bias"), own=own, added=found.get("up_bias"), scaling=scaling
         )
     return parts

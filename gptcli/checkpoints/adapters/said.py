@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gptcli.checkpoints.adapters.changes import Changes
-from gptcli.checkpoints.adapters.parts import AdapterParts, Part
+from gptcli.checkpoints.adapters.parts import AdapterParts, ParameterChange
 from gptcli.system.units import counted
 
 _LAYER = re.compile(r"(?P<before>.*?)\.(?P<number>\d+)\.(?P<after>.*)")
@@ -40,7 +40,7 @@ def lines_of(adapter: AdapterParts) -> Iterator[str]:
         yield f"{what} on {name}{where}"
 
 
-def _what(part: Part, kind: str) -> Iterator[str]:
+def _what(part: ParameterChange, kind: str) -> Iterator[str]:
     if part.whole is not None:
         yield f"a new {kind}"
     if part.rows is not None:

@@ -17,7 +17,7 @@ HEADS = ("lm_head.weight", "embed_out.weight")
 
 
 class StoredBase:
-    """The tensors of a checked checkpoint; see `gptcli.checkpoints.adapters.changes.AdapterBase`."""
+    """The tensors of a checked checkpoint; see `AdapterBase` in `changes`."""
 
     def __init__(self, checked: CheckedCheckpoint, label: str) -> None:
         self.label = label
