@@ -226,9 +226,7 @@ def _config(checked: CheckedCheckpoint, found: Changes, kind: str) -> bytes:
     if found.tied != bool(config.get("tie_word_embeddings", True)) or found.base.tied != found.tied:
         config["tie_word_embeddings"] = found.tied
     if kind == "float32":
-        config = {
-            key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")
-        }
+        config.pop("torch_dtype", None)
         config["dtype"] = "float32"
     return (json.dumps(config, indent=2) + "\n").encode()
 
