@@ -19,6 +19,8 @@ from gptcli.engines import open_engine
 from gptcli.engines.gpt2.reference import ReferenceNetwork
 from gptcli.engines.gpt2.tracing import tracer
 from gptcli.options import Load
+from gptcli.protocol import Engine
+from gptcli.server.service import Service, ServiceLimits
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN = ("-m", "tiny-tales", "--seed", "1", "--dtype", "float32")
@@ -72,11 +74,17 @@ def test_scores_tasks_and_views_are_of_the_adapted_model(main_in: Cli, lora: Pat
         assert plain[1] != adapted[1]
 
 
+def halved(lora: Path) -> Engine:
+    return open_engine(Load(model="tiny-tales", adapter=(f"{lora}=0.5",), dtype="float32"))
+
+
 def test_the_inside_of_a_model_is_that_of_its_networks(lora: Path) -> None:
     engine = open_engine(Load(model="tiny-tales", adapter=(str(lora),), dtype="float32"))
     traced = tracer(engine)
     assert traced.checked.digests
     assert traced.network.embedded([1]).shape == (1, 192)
+    prints = {Service.of(one, ServiceLimits()).fingerprint for one in (engine, halved(lora))}
+    assert len(prints) == 2  # clients see that another model answers
 
 
 def test_a_batch_knows_its_adapters(
