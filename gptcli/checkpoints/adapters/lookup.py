@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gptcli.checkpoints.adapters.config import read_config
@@ -33,8 +34,9 @@ def base_named(folder: Path, name: str) -> tuple[str, str | None]:
     if config.base is None:
         raise BadModel(f"adapter {name}", f"{CONFIG} names no base", give_base(name))
     beside = folder / os.path.expanduser(config.base)  # noqa: PTH111 - never raises
-    if "\0" not in config.base and config.base not in ALIASES and beside.is_dir():
-        return str(beside), None
+    with suppress(OSError, ValueError):  # a name too long, a NUL
+        if config.base not in ALIASES and beside.is_dir():
+            return str(beside), None
     return config.base, config.base_revision
 
 
