@@ -228,9 +228,11 @@ def _lowered(base: Array, pair: LowRank, turned: bool) -> Array:
     """W + s B A, with outputs of the magnitudes' lengths where there are any."""
     import numpy
 
-    product = floats(pair.up) @ floats(pair.down)  # (out, in); of an embedding (width, rows)
+    up, down = floats(pair.up), floats(pair.down)
     columns = turned or pair.embedding  # an output is a column of what is stored
-    found: Array = base + numpy.float32(pair.scaling) * (product.T if columns else product)
+    found: Array = down.T @ up.T if columns else up @ down
+    found *= numpy.float32(pair.scaling)
+    found += base
     if pair.magnitude is not None:
         axis = 0 if columns else 1
         lengths = numpy.linalg.norm(found, axis=axis, keepdims=True)
