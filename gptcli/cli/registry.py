@@ -71,6 +71,9 @@ MODELS = (
     CommandEntry(
         "convert", "gptcli.cli.commands.models.convert", "Convert a model of another program."
     ),
+    CommandEntry(
+        "merge", "gptcli.cli.commands.models.merge", "Make one model of a base and its adapters."
+    ),
 )
 
 TRAIN = (CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),)

@@ -54,6 +54,7 @@ ROWS: dict[str, list[str]] = {
         "sources",
         "hub preflight",
         "integrity",
+        "adapters",
         "formats int8_store resolve",
     ],
     "checkpoints/formats": [
@@ -97,7 +98,7 @@ ROWS: dict[str, list[str]] = {
         "doctor",
     ],
     "engines": [
-        "decoding forking token_counter",
+        "adapted decoding forking token_counter",
         "gpt2 hf remote",
         "capabilities placement",
         "bandwidth drafter",
