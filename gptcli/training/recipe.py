@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from gptcli import __version__
@@ -32,17 +33,20 @@ from gptcli.training.durability.run_file import (
     RunMachine,
 )
 from gptcli.training.durability.state import TrainingState
-from gptcli.training.events import Began, Ended, Ending, Told, TrainingEvent
+from gptcli.training.events import Began, Ended, Ending, Prepared, Told, TrainingEvent
 from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
 from gptcli.training.material import Material, asked_of, gather, model_of
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
 from gptcli.training.plan import TrainingPlan, eval_every, plan
+from gptcli.training.report.finished import FinishedRun
+from gptcli.training.report.outline import outlined
 from gptcli.training.start import StartingModel
 
 if TYPE_CHECKING:
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
+Report = Callable[[Ended], None]
 _MADE = ("step", "best", "best_loss", "chosen", "saved", "why")
 
 
@@ -56,7 +60,8 @@ class TrainingFrame:
 
     `waiting` is entered with a text while something may take long. `stoppable` is entered while
     steps are computed, and gives the function that says whether to stop. `sample` lets the model of
-    a checkpoint write.
+    a checkpoint write, and `report` adds what is told of a run to the folder of its model: see
+    `gptcli.training.report.reporting`.
     """
 
     waiting: Callable[[str], AbstractContextManager[object]] = lambda text: nullcontext()
@@ -64,6 +69,7 @@ class TrainingFrame:
         _never
     )
     sample: Sampler | None = None
+    report: Callable[[FinishedRun], object] | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -102,6 +108,25 @@ def _events(
         if then.ending is not None and not is_longer(then, now):
             yield _ended_before(then, folder)
             return
+    corpus, config = material.corpus, material.starting.config
+    outline = outlined(options, run, config, corpus, folder.path, bool(run.last))
+    yield outline
+    if not options.following.dry_run:
+        report = partial(_report, frame, material, outline, folder)
+        yield from _trained(options, frame, material, run, then, folder, device, report)
+
+
+def _trained(
+    options: TrainOptions,
+    frame: TrainingFrame,
+    material: Material,
+    run: RunFile,
+    then: RunFile | None,
+    folder: RunFolder,
+    device: ComputeDevice,
+    report: Report,
+) -> Iterator[TrainingEvent]:
+    """Load, and train on; `then` is the run as it was."""
     with frame.waiting("preparing the model"):
         session = _session(material.starting, run, device)
         checkpoints = Checkpoints(folder.checkpoints, run.id)
@@ -116,7 +141,7 @@ def _events(
         log = RunLog(folder.log, state.log_bytes)
     try:
         loop = _loop(options, frame, material, run, session, folder, log, state)
-        yield from _steps(loop, session, frame)
+        yield from _steps(loop, session, frame, report)
     finally:
         log.close()
 
@@ -206,8 +231,32 @@ def _loop(
     return TrainingLoop(tools, rules, state)
 
 
+def _report(
+    frame: TrainingFrame, material: Material, plan: Prepared, folder: RunFolder, done: Ended
+) -> None:
+    """Let the frame add to the folder. Raises CannotCreate, WriteFailed."""
+    starting = material.starting
+    if frame.report is None or folder.run is None:
+        return
+    finished = FinishedRun(
+        folder=folder.path,
+        log=folder.log,
+        plan=plan,
+        run=folder.run,
+        corpus=material.corpus,
+        tokenizer=starting.tokenizer,
+        base_folder=starting.weights.folder if starting.weights is not None else None,
+        done=done,
+    )
+    with frame.waiting("writing the report"), writing(folder.path):
+        frame.report(finished)
+
+
 def _steps(
-    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame
+    loop: TrainingLoop,
+    session: ComputeSession,
+    frame: TrainingFrame,
+    report: Report,
 ) -> Iterator[TrainingEvent]:
     """The steps, and what comes out of them."""
     tools = loop.tools
@@ -231,10 +280,10 @@ def _steps(
         loop.note(ending="diverged", made=made)
         yield done
     else:
-        yield from _finished(loop)
+        yield from _finished(loop, report)
 
 
-def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
+def _finished(loop: TrainingLoop, report: Report) -> Iterator[TrainingEvent]:
     """Put the model in its place."""
     tools, state = loop.tools, loop.state
     chosen = state.best.step if state.best else state.step
@@ -256,6 +305,7 @@ def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
         tools.log.write(line_of(done))
         tools.log.flush()
         tools.checkpoints.keep(loop.kept())
+    report(done)
     loop.note(ending=loop.ending, made=made)
     yield done
 
