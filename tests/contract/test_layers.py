@@ -138,9 +138,11 @@ ROWS: dict[str, list[str]] = {
         "events settings",
         "options",
         "data",
-        "compute durability plan tokenizer",
+        "compute durability fitting tokenizer",
+        "plan",
         "finish pace report start",
         "loop material",
+        "following forecast",
         "recipe",
     ],
     "training/data": [

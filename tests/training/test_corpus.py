@@ -71,7 +71,9 @@ def test_a_changed_file_is_refused_by_name(made: TrainingCorpus, tmp_path: Path)
     text = moved.read_bytes()
     moved.write_bytes(text.replace(b"king", b"lion"))
     moved.rename(names[1])
-    with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it has other contents since") as no:
+    with pytest.raises(
+        BadInput, match=r"data changed: .*b\.txt: it has other contents since"
+    ) as no:
         prepared(tmp_path, {}, "a.txt", "b.txt")
     assert "another -o" in no.value.hint
     with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it is gone"):
