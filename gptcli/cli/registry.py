@@ -73,6 +73,14 @@ MODELS = (
     ),
 )
 
+TRAIN = (
+    CommandEntry(
+        "tokenizer",
+        "gptcli.cli.commands.train.tokenizer",
+        "Train a tokenizer on your own text.",
+    ),
+)
+
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
     CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model."),
@@ -95,6 +103,12 @@ COMMANDS = (
         "score",
         "gptcli.cli.commands.score",
         "Score texts: perplexity, surprisal, minimal pairs.",
+    ),
+    CommandEntry(
+        "train",
+        "gptcli.cli.commands.train.group",
+        "Train models and tokenizers on your own text.",
+        parts=TRAIN,
     ),
     CommandEntry(
         "inspect",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Device
-from gptcli.options.shared import DELIMITER, ERRORS, OFFLINE, QUOTING, Errors, Quoting
+from gptcli.options.shared import DELIMITER, ERRORS, OFFLINE, OVERWRITE, QUOTING, Errors, Quoting
 from gptcli.options.spec import Options, option
 from gptcli.training.settings import OptimizerName, Schedule
 
@@ -18,17 +18,10 @@ LossOn = Literal["all", "completion"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataReading(Options):
-    """How files are read, and which of their columns are text."""
+    """Which columns of tables are text, and how files are read."""
 
     panel = "Data"
 
-    documents: Documents = option(
-        "auto",
-        "--documents",
-        "What a document of a text is: the file, a line, a paragraph between blank lines, or what"
-        " lies between end tokens (<|endoftext|>), which end one in any case. auto is the file; of"
-        " a table it is the row.",
-    )
     column: str | None = option(
         None,
         "--column",
@@ -60,6 +53,13 @@ class DataReading(Options):
 class TrainingData(DataReading):
     """What is learned from, and where one document ends."""
 
+    documents: Documents = option(
+        "auto",
+        "--documents",
+        "What a document of a text is: the file, a line, a paragraph between blank lines, or what"
+        " lies between end tokens (<|endoftext|>), which end one in any case. auto is the file; of"
+        " a table it is the row.",
+    )
     loss_on: LossOn = option(
         "completion", "--loss-on", "Which tokens of prompts and completions are learned."
     )
@@ -77,6 +77,30 @@ class TrainingData(DataReading):
         low=0,
         high=0.5,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTokenizer(Options):
+    """A tokenizer that is trained, and where it goes."""
+
+    panel = "Tokenizer"
+
+    size: int = option(
+        4096,
+        "--size",
+        "Tokens, with the 256 bytes and the one that ends a text.",
+        low=257,
+        high=10**6,
+    )
+    output: str | None = option(
+        None,
+        "-o --output",
+        "Folder of the tokenizer that is made.",
+        metavar="FOLDER",
+        names="file",
+        redeclares="it is a folder, and it is needed",
+    )
+    force: bool = OVERWRITE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "batch bench cache chat config docs generate inspect models replay score serve task tasks",
+        "batch bench cache chat config docs generate inspect models replay score serve task tasks train",
         "doctor",
     ],
     "engines": [

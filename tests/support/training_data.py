@@ -16,7 +16,7 @@ from gptcli.training.data.pieces import PieceTable
 from gptcli.training.data.preparing import prepare
 from gptcli.training.options import TrainingData
 
-WORDS = "the old king had a golden bird and three sons who rode away into the forest".split()
+WORDS = ("the", "old", "king", "had", "a", "golden", "bird", "and", "three", "sons", "who", "rode")
 
 
 @cache

@@ -71,7 +71,9 @@ def test_a_changed_file_is_refused_by_name(made: TrainingCorpus, tmp_path: Path)
     text = moved.read_bytes()
     moved.write_bytes(text.replace(b"king", b"lion"))
     moved.rename(names[1])
-    with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it has other contents since") as no:
+    with pytest.raises(
+        BadInput, match=r"data changed: .*b\.txt: it has other contents since"
+    ) as no:
         prepared(tmp_path, {}, "a.txt", "b.txt")
     assert "another -o" in no.value.hint
     with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it is gone"):
@@ -84,9 +86,9 @@ def test_a_changed_file_is_refused_by_name(made: TrainingCorpus, tmp_path: Path)
 def test_a_run_with_other_settings_is_refused_by_their_name(
     made: TrainingCorpus, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="--documents: it was auto .* is line now"):
+    with pytest.raises(UsageError, match=r"--documents: it was auto .* is line now"):
         prepared(tmp_path, {}, "a.txt", "b.txt", documents="line")
-    with pytest.raises(UsageError, match="--context: it was 16 .* is 32 now"):
+    with pytest.raises(UsageError, match=r"--context: it was 16 .* is 32 now"):
         prepared(tmp_path, {}, "a.txt", "b.txt", context=32)
     with pytest.raises(UsageError, match="--seed"):
         prepared(tmp_path, {}, "a.txt", "b.txt", seed=1)
@@ -120,7 +122,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
     names = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
     with pytest.raises(BadInput, match=r"data changed: .*a\.txt: it changed while it was read"):
         prepare(names, TrainingData(), tales_tokenizer(), 16, 0, tmp_path / "run", change)
-    assert os.listdir(tmp_path / "run") == []
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_progress_counts_the_bytes_of_all_files(tmp_path: Path) -> None:

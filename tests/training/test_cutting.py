@@ -1,7 +1,5 @@
 """A document that is cut for the tokenizer has the ids that it has whole."""
 
-# ruff: noqa: RUF001 - characters that look like others are the point
-
 from __future__ import annotations
 
 import random

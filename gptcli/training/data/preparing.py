@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from gptcli.training.data.encoding import Encoder
 from gptcli.training.data.input.documents import Found, in_words, parts_of
 from gptcli.training.data.input.files import DataFile, DataFiles, expand
 from gptcli.training.data.input.reading import Source
+from gptcli.training.data.input.separating import Part
 from gptcli.training.data.splitting import Split, copies, split
 from gptcli.training.data.store import written
 from gptcli.training.data.tabulating import DOCUMENT_COLUMNS, document_file, tabulate
@@ -163,7 +164,9 @@ class _Making:
                 "sources": keeping.listed(sources),
                 "valid_sources": keeping.listed(valid_sources),
                 "documents": writer.documents,
-                "documents_by": in_words(self._found, self._reading, files, self._encoder.ends),
+                "documents_by": in_words(
+                    self._found, self._reading.documents, files, self._encoder.ends
+                ),
                 "notices": self._notices,
             },
         )
@@ -177,7 +180,7 @@ class _Making:
         for file in files.files:
             cutter.name, before = file.name, writer.documents
             source = Source(file, self._reading.errors, self._seen)
-            for part in parts_of(file, source, self._reading, self._encoder.ends, self._found):
+            for part in self._parts(source):
                 for unit in cutter.units(part):
                     writer.add(unit)
             writer.flush()
@@ -192,6 +195,10 @@ class _Making:
         if self._reading.documents in ("auto", "file", "end-token", "row"):  # else blank lines
             self._found.empty += cutter.empty
         return tuple(found)
+
+    def _parts(self, source: Source) -> Iterator[Part]:
+        reading = self._reading
+        return parts_of(source, reading, reading.documents, self._encoder.ends, self._found)
 
     def _seen(self, count: int) -> None:
         self._done += count

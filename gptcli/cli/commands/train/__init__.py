@@ -1,0 +1,1 @@
+"""`gptcli train`: a module for each of its commands."""
