@@ -20,12 +20,12 @@ from gptcli.errors import BadInput, CannotCreate
 from gptcli.inputs.compressed import SUFFIXES
 from gptcli.system import durable
 from gptcli.system.units import counted
-from gptcli.training.data.cutting import Cutter
-from gptcli.training.data.input.documents import Found, parts_of
+from gptcli.training.data.cutting import DocumentCutter
+from gptcli.training.data.input.documents import DataFound, parts_of
 from gptcli.training.data.input.files import DataFiles, errors_of, expand
-from gptcli.training.data.input.reading import Seen, Source
+from gptcli.training.data.input.reading import DataSource, Seen
+from gptcli.training.data.options import DataReading
 from gptcli.training.data.store import written
-from gptcli.training.options import DataReading
 
 if TYPE_CHECKING:
     import tokenizers
@@ -106,7 +106,7 @@ class _Texts:
     """The text of files in pieces, without the tokens that end texts."""
 
     def __init__(self, files: DataFiles, reading: DataReading, seen: Seen) -> None:
-        self.found, self.characters = Found(), 0
+        self.found, self.characters = DataFound(), 0
         self._size = _size(files)
         self.every = max(-(-self._size // SAMPLE_BYTES), 1)
         self._files, self._reading, self._seen = files, reading, seen
@@ -115,13 +115,13 @@ class _Texts:
         """Read so seldom that the words fit memory: found out by reading, as far as needed."""
         while (share := self._share_that_fits()) < 1:
             self.every = max(round(self.every / share * 1.1), self.every + 1)
-        self.characters, self.found = 0, Found()
+        self.characters, self.found = 0, DataFound()
 
     def __iter__(self) -> Iterator[str]:
         number = 0
         for file in self._files.files:
-            cutter = Cutter(whole=False, name=file.name)
-            source = Source(file, self._reading.errors, self._seen)
+            cutter = DocumentCutter(whole=False, name=file.name)
+            source = DataSource(file, self._reading.errors, self._seen)
             for part in parts_of(source, self._reading, "auto", (END_OF_TEXT,), self.found):
                 for unit in cutter.units(part):
                     if number % self.every == 0 and unit.text:

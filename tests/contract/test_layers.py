@@ -92,7 +92,8 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "batch bench cache chat config docs generate inspect models replay score serve task tasks train",
+        "batch bench cache chat config docs generate inspect models replay score serve task tasks"
+        " train",
         "doctor",
     ],
     "engines": [
@@ -135,13 +136,14 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "options",
         "data",
+        "options",
         "compute tokenizer",
         "report",
     ],
     "training/data": [
-        "input shuffling store",
+        "options shuffling store",
+        "input",
         "cutting pieces splitting",
         "corpus encoding tabulating",
         "writing",

@@ -13,8 +13,8 @@ from support.training_data import lay, prepared, sentences, tales_tokenizer
 import gptcli
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadInput, BadModel, GptcliError, MissingInput, UsageError, WriteFailed
+from gptcli.training.data.options import TrainingData
 from gptcli.training.data.preparing import check_fit, prepare
-from gptcli.training.options import TrainingData
 
 TALES = Path(gptcli.__file__).parent / "bundled" / "tiny-tales"
 WORD = "once upon a time "

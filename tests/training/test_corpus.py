@@ -15,15 +15,15 @@ from support.training_data import lay, prepared, sentences
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.data.options import TrainingData
 from gptcli.training.data.preparing import check_sources
-from gptcli.training.options import TrainingData
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from support.training_data import tales_tokenizer
 from gptcli.training.data.preparing import prepare
-from gptcli.training.options import TrainingData
+from gptcli.training.data.options import TrainingData
 tokenizer = tales_tokenizer()
 print("go", flush=True)
 prepare(sys.argv[1:], TrainingData(documents="line"), tokenizer, 16, 0, Path("run"))

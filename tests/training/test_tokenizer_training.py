@@ -13,7 +13,7 @@ from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.errors import BadInput, CannotCreate
 from gptcli.training import tokenizer as module
 from gptcli.training.data.cutting import can_cut
-from gptcli.training.options import DataReading
+from gptcli.training.data.options import DataReading
 from gptcli.training.tokenizer import FILES, TrainedTokenizer, train_tokenizer
 
 ODD = odd_texts(["<|endoftext|>", "don't"], count=200)
@@ -42,7 +42,7 @@ def test_the_folder_is_a_tokenizer_with_the_size_that_is_asked_for(
     assert len(tokenizer.encode("Tale 5: the old king")) < 10
     # No pair of tokens was joined across a space, nor from the token that ends a text.
     assert not [token for token in tokenizer.raw.get_vocab() if "\u0120" in token[1:]]
-    assert [token for token in tokenizer.raw.get_vocab() if "|" in token] == ["|", "<|endoftext|>"]
+    assert {token for token in tokenizer.raw.get_vocab() if "|" in token} == {"|", "<|endoftext|>"}
 
 
 def test_transformers_reads_the_same_ids_from_its_files(trained: TrainedTokenizer) -> None:
@@ -105,7 +105,7 @@ def test_of_text_without_spaces_less_is_read_because_its_words_are_long(
         data = [str(tmp_path / name)]
         found = train_tokenizer(data, 300, DataReading(), tmp_path / f"made-{name}")
         assert read[0] < found.characters < read[1]
-        assert (found.notices[0].startswith("trained on every")) is (name == "a.jsonl")
+        assert ("trained on every" in "".join(found.notices)) is (name == "a.jsonl")
 
 
 def test_a_tokenizer_that_is_there_is_not_overwritten_unasked(

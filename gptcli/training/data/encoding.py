@@ -23,7 +23,7 @@ BATCH_CHARACTERS = 1 << 20  # the library takes some 30 bytes of memory for each
 BATCH_UNITS = 1 << 13
 
 
-class Encoder:
+class IdEncoder:
     """A tokenizer that ends documents. Raises BadModel where it has no token for that."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -13,7 +13,7 @@ from gptcli.cli.session import Session
 from gptcli.errors import UsageError
 from gptcli.options import AsJson, Talk
 from gptcli.system.units import counted
-from gptcli.training.options import DataReading, NewTokenizer
+from gptcli.training.data.options import DataReading, NewTokenizer
 
 
 @command(

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from gptcli.errors import UsageError
 from gptcli.training.data.input.files import DataFile, DataFiles
 from gptcli.training.data.input.parquet import parquet_parts
-from gptcli.training.data.input.reading import Source
+from gptcli.training.data.input.reading import DataSource
 from gptcli.training.data.input.rows import RowsFound, json_parts, table_parts
-from gptcli.training.data.input.separating import By, Part, separated
-from gptcli.training.options import DataReading, Documents
+from gptcli.training.data.input.separating import By, DocumentPart, separated
+from gptcli.training.data.options import DataReading, Documents
 
 _KINDS = {"line": "a line", "blank": "a paragraph between blank lines"}
 
 
 @dataclass
-class Found:
+class DataFound:
     """What the files were, for the plan. Counts of documents are those that are not empty."""
 
     rows: RowsFound = field(default_factory=RowsFound)
@@ -30,12 +30,12 @@ class Found:
 
 
 def parts_of(
-    source: Source,
+    source: DataSource,
     reading: DataReading,
     documents: Documents,
     ends: Sequence[str],
-    found: Found,
-) -> Iterator[Part]:
+    found: DataFound,
+) -> Iterator[DocumentPart]:
     """The documents of a file in parts. `ends`: how end tokens are written.
 
     Raises BadInput, MissingInput, UsageError, Unavailable.
@@ -68,7 +68,7 @@ def _by(documents: Documents, file: DataFile) -> By:
     return "file"
 
 
-def in_words(found: Found, documents: Documents, files: DataFiles, ends: Sequence[str]) -> str:
+def in_words(found: DataFound, documents: Documents, files: DataFiles, ends: Sequence[str]) -> str:
     """What a document is, for the plan."""
     said = []
     if found.texts:
@@ -80,7 +80,7 @@ def in_words(found: Found, documents: Documents, files: DataFiles, ends: Sequenc
     return " or ".join(said)
 
 
-def _texts_in_words(found: Found, documents: Documents, name: str, end: str) -> str:
+def _texts_in_words(found: DataFound, documents: Documents, name: str, end: str) -> str:
     if documents in ("line", "blank"):
         return _KINDS[documents]
     if found.text_documents > found.texts:
@@ -91,11 +91,13 @@ def _texts_in_words(found: Found, documents: Documents, name: str, end: str) -> 
     return f"the whole of {name}{hint}"
 
 
-def _row_parts(source: Source, reading: DataReading, found: Found) -> Iterator[Part]:
+def _row_parts(
+    source: DataSource, reading: DataReading, found: DataFound
+) -> Iterator[DocumentPart]:
     file = source.file
     if file.format == "jsonl":
         return json_parts(source, reading, found.rows)
     if file.format == "parquet":
         return parquet_parts(source, reading, found.rows)
-    look = Source(file, reading.errors, lambda _: None)
+    look = DataSource(file, reading.errors, lambda _: None)
     return table_parts(look.pieces, source, reading, found.rows, found.notices.append)

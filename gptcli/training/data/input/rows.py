@@ -17,9 +17,9 @@ from gptcli.inputs.json_lines import SHAPE, check_once, parse_line
 from gptcli.inputs.records import bad, kind_of, place, whole
 from gptcli.inputs.table import TableRow, read_table
 from gptcli.options.common import TableInput
-from gptcli.training.data.input.reading import Source
-from gptcli.training.data.input.separating import Part
-from gptcli.training.options import DataReading
+from gptcli.training.data.input.reading import DataSource
+from gptcli.training.data.input.separating import DocumentPart
+from gptcli.training.data.options import DataReading
 
 MAX_ROW_BYTES = 1 << 25  # of JSON: its text takes up to ten times that in memory
 TEXT = ("text", "content")
@@ -66,7 +66,9 @@ class Wanted:
         )
 
 
-def json_parts(source: Source, reading: DataReading, found: RowsFound) -> Iterator[Part]:
+def json_parts(
+    source: DataSource, reading: DataReading, found: RowsFound
+) -> Iterator[DocumentPart]:
     """The rows of JSON lines. Raises BadInput, MissingInput."""
     wanted = Wanted.of(reading)
     for line, raw in _lines(source):
@@ -82,11 +84,11 @@ def json_parts(source: Source, reading: DataReading, found: RowsFound) -> Iterat
 
 def table_parts(
     open_pieces: Callable[[], Iterator[bytes]],
-    source: Source,
+    source: DataSource,
     reading: DataReading,
     found: RowsFound,
     note: Callable[[str], object],
-) -> Iterator[Part]:
+) -> Iterator[DocumentPart]:
     """The rows of CSV or TSV. Raises as `read_table`, and BadInput for a row that is broken.
 
     open_pieces: reads the file from its beginning without taking note, for a look at its header.
@@ -110,7 +112,7 @@ def table_parts(
 
 def values_parts(
     rows: Iterator[tuple[str, Mapping[str, object]]], found: RowsFound, pair: bool
-) -> Iterator[Part]:
+) -> Iterator[DocumentPart]:
     """Rows of values by their columns' names, each with its place. Raises BadInput."""
     for where, values in rows:
         texts = {name: _text(value, where, f"column {name}") for name, value in values.items()}
@@ -119,7 +121,7 @@ def values_parts(
 
 def _table(
     pieces: Iterator[bytes],
-    source: Source,
+    source: DataSource,
     reading: DataReading,
     columns: list[TextColumn],
     note: Callable[[str], object],
@@ -180,12 +182,14 @@ def _text(value: object, where: str, what: str) -> str:
     return whole(value, where, what)
 
 
-def _parts(texts: Mapping[str, str], found: RowsFound, pair: bool | None = None) -> Iterator[Part]:
+def _parts(
+    texts: Mapping[str, str], found: RowsFound, pair: bool | None = None
+) -> Iterator[DocumentPart]:
     found.rows += 1
     for name in texts:
         found.columns[name] = None
     if not (len(texts) == 2 if pair is None else pair):
-        yield Part(next(iter(texts.values())), last=True)
+        yield DocumentPart(next(iter(texts.values())), last=True)
         return
     prompt, completion = texts.values()
     if not completion.strip():
@@ -194,8 +198,8 @@ def _parts(texts: Mapping[str, str], found: RowsFound, pair: bool | None = None)
     found.pairs += 1
     found.unspaced += bool(prompt and _joined(prompt[-1]) and _joined(completion[0]))
     found.spaced += prompt.endswith(" ")
-    yield Part(prompt, False, "prompt")
-    yield Part(completion, True, "completion")
+    yield DocumentPart(prompt, False, "prompt")
+    yield DocumentPart(completion, True, "completion")
 
 
 def _joined(character: str) -> bool:
@@ -203,7 +207,7 @@ def _joined(character: str) -> bool:
     return character.isalnum() and not "\u2e80" <= character <= "\uffff"
 
 
-def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
+def _lines(source: DataSource) -> Iterator[tuple[int, bytes]]:
     """The lines with their numbers, from 1. Raises BadInput for one that is too long."""
     held, number = bytearray(), 0
     for piece in source.pieces():
