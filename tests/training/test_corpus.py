@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.training_data import lay, prepared, sentences
 
-from gptcli.errors import BadInput, UsageError
+from gptcli.errors import BadInput, CannotCreate, UsageError
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.data.options import TrainingData
 from gptcli.training.data.preparing import check_sources
@@ -103,6 +103,13 @@ def test_a_damaged_corpus_is_not_used(made: TrainingCorpus, tmp_path: Path, name
     with pytest.raises(BadInput, match="damaged") as refused:
         prepared(tmp_path, {}, "a.txt", "b.txt")
     assert "made anew" in refused.value.hint
+
+
+def test_a_folder_named_data_that_no_run_made_is_left_alone(tmp_path: Path) -> None:
+    lay(tmp_path, {"a.txt": "one two", "data/mine.txt": "mine"})
+    with pytest.raises(CannotCreate, match="holds no data of a run"):
+        prepared(tmp_path, {}, "a.txt", out=".")
+    assert (tmp_path / "data" / "mine.txt").exists()
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ def test_prompts_and_completions_are_encoded_apart_and_prompts_are_muted(tmp_pat
     assert table.targets == table.tokens - sum(len(encode(prompt)) for prompt, _ in pairs)
     assert any("1 completion of 3 without a space" in notice for notice in corpus.notices)
     assert corpus.documents_by == "a prompt and its completion (prompt, completion)"
+    colon = {
+        "b.jsonl": '{"prompt": "A:", "completion": "Yes."}\n{"prompt": "(", "completion": "a)"}'
+    }
+    told = prepared(tmp_path, colon, out="colon", **NONE).notices
+    assert any("1 completion of 2 without a space" in notice for notice in told)
     everything = prepared(tmp_path, {}, "a.jsonl", loss_on="all", out="all", **NONE)
     assert everything.train.muted is None
     assert everything.train.targets == table.tokens

@@ -58,10 +58,7 @@ class IdEncoder:
 
         found = self._batch(units) if self._at_once else None
         if found is None:
-            found = [
-                self.tokenizer.encode(unit.text, bare=not unit.first) if unit.text else []
-                for unit in units
-            ]
+            found = [self.tokenizer.encode(unit.text, bare=not unit.first) for unit in units]
         counts = list(map(len, found))
         ids = np.fromiter(chain.from_iterable(found), np.uint32, sum(counts))
         if ids.size and int(ids.max()) >= self.tokenizer.size:

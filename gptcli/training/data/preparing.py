@@ -264,8 +264,8 @@ class _Making:
             notices.append(f"{counted(found.replaced, 'place')} that are not UTF-8 read as U+FFFD")
         if rows.unspaced:
             notices.append(
-                f"{counted(rows.unspaced, 'completion')} of {rows.pairs} without a space before:"
-                " prompt and completion run into one word; begin completions with a space"
+                f"{counted(rows.unspaced, 'completion')} of {rows.pairs} without a space before the"
+                " first word: a model learns to write none there; begin completions with a space"
             )
         if rows.spaced:
             notices.append(

@@ -69,10 +69,11 @@ class DocumentWriter:
         self._ids, self._rows = [], []
 
     def close(self) -> None:
-        """Write all, and flush it to the disk."""
+        """Write all, and flush the ids to the disk."""
         self.flush()
-        for file in (self.ids, *self._columns.values()):
-            file.close()
+        self.ids.close()
+        for file in self._columns.values():
+            file.close(kept=False)
 
     def abandon(self) -> None:
         """Close the files as they are."""

@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from unicodedata import category
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.columns import TextColumn
@@ -35,7 +36,7 @@ class RowsFound:
     pairs: int = 0
     empty: int = 0
     columns: dict[str, None] = field(default_factory=dict)  # of texts, in order
-    unspaced: int = 0  # completions that begin like the rest of the prompt's last word
+    unspaced: int = 0  # completions that begin with a word, right behind the prompt's last
     spaced: int = 0  # prompts that end in a space
 
 
@@ -196,15 +197,19 @@ def _parts(
         found.empty += 1
         return
     found.pairs += 1
-    found.unspaced += bool(prompt and _joined(prompt[-1]) and _joined(completion[0]))
+    found.unspaced += bool(prompt) and _unspaced(prompt[-1], completion[0])
     found.spaced += prompt.endswith(" ")
     yield DocumentPart(prompt, False, "prompt")
     yield DocumentPart(completion, True, "completion")
 
 
-def _joined(character: str) -> bool:
-    """Whether two of this kind side by side would be one word."""
-    return character.isalnum() and not "\u2e80" <= character <= "\uffff"
+def _unspaced(last: str, first: str) -> bool:
+    """Whether a word begins right behind a prompt that ends in no space, as none does in a text.
+
+    Scripts without spaces, and what opens a quotation or bracket, have none there.
+    """
+    word = first.isalnum() and not "\u2e80" <= first <= "\uffff"
+    return word and not last.isspace() and category(last) not in ("Ps", "Pi") and last not in "\"'"
 
 
 def _lines(source: DataSource) -> Iterator[tuple[int, bytes]]:
