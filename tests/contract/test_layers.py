@@ -136,15 +136,16 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "options",
         "data",
+        "options",
         "compute durability plan tokenizer",
         "finish pace report start",
         "loop material",
         "recipe",
     ],
     "training/data": [
-        "input shuffling store",
+        "options shuffling store",
+        "input",
         "cutting pieces splitting",
         "corpus encoding tabulating",
         "writing",
