@@ -73,7 +73,14 @@ MODELS = (
     ),
 )
 
-TRAIN = (CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),)
+TRAIN = (
+    CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),
+    CommandEntry(
+        "tokenizer",
+        "gptcli.cli.commands.train.tokenizer",
+        "Train a tokenizer on your own text.",
+    ),
+)
 
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),

@@ -136,8 +136,8 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "options",
         "data",
+        "options",
         "compute durability fitting tokenizer",
         "plan",
         "finish pace report start",
@@ -146,7 +146,8 @@ ROWS: dict[str, list[str]] = {
         "recipe",
     ],
     "training/data": [
-        "input shuffling store",
+        "options shuffling store",
+        "input",
         "cutting pieces splitting",
         "corpus encoding tabulating",
         "writing",

@@ -78,7 +78,7 @@ def test_parquet_and_zstd_are_read(tmp_path: Path) -> None:
     assert texts(corpus.train) == ["one", "three", "packed"]
     assert "1 empty document left out" in corpus.notices
     assert corpus.sources[0].documents == 2
-    with pytest.raises(UsageError, match="no column 'tale'.*n, story"):
+    with pytest.raises(UsageError, match=r"no column 'tale'.*n, story"):
         prepared(tmp_path, {}, "a.parquet", column="tale", out="other")
 
 
@@ -133,6 +133,11 @@ def test_prompts_and_completions_are_encoded_apart_and_prompts_are_muted(tmp_pat
     assert table.targets == table.tokens - sum(len(encode(prompt)) for prompt, _ in pairs)
     assert any("1 completion of 3 without a space" in notice for notice in corpus.notices)
     assert corpus.documents_by == "a prompt and its completion (prompt, completion)"
+    colon = {
+        "b.jsonl": '{"prompt": "A:", "completion": "Yes."}\n{"prompt": "(", "completion": "a)"}'
+    }
+    told = prepared(tmp_path, colon, out="colon", **NONE).notices
+    assert any("1 completion of 2 without a space" in notice for notice in told)
     everything = prepared(tmp_path, {}, "a.jsonl", loss_on="all", out="all", **NONE)
     assert everything.train.muted is None
     assert everything.train.targets == table.tokens
@@ -159,6 +164,7 @@ def test_a_long_prompt_is_cut_on_its_left_and_never_leaves_a_piece_without_targe
     assert (table.muted < table.lengths).all()
     assert table.lengths.max() <= 32
     first = texts(table)[0]
-    assert first.endswith(" end.") and long.endswith(first.removesuffix(" end."))
+    assert first.endswith(" end.")
+    assert long.endswith(first.removesuffix(" end."))
     whole = " " + long
     assert texts(table)[1].endswith(whole)  # the completion is whole

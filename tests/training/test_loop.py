@@ -147,9 +147,9 @@ def test_a_stretched_schedule_rises_to_its_end_without_a_jump(
         step=st.integers(0, 10**9),
         tokens=st.integers(0, 10**15),
         seconds=st.floats(0, 10**9),
-        best=st.none() | st.builds(BestLoss, step=st.integers(0), loss=st.floats(0, 99)),
+        best=st.none() | st.builds(BestLoss, step=st.integers(0, 10**9), loss=st.floats(0, 99)),
         first_loss=st.none() | st.floats(-5, 5),
-        knots=st.lists(st.tuples(st.integers(0), st.floats(0, 1))).map(tuple),
+        knots=st.lists(st.tuples(st.integers(0, 10**9), st.floats(0, 1))).map(tuple),
     ),
     st.data(),
 )

@@ -25,11 +25,11 @@ from gptcli.cli.session import Session
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import Talk
 from gptcli.system.units import counted
+from gptcli.training.data.options import TrainingData
 from gptcli.training.events import Began, Ended, Evaluated, Saved, StepDone, Told, TrainingEvent
 from gptcli.training.options import (
     Optimization,
     TrainedModel,
-    TrainingData,
     TrainingProgress,
     TrainOptions,
 )
