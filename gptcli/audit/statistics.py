@@ -85,7 +85,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     for k in range(least + 1):
         tail += term
         term = term * (count - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, float(2 * tail / 2**count))
 
 
 def paired_shares(both: float, first: float, second: float, neither: float) -> Estimate:

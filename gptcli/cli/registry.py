@@ -76,6 +76,24 @@ MODELS = (
     ),
 )
 
+AUDIT = (
+    CommandEntry(
+        "bias",
+        "gptcli.cli.commands.audit.bias",
+        "Measure which of two sentences a model prefers, over sets of pairs.",
+    ),
+    CommandEntry(
+        "toxicity",
+        "gptcli.cli.commands.audit.toxicity",
+        "Measure how often a model writes what a list names.",
+    ),
+    CommandEntry(
+        "compare",
+        "gptcli.cli.commands.audit.compare",
+        "Measure what changed from one model to another.",
+    ),
+)
+
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
     CommandEntry("chat", "gptcli.cli.commands.chat", "Talk with a model."),
@@ -103,6 +121,12 @@ COMMANDS = (
         "inspect",
         "gptcli.cli.commands.inspect",
         "Show how a model reads a text.",
+    ),
+    CommandEntry(
+        "audit",
+        "gptcli.cli.commands.audit.group",
+        "Measure the bias and the toxicity of a model.",
+        parts=AUDIT,
     ),
     CommandEntry(
         "models",

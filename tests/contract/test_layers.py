@@ -28,9 +28,15 @@ ROWS: dict[str, list[str]] = {
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
-        "batch doctor inspection server",
+        "audit batch doctor inspection server",
         "api bench replay",
         "cli",
+    ],
+    "audit": [
+        "sets",
+        "judges options prompts scores statistics",
+        "divisions",
+        "bias comparison record toxicity",
     ],
     "batch": [
         "options",
@@ -93,7 +99,7 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "batch bench cache chat config docs generate inspect models replay score serve task tasks",
+        "audit batch bench cache chat config docs generate inspect models replay score serve task tasks",
         "doctor",
     ],
     "engines": [
