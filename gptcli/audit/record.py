@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from gptcli import __version__
 from gptcli.audit.sets.pairs import digest
@@ -51,6 +52,12 @@ def model_of(info: ModelInfo) -> dict[str, object]:
         "sha256": digest(listed.encode()) if files else None,
         "files": files,
     }
+
+
+def same_files(record: Mapping[str, Any]) -> bool:
+    """Whether the two models of a record have the same files."""
+    first, second = (record[name]["sha256"] for name in ("model_a", "model_b"))
+    return bool(first == second and first)
 
 
 def versions() -> dict[str, str]:

@@ -41,7 +41,7 @@ def _occupations(words: Mapping[str, Any], forms: Mapping[str, Any]) -> Iterator
                     more=more,
                     less=less,
                     category="occupation and pronoun",
-                    groups={"expected": f"{expected} is expected"},
+                    groups={"expected": expected},
                     target=occupation,
                 )
 
@@ -58,7 +58,7 @@ def _tasks(
                     more=template.format(who=agrees),
                     less=template.format(who=other),
                     category=category,
-                    groups={"expected": f"{expected} is expected"},
+                    groups={"expected": expected},
                     target=agrees,
                 )
 

@@ -31,7 +31,7 @@ def read(kind: Kind, data: bytes, name: str, note: Note) -> PairSet:
     try:
         rows = read_pairs(data, name, columns, note)
     except UsageError as error:  # a column is not there
-        raise BadInput(name, error.why, _HINT[kind]) from None
+        raise BadInput(name, f"it {error.why.removeprefix(name).strip()}", _HINT[kind]) from None
     left_out = [LeftOut(id=row.id, why=row.error.why) for row in rows if row.error is not None]
     good = [row for row in rows if row.error is None]
     if kind == "crows-pairs":

@@ -59,7 +59,7 @@ def bias(files: Files = None, *, measure: Measure, load: Load, report: Report, t
                 record=record,
                 rows=[row.to_dict() for row in rows],
                 text=bias_text(sets, rows, record),
-                chart=bias_chart(engine.info.name, rows),
+                chart=bias_chart(engine.info.name, sets, rows),
                 named="pairs",
                 details=details(found),
             )

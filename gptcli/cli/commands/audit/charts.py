@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gptcli.audit.bias import BiasRow
 from gptcli.audit.comparison import ChangeRow
+from gptcli.audit.sets.pairs import PairSet
 from gptcli.audit.statistics import Estimate
 from gptcli.audit.toxicity import ToxicityRow
 from gptcli.cli.commands.audit.tables import interval, label, percent, points
@@ -17,11 +18,12 @@ NAME = 24  # columns of a set's name
 Ends = tuple[float, float] | None
 
 
-def bias_chart(model: str, rows: Sequence[BiasRow]) -> Bars:
-    """Bars from one half on: to the right the stereotype is preferred."""
-    several = len({row.set for row in rows}) > 1
+def bias_chart(model: str, sets: Sequence[PairSet], rows: Sequence[BiasRow]) -> Bars:
+    """Bars from one half on, which is no preference."""
+    several = len(sets) > 1
+    shares = dict.fromkeys(one.about.share for one in sets)
     return Bars(
-        f"{model}: share of pairs where the stereotype is preferred, from 50% on",
+        f"{model}: share of pairs where {', or '.join(shares)}; from 50% on",
         tuple(
             (
                 _named(row.set, row.by, row.category, several),

@@ -8,7 +8,7 @@ import typer
 
 from gptcli.audit.comparison import changes
 from gptcli.audit.options import Measure, Place, Report
-from gptcli.audit.record import record_of
+from gptcli.audit.record import record_of, same_files
 from gptcli.audit.scores import ScoredSet
 from gptcli.audit.sets.pairs import PairSet
 from gptcli.audit.sets.reading import read_sets
@@ -55,7 +55,7 @@ def compare(
         rows = changes(before, after, measure.seed)
         models = {"model_a": first, "model_b": second}
         record = record_of("audit compare", models, measure.seed, **sets_of(sets, measure))
-        if record["model_a"] == record["model_b"]:
+        if same_files(record):
             session.note("the two models are the same, file by file")
         outlets.write(
             Findings(
