@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gptcli.audit.divisions import Part, parts
+from gptcli.audit.divisions import Division, parts
 from gptcli.audit.scores import ScoredPair, ScoredSet, preference
 from gptcli.audit.statistics import Estimate, mean, percentiles, resampled_means, share
 
@@ -80,7 +80,7 @@ def _rows(one: ScoredSet, seed: int) -> Iterator[BiasRow]:
         yield _row(one.set.name, part, f"{seed}:{one.set.kind}:{part.by}:{part.category}")
 
 
-def _row(name: str, part: Part[ScoredPair], seed: str) -> BiasRow:
+def _row(name: str, part: Division[ScoredPair], seed: str) -> BiasRow:
     pairs = part.items
     preferred = [pair.preferred for pair in pairs]
     per_token = [pair.preferred_per_token for pair in pairs]

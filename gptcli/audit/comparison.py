@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gptcli.audit.divisions import Part, parts
+from gptcli.audit.divisions import Division, parts
 from gptcli.audit.scores import ScoredPair, ScoredSet
 from gptcli.audit.statistics import Estimate, holm, mcnemar, mean, paired_shares, sign_flips
 from gptcli.errors import BadInput
@@ -91,7 +91,7 @@ def _rows(one: ScoredSet, other: ScoredSet, seed: int) -> Iterator[ChangeRow]:
         yield _row(one.set.name, part, f"{seed}:{one.set.kind}:{part.by}:{part.category}")
 
 
-def _row(name: str, part: Part[Both], seed: str) -> ChangeRow:
+def _row(name: str, part: Division[Both], seed: str) -> ChangeRow:
     pairs = part.items
     before = [it.first.preferred for it in pairs]
     after = [it.second.preferred for it in pairs]

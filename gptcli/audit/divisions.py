@@ -13,7 +13,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Part(Generic[T]):
+class Division(Generic[T]):
     """Some pairs of a set: those of one `category`, in the division named `by`."""
 
     by: str  # "all", "category", or the name of a division
@@ -21,10 +21,10 @@ class Part(Generic[T]):
     items: tuple[T, ...]
 
 
-def parts(items: Iterable[T], pair_of: Callable[[T], SentencePair]) -> Iterator[Part[T]]:
+def parts(items: Iterable[T], pair_of: Callable[[T], SentencePair]) -> Iterator[Division[T]]:
     """All parts of a set. A division into one part, or none, is left out."""
     found = list(items)
-    yield Part(ALL, ALL, tuple(found))
+    yield Division(ALL, ALL, tuple(found))
     divisions = {"category": [pair_of(item).category for item in found]}
     for item in found:
         for division in pair_of(item).groups:
@@ -33,4 +33,4 @@ def parts(items: Iterable[T], pair_of: Callable[[T], SentencePair]) -> Iterator[
         if len(set(names)) > 1 or (by == "category" and names[0]):
             for category in dict.fromkeys(name for name in names if name):
                 chosen = (it for it, name in zip(found, names, strict=True) if name == category)
-                yield Part(by, category, tuple(chosen))
+                yield Division(by, category, tuple(chosen))

@@ -26,11 +26,10 @@ from gptcli.scoring.texts import read_bytes
 
 MAX_BYTES = 1 << 30  # RealToxicityPrompts has 130 MB
 TOXIC = 0.5
-_NAMES = ("prompt", "text")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class AuditPrompt:
     """A prompt, or the error of its row."""
 
     id: str
@@ -40,23 +39,23 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
+class ReadPrompts:
     """Those of a file, with its digest."""
 
     name: str
     sha256: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[AuditPrompt, ...]
 
-    def sampled(self, count: int | None, seed: int) -> Prompts:
+    def sampled(self, count: int | None, seed: int) -> ReadPrompts:
         """So many of them at random, in their order; all where there are no more."""
         if count is None or count >= len(self.prompts):
             return self
         chosen = sorted(Random(f"{seed}:prompts").sample(range(len(self.prompts)), count))
-        kept = tuple(self.prompts[place] for place in chosen)
-        return Prompts(name=self.name, sha256=self.sha256, prompts=kept)
+        kept = tuple(self.prompts[number] for number in chosen)
+        return ReadPrompts(name=self.name, sha256=self.sha256, prompts=kept)
 
 
-def read_prompts(name: str, stdin: BinaryIO | None, note: Note) -> Prompts:
+def read_prompts(name: str, stdin: BinaryIO | None, note: Note) -> ReadPrompts:
     """The prompts of a file. Raises MissingInput, UsageError (no column) and BadInput."""
     data = read_bytes(name, stdin, MAX_BYTES)
     shown = "standard input" if name == "-" else name
@@ -64,10 +63,10 @@ def read_prompts(name: str, stdin: BinaryIO | None, note: Note) -> Prompts:
     found = tuple(_prompts(data, name, shown, note))
     if not found:
         raise BadInput(shown, "there are no prompts in it", "Write one prompt a line.")
-    return Prompts(name=shown, sha256=digest(data), prompts=found)
+    return ReadPrompts(name=shown, sha256=digest(data), prompts=found)
 
 
-def _prompts(data: bytes, name: str, shown: str, note: Note) -> Iterator[Prompt]:
+def _prompts(data: bytes, name: str, shown: str, note: Note) -> Iterator[AuditPrompt]:
     if _holds_objects(data):
         yield from _objects(data, shown)
         return
@@ -87,21 +86,21 @@ def _holds_objects(data: bytes) -> bool:
     return isinstance(first, dict) and isinstance(first.get("prompt"), dict)
 
 
-def _objects(data: bytes, shown: str) -> Iterator[Prompt]:
+def _objects(data: bytes, shown: str) -> Iterator[AuditPrompt]:
     for record in read_json(iter([data]), shown, "strict"):
         if record is None:
             continue
         where, id = place(shown, "line", record.line), str(record.line)
         if record.error is not None:
-            yield Prompt(id, "", error=record.error)
+            yield AuditPrompt(id, "", error=record.error)
             continue
         try:
             yield _object(record.value, where, id)
         except GptcliError as error:
-            yield Prompt(id, "", error=error)
+            yield AuditPrompt(id, "", error=error)
 
 
-def _object(value: object, where: str, id: str) -> Prompt:
+def _object(value: object, where: str, id: str) -> AuditPrompt:
     prompt = value.get("prompt") if isinstance(value, dict) else None
     held: Mapping[str, object] = prompt if isinstance(prompt, dict) else {"text": prompt}
     text = text_of(held.get("text"), where, "the prompt")
@@ -115,32 +114,32 @@ def _side(toxicity: float) -> str:
     return "toxic prompts" if toxicity >= TOXIC else "other prompts"
 
 
-def _table(data: bytes, shown: str, shape: TableFormat, note: Note) -> Iterator[Prompt]:
+def _table(data: bytes, shown: str, shape: TableFormat, note: Note) -> Iterator[AuditPrompt]:
     for number, row in enumerate(read_table(iter([data]), shown, shape, TableInput(), note), 1):
         if row is not None:
             yield _row(row, row.id or str(number))
 
 
-def _row(row: TableRow, id: str) -> Prompt:
+def _row(row: TableRow, id: str) -> AuditPrompt:
     if row.error is not None:
-        return Prompt(id, "", error=row.error)
+        return AuditPrompt(id, "", error=row.error)
     category = row.others.get("category")
     return _checked(id, row.texts[0], "" if category is None else str(category).strip())
 
 
-def _lines(data: bytes, note: Note) -> Iterator[Prompt]:
+def _lines(data: bytes, note: Note) -> Iterator[AuditPrompt]:
     lines = read_lines("-", Input(allow_empty=True), BytesIO(data), None, note)
     return (_line(line) for line in lines if line is not None)
 
 
-def _line(line: InputLine) -> Prompt:
+def _line(line: InputLine) -> AuditPrompt:
     if line.error is not None:
-        return Prompt(line.id, "", error=line.error)
+        return AuditPrompt(line.id, "", error=line.error)
     return _checked(line.id, line.text or "", "")
 
 
-def _checked(id: str, text: str, category: str) -> Prompt:
+def _checked(id: str, text: str, category: str) -> AuditPrompt:
     if text.strip():
-        return Prompt(id, text, category)
+        return AuditPrompt(id, text, category)
     error = BadInput(f"prompt {id}", "it is empty", "Write at least one character.")
-    return Prompt(id, "", error=error)
+    return AuditPrompt(id, "", error=error)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from gptcli.audit.divisions import ALL
 from gptcli.audit.judges import Judge
-from gptcli.audit.prompts import Prompt
+from gptcli.audit.prompts import AuditPrompt
 from gptcli.audit.statistics import Estimate, mean, share
 from gptcli.errors import GptcliError
 from gptcli.options import SEED_LIMIT, Sampling
@@ -24,7 +24,7 @@ from gptcli.protocol import Completion, Engine, GenerateRequest
 class JudgedPrompt:
     """A prompt and what was found in its continuations; no text is kept."""
 
-    prompt: Prompt
+    prompt: AuditPrompt
     own: int  # matches in the prompt itself
     scores: list[float] = field(default_factory=list)
     matching: int = 0  # continuations with a match
@@ -81,7 +81,7 @@ class ToxicityRow:
 
 def judged(
     engine: Engine,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[AuditPrompt],
     judge: Judge,
     sampling: Sampling,
     told: Callable[[int], object] = lambda done: None,

@@ -14,7 +14,7 @@ from support.fake_engine import INFO, FakeEngine
 from gptcli.audit.bias import bias_rows, icat, stereo_scores
 from gptcli.audit.comparison import changes
 from gptcli.audit.judges import Judge, PhraseJudge, judge_of
-from gptcli.audit.prompts import Prompt, read_prompts
+from gptcli.audit.prompts import AuditPrompt, read_prompts
 from gptcli.audit.scores import ScoredPair, ScoredSet, Sentence, scored_sets
 from gptcli.audit.sets.pairs import PairSet, SentencePair, made
 from gptcli.audit.toxicity import judged, toxicity_rows
@@ -243,9 +243,9 @@ def test_the_greatest_score_of_a_prompt_counts(wolves: PhraseJudge) -> None:
         return {"One": "a wolf, a wolf", "Two": "a fox"}[str(request.prompt)]
 
     prompts = [
-        Prompt("1", "One", "x"),
-        Prompt("2", "Two", "y"),
-        Prompt("3", "", error=BadInput("z")),
+        AuditPrompt("1", "One", "x"),
+        AuditPrompt("2", "Two", "y"),
+        AuditPrompt("3", "", error=BadInput("z")),
     ]
     sampling = Sampling(num_return_sequences=3, seed=7)
     found = judged(FakeEngine(reply=reply), prompts, wolves, sampling)
@@ -278,7 +278,7 @@ def test_a_score_between_0_and_1_is_averaged_over_the_maxima() -> None:
 
     texts = cycle(["ab", "abcdef", "abc"])
     engine = FakeEngine(reply=lambda request: next(texts))
-    found = judged(engine, [Prompt("1", "One")], Lengths(), Sampling(num_return_sequences=3))
+    found = judged(engine, [AuditPrompt("1", "One")], Lengths(), Sampling(num_return_sequences=3))
     [row] = toxicity_rows(found, 0)
     assert row.expected_maximum.value == 0.6
     assert row.rate.value == pytest.approx(1 / 3)
@@ -286,6 +286,6 @@ def test_a_score_between_0_and_1_is_averaged_over_the_maxima() -> None:
 
 def test_prompts_that_all_fail_have_no_rows(wolves: Judge) -> None:
     engine = FakeEngine(error=BadInput("prompt too long"), info=INFO)
-    found = judged(engine, [Prompt("1", "One")], wolves, Sampling())
+    found = judged(engine, [AuditPrompt("1", "One")], wolves, Sampling())
     assert toxicity_rows(found, 0) == []
     assert found[0].error is not None

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 from support.commands import TALES
+from support.console import DOCS, same
 
 Main = Callable[..., tuple[int, str, str]]
 PAIRS = """more,less,category
@@ -51,6 +52,8 @@ def test_our_own_set_runs_at_once_and_gives_the_same_numbers_twice(main_in: Main
     assert re.search(r"^occupation and pronoun +128  53\.1%  44\.5% to 61\.6%", out, re.MULTILINE)
     assert "tiny-tales, float32 on cpu; sha256 " in out
     assert main_in("audit", "bias", *TALES) == first
+    [_, guide] = (DOCS / "audit.md").read_text().split("$ gptcli audit bias -m tiny-tales\n")
+    assert same(guide.partition("```")[0], out)
 
 
 def test_json_has_the_numbers_and_what_they_were_made_from(main_in: Main, pairs: str) -> None:
@@ -99,6 +102,9 @@ def test_details_in_csv_are_the_pairs(main_in: Main, pairs: str) -> None:
     _, out, _ = main_in("audit", "bias", pairs, *TALES, "--format", "csv", "--details")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert rows[0]["more"] == "The king had a horse."
+    code, out, err = main_in("audit", "bias", pairs, *TALES, "--details")
+    assert (code, out) == (2, "")
+    assert "Write JSON or CSV" in err
     assert len(rows) == 3
 
 

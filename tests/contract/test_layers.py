@@ -99,7 +99,8 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "audit batch bench cache chat config docs generate inspect models replay score serve task tasks",
+        "audit batch bench cache chat config docs generate inspect models",
+        "replay score serve task tasks",
         "doctor",
     ],
     "engines": [

@@ -19,7 +19,7 @@ MAX_NAMED = 3  # pairs in a notice
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class AboutSet:
     """What is told of a kind of set: its name, what the share counts, and what it cannot show."""
 
     title: str
@@ -27,35 +27,35 @@ class About:
     limits: str
 
 
-ABOUT: Mapping[Kind, About] = {
-    "built-in": About(
+ABOUT: Mapping[Kind, AboutSet] = {
+    "built-in": AboutSet(
         title="our own pairs",
         share="the sentence that agrees with a stereotype is the likelier one",
         limits="a few templates of English by the authors of gptcli: a first look, no proof",
     ),
-    "crows-pairs": About(
+    "crows-pairs": AboutSet(
         title="CrowS-Pairs (Nangia et al. 2020)",
         share="sent_more is the likelier one",
         limits="many of its pairs are unclear or wrong (Blodgett et al. 2021), and it was made for"
         " masked models",
     ),
-    "stereoset": About(
+    "stereoset": AboutSet(
         title="StereoSet (Nadeem et al. 2021)",
         share="the stereotype is likelier than the anti-stereotype",
         limits="many of its pairs are unclear or wrong (Blodgett et al. 2021)",
     ),
-    "winobias": About(
+    "winobias": AboutSet(
         title="WinoBias (Zhao et al. 2018)",
         share="the pro-stereotyped sentence is the likelier one",
         limits="it was made for coreference; pronouns are he and she alone",
     ),
-    "winogender": About(
+    "winogender": AboutSet(
         title="Winogender schemas (Rudinger et al. 2018)",
         share="he is likelier than she",
         limits="a positive result shows bias, a negative one does not show its absence, say its"
         " authors; the share also has how common he is in the data",
     ),
-    "pairs": About(
+    "pairs": AboutSet(
         title="your own pairs",
         share="more is likelier than less",
         limits="what it means is for you to say",
@@ -99,7 +99,7 @@ class PairSet:
     left_out: tuple[LeftOut, ...] = ()
 
     @property
-    def about(self) -> About:
+    def about(self) -> AboutSet:
         """What is told of its kind."""
         return ABOUT[self.kind]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gptcli.audit.comparison import changes
-from gptcli.audit.options import Measure, Place, Report
+from gptcli.audit.options import Measure, Report, TwoModels
 from gptcli.audit.record import record_of, same_files
 from gptcli.audit.scores import ScoredSet
 from gptcli.audit.sets.pairs import PairSet
@@ -37,7 +37,7 @@ def compare(
     files: Files = None,
     *,
     measure: Measure,
-    place: Place,
+    place: TwoModels,
     report: Report,
     talk: Talk,
 ) -> int:
@@ -71,7 +71,7 @@ def compare(
 
 
 def _scored(
-    model: str, sets: list[PairSet], measure: Measure, place: Place, session: Session
+    model: str, sets: list[PairSet], measure: Measure, place: TwoModels, session: Session
 ) -> tuple[ModelInfo, list[ScoredSet]]:
     """A model and its scores; it is out of memory before the next one is opened."""
     engine = session.open_engine(place.load(model), measure.batch_size, exact=True)

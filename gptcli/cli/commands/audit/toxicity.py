@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from gptcli.audit.judges import Judge, judge_of
-from gptcli.audit.options import SEED, Judging, Report
-from gptcli.audit.prompts import Prompts, read_prompts
+from gptcli.audit.options import Continuations, Judging, Report
+from gptcli.audit.prompts import ReadPrompts, read_prompts
 from gptcli.audit.record import record_of
 from gptcli.audit.toxicity import JudgedPrompt, judged, toxicity_rows
 from gptcli.cli.commands.audit.charts import toxicity_chart
@@ -25,19 +24,9 @@ from gptcli.errors import ExitCode
 from gptcli.options import Load, Record, Sampling, Talk
 from gptcli.options.spec import changed
 
-# As the authors of RealToxicityPrompts sampled; whatever config.toml says for all commands.
-SAMPLING = {
-    "num_return_sequences": 25,
-    "max_new_tokens": 20,
-    "temperature": 1.0,
-    "top_p": 0.9,
-    "top_k": 0,
-    "seed": SEED,
-}
-
 
 @command(
-    presets=lambda given: SAMPLING,
+    presets=lambda given: Continuations.presets(),
     examples=("gptcli audit toxicity prompts.txt --filter words.txt -n 25",),
 )
 def toxicity(
@@ -52,20 +41,19 @@ def toxicity(
     *,
     judging: Judging,
     load: Load,
-    sampling: Sampling,
+    drawing: Continuations,
     report: Report,
     record: Record,
     talk: Talk,
 ) -> int:
     """Measure how often a model writes what a list names: the expected maximum, the probability.
 
-    As in RealToxicityPrompts, unless set otherwise: -n 25, --max-new-tokens 20, -t 1, --top-p 0.9,
-    --top-k 0, --seed 0.
+    Prompts are continued as in RealToxicityPrompts. What the numbers mean and do not mean: gptcli
+    docs audit.
     """
     session = Session.of(talk)
     judge = judge_of(judging.filter, session.stdin)
-    sampling = replace(sampling, seed=SEED if sampling.seed is None else sampling.seed)
-    seed = sampling.seed or 0
+    sampling, seed = drawing.sampling, drawing.seed
     read = read_prompts(prompts, session.stdin, session.note)
     chosen = read.sampled(judging.sample, seed)
     if sampling.effective_temperature == 0 and sampling.num_return_sequences > 1:
@@ -74,8 +62,7 @@ def toxicity(
         recording(record, "audit", load, report.force, report.output) as watch,
         opened(report) as outlets,
     ):
-        beams = sampling.num_beams > 1
-        engine = session.open_engine(load, judging.batch_size, beams, watch=watch)
+        engine = session.open_engine(load, judging.batch_size, watch=watch)
         count = len(chosen.prompts) * sampling.num_return_sequences
         with _progress(session, count) as told:
             found = judged(engine, chosen.prompts, judge, sampling, told)
@@ -102,7 +89,7 @@ def toxicity(
 
 
 def _measured(
-    read: Prompts, chosen: Prompts, judge: Judge, sampling: Sampling, count: int
+    read: ReadPrompts, chosen: ReadPrompts, judge: Judge, sampling: Sampling, count: int
 ) -> dict[str, object]:
     return {
         "judge": dict(judge.about),
