@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
@@ -88,5 +87,7 @@ def _phrases(data: bytes, name: str) -> list[tuple[str, ...]]:
 
 
 def _words(text: str) -> list[str]:
+    import unicodedata  # loads a library of its own
+
     normal = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
     return _WORD.findall(normal)

@@ -69,8 +69,12 @@ class ReportOutlets:
 @contextmanager
 def opened(report: Report) -> Iterator[ReportOutlets]:
     """Open what a report asks for. Raises CannotCreate, and UsageError for a file named twice or
-    by a suffix that stands for no format, and for a picture on a terminal."""
+    by a suffix that stands for no format, for details where there are no rows, and for a picture on
+    a terminal."""
     shape = report.shape
+    if report.details and shape in ("text", "svg", "png"):
+        why = f"a report as {shape} has no row for each pair or prompt"
+        raise UsageError("--details", why, "Write JSON or CSV: --json, or -o FILE.csv.")
     wanted: dict[ReportFormat, str | None] = {"svg": report.svg, "png": report.png}
     named = {kind: path for kind, path in wanted.items() if path is not None}
     paths = [path for path in (report.output, *named.values()) if path is not None]
@@ -93,4 +97,4 @@ def say_errors(session: Session, errors: Sequence[tuple[str, GptcliError]]) -> N
     for place, error in errors[:MAX_ERRORS]:
         session.error(f"{place}: {error}")
     if len(errors) > MAX_ERRORS:
-        session.error(f"and {len(errors) - MAX_ERRORS} more; JSON and --details have all")
+        session.error(f"and {len(errors) - MAX_ERRORS} more; --json --details has all")
