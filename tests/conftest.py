@@ -17,6 +17,8 @@ import pytest
 # No test is timed: on a busy machine any of them may take a second.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+# Programs of the tests find gptcli compiled, as an installed one is: hundreds of them are started.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Before torch is imported: for models this small a second thread only waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
