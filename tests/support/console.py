@@ -155,8 +155,9 @@ def near(one: str, other: str) -> bool:
 
 @contextmanager
 def ready() -> Iterator[list[str]]:
-    """The words that run gptcli in sessions, each forked from one process that has torch."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """The words that run gptcli in sessions, each forked from one process that has imported it."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     with TemporaryDirectory() as short, waiting(Path(short) / "s", environment) as words:
         yield words
 
