@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import io
 import os
 import sys
@@ -30,6 +31,12 @@ let me go." He was good to the fox, and the fox told him everything: where the c
 watched there, and what he had to say. And when he had found the bird they lived happily together,
 until the end of their days."""
 BUNDLED = Path(__file__).parent.parent / "gptcli" / "bundled" / "tiny-tales"
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests, which stay to the end, out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
