@@ -4,9 +4,8 @@ Three kinds of request, as in lm-evaluation-harness: a GenerateRequest continues
 LoglikelihoodRequest scores given texts after a prompt, a RollingRequest scores each token of a
 window. Each kind has its refusal and its number of results. Every feature (tasks, chat, batch,
 scoring, bench) uses this protocol, and imports `gptcli.engines` only to open an engine. The
-dictionaries of `to_dict()` are the JSON of the command line; a test pins their keys.
-
-Units: log-probabilities and entropies are in nats here.
+dictionaries of `to_dict()` are the JSON of the command line; a test pins their keys. Units:
+log-probabilities and entropies are in nats.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from gptcli.checkpoints.adapters.reference import NOT_ADAPTED, Adapted
 from gptcli.errors import GptcliError
 from gptcli.options import Overflow, Sampling
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
 """`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the
 caller did; `error`: see `Completion.error`."""
-
 
 TextOrIds = str | tuple[int, ...]  # a prompt; to token ids the tokenizer adds none
 
@@ -79,6 +78,7 @@ class ModelInfo:
     device: str
     notices: tuple[str, ...] = ()
     folder: Path | None = None  # where its files are
+    adapted: Adapted = NOT_ADAPTED
 
 
 @dataclass(frozen=True, kw_only=True)

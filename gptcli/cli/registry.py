@@ -71,6 +71,27 @@ MODELS = (
     CommandEntry(
         "convert", "gptcli.cli.commands.models.convert", "Convert a model of another program."
     ),
+    CommandEntry(
+        "merge", "gptcli.cli.commands.models.merge", "Make one model of a base and its adapters."
+    ),
+)
+
+AUDIT = (
+    CommandEntry(
+        "bias",
+        "gptcli.cli.commands.audit.bias",
+        "Measure which of two sentences a model prefers, over sets of pairs.",
+    ),
+    CommandEntry(
+        "toxicity",
+        "gptcli.cli.commands.audit.toxicity",
+        "Measure how often a model writes what a list names.",
+    ),
+    CommandEntry(
+        "compare",
+        "gptcli.cli.commands.audit.compare",
+        "Measure what changed from one model to another.",
+    ),
 )
 
 TRAIN = (
@@ -115,6 +136,12 @@ COMMANDS = (
         "gptcli.cli.commands.train.group",
         "Pre-train and fine-tune GPT-2 on your own text.",
         parts=TRAIN,
+    ),
+    CommandEntry(
+        "audit",
+        "gptcli.cli.commands.audit.group",
+        "Measure the bias and the toxicity of a model.",
+        parts=AUDIT,
     ),
     CommandEntry(
         "models",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 from time import sleep
@@ -20,11 +21,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
+from gptcli.checkpoints.adapters.reference import Adapted
 from gptcli.checkpoints.config_json import context_of
-from gptcli.checkpoints.preflight import WRAPPERS, CheckedCheckpoint
+from gptcli.checkpoints.preflight import WRAPPERS, CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
+from gptcli.engines.adapted import adapt
 from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (
@@ -51,8 +54,11 @@ class HFEngine:
         tokenizer: Tokenizer,
         device: torch.device,
         dtype: torch.dtype,
+        adapted: Adapted,
     ) -> None:
-        self._model = _loaded(checkpoint, dtype).to(device).eval()
+        model = _loaded(checkpoint, dtype)
+        applied = adapt(model, inspect(checkpoint.folder), checkpoint.adapters, checkpoint.name)
+        self._model = model.to(device).eval()
         defaults = self._model.generation_config
         # A checkpoint's own sampling settings must not mix with those that were asked for.
         self._model.generation_config = GenerationConfig()
@@ -66,7 +72,7 @@ class HFEngine:
         context, assumed = _context(checkpoint.name, checked)
         told = checked.notices_beside(tokenizer.roles.ends)
         self.info = ModelInfo(
-            name=checkpoint.name,
+            name=checkpoint.title,
             revision=checkpoint.revision,
             architecture=checked.model_type,
             context=context,
@@ -76,6 +82,7 @@ class HFEngine:
             device=str(device),
             notices=checkpoint.notices + told + assumed + notices_of(tokenizer),
             folder=checkpoint.folder,
+            adapted=replace(adapted, applied=applied),
         )
 
     def count(self, text: str) -> int:

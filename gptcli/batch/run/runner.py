@@ -29,7 +29,7 @@ from gptcli.batch.run.order import ROUNDS_AHEAD, RowWindow
 from gptcli.batch.run.tally import Tally
 from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
-from gptcli.checkpoints.integrity.content import content
+from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.errors import GptcliError, TooManyFailures
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
@@ -76,7 +76,9 @@ def manifest_of(
         settings=settings,
         model=identity.name,
         revision=identity.revision,
-        files=content(identity.folder, identity.name) if identity.folder else {},
+        files=content_of(identity.folder, identity.adapters, identity.name)
+        if identity.folder
+        else {},
     )
 
 

@@ -67,7 +67,8 @@ def chat(
             from gptcli.checkpoints.tokenization.language import language_of
 
             language = language_of(engine.tokenizer) or "en"
-        template = choose(options.template, info.folder, info.name, *names, language)
+        words = info.adapted.tokenizer_folder or info.folder
+        template = choose(options.template, words, info.name, *names, language)
         conversation = Conversation(engine, template, sampling, options.system)
         session.note(*info.notices)
         dialogue = _Dialogue(conversation, out, options, session)
