@@ -146,7 +146,7 @@ def started_as() -> tuple[int, int]:
 
 
 def join(sharded: bool = False) -> Ranks:
-    """Meet the other processes: over NCCL on GPUs, over gloo on CPUs. Returns at once without any."""
+    """Meet the other processes: over NCCL on GPUs, over gloo on CPUs. Alone at once."""
     number, count = started_as()
     if count == 1:
         return Ranks()

@@ -159,7 +159,7 @@ class Stepper:
         return self.ranks.total(total)
 
     def _agree(self, verdict: int) -> None:
-        """Let all ranks go on, drop the step, or begin it anew. Raises StepDropped, ShortOfMemory."""
+        """Let all ranks go on or stop alike. Raises StepDropped, ShortOfMemory."""
         verdict = self.ranks.greatest(verdict)
         if verdict == STOP:
             raise StepDropped
