@@ -166,7 +166,11 @@ class TrainingLoop:
         began, number = tools.clock(), state.step + 1
         epoch, first, pieces = self._pieces()
         place = self._pace.place(number)
+        told: list[str] = []
+        tools.stepper.say = told.append
         done = tools.stepper.step(tools.corpus.train, pieces, number, place)
+        for text in told:
+            yield self._logged(Told(step=number, text=text))
         piece = first + len(pieces)
         over = piece >= len(tools.corpus.train)
         self.state = state.but(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.system import memory
 from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.fitting import MemoryFit, fit
 from gptcli.training.options import Optimization, TrainedModel, TrainingProgress, TrainOptions
 from gptcli.training.settings import LoraSettings, TrainingSettings
 
@@ -21,11 +24,17 @@ class TrainingPlan:
     """Settings, and what does not change the weights of a step."""
 
     settings: TrainingSettings
-    micro_tokens: int
+    fit: MemoryFit
 
 
-def plan(options: TrainOptions, corpus: TrainingCorpus, context: int) -> TrainingPlan:
-    """The plan of a run."""
+def plan(
+    options: TrainOptions,
+    corpus: TrainingCorpus,
+    config: GPT2Config,
+    context: int,
+    available: int | None = None,
+) -> TrainingPlan:
+    """The plan of a run. available: bytes of memory, where it is not that of this machine."""
     asked, model = options.optimization, options.model
     batch = asked.batch_tokens or max(min(CONTEXTS * context, corpus.train.tokens // 20), 1)
     steps = _steps(asked, corpus, batch)
@@ -46,10 +55,10 @@ def plan(options: TrainOptions, corpus: TrainingCorpus, context: int) -> Trainin
         lora=_lora(model),
         frozen=model.freeze,
     )
-    return TrainingPlan(
-        settings=settings,
-        micro_tokens=asked.micro_tokens or min(batch, MICRO_CONTEXTS * context),
-    )
+    most = asked.micro_tokens or max(min(batch, MICRO_CONTEXTS * context), 1)
+    least = most if asked.micro_tokens else min(context, most)
+    free = memory.available() if available is None else available
+    return TrainingPlan(settings=settings, fit=fit(config, settings, least, most, free))
 
 
 def eval_every(following: TrainingProgress, steps: int) -> int:

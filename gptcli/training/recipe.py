@@ -11,7 +11,6 @@ end the run, passes a `TrainingFrame`.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,23 +18,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from gptcli import __version__
 from gptcli.errors import BadInput
 from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
 from gptcli.training.durability.folder import RunFolder, open_folder, writing
-from gptcli.training.durability.log import RunLog
+from gptcli.training.durability.log import NoLog, RunLog
 from gptcli.training.durability.run_file import (
     WAY_OUT,
-    RunData,
     RunFile,
-    RunMachine,
 )
 from gptcli.training.durability.state import TrainingState
-from gptcli.training.events import Began, Ended, Ending, Prepared, Told, TrainingEvent
+from gptcli.training.events import Began, Ended, Ending, Planned, Prepared, Told, TrainingEvent
+from gptcli.training.following import begin, lead, leading
+from gptcli.training.forecast import with_plan
 from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
-from gptcli.training.material import Material, asked_of, gather, model_of
+from gptcli.training.material import Material, gather, run_file_of
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
 from gptcli.training.plan import TrainingPlan, eval_every, plan
@@ -44,6 +42,7 @@ from gptcli.training.report.outline import outlined
 from gptcli.training.start import StartingModel
 
 if TYPE_CHECKING:
+    from gptcli.training.compute.ranks import Ranks
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
 Report = Callable[[Ended], None]
@@ -83,23 +82,27 @@ def train(options: TrainOptions, frame: TrainingFrame | None = None) -> Iterator
     around = frame or TrainingFrame()
     folder = open_folder(options.following.output, options.following.force)
     try:
-        yield from _events(options, folder, around)
+        with leading(options) as ranks:
+            yield from _events(options, folder, around, ranks)
     finally:
         folder.close()
 
 
 def _events(
-    options: TrainOptions, folder: RunFolder, frame: TrainingFrame
+    options: TrainOptions, folder: RunFolder, frame: TrainingFrame, ranks: Ranks
 ) -> Iterator[TrainingEvent]:
     folder.sweep()
     material = gather(options, folder, frame.waiting)
     for notice in material.notices:
         yield Told(step=0, text=notice)
-    from gptcli.training.compute.session import choose
+    from gptcli.training.compute.session import choose, memory_of
 
     device = choose(options.model.device, options.model.threads)
-    planned = plan(options, material.corpus, material.starting.context)
-    now = _run_file(options, material, planned, device)
+    free = memory_of(device)
+    planned = plan(
+        options, material.corpus, material.starting.config, material.starting.context, free
+    )
+    now = run_file_of(options, material, planned, device)
     then = folder.run
     run = now if then is None else agreed(folder.name, then, now)
     if then is not None:
@@ -111,9 +114,8 @@ def _events(
     corpus, config = material.corpus, material.starting.config
     outline = outlined(options, run, config, corpus, folder.path, bool(run.last))
     yield outline
-    if not options.following.dry_run:
-        report = partial(_report, frame, material, outline, folder)
-        yield from _trained(options, frame, material, run, then, folder, device, report)
+    report = partial(_report, frame, material, outline, folder)
+    yield from _trained(options, frame, material, run, then, folder, planned, device, ranks, report)
 
 
 def _trained(
@@ -123,35 +125,52 @@ def _trained(
     run: RunFile,
     then: RunFile | None,
     folder: RunFolder,
+    planned: TrainingPlan,
     device: ComputeDevice,
+    ranks: Ranks,
     report: Report,
 ) -> Iterator[TrainingEvent]:
     """Load, and train on; `then` is the run as it was."""
+    checkpoints = Checkpoints(folder.checkpoints, run.id)
     with frame.waiting("preparing the model"):
-        session = _session(material.starting, run, device)
-        checkpoints = Checkpoints(folder.checkpoints, run.id)
         found = _newest(checkpoints) if then is not None else None
-        if found is not None:
-            session.load(found.path)
+        session = _session(material.starting, run, device, ranks, found)
+    session.stepper.model.checkpointing = planned.fit.checkpointing
+    if not planned.fit.fits:
+        yield Told(step=0, text=planned.fit.warning)
     state = TrainingState() if found is None else _gone_on(then, run, found.state)
     for damaged in found.damaged if found else ():
         yield Told(step=state.step, text=f"checkpoint {damaged} is not used")
-    _clear(folder, run, checkpoints, state)
+    dry = options.following.dry_run
+    if not dry:
+        _clear(folder, run, checkpoints, state)
     with writing(folder.log):
-        log = RunLog(folder.log, state.log_bytes)
+        log = NoLog() if dry else RunLog(folder.log, state.log_bytes)
     try:
         loop = _loop(options, frame, material, run, session, folder, log, state)
-        yield from _steps(loop, session, frame, report)
+        yield from _rehearsal(loop, session) if dry else _steps(loop, session, frame, report)
     finally:
         log.close()
 
 
-def _session(starting: StartingModel, run: RunFile, device: ComputeDevice) -> ComputeSession:
+def _session(
+    starting: StartingModel,
+    run: RunFile,
+    device: ComputeDevice,
+    ranks: Ranks,
+    found: FoundCheckpoint | None,
+) -> ComputeSession:
+    """The model and its optimizer as the checkpoint has them, on all ranks."""
     from gptcli.training.compute.session import ComputeSession
 
-    return ComputeSession(
-        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens
+    begin(ranks, run, found.path if found else None)
+    session = ComputeSession(
+        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
     )
+    if found is not None:
+        session.load(found.path)
+    lead(ranks, session)
+    return session
 
 
 def _newest(checkpoints: Checkpoints) -> FoundCheckpoint | None:
@@ -252,15 +271,20 @@ def _report(
         frame.report(finished)
 
 
-def _steps(
-    loop: TrainingLoop,
-    session: ComputeSession,
-    frame: TrainingFrame,
-    report: Report,
-) -> Iterator[TrainingEvent]:
-    """The steps, and what comes out of them."""
+def _rehearsal(loop: TrainingLoop, session: ComputeSession) -> Iterator[TrainingEvent]:
+    """The first steps, until they tell the plan; nothing is kept of them."""
+    yield _began(loop, session)
+    for event in with_plan(loop, session):
+        yield event
+        if isinstance(event, Planned):
+            break
+    loop.ending = "planned"
+    yield loop.ended()
+
+
+def _began(loop: TrainingLoop, session: ComputeSession) -> Began:
     tools = loop.tools
-    yield Began(
+    return Began(
         step=loop.state.step,
         steps=loop.steps,
         folder=tools.folder.path,
@@ -269,9 +293,16 @@ def _steps(
         tokens=tools.corpus.train.tokens,
         documents=tools.corpus.documents,
     )
+
+
+def _steps(
+    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame, report: Report
+) -> Iterator[TrainingEvent]:
+    """The steps, and what comes out of them."""
+    yield _began(loop, session)
     with frame.stoppable() as stopping:
         session.stepper.stopping = stopping
-        yield from loop.events()
+        yield from with_plan(loop, session)
     if loop.ending == "interrupted":
         yield loop.ended()
     elif loop.ending == "diverged":
@@ -314,28 +345,3 @@ def _ended_before(run: RunFile, folder: RunFolder) -> Ended:
     """The event of a run that had ended when the command was given again."""
     made = {name: value for name, value in run.made.items() if name in _MADE}
     return Ended(ending=cast(Ending, run.ending), folder=folder.path, again=True, **made)  # type: ignore[arg-type]
-
-
-def _run_file(
-    options: TrainOptions, material: Material, planned: TrainingPlan, device: ComputeDevice
-) -> RunFile:
-    corpus = material.corpus
-    return RunFile(
-        id=secrets.token_hex(8),
-        version=__version__,
-        asked=asked_of(options),
-        settings=planned.settings,
-        machine=RunMachine(
-            torch=device.torch,
-            threads=device.threads,
-            device=device.name,
-            micro_tokens=planned.micro_tokens,
-        ),
-        model=model_of(material.starting),
-        data=RunData(
-            digest=corpus.digest,
-            documents=corpus.documents,
-            documents_by=corpus.documents_by,
-            sources=(*corpus.sources, *corpus.valid_sources),
-        ),
-    )

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gptcli.training.data.options import TrainingData
 from gptcli.training.events import TrainingEvent
 from gptcli.training.options import (
     Optimization,
     TrainedModel,
-    TrainingData,
     TrainingProgress,
     TrainOptions,
 )

@@ -67,14 +67,14 @@ def test_a_step_that_is_no_number_is_not_used_and_three_in_a_row_end_the_run(
 ) -> None:
     from gptcli.training.compute.step import Stepper
 
-    usual, bad = Stepper._accumulated, {2, 3, 5, 7, 8, 9}
+    usual, bad = Stepper._gradient, {2, 3, 5, 7, 8, 9}
     calls = itertools.count(1)
 
     def accumulated(self: Stepper, *args: Any) -> float:
         loss = usual(self, *args)
         return float("nan") if next(calls) in bad else loss
 
-    monkeypatch.setattr(Stepper, "_accumulated", accumulated)
+    monkeypatch.setattr(Stepper, "_gradient", accumulated)
     events = ran(asked(story, tmp_path / "run", steps=20))
     texts = [event.text for event in of(Told, events)]
     assert texts == [
@@ -147,9 +147,9 @@ def test_a_stretched_schedule_rises_to_its_end_without_a_jump(
         step=st.integers(0, 10**9),
         tokens=st.integers(0, 10**15),
         seconds=st.floats(0, 10**9),
-        best=st.none() | st.builds(BestLoss, step=st.integers(0), loss=st.floats(0, 99)),
+        best=st.none() | st.builds(BestLoss, step=st.integers(0, 10**9), loss=st.floats(0, 99)),
         first_loss=st.none() | st.floats(-5, 5),
-        knots=st.lists(st.tuples(st.integers(0), st.floats(0, 1))).map(tuple),
+        knots=st.lists(st.tuples(st.integers(0, 10**9), st.floats(0, 1))).map(tuple),
     ),
     st.data(),
 )
