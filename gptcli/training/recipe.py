@@ -241,6 +241,7 @@ def _loop(
     )
     rules = LoopRules(
         eval_every=eval_every(following, run.settings.steps),
+        stretched=following.eval_every is None and run.asked.get("minutes") is not None,
         save_every=following.save_every,
         sample_every=following.sample_every,
         patience=following.patience,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from math import exp
 
 from gptcli.system.sanitizer import one_line
-from gptcli.system.units import transfer_size
+from gptcli.system.units import counted, transfer_size
 from gptcli.training.report.finished import FinishedRun
 from gptcli.training.report.memorisation import BY_HEART, Memorisation
 from gptcli.training.report.outline import lines
@@ -154,7 +154,8 @@ def _data(run: FinishedRun) -> Iterator[str]:
     data = run.run.data
     yield "## Data"
     yield ""
-    yield f"{data.documents:,} documents ({one_line(data.documents_by)}). SHA-256 of the files:"
+    documents = counted(data.documents, "document")
+    yield f"{documents} ({one_line(data.documents_by)}). SHA-256 of the files:"
     yield ""
     for file in data.sources[:MOST_FILES]:
         name = _quoted(file.name, 200)

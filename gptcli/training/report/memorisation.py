@@ -40,6 +40,7 @@ class SharedPassage:
     """A text, and the longest passage that it shares with the training text."""
 
     kind: str  # sample, training beginning, validation beginning, validation text
+    text: str
     tokens: int  # of the text
     shared: int  # tokens of the passage; 0: less than `RUN`
     passage: str
@@ -143,6 +144,7 @@ def _passages(
         passages.append(
             SharedPassage(
                 kind=kind,
+                text=run.tokenizer.decode(list(ids)),
                 tokens=len(ids),
                 shared=overlap.tokens,
                 passage=run.tokenizer.decode(list(shared)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gptcli.checkpoints.architecture import GPT2Config
-from gptcli.system.units import counted
+from gptcli.system.units import clock, counted, model_size
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.durability.run_file import RunFile
-from gptcli.training.events import Prepared
+from gptcli.training.events import Planned, Prepared
 from gptcli.training.options import TrainOptions
 from gptcli.training.settings import TrainingSettings
 
@@ -88,6 +88,19 @@ def lines(plan: Prepared) -> list[str]:
     return found
 
 
+def measured(planned: Planned) -> str:
+    """What the first steps told, in words."""
+    micro = f"{planned.micro_tokens:,} tokens computed at a time"
+    if planned.checkpointing:
+        micro += ", activations twice in place of kept (gradient checkpointing)"
+    return (
+        f"measured: {planned.tokens_per_second:,.0f} tokens/s, about"
+        f" {clock(planned.seconds_left)} left until step {planned.steps:,}"
+        f" ({planned.epochs:.3g} epochs); memory {model_size(planned.peak)} at most so far,"
+        f" {model_size(planned.available)} free; {micro}"
+    )
+
+
 def _data(plan: Prepared) -> str:
     documents = f"{plan.documents:,} document{'s' * (plan.documents != 1)}"
     kept = f"{plan.valid_tokens:,} tokens "
@@ -123,10 +136,14 @@ def _rate(plan: Prepared) -> str:
         kind = "for LoRA" if "LoRA" in plan.trained else "to fine-tune"
         why += kind if plan.base else "for a new model of this size"
     shape = SCHEDULES[plan.schedule].format(plan.decay_from)
-    return (
-        f"learning rate: {plan.learning_rate:g} ({why}), after {counted(plan.warmup, 'step')} of"
-        f" warm-up, {shape}; {_OPTIMIZERS[plan.optimizer]}"
-    )
+    rate = f"{plan.learning_rate:g} ({why}), {_warmup(plan)}, {shape}"
+    return f"learning rate: {rate}; {_OPTIMIZERS[plan.optimizer]}"
+
+
+def _warmup(plan: Prepared) -> str:
+    if plan.minutes is not None and plan.steps:
+        return f"after a warm-up of {plan.warmup / plan.steps:.0%} of the time"
+    return f"after {counted(plan.warmup, 'step')} of warm-up"
 
 
 _OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon for the layers' matrices, AdamW for the rest"}
