@@ -7,7 +7,7 @@ first. Everything that decides how it goes on is in its `TrainingState`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.durability.checkpoints import Checkpoints, ModelFiles
 from gptcli.training.durability.folder import RunFolder, writing
-from gptcli.training.durability.log import RunLog
+from gptcli.training.durability.log import RunLog, line_of
 from gptcli.training.durability.run_file import RunFile
 from gptcli.training.durability.state import BestLoss, TrainingState
 from gptcli.training.events import (
@@ -53,6 +53,7 @@ class LoopRules:
 
     eval_every: int
     stretched: bool = False  # evaluations are so many for the planned steps, and move with them
+    rehearsed: bool = False  # nothing is saved or looked at
     save_every: int | None = None
     sample_every: int | None = None  # 0: none; None: at each validation
     patience: int | None = None
@@ -100,7 +101,7 @@ class TrainingLoop:
         from gptcli.training.compute.step import StepDropped
 
         try:
-            if self.state.step == 0 or self.rules.stretched or self._is_due():
+            if self._begins_with_validation():
                 yield from self._validated()
             while (ending := self._limit()) is None:
                 yield from self._step()
@@ -113,8 +114,15 @@ class TrainingLoop:
         except Diverged as error:
             self.ending, self.why = "diverged", str(error)
 
+    def _begins_with_validation(self) -> bool:
+        if self.rules.rehearsed:
+            return False
+        return self.state.step == 0 or self.rules.stretched or self._is_due()
+
     def _looked_at(self) -> Iterator[TrainingEvent]:
         """Save, validate and let the model write, as far as it is time for it."""
+        if self.rules.rehearsed:
+            return
         due = self._is_due()
         writes = self._wants_samples(due)
         if due or writes or self._wants_saving():
@@ -326,20 +334,6 @@ class TrainingLoop:
         with writing(self.tools.folder.log, self._after_failure()):
             self.tools.log.write(line_of(event))
         return event
-
-
-def line_of(event: TrainingEvent) -> dict[str, object]:
-    """An event as a line of log.jsonl."""
-    values = {
-        name: value.name if isinstance(value, Path) else _plain(value)
-        for name, value in asdict(event).items()
-    }
-    return {"event": type(event).__name__.lower(), **values}
-
-
-def _plain(value: object) -> object:
-    """JSON has no word for what is no finite number."""
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _usable(done: StepResult) -> bool:

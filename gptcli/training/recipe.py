@@ -23,7 +23,7 @@ from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
 from gptcli.training.durability.folder import RunFolder, open_folder, writing
-from gptcli.training.durability.log import NoLog, RunLog
+from gptcli.training.durability.log import NoLog, RunLog, line_of
 from gptcli.training.durability.run_file import (
     WAY_OUT,
     RunFile,
@@ -32,7 +32,7 @@ from gptcli.training.durability.state import TrainingState
 from gptcli.training.events import Began, Ended, Ending, Planned, Prepared, Told, TrainingEvent
 from gptcli.training.following import begin, lead, leading
 from gptcli.training.forecast import with_plan
-from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
+from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop
 from gptcli.training.material import Material, gather, run_file_of
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
@@ -242,6 +242,7 @@ def _loop(
     rules = LoopRules(
         eval_every=eval_every(following, run.settings.steps),
         stretched=following.eval_every is None and run.asked.get("minutes") is not None,
+        rehearsed=following.dry_run,
         save_every=following.save_every,
         sample_every=following.sample_every,
         patience=following.patience,

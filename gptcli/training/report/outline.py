@@ -114,10 +114,8 @@ def _data(plan: Prepared) -> str:
 
 
 def _model(plan: Prepared) -> str:
-    shape = (
-        f"{plan.layers} layers of {plan.width}, {plan.heads} heads, context {plan.context:,},"
-        f" {plan.vocabulary:,} kinds of tokens"
-    )
+    layers = f"{counted(plan.layers, 'layer')} of {plan.width}, {counted(plan.heads, 'head')}"
+    shape = f"{layers}, context {plan.context:,}, {plan.vocabulary:,} kinds of tokens"
     made = f"fine-tuning {plan.base}" if plan.base else "a new GPT-2"
     return f"model: {made}, {plan.parameters:,} parameters ({shape}); trained: {plan.trained}"
 

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from gptcli.errors import Unavailable
 from gptcli.training.durability.folder import LOG, RUN
+from gptcli.training.durability.log import line_of
 from gptcli.training.durability.run_file import read_run
 from gptcli.training.events import Began, Ended, TrainingEvent
-from gptcli.training.loop import line_of
 from gptcli.training.options import TrainingProgress
 from gptcli.training.report.curves import lines_of
 

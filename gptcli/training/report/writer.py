@@ -52,7 +52,8 @@ class SampleWriter:
         self, model: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float
     ) -> dict[int, Written]:
         """The new tokens for each prompt that the time allows, by its number. Seeds differ."""
-        deadline, found = monotonic() + seconds, {}
+        deadline = monotonic() + seconds
+        found: dict[int, Written] = {}
         with self._opened(model, AT_ONCE) as engine:
             for first in range(0, len(prompts) if engine is not None else 0, AT_ONCE):
                 if found and monotonic() > deadline:

@@ -127,7 +127,7 @@ class TrainingBoard:
         """The training loss as an area, with its greatest and least value beside it."""
         room = min(columns - 8, MOST_CURVE)
         shown = [loss for _, loss in averaged(self._losses, room) if loss < MOST_NATS]
-        if room < 8 or len(shown) < 4:
+        if room < 8 or len(shown) < 8:
             return []
         return area(shown, CURVE_ROWS)
 

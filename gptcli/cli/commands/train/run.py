@@ -7,13 +7,14 @@ then dies of that signal.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gptcli.cli import signals
+from gptcli.cli.commands.train import recipes
 from gptcli.cli.commands.train.showing import Showing
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
@@ -32,12 +33,18 @@ from gptcli.training.options import (
 from gptcli.training.report import trackers
 
 
+def _presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return recipes.presets(given, (TrainingData, TrainedModel, Optimization, TrainingProgress))
+
+
 @command(
+    presets=_presets,
     examples=(
         "gptcli train tales.txt -o my-model",
         "gptcli train tales.txt --scratch tiny --steps 2000 -o tiny-model",
         "gptcli train pairs.jsonl --from gpt2 --lora -o adapter",
-    )
+        "gptcli train tales/ --recipe tiny-tales -o my-tales",
+    ),
 )
 def run(
     data: Annotated[

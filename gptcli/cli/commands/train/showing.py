@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import exp
 from time import monotonic
+from typing import Any
 
 from gptcli.cli.commands.train.board import MOST_NATS, TrainingBoard
 from gptcli.cli.output.board import Board, can_show
@@ -16,6 +17,7 @@ from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import write
 from gptcli.cli.session import Session
 from gptcli.system.sanitizer import one_line
+from gptcli.training.durability.log import line_of
 from gptcli.training.events import (
     Began,
     Ended,
@@ -28,7 +30,6 @@ from gptcli.training.events import (
     Told,
     TrainingEvent,
 )
-from gptcli.training.loop import line_of
 from gptcli.training.report.curves import LossCurves, read_curves
 from gptcli.training.report.outline import lines, measured
 
@@ -154,7 +155,7 @@ def _record(event: TrainingEvent) -> dict[str, object]:
 
 def _told(event: TrainingEvent) -> list[str]:
     """An event in words, a line each; none for one that is not told."""
-    told: dict[type, Callable[..., list[str]]] = {
+    told: dict[type, Callable[[Any], list[str]]] = {
         Prepared: lines,
         Began: _going_on,
         Planned: lambda event: [measured(event)],
@@ -164,7 +165,8 @@ def _told(event: TrainingEvent) -> list[str]:
         Told: lambda event: [event.text],
         Ended: _ending,
     }
-    return told.get(type(event), lambda event: [])(event)
+    words = told.get(type(event))
+    return words(event) if words else []
 
 
 def _going_on(event: Began) -> list[str]:
