@@ -105,19 +105,21 @@ def _texts(run: FinishedRun, writer: SampleWriter) -> tuple[list[str], list[Ids]
     if not written or not begun:
         return kinds, texts, own
     greedy = Sampling(max_new_tokens=CONTINUATION, temperature=0)
-    prompts = [ids[:BEGINNING] for _, ids in begun]
+    prompts = [ids[: BEGINNING + 1] for _, ids in begun]
     continued = writer.continued(run.folder, prompts, greedy, WRITING_SECONDS / 2)
     for number, ids in continued.items():
         kinds.append(begun[number][0])
         texts.append(ids)
-        own.append(begun[number][1][BEGINNING:])
+        own.append(begun[number][1][BEGINNING + 1 :])
     kinds += ["validation text"] * len(of_valid)
-    texts += of_valid
+    texts += [ids[1:] for ids in of_valid]
     return kinds, texts, own + [()] * len(of_valid)
 
 
 def _beginnings(table: PieceTable) -> list[Ids]:
-    """The beginnings of some pieces that are long enough, spread over all."""
+    """The beginnings of some pieces that are long enough, spread over all. The first id is the one
+    before the piece's first target: as in training.
+    """
     import numpy as np
 
     least = BEGINNING + CONTINUATION
@@ -126,8 +128,8 @@ def _beginnings(table: PieceTable) -> list[Ids]:
     if not len(fitting):
         return []
     chosen = fitting[np.linspace(0, len(fitting) - 1, min(TEXTS, len(fitting))).astype(np.int64)]
-    starts = (int(table.starts[place]) + 1 for place in chosen)  # behind the end token
-    return [tuple(map(int, table.ids[start : start + least])) for start in starts]
+    starts = (int(table.starts[place]) for place in chosen)
+    return [tuple(map(int, table.ids[start : start + least + 1])) for start in starts]
 
 
 def _passages(
