@@ -64,14 +64,14 @@ def test_a_model_that_only_repeats_its_text_is_found_out(tmp_path: Path) -> None
     words = ("stone", "river", "candle", "horse", "winter", "letter", "garden", "silver", "window")
     text = " ".join(words[number * number * 7 % 53 % 9] for number in range(400))
     (tmp_path / "tale.txt").write_text(text)
-    changes = {"documents": "auto", "context": 128, "width": 64, "layers": 2, "steps": 60}
+    changes = {"documents": "auto", "context": 128, "width": 64, "layers": 2, "steps": 110}
     reported(
         tmp_path,
         tmp_path / "tale.txt",
         **changes,
         learning_rate=0.005,
         batch_tokens=512,
-        eval_every=60,
+        eval_every=110,
     )
     found = json.loads((tmp_path / "run" / "memorisation.json").read_text())
     kinds = [text["kind"] for text in found["texts"]]

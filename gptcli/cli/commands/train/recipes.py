@@ -6,7 +6,6 @@ variables and the command's table in config.toml win.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def presets(given: Mapping[str, Any], groups: Iterable[type[Options]]) -> dict[s
 
     Raises MissingInput where there is none of that name, BadConfig for a value that is wrong.
     """
-    name = given.get("recipe") or os.environ.get("GPTCLI_RECIPE")
+    name = given.get("recipe")
     if not name:
         return {}
     path = FOLDER / f"{name}.toml" if name in names() else Path(name)
