@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.options import Optimization, TrainedModel, TrainingProgress, TrainOptions
@@ -24,8 +25,13 @@ class TrainingPlan:
     micro_tokens: int
 
 
-def plan(options: TrainOptions, corpus: TrainingCorpus, context: int) -> TrainingPlan:
-    """The plan of a run."""
+def plan(
+    options: TrainOptions,
+    corpus: TrainingCorpus,
+    context: int,
+    dtype: Literal["float32", "bfloat16"],
+) -> TrainingPlan:
+    """The plan of a run, whose products are in `dtype`."""
     asked, model = options.optimization, options.model
     batch = asked.batch_tokens or max(min(CONTEXTS * context, corpus.train.tokens // 20), 1)
     steps = _steps(asked, corpus, batch)
@@ -42,7 +48,7 @@ def plan(options: TrainOptions, corpus: TrainingCorpus, context: int) -> Trainin
         clip=asked.clip,
         optimizer=asked.optimizer,
         dropout=model.dropout,
-        dtype="bfloat16" if model.precision == "bfloat16" else "float32",
+        dtype=dtype,
         lora=_lora(model),
         frozen=model.freeze,
     )

@@ -91,8 +91,8 @@ def _events(
         yield Told(step=0, text=notice)
     from gptcli.training.compute.session import choose
 
-    device = choose(options.model.device, options.model.threads)
-    planned = plan(options, material.corpus, material.starting.context)
+    device = choose(options.model.device, options.model.threads, options.model.precision)
+    planned = plan(options, material.corpus, material.starting.context, device.precision)
     now = _run_file(options, material, planned, device)
     then = folder.run
     run = now if then is None else agreed(folder.name, then, now)

@@ -44,7 +44,7 @@ class _HeadLoss(torch.autograd.Function):
             if not of_states and not of_weight:
                 continue
             slope = logs.exp_()
-            slope.scatter_add_(1, place, slope.new_full((), -1.0).expand_as(place))
+            slope.scatter_(1, place, slope.gather(1, place) - 1)
             slope = slope.to(kind)
             if states_grad is not None:
                 states_grad[first : first + rows] = times(slope, head) * counts

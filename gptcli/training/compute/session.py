@@ -17,6 +17,12 @@ from gptcli.checkpoints.safetensors_headers import SINGLE
 from gptcli.options.model import Device
 from gptcli.system.processors import default_threads
 from gptcli.training.compute.building import build
+from gptcli.training.compute.devices import (
+    AskedPrecision,
+    Precision,
+    make_deterministic,
+    precision,
+)
 from gptcli.training.compute.export import (
     adapter_config,
     adapter_tensors,
@@ -41,15 +47,19 @@ class ComputeDevice:
     name: str
     threads: int
     torch: str
+    precision: Precision
 
 
-def choose(device: Device, threads: int | None) -> ComputeDevice:
+def choose(device: Device, threads: int | None, asked: AskedPrecision) -> ComputeDevice:
     """The device that is asked for; the number of threads is set."""
     count = threads or default_threads()
     torch.set_num_threads(count)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ComputeDevice(name=device, threads=count, torch=torch.__version__)
+    make_deterministic(device)
+    return ComputeDevice(
+        name=device, threads=count, torch=torch.__version__, precision=precision(asked, device)
+    )
 
 
 class ComputeSession:
