@@ -28,6 +28,7 @@ from gptcli.checkpoints.resolve import Checkpoint
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.adapted import adapt
+from gptcli.engines.decoding.bans.beams import BeamBans
 from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (
@@ -197,8 +198,11 @@ class HFEngine:
                 raise not_finite(self.info.name, 1)
             return scores
 
+        processors: list[Any] = [check]
+        if rules.bans is not None:
+            processors.append(BeamBans(rules.bans, rules.ban_start, len(encoded.prompt_ids)))
         try:
-            found = self._generate([encoded.prompt_ids], settings, logits_processor=[check])
+            found = self._generate([encoded.prompt_ids], settings, logits_processor=processors)
         except BadModel as error:
             for sequence in sequences:
                 yield from sequence.fail(error)
@@ -206,11 +210,7 @@ class HFEngine:
         for sequence, tokens in zip(
             sequences, found[:, len(encoded.prompt_ids) :].tolist(), strict=True
         ):
-            for token in tokens:
-                yield sequence.push(token)
-                if sequence.finish_reason:
-                    break
-            yield sequence.completion()
+            yield from _pushed(sequence, tokens)
 
     def _generate(
         self,
@@ -229,6 +229,18 @@ class HFEngine:
                 logits_processor=logits_processor,
                 stopping_criteria=stopping_criteria,
             )
+
+
+def _pushed(sequence: Sequence, tokens: list[int]) -> Iterator[Event]:
+    """The events of a sequence that was found, up to its end."""
+    for token in tokens:
+        if sequence.sampler.forbids(token):  # a beam goes on with it where it has no other
+            break
+        yield sequence.push(token)
+        if sequence.finish_reason:
+            yield sequence.completion()
+            return
+    yield from sequence.give_up()
 
 
 class GenerateHooks:

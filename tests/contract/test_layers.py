@@ -109,6 +109,14 @@ ROWS: dict[str, list[str]] = {
         "capabilities placement",
         "bandwidth drafter",
     ],
+    "engines/decoding": [
+        "bans segment vocabulary_ops",
+        "detokenizer sampler_state",
+        "request sampler",
+        "sequence",
+        "speculative step",
+        "loglikelihood loglikelihood_rolling",
+    ],
     "engines/gpt2": [
         "half network reference",
         "on_cpu on_torch scheduler tracing",
