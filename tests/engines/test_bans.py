@@ -232,13 +232,13 @@ def test_the_index_finds_what_reading_every_token_finds(tales_tokenizer: Tokeniz
     banned = bans(tales_tokenizer, "king", "a king's", "!?", "the")
     start = begin(banned, tales_tokenizer, "a")
     seen, todo = {start}, [start]
-    while todo and len(seen) < 40:
+    while todo:
         state = todo.pop()
         never = forbidden(banned, state)
         for id in range(tales_tokenizer.size):
             assert (id in never) == any(banned.completes(place, id) for place in state)
             after = banned.after(state, id)
-            if id not in never and after not in seen and len(seen) < 40:
+            if id not in never and after not in seen and len(seen) < 10:
                 seen.add(after)
                 todo.append(after)
 

@@ -12,7 +12,6 @@ Hangul needs no border behind it.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from gptcli.system.text.scripts import HANGUL, is_unspaced
 
@@ -35,8 +34,16 @@ def _kind_of(character: str) -> str:
         return SPACE
     if is_unspaced(character) or _UNSPACED.match(character):
         return OTHER
-    joins = character.isalnum() or unicodedata.category(character)[0] == "M"
-    return WORD if joins else OTHER
+    return WORD if character.isalnum() or _is_mark(character) else OTHER
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it stands on the character before it."""
+    if character.isascii():
+        return False
+    import unicodedata  # loads a library of its own: not for English
+
+    return unicodedata.category(character)[0] == "M"
 
 
 def _folded(character: str) -> str:
