@@ -104,7 +104,7 @@ ROWS: dict[str, list[str]] = {
         "doctor",
     ],
     "engines": [
-        "adapted decoding forking token_counter",
+        "adapted decoding forking hf_loading token_counter",
         "gpt2 hf remote",
         "capabilities placement",
         "bandwidth drafter",
