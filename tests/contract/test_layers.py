@@ -25,6 +25,7 @@ ROWS: dict[str, list[str]] = {
         "options system web",
         "checkpoints inputs native",
         "chat_templates config protocol ray_cluster",
+        "moderation",
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
@@ -106,8 +107,8 @@ ROWS: dict[str, list[str]] = {
     "engines": [
         "adapted decoding forking hf_loading token_counter",
         "gpt2 hf remote",
-        "capabilities placement",
-        "bandwidth drafter",
+        "capabilities classifier placement",
+        "bandwidth drafter filtering",
     ],
     "engines/decoding": [
         "bans segment vocabulary_ops",
