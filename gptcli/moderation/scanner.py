@@ -10,7 +10,7 @@ What a path allows, between two letters of a phrase:
 - a repeated letter, if the text has it three times or more (`baaad`, but not `god` for `good`);
 - up to three soft signs (`b-a.d`);
 - one white space or more if every letter stands alone (`b a d`), in phrases of three or more.
-Between two words: any white space and soft signs. Around a phrase: no letter or digit, but where
+Between two words: any white space and soft signs but periods. Around a phrase: no letter or digit, but where
 the script has no spaces between words.
 """
 
@@ -176,8 +176,7 @@ class Scanner:
             self._take(path)
         read = list(self._steps(sign, self._at_border)) if sign.readings else []
         if sign.kind is not Kind.OTHER:
-            soft = sign.kind is Kind.SOFT
-            read += [new for path in self._paths for new in _passed(path, soft)]
+            read += [new for path in self._paths for new in _passed(path, sign)]
         self._paths = _distinct(read)
 
 
@@ -212,16 +211,18 @@ def _read(path: _Path, letter: str) -> Iterator[_Path]:
         )
 
 
-def _passed(path: _Path, soft: bool) -> Iterator[_Path]:
+def _passed(path: _Path, sign: Sign) -> Iterator[_Path]:
     """Where a path leads by a separator."""
+    soft = sign.kind is Kind.SOFT
     if path.extra >= EXTRA:
         return
     single = path.single and path.piece == 1
     on = path._replace(single=single, separators=path.separators + 1, extra=path.extra + 1)
     if path.node.letter == GAP:  # more of it
-        yield on
+        if not sign.period:
+            yield on
         return
-    gap = path.node.children.get(GAP)
+    gap = None if sign.period else path.node.children.get(GAP)
     if gap is not None and path.firm and (not path.stayed or path.run >= REPEATED):
         yield on._replace(node=gap, run=0, stayed=False)
     if path.spelled and not single:

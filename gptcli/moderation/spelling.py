@@ -91,7 +91,8 @@ class Sign:
 
     `unspaced`: words of its script stand without spaces. `clings`: it belongs to the character
     before it. `inner`: its readings count only between letters. `digit`: the readings after the
-    first are of a digit, and no word is made of such alone.
+    first are of a digit, and no word is made of such alone. `period`: it may stand between letters,
+    but not between the words of a phrase.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Sign:
     clings: bool = False
     inner: bool = False
     digit: bool = False
+    period: bool = False
 
 
 def _sign(character: str) -> Sign:
@@ -119,7 +121,7 @@ def _sign(character: str) -> Sign:
         return Sign(Kind.LETTER, (found,), unspaced=_stands_alone(character), clings=clings)
     if not letters or unicodedata.category(character) == "Cc":
         return Sign(Kind.IGNORED)
-    return Sign(Kind.SOFT if letters in SOFT else Kind.OTHER)
+    return Sign(Kind.SOFT if letters in SOFT else Kind.OTHER, period=letters == ".")
 
 
 def _letters(character: str) -> str:
