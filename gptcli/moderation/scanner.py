@@ -222,7 +222,8 @@ def _passed(path: _Path, sign: Sign) -> Iterator[_Path]:
         if not sign.period:
             yield on
         return
-    gap = None if sign.period else path.node.children.get(GAP)
+    first = not path.separators and not sign.period
+    gap = path.node.children.get(GAP) if first else None
     if gap is not None and path.firm and (not path.stayed or path.run >= REPEATED):
         yield on._replace(node=gap, run=0, stayed=False)
     if path.spelled and not single:

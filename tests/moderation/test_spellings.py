@@ -137,7 +137,7 @@ def test_no_more_is_held_back_than_the_longest_phrase_and_its_separators() -> No
 def test_hostile_texts_take_linear_time() -> None:
     phrases = tree("a" * 30, "aaa aaa aaa aaa", *("a" * size + "b" for size in range(2, 12)))
     times = []
-    for size in (300, 1_200):
+    for size in (150, 600):
         begun = time.process_time()
         for text in ("a" * size, "a " * (size // 2), "4@" * (size // 2), "a.-" * (size // 3)):
             Matcher(phrases).find(text)
