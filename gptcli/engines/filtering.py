@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gptcli.errors import UsageError
 from gptcli.moderation.engine import Filter, Moderated
 from gptcli.moderation.judges import Judge, Phrases, Sentences
 from gptcli.moderation.lists import read_lists
@@ -17,9 +18,12 @@ def filter_of(load: ModeratedLoad) -> Filter:
     if load.filter:
         judges.append(Phrases(read_lists(load.filter, load.filter_language)))
     if load.moderator is not None:
+        labels = dict(load.moderator_label)
+        if not labels:
+            hint = "Name the label that counts, such as --moderator-label toxic=0.8."
+            raise UsageError("--moderator", "no label is named", hint)
         from gptcli.engines.classifier import open_classifier
 
-        labels = dict(load.moderator_label)
         judges.append(Sentences(open_classifier(load, labels), labels))
     return Filter(tuple(judges), load.filter_action, load.filter_retries)
 

@@ -49,11 +49,13 @@ class Moderate(Options):
         names="file",
         check=_no_empty,
         panel="Moderation",
+        rare=True,
     )
     filter_action: FilterAction = option(
         "stop",
         "--filter-action",
         "End the text before a match, mask it, draw the text again, or report matches in JSON.",
+        needs="filter",
         panel="Moderation",
         rare=True,
     )
@@ -63,6 +65,7 @@ class Moderate(Options):
         "How often a text is drawn again with --filter-action retry; then it is dropped.",
         low=1,
         high=MAX_RETRIES,
+        needs="filter",
         panel="Moderation",
         rare=True,
     )
@@ -103,9 +106,8 @@ class Moderate(Options):
                 hint = "Give a threshold above 0 and at most 1."
                 why = f"{label!r}: {threshold} is out of range"
                 raise UsageError("--moderator-label", why, hint)
-        if self.moderator is not None and not self.moderator_label:
-            hint = "Name the label that counts, such as --moderator-label toxic=0.8."
-            raise UsageError("--moderator", "no label is named", hint)
+        if self.moderator_label and self.moderator is None:
+            raise UsageError("--moderator-label", "there is no moderator", "Add --moderator MODEL.")
         if not self.moderated and self.filter_action != "stop":
             raise UsageError("--filter-action", "there is no filter", "Add --filter basic.")
 
