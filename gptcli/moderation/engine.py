@@ -30,6 +30,7 @@ from gptcli.protocol import (
     TokenLogprob,
 )
 
+NEXT_SEED = 1 << 32  # to the seed of the next draft: seeds in between are those of other rows
 MAX_BEFORE = 1000  # characters of a prompt in which a match may begin
 ENDED = "the filter ended a text before a match"
 MASKED = "the filter masked a match"
@@ -242,8 +243,7 @@ class _Run:
         request, attempt = draft.request, draft.attempt + 1
         if attempt > self._filter.retries or request.sampling.effective_temperature == 0:
             return False
-        count = request.sampling.num_return_sequences
-        again = None if seed is None else (seed + attempt * count + index) % SEED_LIMIT
+        again = None if seed is None else (seed + attempt * NEXT_SEED + index) % SEED_LIMIT
         id = f"{request.id} draft {index}.{attempt}"
         rejected = (*draft.rejected, *gate.matches())
         self._begin(id, _Draft(request, draft.before, rejected, seed, index, attempt))

@@ -10,8 +10,8 @@ What a path allows, between two letters of a phrase:
 - a repeated letter, if the text has it three times or more (`baaad`, but not `god` for `good`);
 - up to three soft signs (`b-a.d`);
 - one white space or more if every letter stands alone (`b a d`), in phrases of three or more.
-Between two words: any white space and soft signs but periods. Around a phrase: no letter or digit, but where
-the script has no spaces between words.
+Between two words: any white space and soft signs but periods. Around a phrase: no letter or digit,
+but where the script has no spaces between words.
 """
 
 from __future__ import annotations

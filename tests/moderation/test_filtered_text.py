@@ -14,7 +14,7 @@ from support.spellings import disguised, random_phrase
 
 from gptcli import load
 from gptcli.engines import open_engine
-from gptcli.moderation.engine import Filter, Moderated
+from gptcli.moderation.engine import NEXT_SEED, Filter, Moderated
 from gptcli.moderation.judges import Phrases
 from gptcli.moderation.lists import PhraseList
 from gptcli.moderation.phrases import phrase
@@ -94,7 +94,7 @@ def test_a_draft_with_a_match_is_drawn_again_from_the_next_seed() -> None:
     inner = drafts("one blorptwig", "blorptwig", "the third is fine")
     inner.asked = []
     chunks, done = outcome(behind(inner, "blorptwig", action="retry"), ask(seed=7))
-    assert [one.sampling.seed for one in inner.asked] == [7, 8, 9]  # type: ignore[union-attr]
+    assert [one.sampling.seed for one in inner.asked] == [7, 7 + NEXT_SEED, 7 + 2 * NEXT_SEED]  # type: ignore[union-attr]
     assert [text for text in chunks if text] == ["the third is fine"]
     assert (done.id, done.seed, done.finish_reason) == ("1", 7, "length")
     assert done.filter
