@@ -29,6 +29,8 @@ _REPEATED = re.compile(r"(.)\1+")
 _LETTERS = {digit: letters[0] for digit, letters in LEET.items()} | {"l": "i"}
 
 
+_ALONE = ""  # a phrase of one word has nothing beside it
+BESIDE = 160  # characters around an anchor in which the next word is looked for
 _CHUNK = re.compile(rf"\S*{_ONE}\S*")
 _WHOLE = re.compile(r"\S+")
 _SPACE = re.compile(r"\s")
@@ -59,16 +61,23 @@ class Matcher:
         self._anchors: dict[str, _Around] = {}
         self._most = _Around(0, 0)
         self._any_unspaced = False
+        self._near: dict[str, set[str]] = {}  # of an anchor: words of its phrases beside it
         for one in tree.phrases:
-            self._any_unspaced |= any(SIGN_OF[letter].unspaced for letter in one.letters)
-            words = one.letters.replace("'", GAP).split(GAP)
-            place = words.index(max(words, key=len))
-            key, around = self._key(words[place]), _Around(place, len(words) - place - 1)
-            self._anchors[key] = around.most(self._anchors.get(key, around))
-            self._most = self._most.most(around)
+            self._add(one.letters)
+        self._words: dict[str, set[str] | None] = {}  # what chunks can be, beside an anchor
         self._clear: set[str] = set()  # chunks that can hold no anchor
         # The others: what may be around them, and what they hold if that is nothing.
         self._suspects: dict[str, tuple[_Around, list[PhraseMatch]]] = {}
+
+    def _add(self, letters: str) -> None:
+        self._any_unspaced |= any(SIGN_OF[letter].unspaced for letter in letters)
+        words = letters.replace("'", GAP).split(GAP)
+        place = words.index(max(words, key=len))
+        key, around = self._key(words[place]), _Around(place, len(words) - place - 1)
+        self._anchors[key] = around.most(self._anchors.get(key, around))
+        self._most = self._most.most(around)
+        beside = words[place - 1] if place else words[1] if len(words) > 1 else _ALONE
+        self._near.setdefault(key, set()).add(self._key(beside))
 
     def find(self, text: str) -> list[PhraseMatch]:
         """The phrases of a text from left to right, without those inside another one."""
@@ -109,16 +118,46 @@ class Matcher:
                         for one in inside
                     ]
                     continue
+                if self._is_alone(chunk, text, first, last):
+                    continue
                 first = _words_before(text, first, around.before, held)
                 places.append((first, _words_after(text, last, around.after, held)))
             yield from sorted(places)
             start = end
+
+    def _is_alone(self, chunk: str, text: str, first: int, last: int) -> bool:
+        """Whether an anchor at this place has no word beside it that a phrase of it has."""
+        near = self._near.get(self._key(chunk))
+        if near is None or _ALONE in near or not chunk.isalpha() or self._any_unspaced:
+            return False
+        before, after = text[max(first - BESIDE, 0) : first], text[last : last + BESIDE]
+        for word in (*before.split()[-1:], *after.split()[:1]):
+            if word not in self._words:
+                self._words[word] = self._words_in(word)
+            found = self._words[word]
+            if len(word) > BESIDE // 2 or found is None or not found.isdisjoint(near):
+                return False
+        return True
+
+    def _words_in(self, chunk: str) -> set[str] | None:
+        """The words that a chunk can be; None if that is not looked at."""
+        coarse = chunk.translate(self._table)
+        if "!" in coarse or "$" in coarse:
+            return None
+        found: set[str] = set()
+        for word in coarse.split(GAP):
+            keys = self._keys(word)
+            if keys is None:
+                return None
+            found.update(keys)
+        return found or None
 
     def _suspects_of(self, block: str) -> set[str]:
         """The chunks of a block that may hold an anchor."""
         if len(self._clear) + len(self._suspects) > MAX_KNOWN:
             self._clear.clear()
             self._suspects.clear()
+            self._words.clear()
         chunks = set(block.split()) - self._clear
         for chunk in chunks - self._suspects.keys():
             around = self._around(chunk)
@@ -144,15 +183,22 @@ class Matcher:
 
     def _of_word(self, word: str) -> Iterator[_Around]:
         """The same of the pieces of a word that stand together."""
-        pieces = [piece for piece in word.split(".") if piece]
-        if len(pieces) > MAX_PIECES:
+        keys = self._keys(word)
+        if keys is None:
             yield self._most
             return
-        for first in range(len(pieces)):
-            for last in range(first + 1, len(pieces) + 1):
-                key = self._collapsed("".join(pieces[first:last]))
-                if key in self._anchors:
-                    yield self._anchors[key]
+        yield from (self._anchors[key] for key in keys if key in self._anchors)
+
+    def _keys(self, word: str) -> list[str] | None:
+        """The keys of all pieces of a word that stand together; None if they are too many."""
+        pieces = [piece for piece in word.split(".") if piece]
+        if len(pieces) > MAX_PIECES:
+            return None
+        return [
+            self._collapsed("".join(pieces[first:last]))
+            for first in range(len(pieces))
+            for last in range(first + 1, len(pieces) + 1)
+        ]
 
     def _key(self, word: str) -> str:
         return self._collapsed(word.translate(self._table))
@@ -203,7 +249,7 @@ def _joined(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     begun = ended = -1
     for start, end in places:
         if start <= ended:
-            ended = max(ended, end)
+            begun, ended = min(begun, start), max(ended, end)
             continue
         if ended >= 0:
             yield begun, ended
