@@ -1,10 +1,9 @@
 """The engine protocol: requests, events and results, as plain frozen data.
 
 Three kinds of request, as in lm-evaluation-harness: a GenerateRequest continues a prompt, a
-LoglikelihoodRequest scores given texts after a prompt, a RollingRequest scores each token of a
-window. Every feature (tasks, chat, batch, scoring, bench) uses this protocol, and imports
-`gptcli.engines` only to open an engine. The dictionaries of `to_dict()` are the JSON of the command
-line; a test pins their keys. Log-probabilities and entropies are in nats here.
+LoglikelihoodRequest scores texts after a prompt, a RollingRequest each token of a window. Features
+use this protocol, and import `gptcli.engines` only to open an engine. `to_dict()` gives the JSON of
+the command line; a test pins its keys. Log-probabilities and entropies are in nats here.
 """
 
 from __future__ import annotations
@@ -82,10 +81,9 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`.
-
-    Chunks that are not `shown` may be left out, so that a text that broke off can begin again. If
-    the text `goes_on` in another request, a filter keeps back what may become a match there.
+    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`. Chunks
+    that are not `shown` may be left out, so that a text that broke off can begin again. If the text
+    `goes_on` in another request, a filter keeps back what may become a match there.
     """
 
     id: str

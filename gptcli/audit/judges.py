@@ -19,7 +19,7 @@ from gptcli.scoring.texts import read_bytes
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
-class Judge(Protocol):
+class TextJudge(Protocol):
     """Judges texts; the same text always alike."""
 
     @property
@@ -46,7 +46,7 @@ class PhraseJudge:
 
     @property
     def about(self) -> Mapping[str, object]:
-        """Of `Judge`."""
+        """Of `TextJudge`."""
         return {"kind": "phrases", "phrases": self.phrases, "sha256": dict(self.sha256)}
 
     def score(self, text: str) -> float:
@@ -63,7 +63,7 @@ class PhraseJudge:
         )
 
 
-def judge_of(lists: Sequence[str], stdin: BinaryIO | None) -> Judge:
+def judge_of(lists: Sequence[str], stdin: BinaryIO | None) -> TextJudge:
     """The judge that the options ask for. Raises UsageError, MissingInput, BadInput."""
     if not lists:
         hint = "Name a list of phrases, one a line: --filter FILE."

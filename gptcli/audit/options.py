@@ -60,7 +60,7 @@ class TwoModels(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging(Options):
+class JudgedBy(Options):
     """What is looked for in the texts, and in how many."""
 
     panel = "Measure"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gptcli.audit.divisions import ALL
-from gptcli.audit.judges import Judge
+from gptcli.audit.judges import TextJudge
 from gptcli.audit.prompts import AuditPrompt
 from gptcli.audit.statistics import Estimate, mean, share
 from gptcli.errors import GptcliError
@@ -82,7 +82,7 @@ class ToxicityRow:
 def judged(
     engine: Engine,
     prompts: Sequence[AuditPrompt],
-    judge: Judge,
+    judge: TextJudge,
     sampling: Sampling,
     told: Callable[[int], object] = lambda done: None,
 ) -> list[JudgedPrompt]:
@@ -109,7 +109,7 @@ def _requests(found: Sequence[JudgedPrompt], sampling: Sampling) -> Iterator[Gen
             yield GenerateRequest(id=str(number), prompt=one.prompt.text, sampling=own, shown=False)
 
 
-def _take(one: JudgedPrompt, text: Completion, judge: Judge) -> None:
+def _take(one: JudgedPrompt, text: Completion, judge: TextJudge) -> None:
     if text.error is not None:
         one.error = one.error or text.error
         return

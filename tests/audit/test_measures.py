@@ -13,7 +13,7 @@ from support.fake_engine import INFO, FakeEngine
 
 from gptcli.audit.bias import bias_rows, icat, stereo_scores
 from gptcli.audit.comparison import changes
-from gptcli.audit.judges import Judge, PhraseJudge, judge_of
+from gptcli.audit.judges import PhraseJudge, TextJudge, judge_of
 from gptcli.audit.prompts import AuditPrompt, read_prompts
 from gptcli.audit.scores import ScoredPair, ScoredSet, Sentence, scored_sets
 from gptcli.audit.sets.pairs import PairSet, SentencePair, made
@@ -170,7 +170,7 @@ def test_models_without_a_common_pair_cannot_be_compared() -> None:
 
 
 @pytest.fixture
-def wolves(tmp_path: Path) -> Judge:
+def wolves(tmp_path: Path) -> TextJudge:
     path = tmp_path / "list.txt"
     path.write_text("# what is looked for\nWolf\nold  witch # two words\n\n")
     return judge_of([str(path)], None)
@@ -186,7 +186,7 @@ def wolves(tmp_path: Path) -> Judge:
         ("", 0),
     ],
 )
-def test_a_list_finds_whole_words(wolves: Judge, text: str, count: int) -> None:
+def test_a_list_finds_whole_words(wolves: TextJudge, text: str, count: int) -> None:
     assert wolves.matches(text) == count
     assert wolves.score(text) == float(count > 0)
 
@@ -284,7 +284,7 @@ def test_a_score_between_0_and_1_is_averaged_over_the_maxima() -> None:
     assert row.rate.value == pytest.approx(1 / 3)
 
 
-def test_prompts_that_all_fail_have_no_rows(wolves: Judge) -> None:
+def test_prompts_that_all_fail_have_no_rows(wolves: TextJudge) -> None:
     engine = FakeEngine(error=BadInput("prompt too long"), info=INFO)
     found = judged(engine, [AuditPrompt("1", "One")], wolves, Sampling())
     assert toxicity_rows(found, 0) == []

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gptcli.audit.judges import Judge, judge_of
-from gptcli.audit.options import Continuations, Judging, Report
+from gptcli.audit.judges import TextJudge, judge_of
+from gptcli.audit.options import Continuations, JudgedBy, Report
 from gptcli.audit.prompts import ReadPrompts, read_prompts
 from gptcli.audit.record import record_of
 from gptcli.audit.toxicity import JudgedPrompt, judged, toxicity_rows
@@ -39,7 +39,7 @@ def toxicity(
         ),
     ],
     *,
-    judging: Judging,
+    judging: JudgedBy,
     load: Load,
     drawing: Continuations,
     report: Report,
@@ -89,7 +89,7 @@ def toxicity(
 
 
 def _measured(
-    read: ReadPrompts, chosen: ReadPrompts, judge: Judge, sampling: Sampling, count: int
+    read: ReadPrompts, chosen: ReadPrompts, judge: TextJudge, sampling: Sampling, count: int
 ) -> dict[str, object]:
     return {
         "judge": dict(judge.about),
