@@ -15,11 +15,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gptcli import __version__
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.adapters.opened import inspect_adapted
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
@@ -76,9 +76,9 @@ def findable(load: Load, progress: Progress = None) -> tuple[Load, str | None]:
     if load.server is not None:
         return load, None
     found = resolve(load, progress)
-    inspect(found.folder)
+    inspect_adapted(*found.parts)
     model = str(found.folder.absolute()) if found.source == "path" else found.name
-    return replace(load, model=model, revision=found.revision), found.name
+    return found.pinned(load, model), found.title
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import io
 import os
 import sys
@@ -17,6 +18,8 @@ import pytest
 # No test is timed: on a busy machine any of them may take a second.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+# Programs of the tests find gptcli compiled, as an installed one is: hundreds of them are started.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Before torch is imported: for models this small a second thread only waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,6 +31,12 @@ let me go." He was good to the fox, and the fox told him everything: where the c
 watched there, and what he had to say. And when he had found the bird they lived happily together,
 until the end of their days."""
 BUNDLED = Path(__file__).parent.parent / "gptcli" / "bundled" / "tiny-tales"
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests, which stay to the end, out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,7 @@ KINDS = (
     _Kind(
         ("adapter_config.json",),
         "an adapter (LoRA), not a whole model",
-        "Merge it into its base model: peft's merge_and_unload, then save_pretrained",
+        "Give it beside its base, -m BASE --adapter FOLDER, or merge it: gptcli models merge",
     ),
     _Kind(("tf_model.h5",), "a TensorFlow model", reader="tf_h5"),
     _Kind(("model.weights.h5", "metadata.json"), "a Keras Hub model", reader="keras_hub"),

@@ -68,16 +68,19 @@ def place(source: str) -> Path:
     return folder() / f"int8-{source}{SUFFIX}"
 
 
-def digest(tensors: Iterable[Tensor]) -> str:
+def digest(tensors: Iterable[Tensor], known: Mapping[Path, str] | None = None) -> str:
     """A name for weights that differs when they do; 40 digits.
 
     In the Hub's cache a file is a link to one named by its SHA-256, which is taken as it is: who
     makes weights of such a file checks it. Of any other file the content counts, see
-    `gptcli.checkpoints.integrity.digests`. Raises MissingInput, BadModel.
+    `gptcli.checkpoints.integrity.digests`. `known`: contents of files that have no name, such as
+    tensors that adapters changed. Raises MissingInput, BadModel.
     """
     found = hashlib.sha256(LAYOUT.encode())
+    known = known or {}
+    found.update("".join(sorted(known.values())).encode())
     unnamed = []
-    for path in sorted({tensor.file for tensor in tensors}):
+    for path in sorted({tensor.file for tensor in tensors} - known.keys()):
         real = Path(os.path.realpath(path))
         if real.parent.name == "blobs" and len(real.name) == 64:
             found.update(real.name.encode())

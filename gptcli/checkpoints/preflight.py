@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gptcli.checkpoints.architecture import GPT2Config
@@ -54,6 +54,8 @@ class CheckedCheckpoint:
     gpt2: GPT2Config | None  # None for any other architecture
     tensors: dict[str, Tensor]  # a GPT-2's names are those of GPT2Config.tensors()
     notices: tuple[str, ...]
+    digests: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files without a name
+    held: tuple[object, ...] = ()  # what those files live by
 
     def notices_beside(self, ends: Sequence[int]) -> tuple[str, ...]:
         """The notices that matter to a run where these tokens end a text."""

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gptcli.checkpoints.adapters.lookup import adapter_in, base_missing, base_named
+from gptcli.checkpoints.adapters.reference import SINGLE as ADAPTER_WEIGHTS
+from gptcli.checkpoints.adapters.reference import Adapter, is_adapter
 from gptcli.checkpoints.hf_cache import storage
 from gptcli.checkpoints.names import (
     ALIASES,
@@ -33,6 +36,7 @@ from gptcli.checkpoints.tokenization.files import lacking, names_in
 from gptcli.checkpoints.training_files import INDEX_SUFFIX
 from gptcli.errors import BadModel, MissingInput, Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.options.model import parse_adapter
 from gptcli.system.regular_files import read_text
 
 BUNDLE = Path(__file__).parent.parent / "bundled" / BUNDLED
@@ -56,21 +60,60 @@ class Checkpoint:
     revision: str | None  # a Hub model's commit, 40 hexadecimal digits
     source: Literal["path", "cache", "hub", "bundled"]
     notices: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()  # that are applied to it, in this order
+
+    @property
+    def parts(self) -> tuple[Path, tuple[Adapter, ...], str]:
+        """What `gptcli.checkpoints.adapters.opened` takes."""
+        return self.folder, self.adapters, self.name
+
+    @property
+    def title(self) -> str:
+        """The model's name, with its adapters."""
+        named = (f"{Path(one.name).name or one.name}" for one in self.adapters)
+        scales = ("" if one.scale == 1 else f"={one.scale:g}" for one in self.adapters)
+        return "+".join([self.name, *map("".join, zip(named, scales, strict=True))])
+
+    def pinned(self, load: Load, model: str | None = None) -> Load:
+        """The options that mean this very model and these adapters, wherever they are used."""
+        from dataclasses import replace
+
+        named = model or self.name
+        adapter = tuple(one.pinned for one in self.adapters)
+        return replace(load, model=named, revision=self.revision, adapter=adapter)
 
 
 def resolve(load: Load, progress: Progress = None) -> Checkpoint:
     """Find the folder of the model that is asked for, downloading it if need be.
 
     Without a model: gpt2 from the cache or the Hub, else the bundled tiny-tales, with a notice. A
-    model that is named is never replaced by another. `progress` is for
-    `gptcli.checkpoints.hub.download`.
+    model that is named is never replaced by another. A name that means an adapter opens its base
+    with it. `progress` is for `gptcli.checkpoints.hub.download`.
 
     Raises UsageError for what cannot be a name, MissingInput for a folder that does not exist,
     Unavailable for a model that cannot be fetched, BadModel for one that cannot be used.
     """
     if load.model is None:
-        return _default(load, progress)
-    return _named(load, load.model, lambda repo_id: _on_hub(load, repo_id, progress))
+        found = _default(load, progress)
+    else:
+        found = _named(load, load.model, lambda repo_id: _on_hub(load, repo_id, progress))
+    if load.adapter or is_adapter(found.folder):
+        return _adapted(load, found, progress)
+    return found
+
+
+def resolve_adapter(given: str, load: Load, progress: Progress = None) -> Adapter:
+    """Find one adapter, as `--adapter` names it. Raises as `resolve`."""
+    from dataclasses import replace
+
+    name, scale = parse_adapter(given)
+    revision = None
+    if not looks_like_path(name):
+        name, _, at = name.partition("@")
+        revision = at or None
+    asked = replace(load, model=name, revision=revision, adapter=())
+    found = _named(asked, name, lambda repo_id: _on_hub(asked, repo_id, progress), "--adapter")
+    return adapter_in(found.folder, name, scale, found.revision)
 
 
 def on_disk(name: str, revision: str | None = None) -> Checkpoint:
@@ -136,6 +179,8 @@ def is_complete(folder: Path) -> bool:
 
 def missing(folder: Path) -> tuple[str, ...]:
     """The files that a folder would need to be a model's: links that lead nowhere are missing."""
+    if is_adapter(folder):
+        return tuple(name for name in (ADAPTER_WEIGHTS,) if not (folder / name).exists())
     tokenizer = lacking(names_in(folder))
     needed = ("config.json", *tokenizer, *sorted(_weights(folder)))
     return tuple(name for name in needed if not (folder / name).exists())
@@ -145,6 +190,36 @@ def is_offline(load: Load) -> bool:
     """Whether the network must not be used: `--offline`, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE."""
     switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return load.offline or any(os.environ.get(name, "").upper() in TRUE for name in switches)
+
+
+def _adapted(load: Load, found: Checkpoint, progress: Progress) -> Checkpoint:
+    """A base with the adapters that are asked for; the name may mean one of them."""
+    from dataclasses import replace
+
+    adapters: list[Adapter] = []
+    if is_adapter(found.folder):
+        adapters = [adapter_in(found.folder, found.name, 1.0, found.revision)]
+        found = _base_of(load, found, progress)
+    adapters += [resolve_adapter(given, load, progress) for given in load.adapter]
+    return replace(found, adapters=tuple(adapters))
+
+
+def _base_of(load: Load, found: Checkpoint, progress: Progress) -> Checkpoint:
+    """The base that an adapter's own file names. Raises BadModel, and as `resolve`."""
+    from dataclasses import replace
+
+    name, revision = base_named(found.folder, found.name)
+    if looks_like_path(name) or name == BUNDLED:
+        revision = None
+    asked = replace(load, model=name, revision=revision, adapter=())
+    try:
+        base = _named(asked, name, lambda repo_id: _on_hub(asked, repo_id, progress))
+    except (MissingInput, UsageError) as error:
+        raise base_missing(found.name, name, error) from None
+    if is_adapter(base.folder):
+        why = f"its base {name!r:.200} is an adapter, too"
+        raise BadModel(f"adapter {found.name}", why, "Merge that one first: gptcli models merge")
+    return base
 
 
 def _default(load: Load, progress: Progress) -> Checkpoint:

@@ -19,6 +19,7 @@ from gptcli.cli import signals
 from gptcli.cli.output import stderr
 from gptcli.errors import ExitCode, GptcliError, Unavailable, UsageError, WriteFailed
 from gptcli.system import stages
+from gptcli.system.memory import is_shortage
 from gptcli.system.os_errors import said
 
 PROFILE = "GPTCLI_PROFILE_STARTUP"
@@ -125,7 +126,7 @@ def explain(error: BaseException, args: Sequence[str] = ()) -> GptcliError:
     """
     if isinstance(error, GptcliError):
         return error.in_flags
-    if _out_of_memory(error):
+    if is_shortage(error):
         return Unavailable(
             "memory", "there is not enough", "Choose a smaller model, or close other programs."
         )
@@ -143,15 +144,6 @@ def explain(error: BaseException, args: Sequence[str] = ()) -> GptcliError:
         f"internal error: {type(error).__name__}",
         str(error).rstrip(".") or "no message",
         "Run again with --debug and report it.",
-    )
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Python's, CUDA's and torch's CPU allocator's, which has no class of its own."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
     )
 
 

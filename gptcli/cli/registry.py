@@ -71,9 +71,37 @@ MODELS = (
     CommandEntry(
         "convert", "gptcli.cli.commands.models.convert", "Convert a model of another program."
     ),
+    CommandEntry(
+        "merge", "gptcli.cli.commands.models.merge", "Make one model of a base and its adapters."
+    ),
 )
 
-TRAIN = (CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),)
+AUDIT = (
+    CommandEntry(
+        "bias",
+        "gptcli.cli.commands.audit.bias",
+        "Measure which of two sentences a model prefers, over sets of pairs.",
+    ),
+    CommandEntry(
+        "toxicity",
+        "gptcli.cli.commands.audit.toxicity",
+        "Measure how often a model writes what a list names.",
+    ),
+    CommandEntry(
+        "compare",
+        "gptcli.cli.commands.audit.compare",
+        "Measure what changed from one model to another.",
+    ),
+)
+
+TRAIN = (
+    CommandEntry("run", "gptcli.cli.commands.train.run", "Pre-train or fine-tune a GPT-2."),
+    CommandEntry(
+        "tokenizer",
+        "gptcli.cli.commands.train.tokenizer",
+        "Train a tokenizer on your own text.",
+    ),
+)
 
 COMMANDS = (
     CommandEntry("generate", "gptcli.cli.commands.generate", "Continue a prompt."),
@@ -108,6 +136,12 @@ COMMANDS = (
         "gptcli.cli.commands.train.group",
         "Pre-train and fine-tune GPT-2 on your own text.",
         parts=TRAIN,
+    ),
+    CommandEntry(
+        "audit",
+        "gptcli.cli.commands.audit.group",
+        "Measure the bias and the toxicity of a model.",
+        parts=AUDIT,
     ),
     CommandEntry(
         "models",

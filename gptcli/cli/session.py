@@ -102,6 +102,7 @@ class Session:
         engines.say_waits(engine, self.note)
         if notices:
             self.note(*engine.info.notices)
+        self.detail(*engine.info.adapted.applied)
         return engine if watch is None else watch(engine, slots, beams)
 
     def agreed(self, question: str, command: str) -> bool:

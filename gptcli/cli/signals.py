@@ -66,10 +66,11 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
+def stoppable(stop: Callable[[int], None], *, second: bool = True) -> Iterator[None]:
     """Call `stop` with the number of the first fatal signal inside the block, which goes on.
 
-    A second one ends the process at once, also inside a library. `stop` runs inside a signal
+    A `second` one ends the process at once, also inside a library; where another program passes the
+    terminal's signals on, each comes twice. `stop` runs inside a signal
     handler, so it must only set a flag or the like. Whoever stops then calls `die` with the number.
     """
     before = {number: signal.getsignal(number) for number in _FATAL}
@@ -77,7 +78,7 @@ def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
 
     def first(number: int, frame: FrameType | None) -> None:
         for fatal in heard:
-            signal.signal(fatal, signal.SIG_DFL)
+            signal.signal(fatal, signal.SIG_DFL if second else signal.SIG_IGN)
         stop(number)
 
     for number in heard:
@@ -87,6 +88,17 @@ def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Ignore fatal signals inside the block: another process hears them, and says when to end."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _FATAL}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 @contextmanager

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.system import stages
 
 if TYPE_CHECKING:
+    from gptcli.checkpoints.adapters.reference import Adapted
     from gptcli.checkpoints.preflight import CheckedCheckpoint
     from gptcli.checkpoints.resolve import Checkpoint, Progress
     from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
@@ -33,7 +36,7 @@ def open_engine(
     progress: Progress = None,
     text: bool = True,
 ) -> Engine:
-    """Resolve, check and load the model, with `batch_size` slots.
+    """Resolve, check and load the model, with `batch_size` slots; behind a filter if that is asked.
 
     `beams` asks for an engine with beam search. Without `text` a model needs no tokenizer, and what
     asks for text then raises BadModel. With `progress` a download shows bars, see
@@ -42,29 +45,38 @@ def open_engine(
     """
     if batch_size < 1:
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
+    if isinstance(load, ModeratedLoad) and load.moderated:
+        from gptcli.engines.filtering import behind_filter
+
+        return behind_filter(load, lambda: _opened(load, batch_size, beams, progress, True))
+    return _opened(load, batch_size, beams, progress, text)
+
+
+def _opened(load: Load, batch_size: int, beams: bool, progress: Progress, text: bool) -> Engine:
+    """As `open_engine`, without a filter."""
     if load.server is not None:
         return _remote(load, batch_size, beams)
-    from gptcli.checkpoints.preflight import inspect
+    from gptcli.checkpoints.adapters.opened import inspect_adapted
     from gptcli.checkpoints.resolve import resolve
     from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
 
     stages.mark("input")
     checkpoint = resolve(load, progress)
     stages.mark("checkpoint")
-    checked = inspect(checkpoint.folder)
+    checked, adapted = inspect_adapted(*checkpoint.parts)
     checked = replace(checked, notices=checked.notices + _of_content(checkpoint))
     stages.mark("preflight")
     if checked.gpt2 is None or beams:
         _refuse_draft_model(load)
-        return _through_transformers(load, checkpoint, checked, text)
+        return _through_transformers(load, checkpoint, checked, text, adapted)
     from gptcli.engines.placement import chosen_device, open_network
 
     stages.mark("engine's imports")
     device = chosen_device(load)
     begin = Event()
-    tokenizer = _in_background(checkpoint, text, begin)
+    tokenizer = _in_background(adapted.tokenizer_folder or checkpoint.folder, text, begin)
     try:
-        network, kind, notices = open_network(load, checkpoint.name, checked, device, begin.set)
+        network, kind, notices = open_network(load, checkpoint.title, checked, device, begin.set)
     finally:
         begin.set()
     stages.mark("weights")
@@ -75,7 +87,7 @@ def open_engine(
     stages.mark("rest of the tokenizer")
     told = checked.notices_beside(tokenizer.result().roles.ends)
     info = ModelInfo(
-        name=checkpoint.name,
+        name=checkpoint.title,
         revision=checkpoint.revision,
         architecture=checked.model_type,
         context=checked.gpt2.n_positions,
@@ -85,6 +97,7 @@ def open_engine(
         device=device,
         notices=checkpoint.notices + told + notices + notices_of(tokenizer.result()),
         folder=checkpoint.folder,
+        adapted=adapted,
     )
     drafter, notices = open_drafter(load, info, tokenizer.result(), batch_size)
     info = replace(info, notices=info.notices + notices)
@@ -124,10 +137,14 @@ def _refuse_draft_model(load: Load) -> None:
 
 
 def _through_transformers(
-    load: Load, checkpoint: Checkpoint, checked: CheckedCheckpoint, text: bool
+    load: Load,
+    checkpoint: Checkpoint,
+    checked: CheckedCheckpoint,
+    text: bool,
+    adapted: Adapted,
 ) -> Engine:
     """The engine for any other model, and for beam search."""
-    tokenizer = _in_background(checkpoint, text)
+    tokenizer = _in_background(adapted.tokenizer_folder or checkpoint.folder, text)
     from gptcli.engines.placement import chosen_device, import_torch, torch_dtype
 
     import_torch(load)
@@ -137,14 +154,12 @@ def _through_transformers(
     dtype = torch_dtype(load, device)
     from gptcli.engines.hf import HFEngine
 
-    engine = HFEngine(checkpoint, checked, tokenizer.result(), torch.device(device), dtype)
+    engine = HFEngine(checkpoint, checked, tokenizer.result(), torch.device(device), dtype, adapted)
     stages.mark("transformers and weights")
     return engine
 
 
-def _in_background(
-    checkpoint: Checkpoint, text: bool, begin: Event | None = None
-) -> Future[Tokenizer]:
+def _in_background(folder: Path, text: bool, begin: Event | None = None) -> Future[Tokenizer]:
     """Load the tokenizer in a thread; with `begin` after it is set, and the engine's modules first.
 
     Imports hold the interpreter lock, and so does the tokenizers library while it parses. So they
@@ -163,7 +178,7 @@ def _in_background(
                     import_module("gptcli.engines.drafter")
                     import_module("gptcli.engines.gpt2.engine")
                 load = load_tokenizer if text else load_tokenizer_if_any
-                tokenizer = load(checkpoint.folder)
+                tokenizer = load(folder)
             future.set_result(tokenizer)
         except BaseException as error:  # raised again where the result is asked for
             future.set_exception(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.adapters.opened import inspect_adapted
 from gptcli.checkpoints.resolve import resolve
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
@@ -31,8 +31,10 @@ def open_drafter(
         return None, ()
     if load.draft_model is None:
         return NgramDrafter(), ()
-    checkpoint = resolve(replace(load, model=load.draft_model, revision=None, draft_model=None))
-    checked = inspect(checkpoint.folder)
+    checkpoint = resolve(
+        replace(load, model=load.draft_model, revision=None, draft_model=None, adapter=())
+    )
+    checked, _ = inspect_adapted(*checkpoint.parts)
     if checked.gpt2 is None:
         raise UsageError(
             "--draft-model", f"{checkpoint.name} is a {checked.model_type}", "Give a GPT-2."

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gptcli.checkpoints.adapters.opened import inspect_adapted
 from gptcli.checkpoints.config_json import context_of
-from gptcli.checkpoints.preflight import inspect
 from gptcli.checkpoints.resolve import resolve
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
@@ -36,14 +36,14 @@ def open_token_counter(load: Load) -> TokenCounter:
     Raises as `resolve`; Unavailable for a model that is not in the cache.
     """
     checkpoint = resolve(replace(load, offline=True))
-    checked = inspect(checkpoint.folder)
+    checked, adapted = inspect_adapted(*checkpoint.parts)
     if checked.gpt2 is not None:
         context = checked.gpt2.n_positions
     else:
         context = context_of(checked.config) or DEFAULT_CONTEXT_TOKENS
-    tokenizer = load_tokenizer(checkpoint.folder)
+    tokenizer = load_tokenizer(adapted.tokenizer_folder or checkpoint.folder)
     info = ModelInfo(
-        name=checkpoint.name,
+        name=checkpoint.title,
         revision=checkpoint.revision,
         architecture=checked.model_type,
         context=context,
@@ -53,5 +53,6 @@ def open_token_counter(load: Load) -> TokenCounter:
         device=load.device,
         notices=checkpoint.notices + checked.notices_beside(tokenizer.roles.ends),
         folder=checkpoint.folder,
+        adapted=adapted,
     )
     return TokenCounter(info, tokenizer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gptcli.errors import UsageError
 from gptcli.inputs.records import Note
@@ -40,7 +41,7 @@ class TableColumns:
     texts: tuple[int, ...]
     id: int | None
 
-    @property
+    @cached_property  # each row asks for it
     def others(self) -> Mapping[int, str]:
         """The name of each other column: a second `note` is `note_2`, one without is `column_3`."""
         found: dict[int, str] = {}

@@ -20,6 +20,7 @@ Spelling = Callable[[str], str]
 TITLE, MARGIN, LINE = 34, 12, 20  # height of the title, free space around, height of a row
 LETTER, NUMBER = 9, 80  # width of a letter, room for a number beside a bar
 BAR, THICK = 480, 14  # length of the longest bar, its thickness
+INTERVAL: Colour = (31, 35, 40)  # of the thin line over a bar
 GAP, NAME = 12, 18  # between maps; height of a map's name
 MAX_CELL, LEGIBLE_CELL = 24, 14  # side of a cell; what a label needs
 MAP_WIDTH = 1400  # of a line of maps, unless it has more cells than that
@@ -92,12 +93,15 @@ def cell_side(plot: Maps) -> int:
 
 
 def _bars(plot: Bars, spelling: Spelling) -> Iterator[Item]:
+    intervals = plot.intervals or (None,) * len(plot.rows)
     values = [value or 0.0 for _, value, _ in plot.rows]
+    values += [end for interval in intervals if interval for end in interval]
     labels = [spelling(label) for label, _, _ in plot.rows]
     largest = max(map(abs, values), default=0.0) or 1.0
     left = MARGIN + _room(labels)
     zero = left + (BAR if min(values, default=0.0) < 0 else 0)
-    for row, (label, (_, value, shown)) in enumerate(zip(labels, plot.rows, strict=True)):
+    rows = zip(labels, plot.rows, intervals, strict=True)
+    for row, (label, (_, value, shown), interval) in enumerate(rows):
         top = TITLE + row * LINE
         yield Words(left - 8, top + 13, label, "end")
         if value is None:
@@ -105,7 +109,12 @@ def _bars(plot: Bars, spelling: Spelling) -> Iterator[Item]:
         length = abs(value) / largest * BAR
         start = zero if value >= 0 else zero - length
         yield Box(start, top + 2, length, THICK, FOR if value >= 0 else AGAINST)
-        yield Words(max(start + length, zero) + 6, top + 13, shown)
+        end = max(start + length, zero)
+        if interval is not None:
+            low, high = (zero + one / largest * BAR for one in interval)
+            yield Box(low, top + 2 + THICK / 2 - 1, max(high - low, 1.0), 2, INTERVAL)
+            end = max(end, high)
+        yield Words(end + 6, top + 13, shown)
 
 
 def _maps(plot: Maps, spelling: Spelling) -> Iterator[Item]:

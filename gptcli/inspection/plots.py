@@ -31,12 +31,13 @@ WORD_COLUMNS = 12  # of a word in a cell
 class Bars:
     """A bar a row: its label, its number (None where there is none), and the number in words.
 
-    note: a sentence below it.
+    note: a sentence below it; intervals: for each row the two ends of a thin line, or None.
     """
 
     title: str
     rows: tuple[tuple[str, float | None, str], ...]
     note: str = ""
+    intervals: tuple[tuple[float, float] | None, ...] = ()
 
 
 @dataclass(frozen=True)

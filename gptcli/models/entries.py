@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from gptcli.checkpoints import int8_store
+from gptcli.checkpoints.adapters.config import read_config
+from gptcli.checkpoints.adapters.reference import is_adapter
 from gptcli.checkpoints.config_json import CONFIG, context_of, model_type
 from gptcli.checkpoints.names import BUNDLED
 from gptcli.checkpoints.resolve import BUNDLE, missing
@@ -23,7 +25,7 @@ from gptcli.models.cache import Repository, Snapshot, repositories, snapshot_fil
 from gptcli.system.strict_json import Object, read_object
 from gptcli.system.units import model_size
 
-ModelOrigin = Literal["cached", "bundled", "int8"]
+ModelOrigin = Literal["cached", "adapter", "bundled", "int8"]
 State = Literal["complete", "incomplete", "broken", "other"]
 WRITES = re.compile(r"GPT2.*|.*(CausalLM|LMHead).*")  # classes of models that continue text
 
@@ -104,6 +106,8 @@ class Nature:
 def nature(folder: Path) -> Nature:
     """What kind of model a folder holds; `incomplete` without config.json. Raises nothing."""
     file = folder / CONFIG
+    if is_adapter(folder):
+        return _of_adapter(folder)
     if not file.exists():
         return Nature(state="incomplete")
     try:
@@ -117,6 +121,14 @@ def nature(folder: Path) -> Nature:
     if classes and not any(map(WRITES.fullmatch, classes)):
         return Nature(kind, context, "other", f"no causal language model: {classes[0]}")
     return Nature(kind, context)
+
+
+def _of_adapter(folder: Path) -> Nature:
+    try:
+        base = read_config(folder).base
+    except GptcliError as error:
+        return Nature(state="broken", fault=error.message)
+    return Nature(f"LoRA of {base or 'an unnamed base'}")
 
 
 def _classes(config: Object) -> list[str]:
@@ -152,7 +164,7 @@ def _of_snapshot(model: Repository, snapshot: Snapshot) -> ListedModel:
         fault = _lack(snapshot.folder, lacking) or model.fault
     return ListedModel(
         name=model.id,
-        kind="cached",
+        kind="adapter" if is_adapter(snapshot.folder) else "cached",
         state=state,
         fault=fault,
         missing=lacking,

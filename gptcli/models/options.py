@@ -87,3 +87,28 @@ class Target(Options):
         instead="It is another step each time.",
     )
     force: bool = OVERWRITE
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeTarget(Options):
+    """Where a merged model goes, and in which numbers."""
+
+    panel = "Output"
+
+    output: str | None = option(
+        None,
+        "-o --output",
+        "The new model's folder.",
+        metavar="FOLDER",
+        names="folder",
+        instead="It is another place each time.",
+        redeclares="it is a folder",
+    )
+    type: Literal["base", "float32"] = option(
+        "base",
+        "--type",
+        "How numbers are stored: as the base has them, or in float32.",
+        instead=ASKED,
+        redeclares="other types are for other programs",
+    )
+    force: bool = OVERWRITE

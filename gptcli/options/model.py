@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from gptcli.errors import UsageError
@@ -11,6 +14,7 @@ from gptcli.options.spec import Options, option
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+MAX_SCALE = 100  # of an adapter
 
 
 def check_url(url: str) -> None:
@@ -32,6 +36,31 @@ def check_url(url: str) -> None:
         raise UsageError("--server", f"{url!r} names no host", hint)
     if parts.query or parts.fragment:
         raise UsageError("--server", f"{url!r} goes on after the path", hint)
+
+
+def parse_adapter(text: str) -> tuple[str, float]:
+    """Split `FOLDER[=SCALE]`: a folder, or a Hub id. Raises UsageError.
+
+    A folder that is there by the whole text has no scale.
+    """
+    name, equals, number = text.rpartition("=")
+    with suppress(OSError, ValueError):  # a name too long, a NUL
+        if not equals or Path(text).is_dir():
+            name, equals, number = text, "", "1"
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = math.nan
+    if not name or not abs(scale) <= MAX_SCALE:
+        hint = f"Give FOLDER=SCALE with a SCALE from -{MAX_SCALE} to {MAX_SCALE}, such as 0.5."
+        raise UsageError("--adapter", f"{text[:200]!r} is not FOLDER[=SCALE]", hint)
+    return name, scale
+
+
+def check_adapters(given: tuple[str, ...]) -> None:
+    """Raises UsageError for a value of `--adapter` that cannot be one."""
+    for text in given:
+        parse_adapter(text)
 
 
 def same_server(one: str, other: str) -> bool:
@@ -62,6 +91,15 @@ class Load(Options):
         "Folder, Hub id or gpt2, medium, large, xl, distil, tiny-tales.",
         names="model",
         shown_default="gpt2 or tiny-tales",
+    )
+    adapter: tuple[str, ...] = option(
+        (),
+        "--adapter",
+        "LoRA adapter to apply; several add up.",
+        metavar="FOLDER[=SCALE]",
+        rare=True,
+        check=check_adapters,
+        names="folder",
     )
     revision: str | None = REVISION
     device: Device = option("auto", "--device", "Device to run on.")
@@ -128,6 +166,12 @@ class Load(Options):
         needs="server",
         rare=True,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter and self.server is not None:
+            why = "the --server has its own weights, which nothing here can change"
+            raise UsageError("--adapter", why, "Leave it out, or run the model here.")
 
 
 @dataclass(frozen=True, kw_only=True)

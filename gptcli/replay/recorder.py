@@ -19,9 +19,10 @@ from typing import Literal
 
 from gptcli import __version__
 from gptcli.batch.run.identity import sampled
-from gptcli.checkpoints.integrity.content import content
+from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import CannotCreate, WriteFailed
+from gptcli.moderation.told import identity
 from gptcli.multiplex import Unanswered
 from gptcli.options import Load, Sampling
 from gptcli.protocol import (
@@ -158,6 +159,9 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
     revision = info.revision
     if revision is None and info.folder is not None:
         revision = sampled(info.folder)
+    files: dict[str, str] = {}
+    if info.folder is not None:
+        files = content_of(info.folder, info.adapted.adapters, info.name)
     return RecordedRun(
         command=command,
         model=info.name,
@@ -169,7 +173,8 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
         beams=beams,
         options=load,
         versions=versions(),
-        files=content(info.folder, info.name) if info.folder is not None else {},
+        files=files,
+        filter=identity(load),
     )
 
 

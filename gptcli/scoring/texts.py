@@ -214,20 +214,20 @@ def _whole(name: str, input: Input, stdin: BinaryIO | None) -> TextToScore:
     return TextToScore(name, text[:-2] if text.endswith("\r\n") else text.removesuffix("\n"))
 
 
-def read_bytes(name: str, stdin: BinaryIO | None) -> bytes:
+def read_bytes(name: str, stdin: BinaryIO | None, most: int = MAX_TEXT_BYTES) -> bytes:
     """The bytes of a file, or of standard input for "-". Raises MissingInput, BadInput (size)."""
     if name != "-":
         with errors_of_file(name), open_stream(name) as file:
-            data = file.read(MAX_TEXT_BYTES + 1)
+            data = file.read(most + 1)
     elif stdin is None:
         raise MissingInput("standard input", "it is closed", HOW)
     else:
         try:
-            data = stdin.read(MAX_TEXT_BYTES + 1)
+            data = stdin.read(most + 1)
         except OSError as error:
             raise MissingInput("standard input", reason(error), "Use -f FILE.") from None
-    if len(data) > MAX_TEXT_BYTES:
+    if len(data) > most:
         shown = "standard input" if name == "-" else f"file {name}"
-        limit = f"more than {MAX_TEXT_BYTES >> 20} MiB"
+        limit = f"more than {most >> 20} MiB"
         raise BadInput(shown, limit, "Split it, or score it by --lines.")
     return data

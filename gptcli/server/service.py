@@ -9,6 +9,7 @@ from functools import cached_property
 from threading import Lock
 
 from gptcli.chat_templates import Template, choose
+from gptcli.checkpoints.adapters.reference import fingerprint
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.server.engine_thread import ClientJob, EngineThread
 from gptcli.server.metrics import Metrics
@@ -68,15 +69,18 @@ class Service:
         """What clients call the model."""
         return self.called or self.info.name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of what the texts depend on beside the request."""
-        return f"{self.info.dtype}-{self.info.revision or 'local'}"[:40]
+        adapted = fingerprint(self.info.adapted.adapters)[:12]
+        named = f"{self.info.dtype}-{self.info.revision or 'local'}"
+        return f"{named[:27]}-{adapted}" if adapted else named[:40]
 
     @cached_property
     def template(self) -> Template:
         """How a conversation becomes a prompt. Raises BadModel."""
-        return choose("auto", self.info.folder, self.name)
+        text_folder = self.info.adapted.tokenizer_folder or self.info.folder
+        return choose("auto", text_folder, self.name)
 
     def check_model(self, asked: str | None) -> None:
         """Refuse a name that is not this model's. None is this model."""

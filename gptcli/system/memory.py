@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+# As torch's allocator for CPUs says, and oneDNN, which it computes with.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive")
 RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
 
 
@@ -21,6 +23,15 @@ def available() -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory is short: Python's, CUDA's, or that of torch's allocator
+    for CPUs, which has no class of its own.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
 
 
 def peak() -> int:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Ending = Literal["steps", "epochs", "minutes", "patience", "interrupted", "diverged"]
-"""Why a run ended: a limit, no better validation loss, a signal, or a loss that is no number."""
+Ending = Literal["steps", "epochs", "minutes", "patience", "interrupted", "diverged", "planned"]
+"""Why a run ended: a limit, no better validation loss, a signal, a loss that is no number, or a
+rehearsal that has told its plan.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,21 @@ class Began:
     trained: int  # of the parameters
     tokens: int  # of an epoch
     documents: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What the first steps of a session tell of the rest. Memory is in bytes."""
+
+    step: int
+    steps: int
+    tokens_per_second: float
+    seconds_left: float  # validations included
+    epochs: float  # that the data is read until the end
+    peak: int  # memory of this process so far; on a GPU its memory
+    available: int  # memory that is free beside it
+    micro_tokens: int  # computed at a time
+    checkpointing: bool  # activations are computed twice, in place of kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,4 +114,4 @@ class Ended:
     why: str = ""
 
 
-TrainingEvent = Began | StepDone | Evaluated | Saved | Sampled | Told | Ended
+TrainingEvent = Began | Planned | StepDone | Evaluated | Saved | Sampled | Told | Ended

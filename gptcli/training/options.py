@@ -7,76 +7,12 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Device
-from gptcli.options.shared import DELIMITER, ERRORS, OFFLINE, OVERWRITE, QUOTING, Errors, Quoting
+from gptcli.options.shared import OFFLINE, OVERWRITE, REVISION
 from gptcli.options.spec import Options, option
+from gptcli.training.data.options import TrainingData
 from gptcli.training.settings import OptimizerName, Schedule
 
-Documents = Literal["auto", "file", "line", "blank", "row", "end-token"]
 Preset = Literal["tiny", "small", "gpt2"]
-LossOn = Literal["all", "completion"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataReading(Options):
-    """How files are read, and which of their columns are text."""
-
-    panel = "Data"
-
-    documents: Documents = option(
-        "auto",
-        "--documents",
-        "What a document of a text is: the file, a line, a paragraph between blank lines, or what"
-        " lies between end tokens (<|endoftext|>), which end one in any case. auto is the file; of"
-        " a table it is the row.",
-    )
-    column: str | None = option(
-        None,
-        "--column",
-        "The text's column or key in a table: a name, or a column's number from 1.",
-        metavar="NAME",
-        shown_default="text, else content, else the only column",
-        redeclares="a text to learn is no prompt",
-    )
-    prompt_column: str | None = option(
-        None,
-        "--prompt-column",
-        "The prompt's column or key, where rows are prompts and completions.",
-        metavar="NAME",
-        shown_default="prompt, where there is a completion",
-    )
-    completion_column: str | None = option(
-        None,
-        "--completion-column",
-        "The completion's column or key.",
-        metavar="NAME",
-        shown_default="completion",
-    )
-    delimiter: str | None = DELIMITER
-    quoting: Quoting | None = QUOTING
-    errors: Errors = ERRORS
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData(DataReading):
-    """What is learned from, and where one document ends."""
-
-    loss_on: LossOn = option(
-        "completion", "--loss-on", "Which tokens of prompts and completions are learned."
-    )
-    valid: str | None = option(
-        None,
-        "--valid",
-        "Validate on this file or folder, in place of a share of the data.",
-        metavar="FILE",
-        names="file",
-    )
-    valid_share: float = option(
-        0.05,
-        "--valid-share",
-        "Share of the text that is kept for validation, in whole documents; 0 is none.",
-        low=0,
-        high=0.5,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +28,7 @@ class TrainedModel(Options):
         names="model",
         shown_default="gpt2 or tiny-tales",
     )
-    revision: str | None = option(
-        None, "--revision", "Branch, tag or commit of a Hub model.", rare=True
-    )
+    revision: str | None = REVISION
     scratch: Preset | None = option(
         None,
         "--scratch",
@@ -113,6 +47,7 @@ class TrainedModel(Options):
         low=2,
         high=10**6,
         shown_default="the model's",
+        redeclares="a new model's own, or the length of what is learned at a time",
     )
     tokenizer: str | None = option(
         None,
@@ -160,7 +95,7 @@ class TrainedModel(Options):
         high=1000,
     )
     dropout: float = option(0.0, "--dropout", "Dropout while training.", low=0, high=0.9)
-    device: Device = option("auto", "--device", "Device to train on.")
+    device: Device = option("auto", "--device", "Device to train on.", redeclares="it trains")
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "--precision",
@@ -174,6 +109,7 @@ class TrainedModel(Options):
         low=1,
         high=1024,
         shown_default="all cores",
+        redeclares="they may change the last bits of the weights",
         rare=True,
     )
     offline: bool = OFFLINE
@@ -193,7 +129,14 @@ class Optimization(Options):
         high=10**6,
         shown_default="3, if no limit is given",
     )
-    steps: int | None = option(None, "--steps", "Steps of the optimizer.", low=1, high=10**9)
+    steps: int | None = option(
+        None,
+        "--steps",
+        "Steps of the optimizer.",
+        low=1,
+        high=10**9,
+        redeclares="they are no steps of an attribution",
+    )
     minutes: float | None = option(
         None, "--minutes", "Longest time, in minutes.", above=0, high=10**6
     )
@@ -251,7 +194,12 @@ class Optimization(Options):
         "adamw", "--optimizer", "muon: Muon for the layers' matrices, AdamW for the rest."
     )
     seed: int = option(
-        0, "--seed", "Of the order, the new weights, dropout and samples.", low=0, high=2**31 - 1
+        0,
+        "--seed",
+        "Of the order, the new weights, dropout and samples.",
+        low=0,
+        high=2**31 - 1,
+        redeclares="none is drawn: the same command gives the same weights",
     )
 
 
@@ -315,7 +263,12 @@ class TrainingProgress(Options):
         None, "--wandb", "Log to this project of Weights & Biases.", metavar="PROJECT", rare=True
     )
     force: bool = OVERWRITE
-    dry_run: bool = option(False, "--dry-run", "Measure a few steps, show the plan, and stop.")
+    dry_run: bool = option(
+        False,
+        "--dry-run",
+        "Measure a few steps, show the plan, and stop.",
+        redeclares="what it shows is another thing",
+    )
     shard: bool = option(
         False,
         "--shard",

@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.system import memory
 from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.fitting import MemoryFit, fit
 from gptcli.training.options import Optimization, TrainedModel, TrainingProgress, TrainOptions
 from gptcli.training.settings import LoraSettings, TrainingSettings
 
@@ -22,16 +25,20 @@ class TrainingPlan:
     """Settings, and what does not change the weights of a step."""
 
     settings: TrainingSettings
-    micro_tokens: int
+    fit: MemoryFit
 
 
 def plan(
     options: TrainOptions,
     corpus: TrainingCorpus,
+    config: GPT2Config,
     context: int,
-    dtype: Literal["float32", "bfloat16"],
+    available: int | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> TrainingPlan:
-    """The plan of a run, whose products are in `dtype`."""
+    """The plan of a run. available: bytes of memory, where it is not that of this machine. dtype:
+    of products.
+    """
     asked, model = options.optimization, options.model
     batch = asked.batch_tokens or max(min(CONTEXTS * context, corpus.train.tokens // 20), 1)
     steps = _steps(asked, corpus, batch)
@@ -52,10 +59,10 @@ def plan(
         lora=_lora(model),
         frozen=model.freeze,
     )
-    return TrainingPlan(
-        settings=settings,
-        micro_tokens=asked.micro_tokens or min(batch, MICRO_CONTEXTS * context),
-    )
+    most = asked.micro_tokens or max(min(batch, MICRO_CONTEXTS * context), 1)
+    least = most if asked.micro_tokens else min(context, most)
+    free = memory.available() if available is None else available
+    return TrainingPlan(settings=settings, fit=fit(config, settings, least, most, free))
 
 
 def eval_every(following: TrainingProgress, steps: int) -> int:

@@ -24,7 +24,7 @@ from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
 from gptcli.training.durability.folder import RunFolder, open_folder, writing
-from gptcli.training.durability.log import RunLog
+from gptcli.training.durability.log import NoLog, RunLog
 from gptcli.training.durability.run_file import (
     WAY_OUT,
     RunData,
@@ -32,7 +32,9 @@ from gptcli.training.durability.run_file import (
     RunMachine,
 )
 from gptcli.training.durability.state import TrainingState
-from gptcli.training.events import Began, Ended, Ending, Told, TrainingEvent
+from gptcli.training.events import Began, Ended, Ending, Planned, Told, TrainingEvent
+from gptcli.training.following import begin, lead, leading
+from gptcli.training.forecast import with_plan
 from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
 from gptcli.training.material import Material, asked_of, gather, model_of
 from gptcli.training.options import TrainOptions
@@ -41,6 +43,7 @@ from gptcli.training.plan import TrainingPlan, eval_every, plan
 from gptcli.training.start import StartingModel
 
 if TYPE_CHECKING:
+    from gptcli.training.compute.ranks import Ranks
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
 _MADE = ("step", "best", "best_loss", "chosen", "saved", "why")
@@ -77,22 +80,30 @@ def train(options: TrainOptions, frame: TrainingFrame | None = None) -> Iterator
     around = frame or TrainingFrame()
     folder = open_folder(options.following.output, options.following.force)
     try:
-        yield from _events(options, folder, around)
+        with leading(options) as ranks:
+            yield from _events(options, folder, around, ranks)
     finally:
         folder.close()
 
 
 def _events(
-    options: TrainOptions, folder: RunFolder, frame: TrainingFrame
+    options: TrainOptions, folder: RunFolder, frame: TrainingFrame, ranks: Ranks
 ) -> Iterator[TrainingEvent]:
     folder.sweep()
     material = gather(options, folder, frame.waiting)
     for notice in material.notices:
         yield Told(step=0, text=notice)
-    from gptcli.training.compute.session import choose
+    from gptcli.training.compute.session import choose, memory_of
 
     device = choose(options.model.device, options.model.threads, options.model.precision)
-    planned = plan(options, material.corpus, material.starting.context, device.precision)
+    planned = plan(
+        options,
+        material.corpus,
+        material.starting.config,
+        material.starting.context,
+        memory_of(device),
+        device.precision,
+    )
     now = _run_file(options, material, planned, device)
     then = folder.run
     run = now if then is None else agreed(folder.name, then, now)
@@ -102,31 +113,46 @@ def _events(
         if then.ending is not None and not is_longer(then, now):
             yield _ended_before(then, folder)
             return
+    checkpoints = Checkpoints(folder.checkpoints, run.id)
     with frame.waiting("preparing the model"):
-        session = _session(material.starting, run, device)
-        checkpoints = Checkpoints(folder.checkpoints, run.id)
         found = _newest(checkpoints) if then is not None else None
-        if found is not None:
-            session.load(found.path)
+        session = _session(material.starting, run, device, ranks, found)
+    session.stepper.model.checkpointing = planned.fit.checkpointing
+    if not planned.fit.fits:
+        yield Told(step=0, text=planned.fit.warning)
     state = TrainingState() if found is None else _gone_on(then, run, found.state)
     for damaged in found.damaged if found else ():
         yield Told(step=state.step, text=f"checkpoint {damaged} is not used")
-    _clear(folder, run, checkpoints, state)
+    dry = options.following.dry_run
+    if not dry:
+        _clear(folder, run, checkpoints, state)
     with writing(folder.log):
-        log = RunLog(folder.log, state.log_bytes)
+        log = NoLog() if dry else RunLog(folder.log, state.log_bytes)
     try:
         loop = _loop(options, frame, material, run, session, folder, log, state)
-        yield from _steps(loop, session, frame)
+        yield from _rehearsal(loop, session) if dry else _steps(loop, session, frame)
     finally:
         log.close()
 
 
-def _session(starting: StartingModel, run: RunFile, device: ComputeDevice) -> ComputeSession:
+def _session(
+    starting: StartingModel,
+    run: RunFile,
+    device: ComputeDevice,
+    ranks: Ranks,
+    found: FoundCheckpoint | None,
+) -> ComputeSession:
+    """The model and its optimizer as the checkpoint has them, on all ranks."""
     from gptcli.training.compute.session import ComputeSession
 
-    return ComputeSession(
-        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens
+    begin(ranks, run, found.path if found else None)
+    session = ComputeSession(
+        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
     )
+    if found is not None:
+        session.load(found.path)
+    lead(ranks, session)
+    return session
 
 
 def _newest(checkpoints: Checkpoints) -> FoundCheckpoint | None:
@@ -206,12 +232,20 @@ def _loop(
     return TrainingLoop(tools, rules, state)
 
 
-def _steps(
-    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame
-) -> Iterator[TrainingEvent]:
-    """The steps, and what comes out of them."""
+def _rehearsal(loop: TrainingLoop, session: ComputeSession) -> Iterator[TrainingEvent]:
+    """The first steps, until they tell the plan; nothing is kept of them."""
+    yield _began(loop, session)
+    for event in with_plan(loop, session):
+        yield event
+        if isinstance(event, Planned):
+            break
+    loop.ending = "planned"
+    yield loop.ended()
+
+
+def _began(loop: TrainingLoop, session: ComputeSession) -> Began:
     tools = loop.tools
-    yield Began(
+    return Began(
         step=loop.state.step,
         steps=loop.steps,
         folder=tools.folder.path,
@@ -220,9 +254,16 @@ def _steps(
         tokens=tools.corpus.train.tokens,
         documents=tools.corpus.documents,
     )
+
+
+def _steps(
+    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame
+) -> Iterator[TrainingEvent]:
+    """The steps, and what comes out of them."""
+    yield _began(loop, session)
     with frame.stoppable() as stopping:
         session.stepper.stopping = stopping
-        yield from loop.events()
+        yield from with_plan(loop, session)
     if loop.ending == "interrupted":
         yield loop.ended()
     elif loop.ending == "diverged":
@@ -279,7 +320,7 @@ def _run_file(
             torch=device.torch,
             threads=device.threads,
             device=device.name,
-            micro_tokens=planned.micro_tokens,
+            micro_tokens=planned.fit.micro_tokens,
         ),
         model=model_of(material.starting),
         data=RunData(

@@ -1,7 +1,8 @@
 """A byte-level BPE tokenizer of GPT-2's kind, trained on a person's own text.
 
 The words are GPT-2's, the first tokens are the 256 bytes, and the last is the one that ends a text.
-The library counts the words of all text in memory, so of much text only a part is read.
+The library keeps every word of the text in memory, at some 100 bytes for each of its bytes, and in
+text without spaces a word is half a sentence. So of much text only every so manieth piece is read.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from gptcli.errors import BadInput, CannotCreate
 from gptcli.inputs.compressed import SUFFIXES
 from gptcli.system import durable
 from gptcli.system.units import counted
-from gptcli.training.data.cutting import Cutter
-from gptcli.training.data.input.documents import Found, parts_of
+from gptcli.training.data.cutting import DocumentCutter
+from gptcli.training.data.input.documents import DataFound, parts_of
 from gptcli.training.data.input.files import DataFiles, errors_of, expand
-from gptcli.training.data.input.reading import Seen, Source
+from gptcli.training.data.input.reading import DataSource, Seen
+from gptcli.training.data.options import DataReading
 from gptcli.training.data.store import written
-from gptcli.training.options import DataReading
 
 if TYPE_CHECKING:
     import tokenizers
 
 LEAST_SIZE = 257  # the bytes, and the token that ends a text
 SAMPLE_BYTES = 1 << 28  # of text that is read at most
+WORD_BYTES = 1 << 23  # of words, each counted once, that are held at most
+MOST_SHARE = 0.9  # of the files that fits, where not all does: files are read in large pieces
 UNPACKED = 4  # times the bytes of packed text, about
 LEAST_COUNT = 2  # of a pair of tokens that are joined
 JSON, VOCABULARY, MERGES, CONFIG = FILES = (
@@ -49,6 +52,15 @@ class TrainedTokenizer:
     size: int  # tokens
     characters: int  # that were read
     notices: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """As --json shows it."""
+        return {
+            "folder": str(self.folder),
+            "size": self.size,
+            "characters": self.characters,
+            "notices": list(self.notices),
+        }
 
 
 def train_tokenizer(
@@ -70,14 +82,16 @@ def train_tokenizer(
         _check_free(folder)
     files = expand(data, folder)
     texts = _Texts(files, reading, seen or (lambda _: None))
+    texts.fit()
     raw = _trained(texts, size)
     if not texts.characters:
         raise BadInput(files.files[0].name, "there is no text in it", "Name a file with text.")
     notices = [*files.notices, *texts.found.notices]
     if texts.every > 1:
-        of = f"every {texts.every}th piece of the text" if texts.every > 2 else "half of the text"
+        part = {2: "every 2nd", 3: "every 3rd"}.get(texts.every, f"every {texts.every}th")
+        read = f"{texts.characters / 1e6:.1f} million characters"
         why = "the words of it all may not fit memory"
-        notices.append(f"trained on {of}, {texts.characters / 1e6:.0f} million characters: {why}")
+        notices.append(f"trained on {part} piece of the text, {read}: {why}")
     got = raw.get_vocab_size(with_added_tokens=True)
     if got < size:
         notices.append(
@@ -92,21 +106,52 @@ class _Texts:
     """The text of files in pieces, without the tokens that end texts."""
 
     def __init__(self, files: DataFiles, reading: DataReading, seen: Seen) -> None:
-        self.found, self.characters = Found(), 0
-        self.every = max(-(-_size(files) // SAMPLE_BYTES), 1)
+        self.found, self.characters = DataFound(), 0
+        self._size = _size(files)
+        self.every = max(-(-self._size // SAMPLE_BYTES), 1)
         self._files, self._reading, self._seen = files, reading, seen
+
+    def fit(self) -> None:
+        """Read so seldom that the words fit memory: found out by reading, as far as needed."""
+        while (share := self._share_that_fits()) < 1:
+            self.every = max(round(self.every / share * 1.1), self.every + 1)
+        self.characters, self.found = 0, DataFound()
 
     def __iter__(self) -> Iterator[str]:
         number = 0
         for file in self._files.files:
-            cutter = Cutter(whole=False, name=file.name)
-            source = Source(file, self._reading.errors, self._seen)
-            for part in parts_of(file, source, self._reading, (END_OF_TEXT,), self.found):
+            cutter = DocumentCutter(whole=False, name=file.name)
+            source = DataSource(file, self._reading.errors, self._seen)
+            for part in parts_of(source, self._reading, "auto", (END_OF_TEXT,), self.found):
                 for unit in cutter.units(part):
                     if number % self.every == 0 and unit.text:
                         self.characters += len(unit.text)
                         yield unit.text
                     number += 1
+
+    def _share_that_fits(self) -> float:
+        """The share of the files after which words take more than WORD_BYTES; 1 for all."""
+        if self._size <= WORD_BYTES * self.every:
+            return 1.0
+        known: set[int] = set()
+        held, read, seen = 0, 0, self._seen
+
+        def count(size: int) -> None:
+            nonlocal read
+            read += size
+
+        self._seen = count
+        try:
+            for text in self:
+                for word in text.split():
+                    if (name := hash(word)) not in known:
+                        known.add(name)
+                        held += len(word) if word.isascii() else len(word.encode())
+                if held > WORD_BYTES:
+                    return min(max(read, 1) / self._files.bytes, MOST_SHARE)
+        finally:
+            self._seen = seen
+        return 1.0
 
 
 def _size(files: DataFiles) -> int:

@@ -319,20 +319,29 @@ def command(folder: Path, rows: int, *more: str) -> list[str]:
 
 
 def test_killed_at_any_moment_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    (tmp_path / "calm").mkdir()
     count = 60 * max(1, ROUNDS // 4)  # enough that there is something to kill in every round
-    subprocess.run(command(tmp_path / "calm", count), env=environment(), check=True)
+    start, whole = took(tmp_path / "one", 1), took(tmp_path / "calm", count)
     wanted = (tmp_path / "calm" / "out.jsonl").read_bytes()
     chance = random.Random(4)
     args = command(tmp_path, count, "-b", "2")
+    killed = 0
     for _ in range(ROUNDS):
         process = subprocess.Popen(args, env=environment(), stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(1.5, 4))
+        time.sleep(chance.uniform(start / 2, start + 2 * (whole - start) / ROUNDS))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed
     done = subprocess.run(args, env=environment(), capture_output=True, check=True)
     assert b"done" in done.stderr
     assert (tmp_path / "out.jsonl").read_bytes() == wanted
+
+
+def took(folder: Path, rows: int) -> float:
+    """Seconds that a batch takes which nobody disturbs."""
+    folder.mkdir()
+    begun = time.monotonic()
+    subprocess.run(command(folder, rows), env=environment(), check=True)
+    return time.monotonic() - begun
 
 
 def test_interrupted_it_tells_how_to_go_on(tmp_path: Path) -> None:

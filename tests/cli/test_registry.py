@@ -27,6 +27,7 @@ from gptcli.options.registry import TASK_GROUPS, Declared, options_of, taken
 from gptcli.options.spec import Options, key_of, longs_of, spec_of
 from gptcli.tasks.definition import schema
 
+every_of_registry = option_groups.every
 SPECIAL: dict[str, Any] = {
     "server": "http://localhost:1/v1",
     "against": "transformers",
@@ -72,6 +73,12 @@ def found(words: tuple[str, ...], command: Any) -> Iterator[Leaf]:
 @cache
 def leaves() -> tuple[Leaf, ...]:
     return tuple(found((), typer.main.get_command(root.app)))
+
+
+@cache
+def groups_of_all() -> tuple[type[Options], ...]:
+    """The groups of all commands, computed once and not in each of a thousand dry calls."""
+    return tuple(every_of_registry())
 
 
 # Which names there are: known when tests are collected, without a command's import.
@@ -190,6 +197,7 @@ def dry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dry:
 
     monkeypatch.setattr(flags, "call", note)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(option_groups, "every", lambda: iter(groups_of_all()))
 
     def dry(leaf: Leaf) -> dict[str, Any]:
         seen["called"] = False

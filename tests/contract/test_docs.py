@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.console import (
     comparable,
     played,
     programs,
+    ready,
     renewed,
     same,
     session,
@@ -43,10 +45,18 @@ def text(page: Path) -> str:
 runnable = [page for page in PAGES if steps(text(page))]
 
 
+@pytest.fixture(scope="module")
+def gptcli() -> Iterator[list[str]]:
+    with ready() as words:
+        yield words
+
+
 @pytest.mark.parametrize("page", runnable, ids=name)
-def test_console_blocks_run_as_they_are_printed(page: Path, tmp_path: Path) -> None:
+def test_console_blocks_run_as_they_are_printed(
+    page: Path, tmp_path: Path, gptcli: list[str]
+) -> None:
     shown = steps(text(page))
-    outcomes = played(text(page), tmp_path.resolve() / "session")
+    outcomes = played(text(page), tmp_path.resolve() / "session", gptcli)
     assert len(outcomes) == len(shown)
     for step, outcome in zip(shown, outcomes, strict=True):
         if not same(step.output, outcome.output):  # show how they differ

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[2] / "gptcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+OTHERS = [module for module in MODULES if "engines" not in module.parts]
 LONGEST_MODULE = 350  # lines
 FULLEST_ROOM = 14  # modules
 
@@ -25,12 +25,19 @@ ROWS: dict[str, list[str]] = {
         "options system web",
         "checkpoints inputs native",
         "chat_templates config protocol ray_cluster",
+        "moderation",
         "chat engines models multiplex",
         "scoring tasks",
         "conversion writing",
-        "batch doctor inspection server training",
+        "audit batch doctor inspection server training",
         "api bench replay",
         "cli",
+    ],
+    "audit": [
+        "sets",
+        "judges options prompts scores statistics",
+        "divisions",
+        "bias comparison record toxicity",
     ],
     "batch": [
         "options",
@@ -54,6 +61,7 @@ ROWS: dict[str, list[str]] = {
         "sources",
         "hub preflight",
         "integrity",
+        "adapters",
         "formats int8_store resolve",
     ],
     "checkpoints/formats": [
@@ -92,15 +100,23 @@ ROWS: dict[str, list[str]] = {
         "commands",
     ],
     "cli/commands": [
-        "batch bench cache chat config docs generate inspect models replay score serve task tasks"
-        " train",
+        "audit batch bench cache chat config docs generate inspect models",
+        "replay score serve task tasks train",
         "doctor",
     ],
     "engines": [
-        "decoding forking token_counter",
+        "adapted decoding forking hf_loading token_counter",
         "gpt2 hf remote",
-        "capabilities placement",
-        "bandwidth drafter",
+        "capabilities classifier placement",
+        "bandwidth drafter filtering",
+    ],
+    "engines/decoding": [
+        "bans segment vocabulary_ops",
+        "detokenizer sampler_state",
+        "request sampler",
+        "sequence",
+        "speculative step",
+        "loglikelihood loglikelihood_rolling",
     ],
     "engines/gpt2": [
         "half network reference",
@@ -136,15 +152,18 @@ ROWS: dict[str, list[str]] = {
     ],
     "training": [
         "events settings",
-        "options",
         "data",
-        "compute durability plan tokenizer",
+        "options",
+        "compute durability fitting tokenizer",
+        "plan",
         "finish pace report start",
         "loop material",
+        "following forecast",
         "recipe",
     ],
     "training/data": [
-        "input shuffling store",
+        "options shuffling store",
+        "input",
         "cutting pieces splitting",
         "corpus encoding tabulating",
         "writing",
@@ -190,9 +209,15 @@ def shown(module: Path) -> str:
     return str(module.relative_to(PACKAGE))
 
 
+@cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(module: Path, anywhere: bool = True) -> set[str]:
     """Dotted names that a module imports; only at its top level if not `anywhere`."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
+    tree = parsed(module)
     found: set[str] = set()
     for node in ast.walk(tree) if anywhere else tree.body:
         if isinstance(node, ast.Import):
@@ -214,9 +239,6 @@ def targets(module: Path) -> Iterator[str]:
             yield found
 
 
-ARROWS = [(name_of(module), target) for module in MODULES for target in targets(module)]
-
-
 def parting(source: str, target: str) -> tuple[str, str, str]:
     """The innermost folder that holds both, and what of it each of them lies in."""
     ours, theirs = source.split(".")[1:], target.split(".")[1:]
@@ -232,14 +254,23 @@ def heights(folder: str) -> dict[str, int]:
     return {name: row for row, names in enumerate(ROWS[folder]) for name in names.split()}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=shown)
-def test_imports_go_one_way(module: Path) -> None:
-    for target in targets(module):
-        folder, ours, theirs = parting(name_of(module), target)
+def arrows() -> Iterator[tuple[str, str]]:
+    """Which module imports which."""
+    for module in MODULES:
+        for target in targets(module):
+            yield name_of(module), target
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for source, target in arrows():
+        folder, ours, theirs = parting(source, target)
         if folder not in ROWS or {"__init__", "__main__"} & {ours, theirs}:
             continue  # one room: see the test for circles
         height = heights(folder)
-        assert height[theirs] < height[ours], f"{folder or 'gptcli'}: {ours} imports {theirs}"
+        if height[theirs] >= height[ours]:
+            wrong.append(f"{folder or 'gptcli'}: {ours} imports {theirs} ({source})")
+    assert wrong == []
 
 
 def test_everything_has_its_row() -> None:
@@ -266,7 +297,7 @@ def test_every_folder_with_inner_folders_is_in_the_table() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Also not by imports inside functions."""
     after: dict[str, set[str]] = defaultdict(set)
-    for source, target in ARROWS:
+    for source, target in arrows():
         after[source].add(target)
     left = set(NAMES)
     while free := {name for name in left if not after[name] & left}:
@@ -274,9 +305,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not left
 
 
-@pytest.mark.parametrize("module", MODULES, ids=shown)
-def test_a_module_is_not_too_long(module: Path) -> None:
-    assert len(module.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+def test_no_module_is_too_long() -> None:
+    lines = {shown(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
 
 
 def test_no_room_is_too_full() -> None:
@@ -293,7 +324,7 @@ TWICE: dict[str, str] = {}
 def test_a_public_class_name_has_one_meaning() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for module in MODULES:
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(module)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(shown(module))
     twice = {name: places for name, places in found.items() if len(places) > 1}
@@ -306,11 +337,8 @@ def test_the_protocol_knows_no_engine() -> None:
     assert below == {"errors", "options", "checkpoints"}
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if "engines" not in module.parts], ids=shown
-)
-def test_engines_are_imported_to_open_one_not_for_a_type(module: Path) -> None:
-    assert "gptcli.engines.Engine" not in imported(module)
+def test_engines_are_imported_to_open_one_not_for_a_type() -> None:
+    assert [shown(path) for path in OTHERS if "gptcli.engines.Engine" in imported(path)] == []
 
 
 def test_only_engines_and_the_trainer_import_torch() -> None:
@@ -339,11 +367,12 @@ def test_only_render_imports_rich() -> None:
     assert users == {"cli/output/render.py"}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [module for module in MODULES if not {"engines", "compute"} & set(module.parts)],
-    ids=shown,
-)
-def test_heavy_libraries_are_imported_late(module: Path) -> None:
-    at_top = {name.split(".")[0] for name in imported(module, anywhere=False)}
-    assert not at_top & HEAVY
+def test_heavy_libraries_are_imported_late() -> None:
+    early = {}
+    for module in OTHERS:
+        if "compute" in module.parts:
+            continue  # of training
+        at_top = {name.split(".")[0] for name in imported(module, anywhere=False)}
+        if at_top & HEAVY:
+            early[shown(module)] = at_top & HEAVY
+    assert early == {}

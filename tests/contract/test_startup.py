@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,44 @@ HEAVY = (
     *("jinja2", "prompt_toolkit", "httpx2", "openai", "pyarrow", "ray"),
     "unicodedata",  # its tables take a tenth of a second
 )
-PROGRAM = """
-import json, sys
-code = 0
-try:
-    {action}
-except SystemExit as leaving:
-    code = leaving.code
-heavy = [name for name in {heavy} if name in sys.modules]
-print(json.dumps([code, heavy, "rich" in sys.modules, "typer" in sys.modules]))
+# Reads actions with their environments, a line each; each runs in a process of its own, forked from
+# one that has imported no more than PRELOADED, and tells its exit code and what it had imported.
+NURSERY = """
+import io, json, os, sys
+heavy, preloaded = json.loads(sys.argv[1])
+for name in preloaded:
+    __import__(name)
+def told(action, environment, out):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.environ.clear()
+    os.environ.update(environment)
+    code = 0
+    try:
+        exec(action, {})
+    except SystemExit as leaving:
+        code = leaving.code
+    sys.stdout.flush()
+    seen = [name for name in heavy if name in sys.modules]
+    known = [code, seen, "rich" in sys.modules, "typer" in sys.modules]
+    os.write(out, json.dumps(known).encode())
+for line in sys.stdin:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdin = io.TextIOWrapper(os.fdopen(0, "rb", closefd=False))
+        try:
+            told(*json.loads(line), writing)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    print(text, flush=True)
 """
 # The program itself, as its script starts it; at its end it tells what it had imported.
 COLD = """
@@ -54,16 +85,43 @@ needs_kernels = pytest.mark.skipif(
 )
 
 
-def imported(action: str) -> list[object]:
-    """Exit code, heavy modules, and whether Rich and Typer were imported by `action`."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(action=action, heavy=HEAVY)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
+Nursery = subprocess.Popen[str]
+
+
+@contextmanager
+def nursery(*preloaded: str) -> Iterator[Nursery]:
+    """A process that runs actions, see NURSERY."""
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY, json.dumps([HEAVY, preloaded])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env=environment(),
-        check=True,
-    )
-    result: list[object] = json.loads(done.stdout.splitlines()[-1])
+        text=True,
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Nursery]:
+    """Of one that has imported nothing."""
+    with nursery() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Nursery]:
+    """Of one that has imported what every command imports."""
+    with nursery("gptcli.cli.main", "gptcli.cli.root") as process:
+        yield process
+
+
+def imported(where: Nursery, action: str) -> list[Any]:
+    """Exit code, heavy modules, and whether Rich and Typer were imported by `action`."""
+    assert where.stdin is not None
+    assert where.stdout is not None
+    where.stdin.write(json.dumps([action, environment()]) + "\n")
+    where.stdin.flush()
+    result: list[Any] = json.loads(where.stdout.readline())
     return result
 
 
@@ -89,16 +147,18 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def test_a_dry_run_of_a_task_counts_tokens_without_torch() -> None:
+def test_a_dry_run_of_a_task_counts_tokens_without_torch(program: Nursery) -> None:
     action = f"from gptcli.cli.main import main; main({['summarize', 'x', '--dry-run', *TALES]!r})"
-    code, heavy, *_ = imported(action)
+    code, heavy, *_ = imported(program, action)
     assert (code, heavy) == (0, ["tokenizers"])
 
 
-def test_a_server_is_asked_with_little_more_than_an_http_client() -> None:
+def test_a_server_is_asked_with_little_more_than_an_http_client(program: Nursery) -> None:
     with FakeServer() as server:
         args = ["generate", "Once", "--server", server.url, "-m", "gpt2"]
-        code, heavy, rich, _ = imported(f"from gptcli.cli.main import main; main({args!r})")
+        code, heavy, rich, _ = imported(
+            program, f"from gptcli.cli.main import main; main({args!r})"
+        )
     assert (code, heavy, rich) == (0, ["httpx2", "unicodedata"], False)
 
 
@@ -136,8 +196,8 @@ assert tracing.outcome(inside, [0, 1], None)[1] < 0
 """
 
 
-def test_the_inside_of_a_model_is_read_without_torch() -> None:
-    assert imported(f"exec({LOOK!r})") == [0, ["tokenizers", "numpy"], False, False]
+def test_the_inside_of_a_model_is_read_without_torch(bare: Nursery) -> None:
+    assert imported(bare, f"exec({LOOK!r})") == [0, ["tokenizers", "numpy"], False, False]
 
 
 def test_generate_imports_nothing_of_other_formats_and_tasks(cold: dict[str, Any]) -> None:
@@ -160,11 +220,11 @@ def test_generate_imports_nothing_of_other_formats_and_tasks(cold: dict[str, Any
     ],
     ids=" ".join,
 )
-def test_inspect_shows_all_but_gradients_without_torch(args: list[str]) -> None:
+def test_inspect_shows_all_but_gradients_without_torch(program: Nursery, args: list[str]) -> None:
     words = ["inspect", *args, *TALES, "--device", "cpu"]
-    code, heavy, *_ = imported(f"from gptcli.cli.main import main; main({words})")
+    code, heavy, *_ = imported(program, f"from gptcli.cli.main import main; main({words})")
     shown = {"unicodedata"}  # for tokens that are no ASCII, in a table
-    assert (code, set(heavy) - shown) == (0, {"tokenizers", "numpy"})  # type: ignore[call-overload]
+    assert (code, set(heavy) - shown) == (0, {"tokenizers", "numpy"})
 
 
 def test_what_runs_no_model_imports_no_torch() -> None:
@@ -197,8 +257,8 @@ def recording() -> Any:
     stages.record(False)
 
 
-def test_importing_the_package_imports_nothing() -> None:
-    assert imported("import gptcli") == [0, [], False, False]
+def test_importing_the_package_imports_nothing(bare: Nursery) -> None:
+    assert imported(bare, "import gptcli") == [0, [], False, False]
 
 
 @pytest.mark.parametrize(
@@ -233,8 +293,8 @@ def test_importing_the_package_imports_nothing() -> None:
         (["inspect", "attention", "Once", "--layer", "-1"], 2),
     ],
 )
-def test_no_heavy_import(args: list[str], code: int) -> None:
-    assert imported(f"from gptcli.cli.main import main; main({args})")[:2] == [code, []]
+def test_no_heavy_import(program: Nursery, args: list[str], code: int) -> None:
+    assert imported(program, f"from gptcli.cli.main import main; main({args})")[:2] == [code, []]
 
 
 @pytest.mark.parametrize(
@@ -251,14 +311,14 @@ def test_no_heavy_import(args: list[str], code: int) -> None:
     ],
     ids=" ".join,
 )
-def test_completion_imports_nothing_heavy(words: list[str]) -> None:
+def test_completion_imports_nothing_heavy(program: Nursery, words: list[str]) -> None:
     asked = "import os; os.environ['_GPTCLI_COMPLETE'] = 'fish'; from gptcli.cli.main import main"
-    assert imported(f"{asked}; main({words})")[:3] == [0, [], False]
+    assert imported(program, f"{asked}; main({words})")[:3] == [0, [], False]
 
 
-def test_errors_do_not_need_rich() -> None:
+def test_errors_do_not_need_rich(program: Nursery) -> None:
     action = "from gptcli.cli.main import main; main(['generate', 'Once', '--top-p', '2'])"
-    assert imported(action)[2] is False
+    assert imported(program, action)[2] is False
 
 
 def test_a_cold_generate_imports_only_what_it_uses(cold: dict[str, Any]) -> None:
@@ -330,17 +390,17 @@ WITHOUT_TORCH = {
 HAS_TORCH = {"torch", "transformers"}
 
 
-def torch_after(action: str) -> set[str]:
+def torch_after(where: Nursery, action: str) -> set[str]:
     """Which of torch and transformers an action that succeeds imports."""
-    code, heavy, *_ = imported(action)
+    code, heavy, *_ = imported(where, action)
     assert code == 0
-    return HAS_TORCH & set(heavy)  # type: ignore[call-overload]
+    return HAS_TORCH & set(heavy)
 
 
 @needs_kernels
 @pytest.mark.parametrize("args", WITHOUT_TORCH.values(), ids=list(WITHOUT_TORCH))
-def test_torch_is_not_imported_to_run_a_gpt2_on_a_cpu(args: list[str]) -> None:
-    assert not torch_after(f"from gptcli.cli.main import main; main({args})")
+def test_torch_is_not_imported_to_run_a_gpt2_on_a_cpu(program: Nursery, args: list[str]) -> None:
+    assert not torch_after(program, f"from gptcli.cli.main import main; main({args})")
 
 
 @needs_kernels
@@ -349,11 +409,13 @@ def test_torch_is_not_imported_to_run_a_gpt2_on_a_cpu(args: list[str]) -> None:
     [["--batch-size", "4"], ["--dtype", "int8"], ["--task", "summarize"]],
     ids=" ".join,
 )
-def test_torch_is_not_imported_for_a_batch(tmp_path: Path, how: list[str]) -> None:
+def test_torch_is_not_imported_for_a_batch(
+    program: Nursery, tmp_path: Path, how: list[str]
+) -> None:
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     prompts.write_text("Once\nThe king\nA fox\nOnce upon\nThe\n")
     args = ["batch", str(prompts), "-o", str(out), *SHORT, *how]
-    assert not torch_after(f"from gptcli.cli.main import main; main({args})")
+    assert not torch_after(program, f"from gptcli.cli.main import main; main({args})")
     assert len(out.read_text().splitlines()) == 5
 
 
@@ -374,14 +436,14 @@ def test_where_torch_is_broken_a_batch_runs_in_every_worker(tmp_path: Path, dtyp
 
 
 @needs_kernels
-def test_torch_is_not_imported_to_record_and_to_replay(tmp_path: Path) -> None:
+def test_torch_is_not_imported_to_record_and_to_replay(program: Nursery, tmp_path: Path) -> None:
     record = str(tmp_path / "run.jsonl")
     lines = [
         ["generate", "Once", *SHORT, "--record", record],
         ["replay", record],
     ]
     for args in lines:
-        assert not torch_after(f"from gptcli.cli.main import main; main({args})")
+        assert not torch_after(program, f"from gptcli.cli.main import main; main({args})")
 
 
 @needs_kernels
@@ -394,14 +456,14 @@ def test_torch_is_not_imported_to_record_and_to_replay(tmp_path: Path) -> None:
         "list(model.stream('Once', max_new_tokens=2))",
     ],
 )
-def test_torch_is_not_imported_for_a_program_that_uses_the_library(use: str) -> None:
+def test_torch_is_not_imported_for_a_program_that_uses_the_library(bare: Nursery, use: str) -> None:
     action = f"import gptcli; model = gptcli.load('tiny-tales', offline=True); {use}"
-    assert not torch_after(action)
+    assert not torch_after(bare, action)
 
 
-def test_gradients_are_what_imports_torch() -> None:
+def test_gradients_are_what_imports_torch(program: Nursery) -> None:
     args = ["inspect", "attribution", "Once upon", *TALES]
-    assert torch_after(f"from gptcli.cli.main import main; main({args})") == {"torch"}
+    assert torch_after(program, f"from gptcli.cli.main import main; main({args})") == {"torch"}
 
 
 def test_the_profile_adds_up(recording: None) -> None:

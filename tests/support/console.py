@@ -96,17 +96,20 @@ def programs(text: str) -> dict[str, str]:
     return {program.partition("\n")[0].removeprefix("# "): program for program in found}
 
 
-def played(text: str, folder: Path) -> list[Outcome]:
-    """Run the commands of a file, in a folder that must not exist yet."""
-    return session([step.command for step in steps(text)], folder, programs(text))
+def played(text: str, folder: Path, gptcli: Sequence[str]) -> list[Outcome]:
+    """Run the commands of a file, in a folder that must not exist yet; `gptcli` as by `ready`."""
+    return session([step.command for step in steps(text)], folder, programs(text), gptcli)
 
 
 def session(
-    commands: list[str], folder: Path, files: Mapping[str, str] | None = None
+    commands: list[str],
+    folder: Path,
+    files: Mapping[str, str] | None = None,
+    gptcli: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run commands one after another in one bash, in a folder that must not exist yet.
 
-    gptcli is forked from one process that has imported torch, if a command runs it at all.
+    `gptcli`: the words that run it there, if a command does.
     """
     shutil.copytree(EXAMPLES, folder / "work")
     for name, content in (files or {}).items():
@@ -114,16 +117,16 @@ def session(
     script = "exec 2>&1\n" + "".join(f"{it}\nprintf '\\0%d\\0' $?\n" for it in commands)
     (folder / "session.sh").write_text(script, encoding="utf-8")
     environment = _environment(folder)
-    with _gptcli(folder, environment, any("gptcli " in command for command in commands)):
-        done = subprocess.run(
-            ["bash", "--noprofile", "--norc", str(folder / "session.sh")],
-            cwd=folder / "work",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            env=environment,
-            timeout=SECONDS,
-            check=True,
-        )
+    _program(folder, "gptcli", gptcli)
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", str(folder / "session.sh")],
+        cwd=folder / "work",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment,
+        timeout=SECONDS,
+        check=True,
+    )
     written = done.stdout.decode().replace(str(folder / "home"), "~").split("\0")
     outcomes = zip(written[:-1:2], written[1::2], strict=True)
     return [Outcome(output, int(status)) for output, status in outcomes]
@@ -151,14 +154,12 @@ def near(one: str, other: str) -> bool:
 
 
 @contextmanager
-def _gptcli(folder: Path, environment: dict[str, str], needed: bool) -> Iterator[None]:
-    """Have `gptcli` of the session run inside the block."""
-    if not needed:
-        yield
-        return
+def ready() -> Iterator[list[str]]:
+    """The words that run gptcli in sessions, each forked from one process that has imported it."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     with TemporaryDirectory() as short, waiting(Path(short) / "s", environment) as words:
-        _program(folder, "gptcli", words)
-        yield
+        yield words
 
 
 def _program(folder: Path, name: str, words: Sequence[str]) -> None:
@@ -204,12 +205,13 @@ def renewed(text: str, outcomes: list[Outcome]) -> str:
 
 def main() -> None:
     """Write the outputs of the files named on the command line anew."""
-    for path in map(Path, sys.argv[1:]):
-        text = path.read_text(encoding="utf-8")
-        with TemporaryDirectory() as folder:
-            outcomes = played(text, Path(folder).resolve() / "session")
-        path.write_text(renewed(text, outcomes), encoding="utf-8")
-        print(f"{path}: {len(outcomes)} commands")
+    with ready() as gptcli:
+        for path in map(Path, sys.argv[1:]):
+            text = path.read_text(encoding="utf-8")
+            with TemporaryDirectory() as folder:
+                outcomes = played(text, Path(folder).resolve() / "session", gptcli)
+            path.write_text(renewed(text, outcomes), encoding="utf-8")
+            print(f"{path}: {len(outcomes)} commands")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""gptcli many times for one import of torch: each command is a process forked from one that waits.
+"""gptcli many times for one import of it: each command is a process forked from one that waits.
 
 A forked process has arguments, folder, environment and standard streams of its own, and ends by a
 status or a signal of its own, as one that was started. Only the imports are made before. So it is
@@ -11,6 +11,7 @@ for tests of what commands say; what a start costs and imports is tested with re
 from __future__ import annotations
 
 import array
+import gc
 import json
 import os
 import signal
@@ -41,10 +42,21 @@ def waiting(place: Path, environment: dict[str, str]) -> Iterator[list[str]]:
 
 
 def serve(place: str) -> None:
-    """Import what commands need, then fork for each command until SIGTERM."""
-    import torch  # noqa: F401
+    """Import what most commands need, then fork for each command until SIGTERM.
 
+    Not torch, which few need: to fork a process with its memory costs more than to import the rest.
+    """
+    import numpy  # noqa: F401
+    import tokenizers  # noqa: F401
+
+    import gptcli.engines.gpt2.engine
+    import gptcli.engines.gpt2.on_cpu  # noqa: F401
     from gptcli.__main__ import main
+    from gptcli.cli import option_groups
+
+    list(option_groups.every())  # all commands
+    gc.collect()
+    gc.freeze()
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(place)

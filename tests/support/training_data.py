@@ -12,11 +12,11 @@ import gptcli
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.data.options import TrainingData
 from gptcli.training.data.pieces import PieceTable
 from gptcli.training.data.preparing import prepare
-from gptcli.training.options import TrainingData
 
-WORDS = "the old king had a golden bird and three sons who rode away into the forest".split()
+WORDS = ("the", "old", "king", "had", "a", "golden", "bird", "and", "three", "sons", "who", "rode")
 
 
 @cache

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from support.training_data import lay, prepared, sentences
 
-from gptcli.errors import BadInput, UsageError
+from gptcli.errors import BadInput, CannotCreate, UsageError
 from gptcli.training.data.corpus import TrainingCorpus
+from gptcli.training.data.options import TrainingData
 from gptcli.training.data.preparing import check_sources
-from gptcli.training.options import TrainingData
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from support.training_data import tales_tokenizer
 from gptcli.training.data.preparing import prepare
-from gptcli.training.options import TrainingData
+from gptcli.training.data.options import TrainingData
 tokenizer = tales_tokenizer()
 print("go", flush=True)
 prepare(sys.argv[1:], TrainingData(documents="line"), tokenizer, 16, 0, Path("run"))
@@ -71,7 +71,9 @@ def test_a_changed_file_is_refused_by_name(made: TrainingCorpus, tmp_path: Path)
     text = moved.read_bytes()
     moved.write_bytes(text.replace(b"king", b"lion"))
     moved.rename(names[1])
-    with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it has other contents since") as no:
+    with pytest.raises(
+        BadInput, match=r"data changed: .*b\.txt: it has other contents since"
+    ) as no:
         prepared(tmp_path, {}, "a.txt", "b.txt")
     assert "another -o" in no.value.hint
     with pytest.raises(BadInput, match=r"data changed: .*b\.txt: it is gone"):
@@ -84,9 +86,9 @@ def test_a_changed_file_is_refused_by_name(made: TrainingCorpus, tmp_path: Path)
 def test_a_run_with_other_settings_is_refused_by_their_name(
     made: TrainingCorpus, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="--documents: it was auto .* is line now"):
+    with pytest.raises(UsageError, match=r"--documents: it was auto .* is line now"):
         prepared(tmp_path, {}, "a.txt", "b.txt", documents="line")
-    with pytest.raises(UsageError, match="--context: it was 16 .* is 32 now"):
+    with pytest.raises(UsageError, match=r"--context: it was 16 .* is 32 now"):
         prepared(tmp_path, {}, "a.txt", "b.txt", context=32)
     with pytest.raises(UsageError, match="--seed"):
         prepared(tmp_path, {}, "a.txt", "b.txt", seed=1)
@@ -101,6 +103,13 @@ def test_a_damaged_corpus_is_not_used(made: TrainingCorpus, tmp_path: Path, name
     with pytest.raises(BadInput, match="damaged") as refused:
         prepared(tmp_path, {}, "a.txt", "b.txt")
     assert "made anew" in refused.value.hint
+
+
+def test_a_folder_named_data_that_no_run_made_is_left_alone(tmp_path: Path) -> None:
+    lay(tmp_path, {"a.txt": "one two", "data/mine.txt": "mine"})
+    with pytest.raises(CannotCreate, match="holds no data of a run"):
+        prepared(tmp_path, {}, "a.txt", out=".")
+    assert (tmp_path / "data" / "mine.txt").exists()
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
@@ -120,7 +129,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
     names = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
     with pytest.raises(BadInput, match=r"data changed: .*a\.txt: it changed while it was read"):
         prepare(names, TrainingData(), tales_tokenizer(), 16, 0, tmp_path / "run", change)
-    assert os.listdir(tmp_path / "run") == []
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_progress_counts_the_bytes_of_all_files(tmp_path: Path) -> None:

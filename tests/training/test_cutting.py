@@ -1,7 +1,5 @@
 """A document that is cut for the tokenizer has the ids that it has whole."""
 
-# ruff: noqa: RUF001 - characters that look like others are the point
-
 from __future__ import annotations
 
 import random
@@ -15,8 +13,8 @@ from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.training.data import cutting
-from gptcli.training.data.cutting import Cutter, border, can_cut
-from gptcli.training.data.input.separating import Part, separated
+from gptcli.training.data.cutting import DocumentCutter, border, can_cut
+from gptcli.training.data.input.separating import DocumentPart, separated
 
 ODD = odd_texts(["don't", "it's 'tis", "x! y? z.", "a\u180eb", "\x1c\x1d\x1e\x1f \x85"], count=400)
 
@@ -78,9 +76,9 @@ def test_other_tokenizers_get_a_document_whole() -> None:
         raw = type(own.raw).from_str(own.raw.to_str())
         change(raw)
         assert not can_cut(Tokenizer(raw, 0)), raw.pre_tokenizer
-    cutter = Cutter(whole=True)
-    assert list(cutter.units(Part("a b " * 20_000, last=False))) == []
-    (unit,) = cutter.units(Part("c", last=True))
+    cutter = DocumentCutter(whole=True)
+    assert list(cutter.units(DocumentPart("a b " * 20_000, last=False))) == []
+    (unit,) = cutter.units(DocumentPart("c", last=True))
     assert unit.text == "a b " * 20_000 + "c"
 
 

@@ -56,7 +56,9 @@ def test_paragraphs_between_blank_lines_are_documents(tmp_path: Path) -> None:
 def test_rows_are_documents_whatever_the_table(tmp_path: Path) -> None:
     rows = ['say "so"', "two,\nlines", "three"]
     lines = "".join(json.dumps({"id": n, "text": row}) + "\n" for n, row in enumerate(rows))
-    table = "id,text\n" + "".join(f'{n},"{row.replace(chr(34), chr(34) * 2)}"\n' for n, row in enumerate(rows))
+    table = "id,text\n" + "".join(
+        f'{n},"{row.replace(chr(34), chr(34) * 2)}"\n' for n, row in enumerate(rows)
+    )
     files = {"a.jsonl": lines, "b.jsonl.gz": gzip.compress(lines.encode()), "c.csv": table}
     for name in files:
         corpus = prepared(tmp_path / name, files, name, **NONE)
@@ -76,7 +78,7 @@ def test_parquet_and_zstd_are_read(tmp_path: Path) -> None:
     assert texts(corpus.train) == ["one", "three", "packed"]
     assert "1 empty document left out" in corpus.notices
     assert corpus.sources[0].documents == 2
-    with pytest.raises(UsageError, match="no column 'tale'.*n, story"):
+    with pytest.raises(UsageError, match=r"no column 'tale'.*n, story"):
         prepared(tmp_path, {}, "a.parquet", column="tale", out="other")
 
 
@@ -86,7 +88,11 @@ def test_a_lone_column_and_bare_strings_need_no_name(tmp_path: Path) -> None:
 
 
 def test_empty_documents_are_left_out_and_counted(tmp_path: Path) -> None:
-    files = {"a.txt": "", "b.txt": " \n\n", "c.jsonl": '{"text": ""}\n{"text": null}\n{"text": "x y"}\n'}
+    files = {
+        "a.txt": "",
+        "b.txt": " \n\n",
+        "c.jsonl": '{"text": ""}\n{"text": null}\n{"text": "x y"}\n',
+    }
     corpus = prepared(tmp_path, files, **NONE)
     assert texts(corpus.train) == ["x y"]
     assert "4 empty documents left out" in corpus.notices
@@ -97,7 +103,10 @@ def test_a_folder_is_read_in_order_without_hidden_and_foreign_files(tmp_path: Pa
     lay(tmp_path / "data", {".git/x.txt": "no", "a/picture.png": "no", "Makefile": "no"})
     corpus = prepared(tmp_path, {}, "data", out="data/run", **NONE)
     assert texts(corpus.train) == ["first", "second"]
-    assert "2 files in folders left out, by their names: .png (1), without a suffix (1)" in corpus.notices
+    assert (
+        "2 files in folders left out, by their names: .png (1), without a suffix (1)"
+        in corpus.notices
+    )
     again = prepared(tmp_path, {}, "data", out="data/run", **NONE)  # its own files are none of it
     assert again.digest == corpus.digest
 
@@ -124,6 +133,11 @@ def test_prompts_and_completions_are_encoded_apart_and_prompts_are_muted(tmp_pat
     assert table.targets == table.tokens - sum(len(encode(prompt)) for prompt, _ in pairs)
     assert any("1 completion of 3 without a space" in notice for notice in corpus.notices)
     assert corpus.documents_by == "a prompt and its completion (prompt, completion)"
+    colon = {
+        "b.jsonl": '{"prompt": "A:", "completion": "Yes."}\n{"prompt": "(", "completion": "a)"}'
+    }
+    told = prepared(tmp_path, colon, out="colon", **NONE).notices
+    assert any("1 completion of 2 without a space" in notice for notice in told)
     everything = prepared(tmp_path, {}, "a.jsonl", loss_on="all", out="all", **NONE)
     assert everything.train.muted is None
     assert everything.train.targets == table.tokens
@@ -150,6 +164,7 @@ def test_a_long_prompt_is_cut_on_its_left_and_never_leaves_a_piece_without_targe
     assert (table.muted < table.lengths).all()
     assert table.lengths.max() <= 32
     first = texts(table)[0]
-    assert first.endswith(" end.") and long.endswith(first.removesuffix(" end."))
+    assert first.endswith(" end.")
+    assert long.endswith(first.removesuffix(" end."))
     whole = " " + long
     assert texts(table)[1].endswith(whole)  # the completion is whole

@@ -85,7 +85,9 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 65, 1000, 4097])
 def test_a_large_order_has_each_piece_once_and_is_spread(count: int) -> None:
     shuffle = Shuffle(count, 5, 2, sorted_up_to=0)
-    order = np.concatenate([shuffle.between(at, min(at + 100, count)) for at in range(0, count, 100)])
+    order = np.concatenate(
+        [shuffle.between(at, min(at + 100, count)) for at in range(0, count, 100)]
+    )
     assert sorted(order.tolist()) == list(range(count))
     if count >= 1000:
         assert abs(np.corrcoef(order, np.arange(count))[0, 1]) < 0.1

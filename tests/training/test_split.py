@@ -83,7 +83,8 @@ def test_too_little_text_has_no_validation(tmp_path: Path) -> None:
     assert corpus.valid is None
     assert "too little text to keep some for validation" in corpus.notices
     silent = prepared(tmp_path, {}, "a.txt", valid_share=0.0, out="other")
-    assert silent.valid is None and not silent.notices
+    assert silent.valid is None
+    assert not silent.notices
 
 
 def test_a_file_to_validate_on_is_used_whole_and_never_trained_on(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.inputs.compressed import SUFFIXES
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import MissingInput, UsageError
+from gptcli.inputs.compressed import SUFFIXES
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import check_regular
 

@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from gptcli.batch.input import jsonlines, parquet, plaintext
 from gptcli.batch.input.changes import InputWatch
-from gptcli.inputs.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.batch.input.entries import ParsedRow, entry_of
 from gptcli.batch.input.fingerprints import Fingerprint
 from gptcli.batch.input.notices import RowNotices
@@ -26,6 +25,7 @@ from gptcli.batch.input.row import Row
 from gptcli.batch.options import BatchInput, InputFormat
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.inputs.columns import TextColumn
+from gptcli.inputs.compressed import MAGIC, SUFFIXES, packing_of, unpacked
 from gptcli.inputs.encoding import checked
 from gptcli.inputs.pieces import pieces
 from gptcli.inputs.records import bad, place

@@ -20,7 +20,7 @@ from traceback import format_exc
 from gptcli.batch.input.row import Row
 from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.adapters.opened import inspect_adapted
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.engines import open_engine
 from gptcli.errors import GptcliError
@@ -72,9 +72,9 @@ def pinned(work: Work, progress: Progress = None) -> Work:
     if work.load.server is not None:
         return work
     found = resolve(work.load, progress)
-    inspect(found.folder)
-    model = work.load.model or found.name
-    return replace(work, load=replace(work.load, model=model, revision=found.revision))
+    inspect_adapted(*found.parts)
+    model = None if found.adapters else work.load.model
+    return replace(work, load=found.pinned(work.load, model))
 
 
 def opened(orders: Orders) -> tuple[Engine, Width]:

@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptcli.checkpoints.preflight import inspect
+from gptcli.checkpoints.adapters.opened import inspect_adapted
+from gptcli.checkpoints.adapters.reference import Adapter
 from gptcli.checkpoints.resolve import Progress, resolve
 from gptcli.options import Load
 from gptcli.system.memory import available
@@ -37,6 +38,7 @@ class Identity:
     revision: str | None
     most: int
     folder: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
 
 
 def identify(load: Load, progress: Progress = None) -> Identity:
@@ -50,17 +52,20 @@ def identify(load: Load, progress: Progress = None) -> Identity:
             f"{load.model or ''}@{load.server}", None, load.concurrency or REQUESTS_OF_SERVERS
         )
     checkpoint = resolve(load, progress)
-    manifest = inspect(checkpoint.folder)
+    manifest, _ = inspect_adapted(*checkpoint.parts)
     revision = checkpoint.revision or sampled(checkpoint.folder)
     if manifest.gpt2 is None:
-        return Identity(checkpoint.name, revision, SEQUENCES_OF_OTHERS, checkpoint.folder)
+        return Identity(
+            checkpoint.title, revision, SEQUENCES_OF_OTHERS, checkpoint.folder, checkpoint.adapters
+        )
     config = manifest.gpt2
     slot = config.n_layer * config.n_positions * 2 * config.n_embd * MAX_NUMBER_BYTES
     return Identity(
-        checkpoint.name,
+        checkpoint.title,
         revision,
         max(1, min(MAX_SEQUENCES, int(available() * MEMORY_SHARE) // slot)),
         checkpoint.folder,
+        checkpoint.adapters,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REACH_SECONDS = 3.0  # for the first answer of the Hub, name resolution included
 SETTINGS = {"config.json", "generation_config.json", "chat_template.json", "chat_template.jinja"}
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # of PEFT
 SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")  # as save_pretrained names them
 
 
@@ -74,6 +75,8 @@ def choose_files(listed: Iterable[str], repo_id: str) -> list[str]:
     are then a pickle, which can run code when it is read.
     """
     names = set(listed)
+    if ADAPTER[0] in names and "config.json" not in names:
+        return _adapter_files(names, repo_id)
     usable = SINGLE in names or INDEX in names or names.intersection(PICKLED)
     if not usable and (foreign := foreign_files(repo_id, "the repository", names)):
         raise foreign
@@ -91,6 +94,15 @@ def choose_files(listed: Iterable[str], repo_id: str) -> list[str]:
         why = "no tokenizer.json, nor vocab.json and merges.txt, vocab.txt or a sentencepiece model"
         raise BadModel(repo_id, why, _other(repo_id))
     return [*sorted(small_files(names), key=_config_first), *sorted(weights, key=_index_first)]
+
+
+def _adapter_files(names: set[str], repo_id: str) -> list[str]:
+    """The files of an adapter. Raises BadModel where its tensors are a pickle, or nowhere."""
+    if not names.issuperset(ADAPTER):
+        why = f"an adapter without {ADAPTER[1]}, so nothing was downloaded"
+        raise BadModel(repo_id, why, "Save it again with peft's save_pretrained.")
+    small = small_files(names) - {ADAPTER[0]}
+    return [ADAPTER[0], *sorted(small), ADAPTER[1]]
 
 
 def small_files(names: Iterable[str]) -> set[str]:

@@ -8,6 +8,7 @@ are compared with what was published in `gptcli.models.verification`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +39,12 @@ def content(folder: Path, name: str) -> dict[str, str]:
     paths = {folder / known for known in small_files(names) | (OTHER_FILES & {*names})}
     paths |= {tensor.file for tensor in read_tensors(folder).values()}
     return {path.name: digest for path, digest in published(paths, name).items()}
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """One SHA-256 for a whole `content`: of a line for each file, by name, as sha256sum has it."""
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def published(paths: Iterable[Path], name: str) -> dict[Path, str]:

@@ -21,6 +21,7 @@ from gptcli.cli.output import table
 from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import Sink, opened
 from gptcli.cli.session import Session
+from gptcli.errors import UsageError
 from gptcli.options import Load, Output, Talk
 from gptcli.system.text.characters import width
 from gptcli.system.units import three_digits
@@ -36,7 +37,12 @@ def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
     session = Session.of(talk)
     found = resolve(load)
     session.note(*found.notices)
-    load = replace(load, model=str(found.folder), revision=None)
+    if found.adapters and bench.against:
+        why = "other programs run the base alone"
+        raise UsageError(
+            "--against", why, "Merge them first: gptcli models merge, or leave it out."
+        )
+    load = replace(found.pinned(load, str(found.folder)), revision=None)
     with (
         opened(Output()) as out,
         _chart(bench) as chart,

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
+from gptcli.checkpoints.adapters.opened import inspect_adapted
+from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.decoding.sampler import filtered
 from gptcli.engines.gpt2.reference import Array, ReferenceNetwork, softmax
@@ -88,9 +89,9 @@ def tracer(engine: Engine) -> Tracer:
     The checkpoint is checked again: raises MissingInput, BadModel as
     `gptcli.checkpoints.preflight.inspect`.
     """
-    folder = engine.info.folder
-    checked = None if folder is None else inspect(folder)
-    if checked is None or checked.gpt2 is None:
+    info = engine.info
+    checked = info.folder and inspect_adapted(info.folder, info.adapted.adapters, info.name)[0]
+    if not checked or checked.gpt2 is None:
         raise UsageError(
             engine.info.name,
             f"only the inside of a GPT-2 that runs here can be shown, not of {_kind(engine.info)}",

@@ -20,7 +20,13 @@ from gptcli.server.openai.text_places import TextPlaces
 from gptcli.server.openai.token_logprobs import LegacyLogprobs, ListedToken
 from gptcli.server.service import Service, new_id
 
-FINISH = {"stop": "stop", "length": "length", "loop": "stop", "cancelled": "stop"}
+FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "loop": "stop",
+    "cancelled": "stop",
+    "content_filter": "content_filter",
+}
 
 
 @dataclass

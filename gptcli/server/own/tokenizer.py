@@ -73,7 +73,8 @@ def tokenizer_info(service: Service) -> dict[str, object]:
     if not service.tokenizer_info:
         why = "it is not given, so that clients tokenize by the model's files; see --tokenizer-info"
         raise Refusal(404, why, code="not_found")
-    tokenizer, folder = service.engine.engine.tokenizer, service.info.folder
+    tokenizer = service.engine.engine.tokenizer
+    folder = service.info.adapted.tokenizer_folder or service.info.folder
     named = named_roles(folder) if folder is not None else {}
     found: dict[str, object] = {name: token_text(named.get(name)) for name in NAMED}
     for name, id in (("bos_token", tokenizer.roles.begin), ("eos_token", tokenizer.roles.end)):

@@ -15,6 +15,7 @@ from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import SINGLE
 from gptcli.options.model import Device
+from gptcli.system import memory
 from gptcli.system.processors import default_threads
 from gptcli.training.compute.building import build
 from gptcli.training.compute.devices import (
@@ -31,6 +32,7 @@ from gptcli.training.compute.export import (
     model_tensors,
 )
 from gptcli.training.compute.optimizer import load_optimizer_tensors, optimizer_tensors
+from gptcli.training.compute.ranks import Ranks, shard, split_as
 from gptcli.training.compute.state import is_finite, read, stored
 from gptcli.training.compute.step import Stepper
 from gptcli.training.settings import TrainingSettings
@@ -62,6 +64,13 @@ def choose(device: Device, threads: int | None, asked: AskedPrecision) -> Comput
     )
 
 
+def memory_of(device: ComputeDevice) -> int:
+    """Bytes of memory that are free on a device."""
+    if device.name == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return memory.available()
+
+
 class ComputeSession:
     """The network of a run on its device."""
 
@@ -72,10 +81,14 @@ class ComputeSession:
         weights: CheckedCheckpoint | None,
         device: ComputeDevice,
         micro_tokens: int,
+        ranks: Ranks | None = None,
     ) -> None:
         place = torch.device(device.name)
-        self._model = build(config, settings, weights).to(place)
-        self.stepper = Stepper(self._model, settings, place, micro_tokens)
+        self._model = build(config, settings, weights)
+        if ranks is not None and ranks.sharded:
+            shard(self._model, self._model.transformer.h)
+        self.stepper = Stepper(self._model, settings, place, micro_tokens, ranks)
+        self._device = device
 
     @property
     def parameters(self) -> int:
@@ -87,8 +100,16 @@ class ComputeSession:
         """How many of them are trained."""
         return sum(p.numel() for p in self._model.parameters() if p.requires_grad)
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes that were used at most, of the process or of the GPU, and bytes that are free."""
+        on_gpu = self._device.name == "cuda"
+        most = torch.cuda.max_memory_allocated() if on_gpu else memory.peak()
+        return most, memory_of(self._device)
+
     def files(self) -> Mapping[str, Mapping[str, StoredTensor]]:
         """The tensors of each file of a checkpoint, as they are now; they are not copied."""
+        self.stepper.lead("files")
         adapter = adapter_tensors(self._model)
         weights = {ADAPTER: stored(adapter)} if adapter else {SINGLE: self._weights()}
         return {**weights, OPTIMIZER: stored(optimizer_tensors(self.stepper.optimizer))}
@@ -100,8 +121,11 @@ class ComputeSession:
         else:
             held = dict(self._model.named_parameters())
             for name, tensor in read(checkpoint / SINGLE):
-                held[name].detach().copy_(tensor)
-        load_optimizer_tensors(self.stepper.optimizer, dict(read(checkpoint / OPTIMIZER)))
+                held[name].detach().copy_(split_as(tensor, held[name]))
+        state = dict(read(checkpoint / OPTIMIZER))
+        load_optimizer_tensors(
+            self.stepper.optimizer, {n: self._part(n, t) for n, t in state.items()}
+        )
 
     def settings_file(self, described: Mapping[str, object], base: str | None) -> tuple[str, bytes]:
         """Name and bytes of what describes the model beside its weights.
@@ -120,4 +144,11 @@ class ComputeSession:
 
     def is_finite(self) -> bool:
         """Whether every trained number is a finite one."""
-        return is_finite(self._model)
+        self.stepper.lead("is_finite")
+        return not self.stepper.ranks.greatest(not is_finite(self._model))
+
+    def _part(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """This rank's part of a tensor of the optimizer's state, `<parameter>.<key>`."""
+        if not self.stepper.ranks.sharded or tensor.dim() == 0:
+            return tensor
+        return split_as(tensor, self._model.get_parameter(name.rpartition(".")[0]))

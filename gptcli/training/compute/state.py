@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.safetensors_headers import read_header
 from gptcli.engines.gpt2.on_torch.mapped import STORED, MappedFile
+from gptcli.training.compute.ranks import local, whole
 
 _NAMES = {dtype: name for name, dtype in STORED.items()}
 
@@ -30,16 +31,17 @@ def read(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Whether every trained parameter is a finite number."""
+    """Whether every trained parameter is a finite number, in this rank's part of the model."""
     with torch.no_grad():
         return all(
-            bool(torch.isfinite(parameter.sum())) or bool(torch.isfinite(parameter).all())
+            bool(torch.isfinite(own.sum())) or bool(torch.isfinite(own).all())
             for parameter in model.parameters()
+            for own in (local(parameter),)
             if parameter.requires_grad
         )
 
 
 def _stored(tensor: Tensor) -> StoredTensor:
-    plain = tensor.detach().cpu().contiguous()
+    plain = whole(tensor.detach()).cpu().contiguous()
     data: Any = plain.reshape(-1).view(torch.uint8).numpy()
     return StoredTensor(_NAMES[plain.dtype], tuple(plain.shape), memoryview(data))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from gptcli.errors import BadInput
-from gptcli.training.data.input.separating import Part
+from gptcli.training.data.input.separating import DocumentPart
 
 if TYPE_CHECKING:
     from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ def can_cut(tokenizer: Tokenizer) -> bool:
     )
 
 
-class Cutter:
+class DocumentCutter:
     """Makes units of the parts of documents.
 
     Line breaks at both ends of a document belong to none, and one of white space alone is empty.
@@ -67,7 +67,7 @@ class Cutter:
         self._whole = whole
         self._held, self._begun = "", False
 
-    def units(self, part: Part) -> Iterator[Unit]:
+    def units(self, part: DocumentPart) -> Iterator[Unit]:
         """The texts that are complete with this part. Raises BadInput."""
         if part.role != "text":
             prompt = part.role == "prompt"

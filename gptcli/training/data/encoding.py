@@ -23,7 +23,7 @@ BATCH_CHARACTERS = 1 << 20  # the library takes some 30 bytes of memory for each
 BATCH_UNITS = 1 << 13
 
 
-class Encoder:
+class IdEncoder:
     """A tokenizer that ends documents. Raises BadModel where it has no token for that."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -58,10 +58,7 @@ class Encoder:
 
         found = self._batch(units) if self._at_once else None
         if found is None:
-            found = [
-                self.tokenizer.encode(unit.text, bare=not unit.first) if unit.text else []
-                for unit in units
-            ]
+            found = [self.tokenizer.encode(unit.text, bare=not unit.first) for unit in units]
         counts = list(map(len, found))
         ids = np.fromiter(chain.from_iterable(found), np.uint32, sum(counts))
         if ids.size and int(ids.max()) >= self.tokenizer.size:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gptcli.checkpoints.integrity import digests
-from gptcli.errors import BadInput, GptcliError, UsageError
+from gptcli.errors import BadInput, CannotCreate, GptcliError, UsageError
 from gptcli.system import durable
 from gptcli.training.data.corpus import TrainingCorpus, TrainingFile
 from gptcli.training.data.pieces import PieceTable
@@ -56,7 +57,13 @@ def save(
 
 
 def reopened(folder: Path, made_of: Mapping[str, object]) -> TrainingCorpus:
-    """The corpus of a folder. Raises UsageError (made with other settings), BadInput (damaged)."""
+    """The corpus of a folder.
+
+    Raises UsageError (made with other settings), BadInput (damaged), CannotCreate (no corpus).
+    """
+    if not os.path.lexists(folder / ABOUT):
+        why = "it is there, and holds no data of a run"
+        raise CannotCreate(str(folder), why, "Give another folder with -o.")
     try:
         data = durable.read_small(folder / ABOUT, MAX_ABOUT_BYTES)
         about = json.loads(data or b"")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +21,17 @@ from gptcli.system import durable
 from gptcli.system.units import counted, transfer_size
 from gptcli.training.data import keeping
 from gptcli.training.data.corpus import TrainingCorpus, TrainingFile
-from gptcli.training.data.cutting import Cutter
-from gptcli.training.data.encoding import Encoder
-from gptcli.training.data.input.documents import Found, in_words, parts_of
+from gptcli.training.data.cutting import DocumentCutter
+from gptcli.training.data.encoding import IdEncoder
+from gptcli.training.data.input.documents import DataFound, in_words, parts_of
 from gptcli.training.data.input.files import DataFile, DataFiles, expand
-from gptcli.training.data.input.reading import Source
+from gptcli.training.data.input.reading import DataSource
+from gptcli.training.data.input.separating import DocumentPart
+from gptcli.training.data.options import TrainingData
 from gptcli.training.data.splitting import Split, copies, split
 from gptcli.training.data.store import written
 from gptcli.training.data.tabulating import DOCUMENT_COLUMNS, document_file, tabulate
 from gptcli.training.data.writing import DocumentWriter
-from gptcli.training.options import TrainingData
 
 if TYPE_CHECKING:
     from gptcli.training.data.tabulating import TableWriter
@@ -56,7 +57,7 @@ def prepare(
     tokenizer (BadModel), with writing (CannotCreate, WriteFailed), and where a run goes on with
     other data or settings (BadInput, UsageError).
     """
-    encoder = Encoder(tokenizer)
+    encoder = IdEncoder(tokenizer)
     place = folder / DATA
     made_of = _made_of(reading, encoder, context, seed)
     if place.exists():
@@ -124,7 +125,7 @@ class _Making:
         self,
         folder: Path,
         reading: TrainingData,
-        encoder: Encoder,
+        encoder: IdEncoder,
         context: int,
         seed: int,
         progress: Progress | None,
@@ -133,7 +134,7 @@ class _Making:
         self._context, self._seed, self._progress = context, seed, progress
         self._done = self._total = 0
         self._notices: list[str] = []
-        self._found = Found()
+        self._found = DataFound()
 
     def make(self, files: DataFiles, given: DataFiles, made_of: dict[str, object]) -> None:
         """Write everything. Raises as `prepare`, and OSError."""
@@ -163,7 +164,9 @@ class _Making:
                 "sources": keeping.listed(sources),
                 "valid_sources": keeping.listed(valid_sources),
                 "documents": writer.documents,
-                "documents_by": in_words(self._found, self._reading, files, self._encoder.ends),
+                "documents_by": in_words(
+                    self._found, self._reading.documents, files, self._encoder.ends
+                ),
                 "notices": self._notices,
             },
         )
@@ -173,11 +176,11 @@ class _Making:
     def _read(self, files: DataFiles, writer: DocumentWriter) -> tuple[TrainingFile, ...]:
         """Take the documents of files. Raises as `prepare`."""
         found = []
-        cutter = Cutter(whole=not self._encoder.cuts)
+        cutter = DocumentCutter(whole=not self._encoder.cuts)
         for file in files.files:
             cutter.name, before = file.name, writer.documents
-            source = Source(file, self._reading.errors, self._seen)
-            for part in parts_of(file, source, self._reading, self._encoder.ends, self._found):
+            source = DataSource(file, self._reading.errors, self._seen)
+            for part in self._parts(source):
                 for unit in cutter.units(part):
                     writer.add(unit)
             writer.flush()
@@ -192,6 +195,10 @@ class _Making:
         if self._reading.documents in ("auto", "file", "end-token", "row"):  # else blank lines
             self._found.empty += cutter.empty
         return tuple(found)
+
+    def _parts(self, source: DataSource) -> Iterator[DocumentPart]:
+        reading = self._reading
+        return parts_of(source, reading, reading.documents, self._encoder.ends, self._found)
 
     def _seen(self, count: int) -> None:
         self._done += count
@@ -257,8 +264,8 @@ class _Making:
             notices.append(f"{counted(found.replaced, 'place')} that are not UTF-8 read as U+FFFD")
         if rows.unspaced:
             notices.append(
-                f"{counted(rows.unspaced, 'completion')} of {rows.pairs} without a space before:"
-                " prompt and completion run into one word; begin completions with a space"
+                f"{counted(rows.unspaced, 'completion')} of {rows.pairs} without a space before the"
+                " first word: a model learns to write none there; begin completions with a space"
             )
         if rows.spaced:
             notices.append(
@@ -278,7 +285,9 @@ class _Making:
         self._notices += notices
 
 
-def _made_of(reading: TrainingData, encoder: Encoder, context: int, seed: int) -> dict[str, object]:
+def _made_of(
+    reading: TrainingData, encoder: IdEncoder, context: int, seed: int
+) -> dict[str, object]:
     """What determines a corpus besides the files, by the names of flags."""
     raw = encoder.tokenizer.raw.to_str()
     named = f"{encoder.end} {encoder.tokenizer.size} {raw}".encode()
@@ -298,7 +307,7 @@ def _made_of(reading: TrainingData, encoder: Encoder, context: int, seed: int) -
     }
 
 
-def _check_room(folder: Path, size: int, encoder: Encoder) -> None:
+def _check_room(folder: Path, size: int, encoder: IdEncoder) -> None:
     """Raises WriteFailed where the disk has no room for the ids."""
     need = size // BYTES_A_TOKEN * (2 if encoder.dtype == "<u2" else 4)
     with written(folder.parent):

@@ -53,11 +53,12 @@ class ArrayFile:
         if len(self._held) >= BUFFER_BYTES:
             self._write()
 
-    def close(self) -> None:
-        """Flush to the disk."""
+    def close(self, kept: bool = True) -> None:
+        """Write all; what is kept is flushed to the disk."""
         if self._descriptor is not None:
             self._write()
-            durable.flush(self._descriptor)
+            if kept:
+                durable.flush(self._descriptor)
             self.abandon()
 
     def abandon(self) -> None:

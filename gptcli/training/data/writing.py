@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptcli.training.data.cutting import Unit
-from gptcli.training.data.encoding import BATCH_CHARACTERS, BATCH_UNITS, Encoder
+from gptcli.training.data.encoding import BATCH_CHARACTERS, BATCH_UNITS, IdEncoder
 from gptcli.training.data.store import ArrayFile
 from gptcli.training.data.tabulating import DOCUMENT_COLUMNS, document_file
 
@@ -20,12 +20,12 @@ IDS = "ids.bin"
 
 
 class DocumentWriter:
-    """Takes the units of documents in order. Methods raise OSError, and as `Encoder.encode`.
+    """Takes the units of documents in order. Methods raise OSError, and as `IdEncoder.encode`.
 
     context: where prompts are muted, a prompt is cut on its left so that its completion fits.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, context: int, mutes: bool) -> None:
+    def __init__(self, folder: Path, encoder: IdEncoder, context: int, mutes: bool) -> None:
         import numpy as np
 
         self.documents = self.tokens = self.prompts_cut = self.unknown = self.without_tokens = 0
@@ -69,10 +69,11 @@ class DocumentWriter:
         self._ids, self._rows = [], []
 
     def close(self) -> None:
-        """Write all, and flush it to the disk."""
+        """Write all, and flush the ids to the disk."""
         self.flush()
-        for file in (self.ids, *self._columns.values()):
-            file.close()
+        self.ids.close()
+        for file in self._columns.values():
+            file.close(kept=False)
 
     def abandon(self) -> None:
         """Close the files as they are."""

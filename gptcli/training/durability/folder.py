@@ -34,7 +34,7 @@ _BEFORE_RUN = {DATA, TOKENIZER, LOCK}  # what a run that was killed early leaves
 class RunFolder:
     """A folder that this process alone writes to, until `close`."""
 
-    def __init__(self, path: Path, name: str, lock: FileLock, run: RunFile | None) -> None:
+    def __init__(self, path: Path, name: str, lock: FileLock | None, run: RunFile | None) -> None:
         self.path, self.name, self._lock, self.run = path, name, lock, run
 
     @property
@@ -72,7 +72,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Let others write; a folder in which nothing was made is removed."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
         with suppress(OSError):
             os.rmdir(self.path)  # noqa: PTH106 - every call that changes a disk is one of os
 

@@ -62,7 +62,7 @@ def convert(
     plan = recipe.plan(path, name, target)
     with ExitStack() as stack:
         made = stack.enter_context(session.waiting(f"Converting {source}"))
-        result = recipe.make(plan, _staging(plan.place, stack))
+        result = recipe.make(plan, staging_beside(plan.place, stack))
         if made:
             made()
     if shape.json:
@@ -123,7 +123,7 @@ def _proofs(result: Made) -> list[str]:
     return said
 
 
-def _staging(place: Path, stack: ExitStack) -> Path:
+def staging_beside(place: Path, stack: ExitStack) -> Path:
     """An empty folder on the same disk, which goes when the stack ends. Raises CannotCreate."""
     parent = place if place.is_dir() else place.absolute().parent
     try:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gptcli.checkpoints.adapters.reference import is_adapter
+from gptcli.checkpoints.adapters.said import lines_of
 from gptcli.checkpoints.resolve import looks_like_path, missing, on_disk
 from gptcli.checkpoints.sources import ModelSource, foreign
 from gptcli.cli.completion import candidates
@@ -17,6 +19,7 @@ from gptcli.cli.output.sink import write, write_json
 from gptcli.cli.output.table import table
 from gptcli.cli.session import Session
 from gptcli.errors import Unavailable
+from gptcli.models.adapter_facts import AboutAdapter, about_adapter
 from gptcli.models.facts import About, about
 from gptcli.models.foreign import ForeignModel, about_foreign
 from gptcli.models.options import Which
@@ -50,7 +53,11 @@ def info(name: Name, *, which: Which, shape: AsJson, talk: Talk) -> None:
             _show(found)
             Session.of(talk).note(*found.notices)
         return
-    known = about(on_disk(name, which.revision))
+    checkpoint = on_disk(name, which.revision)
+    if is_adapter(checkpoint.folder):
+        _show_adapter(about_adapter(checkpoint), shape.json)
+        return
+    known = about(checkpoint)
     if shape.json:
         write_json(known.to_dict())
         return
@@ -77,6 +84,31 @@ def _other(name: str) -> tuple[Path, ModelSource] | None:
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     source = foreign(path) if looks_like_path(name) or path.is_file() else None
     return None if source is None or (source.companions and path.is_dir()) else (path, source)
+
+
+def _show_adapter(known: AboutAdapter, as_json: bool) -> None:
+    """What is known of an adapter."""
+    if as_json:
+        write_json(known.to_dict())
+        return
+    lines = [("name", known.checkpoint.name), ("kind", "adapter")]
+    if known.checkpoint.revision:
+        lines.append(("revision", known.checkpoint.revision))
+    lines += [
+        ("folder", str(known.checkpoint.folder)),
+        ("usable", known.error or "yes: with -m, or beside its base with --adapter"),
+    ]
+    if known.read is not None:
+        config = known.read.config
+        lines += [
+            ("base", config.base or "not named"),
+            ("rank", str(config.rank or "-")),
+            ("alpha", f"{config.alpha:g}"),
+            ("scale", ", ".join(f"{scale:g}" for scale in known.scales) or "-"),
+            ("tensors", str(known.read.tensors)),
+        ]
+        lines += [("  applies", line) for line in lines_of(known.read)]
+    write(table([*lines, *_listed(known.files)]))
 
 
 def _show(known: ForeignModel) -> None:

@@ -6,6 +6,7 @@ then dies of that signal.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -24,11 +25,11 @@ from gptcli.cli.session import Session
 from gptcli.errors import BadInput, UsageError
 from gptcli.options import Talk
 from gptcli.system.units import counted
+from gptcli.training.data.options import TrainingData
 from gptcli.training.events import Began, Ended, Evaluated, Saved, StepDone, Told, TrainingEvent
 from gptcli.training.options import (
     Optimization,
     TrainedModel,
-    TrainingData,
     TrainingProgress,
     TrainOptions,
 )
@@ -72,6 +73,7 @@ def run(
     The folder that is made is a model for -m. Killed at any moment, the same command goes on where
     it was, and ends with the same weights.
     """
+    from gptcli.training.following import follow, is_follower
     from gptcli.training.recipe import TrainingFrame, train
 
     if not data:
@@ -83,6 +85,10 @@ def run(
         optimization=optimization,
         following=following,
     )
+    if is_follower():
+        with signals.deaf():
+            follow(options)
+        return
     session = Session.of(talk)
     stop = _Stop(session)
     lines = _Lines(session)
@@ -110,7 +116,7 @@ class _Stop:
     @contextmanager
     def listening(self) -> Iterator[Callable[[], bool]]:
         """Listen inside the block."""
-        with signals.stoppable(self._heard):
+        with signals.stoppable(self._heard, second="RANK" not in os.environ):
             yield lambda: self.signal is not None
 
     def _heard(self, number: int) -> None:

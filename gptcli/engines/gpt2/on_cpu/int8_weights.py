@@ -45,7 +45,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
     ones: they would be kept under the name of those, and stay when the files are mended.
     """
     names = matrix_names(checked)
-    source = int8_store.digest(checked.tensors.values())
+    source = int8_store.digest(checked.tensors.values(), checked.digests)
     damage = ""
     try:
         if tensors := int8_store.find(source, _stored_shapes(checked, names)):
@@ -55,7 +55,7 @@ def int8_matrices(model: str, checked: CheckedCheckpoint, packer: Packer) -> Fou
         damage = f"the int8 weights kept for {model} were damaged ({error}): "
     except OSError as error:  # another process has just cleared the cache
         damage = f"the int8 weights kept for {model} could not be read ({reason(error)}): "
-    published({tensor.file for tensor in checked.tensors.values()}, model)
+    published({tensor.file for tensor in checked.tensors.values()} - checked.digests.keys(), model)
     matrices = packer.matrices(names, "I8")
     pieces: dict[str, StoredTensor] = {}
     for name, matrix in matrices.items():

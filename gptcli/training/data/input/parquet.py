@@ -11,16 +11,18 @@ from gptcli.errors import BadInput, Unavailable, UsageError
 from gptcli.inputs.columns import chosen
 from gptcli.inputs.records import place
 from gptcli.system.regular_files import open_regular
-from gptcli.training.data.input.reading import Source
+from gptcli.training.data.input.reading import DataSource
 from gptcli.training.data.input.rows import RowsFound, Wanted, values_parts
-from gptcli.training.data.input.separating import Part
-from gptcli.training.options import DataReading
+from gptcli.training.data.input.separating import DocumentPart
+from gptcli.training.data.options import DataReading
 
 _ROWS_AT_A_TIME = 64
 _BUFFER_BYTES = 1 << 20
 
 
-def parquet_parts(source: Source, reading: DataReading, found: RowsFound) -> Iterator[Part]:
+def parquet_parts(
+    source: DataSource, reading: DataReading, found: RowsFound
+) -> Iterator[DocumentPart]:
     """The rows. Raises BadInput (no Parquet, damaged), UsageError (wrong column), Unavailable."""
     arrow, library = _pyarrow()
     wanted, file = Wanted.of(reading), source.file

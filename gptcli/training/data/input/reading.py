@@ -45,7 +45,7 @@ Seen = Callable[[int], object]
 """Takes the bytes that were read since it was called last."""
 
 
-class Source:
+class DataSource:
     """A file that is read once; then `sha256` and `bytes` say what was read."""
 
     def __init__(self, file: DataFile, errors: Errors, seen: Seen) -> None:

@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from unicodedata import category
 
 from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.columns import TextColumn
@@ -17,9 +18,9 @@ from gptcli.inputs.json_lines import SHAPE, check_once, parse_line
 from gptcli.inputs.records import bad, kind_of, place, whole
 from gptcli.inputs.table import TableRow, read_table
 from gptcli.options.common import TableInput
-from gptcli.training.data.input.reading import Source
-from gptcli.training.data.input.separating import Part
-from gptcli.training.options import DataReading
+from gptcli.training.data.input.reading import DataSource
+from gptcli.training.data.input.separating import DocumentPart
+from gptcli.training.data.options import DataReading
 
 MAX_ROW_BYTES = 1 << 25  # of JSON: its text takes up to ten times that in memory
 TEXT = ("text", "content")
@@ -35,7 +36,7 @@ class RowsFound:
     pairs: int = 0
     empty: int = 0
     columns: dict[str, None] = field(default_factory=dict)  # of texts, in order
-    unspaced: int = 0  # completions that begin like the rest of the prompt's last word
+    unspaced: int = 0  # completions that begin with a word, right behind the prompt's last
     spaced: int = 0  # prompts that end in a space
 
 
@@ -66,7 +67,9 @@ class Wanted:
         )
 
 
-def json_parts(source: Source, reading: DataReading, found: RowsFound) -> Iterator[Part]:
+def json_parts(
+    source: DataSource, reading: DataReading, found: RowsFound
+) -> Iterator[DocumentPart]:
     """The rows of JSON lines. Raises BadInput, MissingInput."""
     wanted = Wanted.of(reading)
     for line, raw in _lines(source):
@@ -82,11 +85,11 @@ def json_parts(source: Source, reading: DataReading, found: RowsFound) -> Iterat
 
 def table_parts(
     open_pieces: Callable[[], Iterator[bytes]],
-    source: Source,
+    source: DataSource,
     reading: DataReading,
     found: RowsFound,
     note: Callable[[str], object],
-) -> Iterator[Part]:
+) -> Iterator[DocumentPart]:
     """The rows of CSV or TSV. Raises as `read_table`, and BadInput for a row that is broken.
 
     open_pieces: reads the file from its beginning without taking note, for a look at its header.
@@ -110,7 +113,7 @@ def table_parts(
 
 def values_parts(
     rows: Iterator[tuple[str, Mapping[str, object]]], found: RowsFound, pair: bool
-) -> Iterator[Part]:
+) -> Iterator[DocumentPart]:
     """Rows of values by their columns' names, each with its place. Raises BadInput."""
     for where, values in rows:
         texts = {name: _text(value, where, f"column {name}") for name, value in values.items()}
@@ -119,7 +122,7 @@ def values_parts(
 
 def _table(
     pieces: Iterator[bytes],
-    source: Source,
+    source: DataSource,
     reading: DataReading,
     columns: list[TextColumn],
     note: Callable[[str], object],
@@ -180,30 +183,36 @@ def _text(value: object, where: str, what: str) -> str:
     return whole(value, where, what)
 
 
-def _parts(texts: Mapping[str, str], found: RowsFound, pair: bool | None = None) -> Iterator[Part]:
+def _parts(
+    texts: Mapping[str, str], found: RowsFound, pair: bool | None = None
+) -> Iterator[DocumentPart]:
     found.rows += 1
     for name in texts:
         found.columns[name] = None
     if not (len(texts) == 2 if pair is None else pair):
-        yield Part(next(iter(texts.values())), last=True)
+        yield DocumentPart(next(iter(texts.values())), last=True)
         return
     prompt, completion = texts.values()
     if not completion.strip():
         found.empty += 1
         return
     found.pairs += 1
-    found.unspaced += bool(prompt and _joined(prompt[-1]) and _joined(completion[0]))
+    found.unspaced += bool(prompt) and _unspaced(prompt[-1], completion[0])
     found.spaced += prompt.endswith(" ")
-    yield Part(prompt, False, "prompt")
-    yield Part(completion, True, "completion")
+    yield DocumentPart(prompt, False, "prompt")
+    yield DocumentPart(completion, True, "completion")
 
 
-def _joined(character: str) -> bool:
-    """Whether two of this kind side by side would be one word."""
-    return character.isalnum() and not "\u2e80" <= character <= "\uffff"
+def _unspaced(last: str, first: str) -> bool:
+    """Whether a word begins right behind a prompt that ends in no space, as none does in a text.
+
+    Scripts without spaces, and what opens a quotation or bracket, have none there.
+    """
+    word = first.isalnum() and not "\u2e80" <= first <= "\uffff"
+    return word and not last.isspace() and category(last) not in ("Ps", "Pi") and last not in "\"'"
 
 
-def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
+def _lines(source: DataSource) -> Iterator[tuple[int, bytes]]:
     """The lines with their numbers, from 1. Raises BadInput for one that is too long."""
     held, number = bytearray(), 0
     for piece in source.pieces():

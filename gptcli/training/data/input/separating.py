@@ -17,7 +17,7 @@ _BLANK = r"\n[^\S\n]*(?:\n[^\S\n]*)*\n"
 _SEPARATORS: dict[By, str] = {"file": "", "line": r"\n", "blank": _BLANK}
 
 
-class Part(NamedTuple):
+class DocumentPart(NamedTuple):
     """A part of a document; `last`: the document ends with it.
 
     role: of a prompt and its completion the one or the other, each a part of its own.
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     role: Literal["text", "prompt", "completion"] = "text"
 
 
-def separated(pieces: Iterator[str], by: By, ends: Sequence[str]) -> Iterator[Part]:
+def separated(pieces: Iterator[str], by: By, ends: Sequence[str]) -> Iterator[DocumentPart]:
     """The documents of a text in parts; a document can be empty.
 
     ends: how end tokens are written.
@@ -46,19 +46,19 @@ def separated(pieces: Iterator[str], by: By, ends: Sequence[str]) -> Iterator[Pa
         yield from parts
     parts, text = _cut(text, pattern, len(text))
     yield from parts
-    yield Part(text, last=True)
+    yield DocumentPart(text, last=True)
 
 
-def _cut(text: str, pattern: re.Pattern[str], limit: int) -> tuple[list[Part], str]:
+def _cut(text: str, pattern: re.Pattern[str], limit: int) -> tuple[list[DocumentPart], str]:
     """The parts up to a place, and what is left of the text."""
-    found: list[Part] = []
+    found: list[DocumentPart] = []
     at = 0
     for match in pattern.finditer(text):
         if match.start() >= limit:
             break
-        found.append(Part(text[at : match.start()], last=True))
+        found.append(DocumentPart(text[at : match.start()], last=True))
         at = match.end()
     if at < limit:
-        found.append(Part(text[at:limit], last=False))
+        found.append(DocumentPart(text[at:limit], last=False))
         at = limit
     return found, text[at:]

@@ -1,0 +1,1 @@
+"""How a model treats groups of people, measured: the library behind `gptcli audit`."""

@@ -1,0 +1,71 @@
+"""What a measure was made from, so that the same numbers can be had again: the model's files, the
+sets and lists by their digests, the seed, the versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from gptcli import __version__
+from gptcli.audit.sets.pairs import digest
+from gptcli.audit.statistics import RESAMPLES
+from gptcli.checkpoints.integrity.content import content
+from gptcli.protocol import ModelInfo
+
+FORMAT = 1
+_LIBRARIES = ("numpy", "torch", "transformers", "tokenizers")
+
+
+def record_of(
+    command: str, models: Mapping[str, ModelInfo], seed: int, **more: object
+) -> dict[str, object]:
+    """The record of a measure; `models` by what they are called in it.
+
+    Raises BadModel and MissingInput for the models' files.
+    """
+    return {
+        "gptcli_audit": FORMAT,
+        "command": command,
+        **{name: model_of(info) for name, info in models.items()},
+        **more,
+        "seed": seed,
+        "resamples": RESAMPLES,
+        "versions": versions(),
+    }
+
+
+def model_of(info: ModelInfo) -> dict[str, object]:
+    """A model, with the SHA-256 of each of its files that decides what it computes.
+
+    `sha256` is one for all of them: that of their list, as sha256sum writes it.
+    """
+    files = content(info.folder, info.name) if info.folder is not None else {}
+    listed = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    return {
+        "name": info.name,
+        "revision": info.revision,
+        "parameters": info.parameters,
+        "dtype": info.dtype,
+        "device": info.device,
+        "sha256": digest(listed.encode()) if files else None,
+        "files": files,
+    }
+
+
+def same_files(record: Mapping[str, Any]) -> bool:
+    """Whether the two models of a record have the same files."""
+    first, second = (record[name]["sha256"] for name in ("model_a", "model_b"))
+    return bool(first == second and first)
+
+
+def versions() -> dict[str, str]:
+    """What a number may depend on beside the model and the set."""
+    found = {"gptcli": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found | {"machine": f"{platform.system()} {platform.machine()}"}

@@ -1,0 +1,1 @@
+"""Sets of sentence pairs: the public ones in their own formats, the user's, and ours."""
