@@ -28,12 +28,14 @@ from gptcli.training.compute.export import (
     adapter_config,
     adapter_tensors,
     config_json,
+    is_finite,
     load_adapter_tensors,
     model_tensors,
+    read,
+    stored,
 )
 from gptcli.training.compute.optimizer import load_optimizer_tensors, optimizer_tensors
 from gptcli.training.compute.ranks import Ranks, shard, split_as
-from gptcli.training.compute.state import is_finite, read, stored
 from gptcli.training.compute.step import Stepper
 from gptcli.training.settings import TrainingSettings
 
