@@ -26,7 +26,8 @@ from gptcli.options import Load
 
 IMPORTS = """
 from pathlib import Path, PosixPath
-from gptcli.bench import processes
+from gptcli.bench import learning, processes
+from gptcli.bench.learning import Lesson
 from gptcli.engines.bandwidth import machine
 from gptcli.options import Load
 from gptcli.bench.peers.peer import PeerSetting
@@ -66,14 +67,17 @@ def machine_of(load: Load) -> Machine:
     Raises Unavailable where that fails.
     """
     script = child(f"place = machine({load!r})\nprint(place.device, place.threads)")
-    asked = subprocess.run(script, capture_output=True, text=True, check=False)
+    device, threads = answer(script, "Try: gptcli generate Hello").split()
+    return Machine(device, int(threads))
+
+
+def answer(command: Sequence[str], hint: str = "Run it by hand") -> str:
+    """The last line that a process prints. Raises Unavailable with that of its stderr."""
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     if asked.returncode:
         why = asked.stderr.strip().split("\n")[-1]
-        raise Unavailable(
-            "benchmark", f"a process does not start ({why})", "Try: gptcli generate Hello"
-        )
-    device, threads = asked.stdout.split()[-2:]
-    return Machine(device, int(threads))
+        raise Unavailable("benchmark", f"a process fails ({why})", hint)
+    return asked.stdout.strip().split("\n")[-1]
 
 
 def rehearse(load: Load) -> None:
