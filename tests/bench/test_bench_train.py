@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,20 @@ def test_a_model_of_another_kind_is_not_trained(tmp_path: Path, main_in: Any) ->
     assert "gpt_neox model, and only GPT-2 is trained" in err
 
 
-def test_a_process_that_fails_is_told_by_its_last_line() -> None:
+def test_a_process_that_fails_is_told_by_its_last_line_or_its_status() -> None:
     assert processes.answer(["sh", "-c", "echo a; echo b"]) == "b"
     with pytest.raises(processes.Unavailable, match=r"no luck\)\. Try again"):
         processes.answer(["sh", "-c", "echo no luck >&2; exit 3"], "Try again")
+    with pytest.raises(processes.Unavailable, match=r"fails \(status -9\)"):
+        processes.answer(["sh", "-c", "kill -9 $$"])
+
+
+def test_a_process_ends_with_the_benchmark() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(processes.answer, ["sh", "-c", "exec sleep 60"])
+        while not processes._running:
+            time.sleep(0.01)
+        processes.stop()
+        with pytest.raises(processes.Unavailable, match="status -9"):
+            told.result()
+    assert processes._running == []
