@@ -50,7 +50,8 @@ ROWS: dict[str, list[str]] = {
         "figures peers",
         "chart options rounds workloads",
         "entrants",
-        "labelling processes quality scoring speeds",
+        "labelling learning processes quality scoring speeds",
+        "training",
         "measure",
     ],
     "checkpoints": [

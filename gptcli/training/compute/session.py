@@ -73,6 +73,17 @@ def memory_of(device: ComputeDevice) -> int:
     return memory.available()
 
 
+def settle(device: ComputeDevice) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.name == "cuda":
+        torch.cuda.synchronize()
+
+
+def most_memory_of(device: ComputeDevice) -> int:
+    """Bytes that were used at most: of the GPU, or of this process."""
+    return torch.cuda.max_memory_allocated() if device.name == "cuda" else memory.peak()
+
+
 class ComputeSession:
     """The network of a run on its device."""
 
@@ -105,9 +116,7 @@ class ComputeSession:
     @property
     def memory(self) -> tuple[int, int]:
         """Bytes that were used at most, of the process or of the GPU, and bytes that are free."""
-        on_gpu = self._device.name == "cuda"
-        most = torch.cuda.max_memory_allocated() if on_gpu else memory.peak()
-        return most, memory_of(self._device)
+        return most_memory_of(self._device), memory_of(self._device)
 
     def files(self) -> Mapping[str, Mapping[str, StoredTensor]]:
         """The tensors of each file of a checkpoint, as they are now; they are not copied."""
