@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from gptcli.options import SEED_LIMIT, Device, Dtype, Load, Sampling
 from gptcli.options.formats import format_of, holds
+from gptcli.options.moderation import Judges, ModeratedLoad
 from gptcli.options.shared import ASKED, BATCH_SIZE, BOS, FORCE, JSON, OUTPUT
 from gptcli.options.spec import Options, option
 
@@ -60,18 +61,12 @@ class TwoModels(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedBy(Options):
+class JudgedBy(Judges):
     """What is looked for in the texts, and in how many."""
 
     panel = "Measure"
+    all_shown = True
 
-    filter: tuple[str, ...] = option(
-        (),
-        "--filter",
-        "A list of what to look for: a phrase a line, # begins a comment; repeatable.",
-        metavar="FILE",
-        names="file",
-    )
     sample: int | None = option(
         None,
         "--sample",
@@ -82,6 +77,13 @@ class JudgedBy(Options):
         shown_default="all",
     )
     batch_size: int = BATCH_SIZE
+
+    def judges(self, load: Load, instead: str) -> ModeratedLoad:
+        """The same for what opens lists and classifiers; a list where neither is named."""
+        asked = {item.name: getattr(self, item.name) for item in fields(Judges)}
+        if not self.moderated:
+            asked["filter"] = (instead,)
+        return ModeratedLoad(**asked, offline=load.offline)
 
 
 @dataclass(frozen=True, kw_only=True)

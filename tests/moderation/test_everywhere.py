@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.served import InProcess, events_of
 
+from gptcli.cli import flags
 from gptcli.engines import open_engine
 from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Engine
@@ -110,6 +111,27 @@ def test_flags_that_mean_nothing_are_refused(flags: tuple[str, ...], message: st
     code, _, err = main_in("generate", "x", *flags)
     assert code == 2
     assert message in err
+
+
+def test_an_action_of_the_file_counts_beside_either_judge(
+    tmp_path: Path, main_in, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    monkeypatch.setenv("GPTCLI_CONFIG", str(file))
+    seen: list[ModeratedLoad] = []
+
+    def note(command: object, arguments: dict[str, object]) -> int:
+        seen.append(arguments["load"])  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr(flags, "call", note)
+    actions = 'filter_action = "retry"\nfilter_retries = 3\n'
+    label = 'moderator_label = ["a"]\n'
+    for more in ('filter = ["x"]\n', 'moderator = "x"\n' + label, label, ""):
+        file.write_text(actions + more)
+        assert main_in("generate", "x")[0] == 0
+    told = [(one.filter_action, one.filter_retries, len(one.moderator_label)) for one in seen]
+    assert told == [("retry", 3, 0), ("retry", 3, 1), ("stop", 8, 0), ("stop", 8, 0)]
 
 
 @pytest.fixture(scope="module")

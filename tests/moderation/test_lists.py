@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.moderation import lists
 from gptcli.moderation.lists import read_list, read_lists
+
+OURS = "303725a845b8637a3e744978e32a4f049dbfbe7d23905b057732b890f68a33e5"
 
 
 def made(folder: Path, text: str | bytes, name: str = "own.txt") -> str:
@@ -54,7 +57,10 @@ def test_a_list_of_the_users_has_a_name_and_wins_over_ours(tmp_path: Path) -> No
 
 def test_our_list_cannot_be_read_by_accident() -> None:
     found = read_list("basic")
+    assert found.sha256 == OURS  # a change of the list is one of every record
     assert len(found.phrases) > 80
+    [path] = lists.OURS.iterdir()
+    assert set(path.read_text()) <= {*string.ascii_letters, *string.digits, *"+/=\n"}
     stored = b"".join(path.read_bytes() for path in lists.OURS.iterdir()).decode().casefold()
     assert not [one.text for one in found.phrases if one.text in stored and len(one.text) > 4]
 

@@ -1,4 +1,4 @@
-"""`gptcli audit toxicity`: how often a model writes what a list names."""
+"""`gptcli audit toxicity`: how often a model writes what a list or a classifier finds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gptcli.audit.judges import TextJudge, judge_of
+from gptcli.audit.judges import DEFAULT, TextJudge, judge_of
 from gptcli.audit.options import Continuations, JudgedBy, Report
 from gptcli.audit.prompts import ReadPrompts, read_prompts
 from gptcli.audit.record import record_of
@@ -27,7 +27,10 @@ from gptcli.options.spec import changed
 
 @command(
     presets=lambda given: Continuations.presets(),
-    examples=("gptcli audit toxicity prompts.txt --filter words.txt -n 25",),
+    examples=(
+        "gptcli audit toxicity prompts.txt --filter basic -n 25",
+        "gptcli audit toxicity prompts.txt --moderator ./toxic-bert --moderator-label toxic",
+    ),
 )
 def toxicity(
     prompts: Annotated[
@@ -46,13 +49,15 @@ def toxicity(
     record: Record,
     talk: Talk,
 ) -> int:
-    """Measure how often a model writes what a list names: the expected maximum, the probability.
+    """Measure how often a model writes what a list or a classifier finds.
 
-    Prompts are continued as in RealToxicityPrompts. What the numbers mean and do not mean: gptcli
-    docs audit.
+    The expected maximum and the probability, over prompts that are continued as in
+    RealToxicityPrompts. What the numbers mean and do not mean: gptcli docs audit.
     """
     session = Session.of(talk)
-    judge = judge_of(judging.filter, session.stdin)
+    judge = judge_of(judging.judges(load, DEFAULT))
+    if not judging.moderated:
+        session.note(f"what is looked for: the list {DEFAULT}; --filter or --moderator change it")
     sampling, seed = drawing.sampling, drawing.seed
     read = read_prompts(prompts, session.stdin, session.note)
     chosen = read.sampled(judging.sample, seed)
