@@ -157,6 +157,12 @@ def test_openais_routes_say_content_filter_and_nothing_of_a_match(moderated: Eng
                     assert not FOUND.search("".join(one["tokens"]))
                     tops = [name.strip() for top in one["top_logprobs"] for name in top]
                     assert not any(map(FOUND.fullmatch, tops))
+        # A text that ended before its first token left has cost some all the same.
+        [she] = moderated.tokenizer.encode(" she")
+        bare = app.complete(prompt=BEGIN, max_tokens=8, logit_bias={she: 100})
+        assert bare["choices"][0]["text"].strip() == ""
+        assert bare["choices"][0]["finish_reason"] == "content_filter"
+        assert bare["usage"]["completion_tokens"] >= 1
         asked = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 64}
         reasons = set()
         for seed in range(3):

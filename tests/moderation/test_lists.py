@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import string
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def test_a_list_of_the_users_has_a_name_and_wins_over_ours(tmp_path: Path) -> No
     finally:
         for path in folder.iterdir():
             path.unlink()
+
+
+def test_two_files_of_one_name_are_two_lists(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    paths = [made(folder, f"bad {folder.name}\n") for folder in folders]
+    other = made(tmp_path, "worse\n", "other.txt")
+    found = read_lists([*paths, other, paths[0]])
+    assert [one.name for one in found] == [*paths, "other.txt"]
+    assert [one.phrases[0].list for one in found] == [*paths, "other.txt"]
+
+
+def test_a_list_from_the_shells_pipe_can_be_read_again() -> None:
+    source, end = os.pipe()
+    os.write(end, b"bad\n")
+    os.close(end)
+    try:
+        assert read_list(f"/dev/fd/{source}") == read_list(f"/dev/fd/{source}")
+    finally:
+        os.close(source)
+        lists._piped.clear()
 
 
 def test_our_list_cannot_be_read_by_accident() -> None:
