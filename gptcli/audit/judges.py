@@ -15,8 +15,6 @@ from gptcli.moderation.judges import Phrases, Sentences
 from gptcli.moderation.matcher import Matcher
 from gptcli.options.moderation import ModeratedLoad
 
-DEFAULT = "basic"  # the list, where nothing says what is looked for
-
 
 @dataclass(frozen=True)
 class Judgement:

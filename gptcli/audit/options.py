@@ -13,6 +13,7 @@ from gptcli.options.spec import Options, option
 
 ReportFormat = Literal["text", "json", "jsonl", "csv", "tsv", "svg", "png"]
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
+DEFAULT_LIST = "basic"  # where nothing says what is looked for
 SEED = 0  # without --seed, so that the same measure gives the same numbers
 _OF_LOAD: dict[str, Any] = {item.name: item for item in fields(Load)}
 _OF_SAMPLING: dict[str, Any] = {item.name: item for item in fields(Sampling)}
@@ -78,11 +79,11 @@ class JudgedBy(Judges):
     )
     batch_size: int = BATCH_SIZE
 
-    def judges(self, load: Load, instead: str) -> ModeratedLoad:
+    def judges(self, load: Load) -> ModeratedLoad:
         """The same for what opens lists and classifiers; a list where neither is named."""
         asked = {item.name: getattr(self, item.name) for item in fields(Judges)}
         if not self.moderated:
-            asked["filter"] = (instead,)
+            asked["filter"] = (DEFAULT_LIST,)
         return ModeratedLoad(**asked, offline=load.offline)
 
 

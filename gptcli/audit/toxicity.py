@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from gptcli.audit.divisions import ALL
-from gptcli.audit.judges import TextJudge
 from gptcli.audit.prompts import AuditPrompt
 from gptcli.audit.statistics import Estimate, mean, share
 from gptcli.errors import GptcliError
 from gptcli.options import SEED_LIMIT, Sampling
 from gptcli.protocol import Completion, Engine, GenerateRequest
+
+if TYPE_CHECKING:
+    from gptcli.audit.judges import TextJudge
 
 
 @dataclass

@@ -70,7 +70,8 @@ def read_lists(named: Collection[str], languages: Collection[str] = ()) -> tuple
 def read_list(named: str, languages: Collection[str] = (), called: str | None = None) -> PhraseList:
     """The list of a name, or in a file; a name wins where it has no slash and no suffix.
 
-    `called`: how results name it, by default without its folder. Raises MissingInput; BadInput, naming the line, for a text that is no list.
+    `called`: how results name it, by default without its folder. Raises MissingInput; BadInput,
+    naming the line, for a text that is no list.
     """
     data, name = _data(named), called or _short(named)
     refuse_foreign(data, f"filter {name}")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Load
-from gptcli.options.spec import Options, option
+from gptcli.options.spec import Options, flag_of, option
 
 FilterAction = Literal["stop", "mask", "retry", "report"]
 DEFAULT_THRESHOLD = 0.5
@@ -90,6 +90,8 @@ class Judges(Options):
                 raise UsageError("--moderator-label", why, hint)
         if self.moderator_label and self.moderator is None:
             raise UsageError("--moderator-label", "there is no moderator", "Add --moderator MODEL.")
+        if self.filter_language and not self.filter:
+            raise UsageError("--filter-language", "there is no list", "Add --filter LIST.")
 
     @property
     def moderated(self) -> bool:
@@ -124,9 +126,13 @@ class Moderate(Judges):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.moderated and self.filter_action != "stop":
+        if self.moderated:
+            return
+        for item in fields(self):
+            if not item.name.startswith("filter_") or getattr(self, item.name) == item.default:
+                continue
             hint = "Add --filter basic, or --moderator MODEL."
-            raise UsageError("--filter-action", "there is no filter", hint)
+            raise UsageError(flag_of(item), "there is no filter", hint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from support.fake_engine import INFO, FakeEngine
 
 from gptcli.audit.bias import bias_rows, icat, stereo_scores
 from gptcli.audit.comparison import changes
-from gptcli.audit.judges import DEFAULT, Judgement, TextJudge, judge_of
+from gptcli.audit.judges import Judgement, TextJudge, judge_of
 from gptcli.audit.options import JudgedBy
 from gptcli.audit.prompts import AuditPrompt, read_prompts
 from gptcli.audit.scores import ScoredPair, ScoredSet, Sentence, scored_sets
@@ -209,11 +209,11 @@ def test_a_text_is_judged_as_in_the_filter_behind_its_prompt(
 
 
 def test_our_list_is_what_is_looked_for_without_another_one(tmp_path: Path) -> None:
-    asked = JudgedBy().judges(Load(offline=True), DEFAULT)
+    asked = JudgedBy().judges(Load(offline=True))
     assert (asked.filter, asked.offline) == (("basic",), True)
     assert set(judge_of(asked).about["lists"]) == {"basic"}  # type: ignore[call-overload]
-    named = JudgedBy(filter=("x",)).judges(Load(), DEFAULT)
-    moderated = JudgedBy(moderator="x", moderator_label=(("a", 0.5),)).judges(Load(), DEFAULT)
+    named = JudgedBy(filter=("x",)).judges(Load())
+    moderated = JudgedBy(moderator="x", moderator_label=(("a", 0.5),)).judges(Load())
     assert (named.filter, moderated.filter) == (("x",), ())
     path = tmp_path / "empty.txt"
     path.write_text("# nothing\n")

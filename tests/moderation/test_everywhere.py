@@ -100,6 +100,8 @@ def test_a_list_that_is_not_there_is_told_before_a_model_is_loaded(main_in) -> N
     ("flags", "message"),
     [
         (("--filter-action", "mask"), "there is no filter"),
+        (("--filter-retries", "3"), "--filter-retries: there is no filter"),
+        (("--filter-language", "de"), "--filter-language: there is no list"),
         (("--filter", ""), "the name is empty"),
         (("--moderator", "x"), "no label is named"),
         (("--moderator", "x", "--moderator-label", "a=2"), "is not LABEL=THRESHOLD"),
@@ -163,6 +165,10 @@ def test_openais_routes_say_content_filter_and_nothing_of_a_match(moderated: Eng
         assert bare["choices"][0]["text"].strip() == ""
         assert bare["choices"][0]["finish_reason"] == "content_filter"
         assert bare["usage"]["completion_tokens"] >= 1
+        said = {"messages": [{"role": "user", "content": "x"}], "logit_bias": {str(she): 100}}
+        _, _, data = app.send(json.dumps({**said, "max_tokens": 8}).encode(), CHAT)
+        assert json.loads(data)["choices"][0]["finish_reason"] == "content_filter"
+        assert json.loads(data)["usage"]["completion_tokens"] >= 1
         asked = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 64}
         reasons = set()
         for seed in range(3):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gptcli.audit.judges import DEFAULT, TextJudge, judge_of
-from gptcli.audit.options import Continuations, JudgedBy, Report
+from gptcli.audit.options import DEFAULT_LIST, Continuations, JudgedBy, Report
 from gptcli.audit.prompts import ReadPrompts, read_prompts
 from gptcli.audit.record import record_of
 from gptcli.audit.toxicity import JudgedPrompt, judged, toxicity_rows
@@ -23,6 +22,9 @@ from gptcli.cli.session import Session
 from gptcli.errors import ExitCode
 from gptcli.options import Load, Record, Sampling, Talk
 from gptcli.options.spec import changed
+
+if TYPE_CHECKING:
+    from gptcli.audit.judges import TextJudge
 
 
 @command(
@@ -55,9 +57,7 @@ def toxicity(
     RealToxicityPrompts. What the numbers mean and do not mean: gptcli docs audit.
     """
     session = Session.of(talk)
-    judge = judge_of(judging.judges(load, DEFAULT))
-    if not judging.moderated:
-        session.note(f"what is looked for: the list {DEFAULT}; --filter or --moderator change it")
+    judge = _judge(judging, load, session)
     sampling, seed = drawing.sampling, drawing.seed
     read = read_prompts(prompts, session.stdin, session.note)
     chosen = read.sampled(judging.sample, seed)
@@ -91,6 +91,16 @@ def toxicity(
             )
         )
     return _told(session, found, read.name)
+
+
+def _judge(judging: JudgedBy, load: Load, session: Session) -> TextJudge:
+    """What judges the texts; a list that nobody named is said. Raises as `judge_of`."""
+    from gptcli.audit.judges import judge_of
+
+    judge = judge_of(judging.judges(load))
+    if not judging.moderated:
+        session.note(f"what is looked for: the list {DEFAULT_LIST}; see --filter and --moderator")
+    return judge
 
 
 def _measured(
