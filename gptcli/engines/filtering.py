@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from gptcli.errors import UsageError
 from gptcli.moderation.engine import Filter, Moderated
-from gptcli.moderation.judges import Judge, Phrases, Sentences
+from gptcli.moderation.judges import Phrases, Sentences
 from gptcli.moderation.lists import read_lists
 from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Engine
 
 
-def filter_of(load: ModeratedLoad) -> Filter:
-    """The filter of some options. Raises as `read_lists`, and as `open_classifier`."""
-    judges: list[Judge] = []
+def judges_of(load: ModeratedLoad) -> list[Phrases | Sentences]:
+    """What some options look for. Raises as `read_lists`, and as `open_classifier`."""
+    judges: list[Phrases | Sentences] = []
     if load.filter:
         judges.append(Phrases(read_lists(load.filter, load.filter_language)))
     if load.moderator is not None:
@@ -25,7 +25,12 @@ def filter_of(load: ModeratedLoad) -> Filter:
         from gptcli.engines.classifier import open_classifier
 
         judges.append(Sentences(open_classifier(load, labels), labels))
-    return Filter(tuple(judges), load.filter_action, load.filter_retries)
+    return judges
+
+
+def filter_of(load: ModeratedLoad) -> Filter:
+    """The filter of some options. Raises as `judges_of`."""
+    return Filter(tuple(judges_of(load)), load.filter_action, load.filter_retries)
 
 
 def behind_filter(load: ModeratedLoad, opened: Callable[[], Engine]) -> Engine:

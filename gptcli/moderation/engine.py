@@ -34,6 +34,7 @@ NEXT_SEED = 1 << 32  # to the seed of the next draft: seeds in between are those
 MAX_BEFORE = 1000  # characters of a prompt in which a match may begin
 ENDED = "the filter ended a text before a match"
 MASKED = "the filter masked a match"
+FOUND = "the filter found a match; JSON lists it"
 DROPPED = "the filter dropped a text: every draft had a match"
 DROPPED_AT_ONCE = "the filter dropped a text: it has a match, and nothing is random in it"
 
@@ -263,7 +264,9 @@ class _Run:
         shown: dict[str, object] = {**self._told, "matches": [*draft.rejected, *gate.matches()]}
         if self._filter.action == "retry":
             shown["retries"] = draft.attempt
-        found = replace(done, id=draft.request.id, index=index, seed=seed, filter=shown)
+        notices = (*done.notices, *self._notices(gate, draft))
+        own = {"id": draft.request.id, "index": index, "seed": seed, "filter": shown}
+        found = replace(done, notices=notices, **own)
         if not gate.touched and not goes_on:
             return replace(found, logprobs=_bared(found, gate))
         return replace(
@@ -271,12 +274,11 @@ class _Run:
             text=gate.given,
             tokens=tuple(gate.tokens),
             logprobs=None if done.logprobs is None else tuple(gate.logprobs),
-            notices=(*done.notices, *self._notices(gate, draft)),
         )
 
     def _notices(self, gate: HeldText, draft: _Draft) -> Iterator[str]:
-        if gate.hits and self._filter.action == "mask":
-            yield MASKED
+        if gate.hits and self._filter.action in ("mask", "report"):
+            yield MASKED if self._filter.action == "mask" else FOUND
         if gate.stopped:
             if self._filter.action == "stop":
                 yield ENDED

@@ -124,6 +124,11 @@ class Sentences:
         """As `Judge`; what stands before it is not judged."""
         return _Judged(self)
 
+    def whole(self, text: str) -> list[dict[str, float]]:
+        """What the classifier says of each sentence of a text that is there as a whole."""
+        sentences = [text[start:end].strip() for start, end in _pieces(_ends(text))]
+        return self.classifier.probabilities([one for one in sentences if one])
+
     def causes(self, texts: Sequence[str]) -> list[dict[str, object] | None]:
         """Of each sentence the label that counts most, or None."""
         return [self._cause(one) for one in self.classifier.probabilities(texts)]
@@ -154,12 +159,11 @@ class _Judged:
         return self._take(ends)
 
     def finish(self, goes_on: bool = False) -> list[Hit]:
-        ends = [one.start for one in borders(self._rest)]
-        return self._take([*ends, len(self._rest)])
+        return self._take(_ends(self._rest))
 
     def _take(self, ends: list[int]) -> list[Hit]:
         """Judge the sentences that stop at these places of the rest."""
-        pieces = list(zip([0, *ends], ends, strict=False))
+        pieces = _pieces(ends)
         texts = [self._rest[start:end].strip() for start, end in pieces]
         judged = [(piece, text) for piece, text in zip(pieces, texts, strict=True) if text]
         causes = self._judge.causes([text for _, text in judged]) if judged else []
@@ -177,3 +181,12 @@ class _Judged:
             self._rest = self._rest[ends[-1] :]
             self.clear += ends[-1]
         return hits
+
+
+def _ends(text: str) -> list[int]:
+    """Where the sentences of a whole text stop."""
+    return [*(one.start for one in borders(text)), len(text)]
+
+
+def _pieces(ends: list[int]) -> list[tuple[int, int]]:
+    return list(zip([0, *ends], ends, strict=False))

@@ -55,19 +55,25 @@ def names() -> list[str]:
 
 def read_lists(named: Collection[str], languages: Collection[str] = ()) -> tuple[PhraseList, ...]:
     """The lists of some names, each once. Raises as `read_list`, UsageError for a language."""
-    found = tuple(read_list(name, languages) for name in dict.fromkeys(named))
+    named = tuple(dict.fromkeys(named))
+    shorts = [_short(name) for name in named]
+    found = tuple(
+        read_list(name, languages, name if shorts.count(short) > 1 else short)
+        for name, short in zip(named, shorts, strict=True)
+    )
     if languages and not any(one.phrases for one in found):
         why = f"no list has phrases for {', '.join(languages)}"
         raise UsageError("--filter-language", why, "Leave it out.")
     return found
 
 
-def read_list(named: str, languages: Collection[str] = ()) -> PhraseList:
+def read_list(named: str, languages: Collection[str] = (), called: str | None = None) -> PhraseList:
     """The list of a name, or in a file; a name wins where it has no slash and no suffix.
 
-    Raises MissingInput; BadInput, naming the line, for a text that is no list.
+    `called`: how results name it, by default without its folder. Raises MissingInput; BadInput,
+    naming the line, for a text that is no list.
     """
-    data, name = _data(named), _short(named)
+    data, name = _data(named), called or _short(named)
     refuse_foreign(data, f"filter {name}")
     try:
         text = data.decode("utf-8-sig")
@@ -102,10 +108,18 @@ def _data(named: str) -> bytes:
     return _bytes(Path(named), what)
 
 
+_piped: dict[str, bytes] = {}
+"""What came from a pipe that the shell opened, which gives it once: records need it again."""
+
+
 def _bytes(path: Path, what: str) -> bytes:
+    if str(path) in _piped:
+        return _piped[str(path)]
     try:
         with open_once(path) as file:
             data = file.read(MAX_BYTES + 1)
+            if not file.seekable():
+                _piped[str(path)] = data
     except IsADirectoryError:
         raise MissingInput(what, "it is a folder", "Name one file in it.") from None
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Load
-from gptcli.options.spec import Options, option
+from gptcli.options.spec import Options, flag_of, option
 
 FilterAction = Literal["stop", "mask", "retry", "report"]
 DEFAULT_THRESHOLD = 0.5
@@ -35,8 +35,8 @@ def _no_empty(names: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moderate(Options):
-    """What is looked for in the text that leaves, and what is done where it is found."""
+class Judges(Options):
+    """What is looked for in a text."""
 
     panel = "Moderation"
 
@@ -48,24 +48,6 @@ class Moderate(Options):
         metavar="LIST",
         names="file",
         check=_no_empty,
-        panel="Moderation",
-        rare=True,
-    )
-    filter_action: FilterAction = option(
-        "stop",
-        "--filter-action",
-        "End the text before a match, mask it, draw the text again, or report matches in JSON.",
-        needs="filter",
-        panel="Moderation",
-        rare=True,
-    )
-    filter_retries: int = option(
-        8,
-        "--filter-retries",
-        "How often a text is drawn again with --filter-action retry; then it is dropped.",
-        low=1,
-        high=MAX_RETRIES,
-        needs="filter",
         panel="Moderation",
         rare=True,
     )
@@ -108,13 +90,49 @@ class Moderate(Options):
                 raise UsageError("--moderator-label", why, hint)
         if self.moderator_label and self.moderator is None:
             raise UsageError("--moderator-label", "there is no moderator", "Add --moderator MODEL.")
-        if not self.moderated and self.filter_action != "stop":
-            raise UsageError("--filter-action", "there is no filter", "Add --filter basic.")
+        if self.filter_language and not self.filter:
+            raise UsageError("--filter-language", "there is no list", "Add --filter LIST.")
 
     @property
     def moderated(self) -> bool:
         """Whether anything is looked for."""
         return bool(self.filter) or self.moderator is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moderate(Judges):
+    """What is looked for in the text that leaves, and what is done where it is found."""
+
+    panel = "Moderation"
+
+    filter_action: FilterAction = option(
+        "stop",
+        "--filter-action",
+        "End the text before a match, mask it, draw the text again, or report matches in JSON.",
+        needs="filter moderator",
+        panel="Moderation",
+        rare=True,
+    )
+    filter_retries: int = option(
+        8,
+        "--filter-retries",
+        "How often a text is drawn again with --filter-action retry; then it is dropped.",
+        low=1,
+        high=MAX_RETRIES,
+        needs="filter moderator",
+        panel="Moderation",
+        rare=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.moderated:
+            return
+        for item in fields(self):
+            if not item.name.startswith("filter_") or getattr(self, item.name) == item.default:
+                continue
+            hint = "Add --filter basic, or --moderator MODEL."
+            raise UsageError(flag_of(item), "there is no filter", hint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.served import InProcess, events_of
 
+from gptcli.cli import flags
 from gptcli.engines import open_engine
 from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Engine
@@ -99,6 +100,8 @@ def test_a_list_that_is_not_there_is_told_before_a_model_is_loaded(main_in) -> N
     ("flags", "message"),
     [
         (("--filter-action", "mask"), "there is no filter"),
+        (("--filter-retries", "3"), "--filter-retries: there is no filter"),
+        (("--filter-language", "de"), "--filter-language: there is no list"),
         (("--filter", ""), "the name is empty"),
         (("--moderator", "x"), "no label is named"),
         (("--moderator", "x", "--moderator-label", "a=2"), "is not LABEL=THRESHOLD"),
@@ -110,6 +113,27 @@ def test_flags_that_mean_nothing_are_refused(flags: tuple[str, ...], message: st
     code, _, err = main_in("generate", "x", *flags)
     assert code == 2
     assert message in err
+
+
+def test_an_action_of_the_file_counts_beside_either_judge(
+    tmp_path: Path, main_in, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    monkeypatch.setenv("GPTCLI_CONFIG", str(file))
+    seen: list[ModeratedLoad] = []
+
+    def note(command: object, arguments: dict[str, object]) -> int:
+        seen.append(arguments["load"])  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr(flags, "call", note)
+    actions = 'filter_action = "retry"\nfilter_retries = 3\n'
+    label = 'moderator_label = ["a"]\n'
+    for more in ('filter = ["x"]\n', 'moderator = "x"\n' + label, label, ""):
+        file.write_text(actions + more)
+        assert main_in("generate", "x")[0] == 0
+    told = [(one.filter_action, one.filter_retries, len(one.moderator_label)) for one in seen]
+    assert told == [("retry", 3, 0), ("retry", 3, 1), ("stop", 8, 0), ("stop", 8, 0)]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +159,16 @@ def test_openais_routes_say_content_filter_and_nothing_of_a_match(moderated: Eng
                     assert not FOUND.search("".join(one["tokens"]))
                     tops = [name.strip() for top in one["top_logprobs"] for name in top]
                     assert not any(map(FOUND.fullmatch, tops))
+        # A text that ended before its first token left has cost some all the same.
+        [she] = moderated.tokenizer.encode(" she")
+        bare = app.complete(prompt=BEGIN, max_tokens=8, logit_bias={she: 100})
+        assert bare["choices"][0]["text"].strip() == ""
+        assert bare["choices"][0]["finish_reason"] == "content_filter"
+        assert bare["usage"]["completion_tokens"] >= 1
+        said = {"messages": [{"role": "user", "content": "x"}], "logit_bias": {str(she): 100}}
+        _, _, data = app.send(json.dumps({**said, "max_tokens": 8}).encode(), CHAT)
+        assert json.loads(data)["choices"][0]["finish_reason"] == "content_filter"
+        assert json.loads(data)["usage"]["completion_tokens"] >= 1
         asked = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 64}
         reasons = set()
         for seed in range(3):

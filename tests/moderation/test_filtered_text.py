@@ -79,6 +79,7 @@ def test_a_report_changes_and_holds_back_nothing() -> None:
     engine = behind(saying(" a bl", "orp", "twig"), "blorptwig", action="report")
     chunks, done = outcome(engine, ask())
     assert chunks[:3] == [" a bl", "orp", "twig"]
+    assert done.notices == ("the filter found a match; JSON lists it",)
     assert done.filter
     assert done.filter["matches"] == [
         {"start": 3, "end": 12, "list": "own", "entry": 1, "text": "blorptwig"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import string
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from gptcli.errors import BadInput, GptcliError, MissingInput, UsageError
 from gptcli.moderation import lists
 from gptcli.moderation.lists import read_list, read_lists
+
+OURS = "303725a845b8637a3e744978e32a4f049dbfbe7d23905b057732b890f68a33e5"
 
 
 def made(folder: Path, text: str | bytes, name: str = "own.txt") -> str:
@@ -52,9 +56,34 @@ def test_a_list_of_the_users_has_a_name_and_wins_over_ours(tmp_path: Path) -> No
             path.unlink()
 
 
+def test_two_files_of_one_name_are_two_lists(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    paths = [made(folder, f"bad {folder.name}\n") for folder in folders]
+    other = made(tmp_path, "worse\n", "other.txt")
+    found = read_lists([*paths, other, paths[0]])
+    assert [one.name for one in found] == [*paths, "other.txt"]
+    assert [one.phrases[0].list for one in found] == [*paths, "other.txt"]
+
+
+def test_a_list_from_the_shells_pipe_can_be_read_again() -> None:
+    source, end = os.pipe()
+    os.write(end, b"bad\n")
+    os.close(end)
+    try:
+        assert read_list(f"/dev/fd/{source}") == read_list(f"/dev/fd/{source}")
+    finally:
+        os.close(source)
+        lists._piped.clear()
+
+
 def test_our_list_cannot_be_read_by_accident() -> None:
     found = read_list("basic")
+    assert found.sha256 == OURS  # a change of the list is one of every record
     assert len(found.phrases) > 80
+    [path] = lists.OURS.iterdir()
+    assert set(path.read_text()) <= {*string.ascii_letters, *string.digits, *"+/=\n"}
     stored = b"".join(path.read_bytes() for path in lists.OURS.iterdir()).decode().casefold()
     assert not [one.text for one in found.phrases if one.text in stored and len(one.text) > 4]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.fake_engine import FakeEngine
 
+from gptcli.audit.judges import Judgement, judge_of
 from gptcli.engines.filtering import filter_of
 from gptcli.errors import BadModel, GptcliError, UsageError
 from gptcli.moderation.engine import Moderated
@@ -99,6 +101,36 @@ def test_a_sentence_longer_than_the_context_is_judged_in_windows(bert: Path) -> 
         words[place] = "grelk"
         _, done = outcome(asked(bert), f"{' '.join(words)}. He is.")
         assert (done.text, done.finish_reason) == ("", "content_filter"), place
+
+
+def test_an_audit_judges_by_the_same_sentences(bert: Path) -> None:
+    judge = judge_of(asked(bert))
+    assert judge.judge("") == Judgement()
+    found = judge.judge("He is the one. He said a grelk thing. A grelk! The end")
+    assert (found.matches, found.score > 0.99) == (2, True)
+    fine = judge.judge("He is fine.")
+    assert (fine.matches, 0 < fine.score < 0.1) == (0, True)
+    assert judge.about["labels"] == {"rude": 0.9}
+    assert judge.about["moderator"] == filter_of(asked(bert)).told["moderator"]
+    low = judge_of(replace(asked(bert), moderator_label=(("rude", fine.score),)))
+    assert low.judge("He is fine.").matches == 1  # at the threshold
+
+
+def test_toxicity_is_measured_by_a_moderator(bert: Path, tmp_path: Path, main_in) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("The king\nThe queen\n")
+    asked = ("audit", "toxicity", str(prompts), "-m", "tiny-tales", "-n", "2", "--max-tokens", "4")
+    label = ("--moderator", str(bert), "--moderator-label", "rude=0.9")
+    code, out, err = main_in(*asked, *label, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(found["record"]["judge"]) == {"moderator", "labels"}
+    assert 0 < found["rows"][0]["expected_maximum"] < 0.1
+    assert found["rows"][0]["probability"] == 0
+    code, out, _ = main_in(*asked, *label, "--filter", "basic")
+    assert code == 0
+    assert f"moderator {bert}: rude from 0.9; sha256 " in out
+    assert main_in(*asked, *label[:2])[0] == 2
 
 
 def test_its_files_are_checked_and_named_by_a_digest(bert: Path, tmp_path: Path) -> None:

@@ -149,3 +149,16 @@ def test_hostile_texts_take_linear_time() -> None:
 def test_a_phrase_that_cannot_be_one_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="filter own: line 7: "):
         phrase(text, "own", 7)
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        ("k\u00f6pek", "k\u00f6pek k\u00f6pe\u011fin k\u00f6pekler", 1),  # Turkish
+        ("koira", "koira koiran koirat", 1),  # Finnish
+        ("\uac15\uc544\uc9c0", "\uac15\uc544\uc9c0\uac00 \uac15\uc544\uc9c0", 1),  # Korean
+    ],
+)
+def test_a_word_with_an_ending_is_another_word(word: str, text: str, found: int) -> None:
+    tree = PhraseTree.of([phrase(word, "own", 1)])
+    assert len(Matcher(tree).find(text)) == found

@@ -176,7 +176,7 @@ class CompletionAnswer:
         choice.finish_reason = FINISH[event.finish_reason]
         rest = event.text[len(choice.text) :]
         scored = [_token(token) for token in (event.logprobs or ())[len(choice.scored) :]]
-        choice.text, choice.tokens = event.text, len(event.tokens)
+        choice.text, choice.tokens = event.text, event.usage.completion_tokens
         choice.scored += scored
         prompt.cached = max(prompt.cached, event.usage.cached_tokens)
         yield self._piece(choice, rest, scored, choice.finish_reason)
