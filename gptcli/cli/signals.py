@@ -102,6 +102,20 @@ def deaf() -> Iterator[None]:
 
 
 @contextmanager
+def resized(redraw: Callable[[], object]) -> Iterator[None]:
+    """Call `redraw` when the terminal's size changes inside the block."""
+    number = getattr(signal, "SIGWINCH", None)
+    if number is None:
+        yield
+        return
+    before = signal.signal(number, lambda number, frame: redraw())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def dying_of_closed_pipes() -> Iterator[None]:
     """Let SIGPIPE kill inside the block: right for printing help, wrong once sockets are open."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)

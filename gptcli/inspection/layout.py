@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptcli.inspection.colours import AGAINST, FOR, Colour, ink, ramp
-from gptcli.inspection.plots import Bars, Maps, Plot
+from gptcli.inspection.plots import Bars, Curves, Maps, Plot
 from gptcli.system.text.characters import width
 
 Spelling = Callable[[str], str]
@@ -26,6 +26,8 @@ MAX_CELL, LEGIBLE_CELL = 24, 14  # side of a cell; what a label needs
 MAP_WIDTH = 1400  # of a line of maps, unless it has more cells than that
 WORD_CELL = 22  # height of a cell that holds a word
 SCALE = 160  # length of the legend's ramp
+WIDE, HIGH, TICKS = 640, 300, 5  # of the field of curves; ticks of an axis, about
+AXIS: Colour = (205, 210, 215)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,16 @@ class Cells:
     numbers: Any
 
 
-Item = Words | Box | Cells
+@dataclass(frozen=True)
+class Polyline:
+    """Points (x, y), joined by straight lines."""
+
+    points: tuple[tuple[float, float], ...]
+    colour: Colour
+    thick: int
+
+
+Item = Words | Box | Cells | Polyline
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,10 @@ class Drawing:
 
 def laid_out(plot: Plot, spelling: Spelling = str) -> Drawing:
     """The drawing of a plot, its texts in a spelling that the file format can draw."""
-    body = _bars(plot, spelling) if isinstance(plot, Bars) else _maps(plot, spelling)
+    if isinstance(plot, Bars):
+        body = _bars(plot, spelling)
+    else:
+        body = _maps(plot, spelling) if isinstance(plot, Maps) else _curves(plot, spelling)
     items: list[Item] = [Words(MARGIN, 22, spelling(plot.title), "title"), *body]
     if plot.note:
         low = max(map(_bottom, items))
@@ -166,6 +180,50 @@ def _map_of_words(plot: Maps, spelling: Spelling) -> Iterator[Item]:
     yield from _scale(top + len(rows) * WORD_CELL + GAP, plot.unit)
 
 
+def _curves(plot: Curves, spelling: Spelling) -> Iterator[Item]:
+    """Axes with ticks, the curves, and their names."""
+    points = [point for curve in plot.curves for point in curve.points]
+    low, high, across = _axis([y for _, y in points])
+    first, last, along = _axis([x for x, _ in points])
+    left, top = MARGIN + 7 * LETTER, TITLE + LINE
+    yield Words(MARGIN, top - 10, spelling(plot.upwards))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (x - first) / (last - first) * WIDE,
+            top + (high - y) / (high - low) * HIGH,
+        )
+
+    for tick in across:
+        _, y = place(first, tick)
+        yield Box(left, y, WIDE, 1, AXIS)
+        yield Words(left - 8, y + 5, f"{tick:g}", "end")
+    for tick in along:
+        x, bottom = place(tick, low)
+        yield Box(x, bottom, 1, 5, AXIS)
+        yield Words(x, bottom + LINE, f"{tick:,g}" if tick < 10**6 else f"{tick:g}", "middle")
+    for curve, colour in zip(plot.curves, (FOR, AGAINST), strict=False):
+        placed = tuple(place(*point) for point in curve.points)
+        yield Polyline(placed, colour, 2 if curve.strong else 1)
+    yield Words(left + WIDE / 2, top + HIGH + 2 * LINE, spelling(plot.across), "middle")
+    x = float(left + WIDE)
+    for curve, colour in reversed([*zip(plot.curves, (FOR, AGAINST), strict=False)]):
+        yield Words(x, top - 10, spelling(curve.name), "end", colour=colour)
+        x -= LETTER * (width(curve.name) + 2)
+
+
+def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Both ends of an axis, and round numbers between them."""
+    low, high = min(values), max(values)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    raw = (high - low) / TICKS
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * many for many in (1, 2, 5, 10) if unit * many >= raw)
+    numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return low, high, [round(number * step, 12) for number in numbers]
+
+
 def _scale(y: float, unit: str) -> Iterator[Item]:
     """The ramp from 0 to 1, and what it measures."""
     yield Words(MARGIN, y + 11, "0")
@@ -180,6 +238,8 @@ def _room(labels: Sequence[str]) -> int:
 
 
 def _right(item: Item) -> float:
+    if isinstance(item, Polyline):
+        return max(x for x, _ in item.points)
     if isinstance(item, Words):
         length = LETTER * width(item.text)
         return item.x + (10 if item.turned else _SHARES.get(item.kind, 1.0) * length)
@@ -190,6 +250,8 @@ _SHARES = {"end": 0.0, "middle": 0.5}  # how much of a text is to the right of i
 
 
 def _bottom(item: Item) -> float:
+    if isinstance(item, Polyline):
+        return max(y for _, y in item.points)
     if isinstance(item, Words):
         return item.y + 4
     return item.y + (item.numbers.shape[0] * item.cell if isinstance(item, Cells) else item.height)

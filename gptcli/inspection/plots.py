@@ -1,4 +1,4 @@
-"""The plot of a view, before it is drawn: bars, or maps of cells.
+"""The plot of a view, before it is drawn: bars, maps of cells, or curves.
 
 `gptcli.inspection.svg` and `gptcli.inspection.png` draw it. Not here: drawings for a terminal are
 in `gptcli.cli.output.pictures`.
@@ -59,7 +59,30 @@ class Maps:
     note: str = ""
 
 
-Plot = Bars | Maps
+@dataclass(frozen=True)
+class Curve:
+    """Points (x, y) in the order of x, joined; `strong` ones are thick."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves over one pair of axes, which `across` and `upwards` name.
+
+    note: a sentence below them.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    across: str
+    upwards: str
+    note: str = ""
+
+
+Plot = Bars | Maps | Curves
 
 
 def plot(view: View) -> Plot:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import pairwise
 from typing import Any
 
 from gptcli.inspection import font
 from gptcli.inspection.colours import STOPS, Colour
-from gptcli.inspection.layout import LETTER, Box, Cells, Item, Words, laid_out
+from gptcli.inspection.layout import LETTER, Box, Cells, Item, Polyline, Words, laid_out
 from gptcli.inspection.plots import Plot
 
 INK: Colour = (31, 35, 40)
@@ -65,8 +66,28 @@ def _draw(canvas: Any, item: Item, scale: int) -> None:
     elif isinstance(item, Cells):
         pixels = coloured(item.numbers, item.cell * scale)
         _place(canvas, pixels[..., 3] > 0, pixels, item.x * scale, item.y * scale)
+    elif isinstance(item, Polyline):
+        _trace(canvas, item, scale)
     else:
         _write(canvas, item, scale)
+
+
+def _trace(canvas: Any, path: Polyline, scale: int) -> None:
+    """Lines from point to point: a square of the path's thickness at each pixel of the way."""
+    import numpy as np
+
+    points = np.array(path.points, dtype=float) * scale
+    if len(points) == 1:
+        points = np.repeat(points, 2, axis=0)
+    for (x, y), (to_x, to_y) in pairwise(points):
+        count = int(max(abs(to_x - x), abs(to_y - y))) + 2
+        across = np.linspace(x, to_x, count).round().astype(int)
+        down = np.linspace(y, to_y, count).round().astype(int)
+        side = path.thick * scale
+        for shift in range(side * side):
+            row = (down + shift // side - side // 2).clip(0, canvas.shape[0] - 1)
+            column = (across + shift % side - side // 2).clip(0, canvas.shape[1] - 1)
+            canvas[row, column, :3] = path.colour
 
 
 def _fill(canvas: Any, box: Box, scale: int) -> None:

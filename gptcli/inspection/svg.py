@@ -12,7 +12,7 @@ from html import escape
 
 from gptcli.inspection import png
 from gptcli.inspection.colours import AGAINST, FOR, code
-from gptcli.inspection.layout import Box, Cells, Item, Words, laid_out
+from gptcli.inspection.layout import Box, Cells, Item, Polyline, Words, laid_out
 from gptcli.inspection.plots import Plot
 from gptcli.system.sanitizer import one_line
 
@@ -46,7 +46,7 @@ def _element(item: Item) -> str:
         return _text(item)
     if isinstance(item, Cells):
         return _image(item)
-    return _box(item)
+    return _path(item) if isinstance(item, Polyline) else _box(item)
 
 
 def _box(box: Box) -> str:
@@ -54,6 +54,12 @@ def _box(box: Box) -> str:
     look = f'class="{named}"' if named else f'fill="{code(box.colour)}"'
     place = f'x="{box.x:.2f}" y="{box.y:.2f}"'
     return f'<rect {look} {place} width="{box.width:.2f}" height="{box.height:.2f}"/>'
+
+
+def _path(path: Polyline) -> str:
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in path.points)
+    look = f'fill="none" stroke="{code(path.colour)}" stroke-width="{path.thick}"'
+    return f'<polyline {look} stroke-linejoin="round" points="{points}"/>'
 
 
 def _image(cells: Cells) -> str:

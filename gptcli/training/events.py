@@ -17,6 +17,46 @@ rehearsal that has told its plan.
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The plan as far as it is known before a step: what is learned, with what model, and how.
+
+    base: what is fine-tuned, None for a new model. steps: those of the limits that were given;
+    where `minutes` are the only one, the real number is found while it trains.
+    """
+
+    folder: Path
+    going_on: bool
+    base: str | None
+    layers: int
+    width: int
+    heads: int
+    context: int
+    vocabulary: int
+    parameters: int
+    documents: int
+    documents_by: str
+    tokens: int  # of an epoch
+    valid_tokens: int  # 0: nothing is kept for validation
+    valid_file: bool  # the user's own, not a share of the data
+    steps: int
+    epochs: float
+    minutes: float | None
+    batch_tokens: int
+    trained: str  # in words
+    learning_rate: float
+    rate_given: bool  # by the user
+    schedule: str
+    warmup: int
+    decay_from: float  # of the schedule wsd
+    optimizer: str
+    precision: str
+    precision_why: str
+    device: str
+    threads: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Began:
     """Data and model are ready; the steps after `step` follow."""
 
@@ -114,4 +154,4 @@ class Ended:
     why: str = ""
 
 
-TrainingEvent = Began | Planned | StepDone | Evaluated | Saved | Sampled | Told | Ended
+TrainingEvent = Prepared | Began | Planned | StepDone | Evaluated | Saved | Sampled | Told | Ended

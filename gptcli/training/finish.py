@@ -22,7 +22,7 @@ _WEIGHTS = (SINGLE, ADAPTER)
 _OF_A_RUN = (STATE, OPTIMIZER)
 _OF_MODELS = (
     *("config.json", "generation_config.json", "adapter_config.json", "README.md", "loss.svg"),
-    *("loss.png", *_WEIGHTS, INDEX),
+    *("loss.png", "memorisation.json", *_WEIGHTS, INDEX),
 )
 
 

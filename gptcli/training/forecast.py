@@ -32,7 +32,7 @@ def _planned(loop: TrainingLoop, session: ComputeSession, done: Sequence[StepDon
     corpus, last = loop.tools.corpus, done[-1]
     speed = median(step.tokens / max(step.seconds, 1e-9) for step in done[1:] or done)
     left = loop.steps - last.step
-    validations = -(-left // loop.rules.eval_every)
+    validations = -(-left // loop.eval_every)
     validated = corpus.valid.tokens if corpus.valid is not None else 0
     tokens = left * sum(step.tokens for step in done) / len(done)
     peak, available = session.memory

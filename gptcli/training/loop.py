@@ -7,7 +7,7 @@ first. Everything that decides how it goes on is in its `TrainingState`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.durability.checkpoints import Checkpoints, ModelFiles
 from gptcli.training.durability.folder import RunFolder, writing
-from gptcli.training.durability.log import RunLog
+from gptcli.training.durability.log import RunLog, line_of
 from gptcli.training.durability.run_file import RunFile
 from gptcli.training.durability.state import BestLoss, TrainingState
 from gptcli.training.events import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gptcli.training.compute.step import Stepper, StepResult
 
 SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is given
+MEASURED_AT = (3, 10, 30)  # steps after which a limit in minutes becomes a number of steps
 MOST_UNUSABLE = 3  # steps in a row without a finite loss and gradient
 MOST_EXPLODED = 20  # steps in a row with a loss that is far above that of guessing
 FAR_ABOVE = 1.5  # times the loss of guessing, or of the first step
@@ -51,6 +52,8 @@ class LoopRules:
     """What is looked at and kept; no weight depends on it."""
 
     eval_every: int
+    stretched: bool = False  # evaluations are so many for the planned steps, and move with them
+    rehearsed: bool = False  # nothing is saved or looked at
     save_every: int | None = None
     sample_every: int | None = None  # 0: none; None: at each validation
     patience: int | None = None
@@ -99,15 +102,11 @@ class TrainingLoop:
         from gptcli.training.compute.step import StepDropped
 
         try:
-            if self.state.step == 0 or self._is_due():
+            if self._begins_with_validation():
                 yield from self._validated()
             while (ending := self._limit()) is None:
                 yield from self._step()
-                if self._is_due():
-                    yield from self._save()
-                    yield from self._validated()
-                elif self._wants_saving():
-                    yield from self._save()
+                yield from self._looked_at()
             self.ending = ending
         except StepDropped:
             self.ending = "interrupted"
@@ -116,10 +115,35 @@ class TrainingLoop:
         except Diverged as error:
             self.ending, self.why = "diverged", str(error)
 
+    def _begins_with_validation(self) -> bool:
+        if self.rules.rehearsed:
+            return False
+        return self.state.step == 0 or self.rules.stretched or self._is_due()
+
+    def _looked_at(self) -> Iterator[TrainingEvent]:
+        """Save, validate and let the model write, as far as it is time for it."""
+        if self.rules.rehearsed:
+            return
+        due = self._is_due()
+        writes = self._wants_samples(due)
+        if due or writes or self._wants_saving():
+            yield from self._save()
+        if due:
+            yield from self._validated()
+        if writes:
+            yield from self._sampled()
+
     @property
     def steps(self) -> int:
         """The last step, as far as is known."""
         return self._pace.steps
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between validations."""
+        if not self.rules.stretched:
+            return self.rules.eval_every
+        return max(round(self.rules.eval_every * self.steps / self._pace.planned), 1)
 
     def ended(self, chosen: int | None = None) -> Ended:
         """The last event; `chosen` is the step of the model that was put in its place."""
@@ -153,7 +177,7 @@ class TrainingLoop:
     def _is_due(self) -> bool:
         """Whether the validation of this step follows: at the last one it always does."""
         over = self._pace.is_over(self.state.step, self.state.seconds)
-        return over or self.state.step % self.rules.eval_every == 0
+        return over or self.state.step % self.eval_every == 0
 
     def _wants_saving(self) -> bool:
         if self.rules.save_every is not None:
@@ -184,6 +208,10 @@ class TrainingLoop:
             unusable=0 if _usable(done) else state.unusable + 1,
             exploded=state.exploded + 1 if self._exploded(done) else 0,
         )
+        if number in MEASURED_AT and not self.state.unusable:
+            knots = self._pace.replanned(number, self.state.seconds)
+            self.state = self.state.but(knots=knots)
+            self._pace = self._paced(self.state)
         yield self._logged(
             StepDone(
                 step=number,
@@ -271,7 +299,7 @@ class TrainingLoop:
         self.tools.folder.note(run.but(last=self._saved, best=best, **changes))
 
     def _validated(self) -> Iterator[TrainingEvent]:
-        """Validate, and let the model write. Step 0 is only shown. Raises StepDropped."""
+        """Validate. Step 0 is only shown. Raises StepDropped."""
         tools, step = self.tools, self.state.step
         if tools.corpus.valid is not None and not self.state.unusable:
             began = tools.clock()
@@ -288,32 +316,26 @@ class TrainingLoop:
             yield self._logged(
                 Evaluated(step=step, loss=loss, best=best, seconds=tools.clock() - began)
             )
-        if tools.sample and step and self._samples() and self._saved == step:
-            texts = tools.sample(tools.checkpoints.path(step), step)
-            yield self._logged(Sampled(step=step, texts=tuple(texts)))
 
-    def _samples(self) -> bool:
+    def _wants_samples(self, due: bool) -> bool:
+        """Whether the model writes after this step: at a validation, or every so many steps."""
         every = self.rules.sample_every
-        return every is None or (every > 0 and self.state.step % every == 0)
+        if self.tools.sample is None or every == 0:
+            return False
+        return due if every is None else self.state.step % every == 0
+
+    def _sampled(self) -> Iterator[TrainingEvent]:
+        """Let the checkpoint of this step write."""
+        tools, step = self.tools, self.state.step
+        if tools.sample is not None and self._saved == step:
+            texts = tuple(tools.sample(tools.checkpoints.path(step), step))
+            if texts:
+                yield self._logged(Sampled(step=step, texts=texts))
 
     def _logged(self, event: TrainingEvent) -> TrainingEvent:
         with writing(self.tools.folder.log, self._after_failure()):
             self.tools.log.write(line_of(event))
         return event
-
-
-def line_of(event: TrainingEvent) -> dict[str, object]:
-    """An event as a line of log.jsonl."""
-    values = {
-        name: value.name if isinstance(value, Path) else _plain(value)
-        for name, value in asdict(event).items()
-    }
-    return {"event": type(event).__name__.lower(), **values}
-
-
-def _plain(value: object) -> object:
-    """JSON has no word for what is no finite number."""
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _usable(done: StepResult) -> bool:

@@ -6,12 +6,15 @@ same. A run that goes on refuses what differs.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gptcli import __version__
 from gptcli.errors import BadInput, UsageError
 from gptcli.options.spec import changed
 from gptcli.training import start
@@ -19,10 +22,14 @@ from gptcli.training.data.corpus import TrainingCorpus
 from gptcli.training.data.preparing import prepare
 from gptcli.training.durability.changes import asked_otherwise, check_model, differing
 from gptcli.training.durability.folder import RunFolder, writing
-from gptcli.training.durability.run_file import RunModel
+from gptcli.training.durability.run_file import RunData, RunFile, RunMachine, RunModel
 from gptcli.training.options import TrainOptions
+from gptcli.training.plan import TrainingPlan
 from gptcli.training.start import StartingModel
 from gptcli.training.tokenizer import train_tokenizer
+
+if TYPE_CHECKING:
+    from gptcli.training.compute.session import ComputeDevice
 
 _NOT_COMPARED = ("output", "force", "dry_run")
 DEFAULT_VOCABULARY = 4096  # tokens of a tokenizer that is trained
@@ -69,6 +76,32 @@ def model_of(starting: StartingModel) -> RunModel:
         revision=starting.revision,
         config=dict(starting.described),
         files=dict(starting.digests),
+    )
+
+
+def run_file_of(
+    options: TrainOptions, material: Material, planned: TrainingPlan, device: ComputeDevice
+) -> RunFile:
+    """run.json of a run that begins."""
+    corpus = material.corpus
+    return RunFile(
+        id=secrets.token_hex(8),
+        version=__version__,
+        asked=asked_of(options),
+        settings=planned.settings,
+        machine=RunMachine(
+            torch=device.torch,
+            threads=device.threads,
+            device=device.name,
+            micro_tokens=planned.fit.micro_tokens,
+        ),
+        model=model_of(material.starting),
+        data=RunData(
+            digest=corpus.digest,
+            documents=corpus.documents,
+            documents_by=corpus.documents_by,
+            sources=(*corpus.sources, *corpus.valid_sources),
+        ),
     )
 
 

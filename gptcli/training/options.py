@@ -36,6 +36,13 @@ class TrainedModel(Options):
         "Pre-train a new model in place of --from: tiny (4 layers of 128, context 256), small (6 of"
         " 384, context 512) or gpt2 (12 of 768, context 1024).",
     )
+    recipe: str | None = option(
+        None,
+        "--recipe",
+        "Take options from a recipe: tiny-tales, or a TOML file of them; flags win.",
+        metavar="NAME",
+        names="file",
+    )
     layers: int | None = option(None, "--layers", "Layers of the new model.", low=1, high=1000)
     width: int | None = option(None, "--width", "Width of the new model.", low=1, high=10**5)
     heads: int | None = option(
@@ -56,6 +63,7 @@ class TrainedModel(Options):
         "Tokenizer of the new model: a folder or a model's name.",
         names="model",
         shown_default="one is trained on the data",
+        rare=True,
     )
     vocab_size: int | None = option(
         None,
@@ -64,12 +72,13 @@ class TrainedModel(Options):
         low=257,
         high=10**6,
         shown_default="4096",
+        rare=True,
     )
     lora: bool = option(
         False, "--lora", "Train low-rank adapters (LoRA) and keep the model as it is."
     )
     lora_rank: int = option(
-        8, "--lora-rank", "Rank of the adapters.", low=1, high=4096, needs="lora"
+        8, "--lora-rank", "Rank of the adapters.", low=1, high=4096, needs="lora", rare=True
     )
     lora_alpha: float | None = option(
         None,
@@ -79,6 +88,7 @@ class TrainedModel(Options):
         high=10**6,
         needs="lora",
         shown_default="twice the rank",
+        rare=True,
     )
     lora_targets: tuple[str, ...] = option(
         (),
@@ -87,6 +97,7 @@ class TrainedModel(Options):
         metavar="NAME",
         needs="lora",
         shown_default="c_attn",
+        rare=True,
     )
     freeze: int = option(
         0,
@@ -94,14 +105,16 @@ class TrainedModel(Options):
         "Leave the embeddings and so many first layers as they are.",
         low=0,
         high=1000,
+        rare=True,
     )
-    dropout: float = option(0.0, "--dropout", "Dropout while training.", low=0, high=0.9)
+    dropout: float = option(0.0, "--dropout", "Dropout while training.", low=0, high=0.9, rare=True)
     device: Device = option("auto", "--device", "Device to train on.", redeclares="it trains")
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "--precision",
         "Data type of the products; weights stay in float32. auto is bfloat16 where the processor"
         " is fast in it.",
+        rare=True,
     )
     threads: int | None = option(
         None,
@@ -148,6 +161,7 @@ class Optimization(Options):
         low=1,
         high=10**9,
         shown_default="8 contexts, or a 20th of a small text",
+        rare=True,
     )
     micro_tokens: int | None = option(
         None,
@@ -167,7 +181,10 @@ class Optimization(Options):
         shown_default="5e-5 to fine-tune, 2e-4 for --lora, 1e-3 to 6e-4 from scratch",
     )
     schedule: Schedule = option(
-        "cosine", "--schedule", "How the rate falls after warm-up; wsd: late, in a straight line."
+        "cosine",
+        "--schedule",
+        "How the rate falls after warm-up; wsd: late, in a straight line.",
+        rare=True,
     )
     warmup: int | None = option(
         None,
@@ -176,6 +193,7 @@ class Optimization(Options):
         low=0,
         high=10**9,
         shown_default="a 20th of the steps, 100 at most",
+        rare=True,
     )
     decay_from: float = option(
         0.4,
@@ -186,13 +204,21 @@ class Optimization(Options):
         rare=True,
     )
     weight_decay: float = option(
-        0.1, "--weight-decay", "Of matrices, not of biases and layer norms.", low=0, high=10
+        0.1,
+        "--weight-decay",
+        "Of matrices, not of biases and layer norms.",
+        low=0,
+        high=10,
+        rare=True,
     )
     clip: float = option(
         1.0, "--clip", "Greatest norm of the gradient; 0 is no limit.", low=0, high=10**6, rare=True
     )
     optimizer: OptimizerName = option(
-        "adamw", "--optimizer", "muon: Muon for the layers' matrices, AdamW for the rest."
+        "adamw",
+        "--optimizer",
+        "muon: Muon for the layers' matrices, AdamW for the rest.",
+        rare=True,
     )
     seed: int = option(
         0,
@@ -225,6 +251,7 @@ class TrainingProgress(Options):
         low=1,
         high=10**9,
         shown_default="a 20th of the steps",
+        rare=True,
     )
     save_every: int | None = option(
         None,
@@ -233,9 +260,10 @@ class TrainingProgress(Options):
         low=1,
         high=10**9,
         shown_default="at each validation, and every 10 minutes",
+        rare=True,
     )
     keep: int = option(
-        1, "--keep", "Checkpoints kept beside the best and the last.", low=0, high=1000
+        1, "--keep", "Checkpoints kept beside the best and the last.", low=0, high=1000, rare=True
     )
     patience: int | None = option(
         None,
@@ -251,6 +279,7 @@ class TrainingProgress(Options):
         low=0,
         high=10**9,
         shown_default="at each validation",
+        rare=True,
     )
     sample_prompt: tuple[str, ...] = option(
         (),

@@ -11,41 +11,41 @@ end the run, passes a `TrainingFrame`.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from gptcli import __version__
 from gptcli.errors import BadInput
 from gptcli.training import finish
 from gptcli.training.durability.changes import agreed, is_longer, limits_differ, notices
 from gptcli.training.durability.checkpoints import Checkpoints, FoundCheckpoint, ModelFiles
 from gptcli.training.durability.folder import RunFolder, open_folder, writing
-from gptcli.training.durability.log import NoLog, RunLog
+from gptcli.training.durability.log import NoLog, RunLog, line_of
 from gptcli.training.durability.run_file import (
     WAY_OUT,
-    RunData,
     RunFile,
-    RunMachine,
 )
 from gptcli.training.durability.state import TrainingState
-from gptcli.training.events import Began, Ended, Ending, Planned, Told, TrainingEvent
+from gptcli.training.events import Began, Ended, Ending, Planned, Prepared, Told, TrainingEvent
 from gptcli.training.following import begin, lead, leading
 from gptcli.training.forecast import with_plan
-from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop, line_of
-from gptcli.training.material import Material, asked_of, gather, model_of
+from gptcli.training.loop import LoopRules, LoopTools, Sampler, TrainingLoop
+from gptcli.training.material import Material, gather, run_file_of
 from gptcli.training.options import TrainOptions
 from gptcli.training.pace import Pace
 from gptcli.training.plan import TrainingPlan, eval_every, plan
+from gptcli.training.report.finished import FinishedRun
+from gptcli.training.report.outline import outlined
 from gptcli.training.start import StartingModel
 
 if TYPE_CHECKING:
     from gptcli.training.compute.ranks import Ranks
     from gptcli.training.compute.session import ComputeDevice, ComputeSession
 
+Report = Callable[[Ended], None]
 _MADE = ("step", "best", "best_loss", "chosen", "saved", "why")
 
 
@@ -59,7 +59,8 @@ class TrainingFrame:
 
     `waiting` is entered with a text while something may take long. `stoppable` is entered while
     steps are computed, and gives the function that says whether to stop. `sample` lets the model of
-    a checkpoint write.
+    a checkpoint write, and `report` adds what is told of a run to the folder of its model: see
+    `gptcli.training.report.reporting`.
     """
 
     waiting: Callable[[str], AbstractContextManager[object]] = lambda text: nullcontext()
@@ -67,6 +68,7 @@ class TrainingFrame:
         _never
     )
     sample: Sampler | None = None
+    report: Callable[[FinishedRun], object] | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -104,7 +106,7 @@ def _events(
         memory_of(device),
         device.precision,
     )
-    now = _run_file(options, material, planned, device)
+    now = run_file_of(options, material, planned, device)
     then = folder.run
     run = now if then is None else agreed(folder.name, then, now)
     if then is not None:
@@ -113,6 +115,26 @@ def _events(
         if then.ending is not None and not is_longer(then, now):
             yield _ended_before(then, folder)
             return
+    corpus, config = material.corpus, material.starting.config
+    outline = outlined(options, run, config, corpus, folder.path, bool(run.last))
+    yield outline
+    report = partial(_report, frame, material, outline, folder)
+    yield from _trained(options, frame, material, run, then, folder, planned, device, ranks, report)
+
+
+def _trained(
+    options: TrainOptions,
+    frame: TrainingFrame,
+    material: Material,
+    run: RunFile,
+    then: RunFile | None,
+    folder: RunFolder,
+    planned: TrainingPlan,
+    device: ComputeDevice,
+    ranks: Ranks,
+    report: Report,
+) -> Iterator[TrainingEvent]:
+    """Load, and train on; `then` is the run as it was."""
     checkpoints = Checkpoints(folder.checkpoints, run.id)
     with frame.waiting("preparing the model"):
         found = _newest(checkpoints) if then is not None else None
@@ -130,7 +152,7 @@ def _events(
         log = NoLog() if dry else RunLog(folder.log, state.log_bytes)
     try:
         loop = _loop(options, frame, material, run, session, folder, log, state)
-        yield from _rehearsal(loop, session) if dry else _steps(loop, session, frame)
+        yield from _rehearsal(loop, session) if dry else _steps(loop, session, frame, report)
     finally:
         log.close()
 
@@ -223,6 +245,8 @@ def _loop(
     )
     rules = LoopRules(
         eval_every=eval_every(following, run.settings.steps),
+        stretched=following.eval_every is None and run.asked.get("minutes") is not None,
+        rehearsed=following.dry_run,
         save_every=following.save_every,
         sample_every=following.sample_every,
         patience=following.patience,
@@ -230,6 +254,27 @@ def _loop(
         by_epochs=run.settings.steps != options.optimization.steps,
     )
     return TrainingLoop(tools, rules, state)
+
+
+def _report(
+    frame: TrainingFrame, material: Material, plan: Prepared, folder: RunFolder, done: Ended
+) -> None:
+    """Let the frame add to the folder. Raises CannotCreate, WriteFailed."""
+    starting = material.starting
+    if frame.report is None or folder.run is None:
+        return
+    finished = FinishedRun(
+        folder=folder.path,
+        log=folder.log,
+        plan=plan,
+        run=folder.run,
+        corpus=material.corpus,
+        tokenizer=starting.tokenizer,
+        base_folder=starting.weights.folder if starting.weights is not None else None,
+        done=done,
+    )
+    with frame.waiting("writing the report"), writing(folder.path):
+        frame.report(finished)
 
 
 def _rehearsal(loop: TrainingLoop, session: ComputeSession) -> Iterator[TrainingEvent]:
@@ -257,7 +302,7 @@ def _began(loop: TrainingLoop, session: ComputeSession) -> Began:
 
 
 def _steps(
-    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame
+    loop: TrainingLoop, session: ComputeSession, frame: TrainingFrame, report: Report
 ) -> Iterator[TrainingEvent]:
     """The steps, and what comes out of them."""
     yield _began(loop, session)
@@ -272,10 +317,10 @@ def _steps(
         loop.note(ending="diverged", made=made)
         yield done
     else:
-        yield from _finished(loop)
+        yield from _finished(loop, report)
 
 
-def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
+def _finished(loop: TrainingLoop, report: Report) -> Iterator[TrainingEvent]:
     """Put the model in its place."""
     tools, state = loop.tools, loop.state
     chosen = state.best.step if state.best else state.step
@@ -297,6 +342,7 @@ def _finished(loop: TrainingLoop) -> Iterator[TrainingEvent]:
         tools.log.write(line_of(done))
         tools.log.flush()
         tools.checkpoints.keep(loop.kept())
+    report(done)
     loop.note(ending=loop.ending, made=made)
     yield done
 
@@ -305,28 +351,3 @@ def _ended_before(run: RunFile, folder: RunFolder) -> Ended:
     """The event of a run that had ended when the command was given again."""
     made = {name: value for name, value in run.made.items() if name in _MADE}
     return Ended(ending=cast(Ending, run.ending), folder=folder.path, again=True, **made)  # type: ignore[arg-type]
-
-
-def _run_file(
-    options: TrainOptions, material: Material, planned: TrainingPlan, device: ComputeDevice
-) -> RunFile:
-    corpus = material.corpus
-    return RunFile(
-        id=secrets.token_hex(8),
-        version=__version__,
-        asked=asked_of(options),
-        settings=planned.settings,
-        machine=RunMachine(
-            torch=device.torch,
-            threads=device.threads,
-            device=device.name,
-            micro_tokens=planned.fit.micro_tokens,
-        ),
-        model=model_of(material.starting),
-        data=RunData(
-            digest=corpus.digest,
-            documents=corpus.documents,
-            documents_by=corpus.documents_by,
-            sources=(*corpus.sources, *corpus.valid_sources),
-        ),
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 NOTE, ERROR = "gptcli: note: ", "gptcli: error: "
 CLEAR = "\r\x1b[2K"  # clear the line
 ERASE = CLEAR + "\x1b[?25h"  # and show the cursor
-_drawings: list[None] = []  # one for each spinner or progress line that is shown
+_drawings: list[tuple[Callable[[], str], Callable[[], object]]] = []  # what is shown: see `drawing`
 _copies: dict[int, int] = {}  # copies of descriptors, by the number they had: only 2 is copied
 _color = "auto"  # what --color says
 
@@ -29,13 +29,21 @@ def say(text: str) -> None:
 
     It takes the place of a progress line, which is drawn again below it.
     """
-    emit((CLEAR if _drawings else "") + one_line(text) + "\n")
+    erase, redraw = _drawings[-1] if _drawings else (str, str)
+    emit(erase() + one_line(text) + "\n")
+    redraw()
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Inside the block a spinner or progress line is on the terminal."""
-    _drawings.append(None)
+def drawing(
+    erase: Callable[[], str] = lambda: CLEAR, redraw: Callable[[], object] = str
+) -> Iterator[None]:
+    """Inside the block a spinner, a progress line or a board is on the terminal.
+
+    `erase` gives the escape sequence that takes it away, `redraw` shows it again below a message; a
+    spinner does that by itself.
+    """
+    _drawings.append((erase, redraw))
     try:
         yield
     finally:

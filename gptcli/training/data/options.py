@@ -32,6 +32,7 @@ class DataReading(Options):
         "The prompt's column or key, where rows are prompts and completions.",
         metavar="NAME",
         shown_default="prompt, where there is a completion",
+        rare=True,
     )
     completion_column: str | None = option(
         None,
@@ -39,6 +40,7 @@ class DataReading(Options):
         "The completion's column or key.",
         metavar="NAME",
         shown_default="completion",
+        rare=True,
     )
     delimiter: str | None = DELIMITER
     quoting: Quoting | None = QUOTING
@@ -57,7 +59,7 @@ class TrainingData(DataReading):
         " a table it is the row.",
     )
     loss_on: LossOn = option(
-        "completion", "--loss-on", "Which tokens of prompts and completions are learned."
+        "completion", "--loss-on", "Which tokens of prompts and completions are learned.", rare=True
     )
     valid: str | None = option(
         None,
@@ -72,6 +74,7 @@ class TrainingData(DataReading):
         "Share of the text that is kept for validation, in whole documents; 0 is none.",
         low=0,
         high=0.5,
+        rare=True,
     )
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 
 from gptcli.system import durable
 from gptcli.system.durable import OWN
+from gptcli.training.events import TrainingEvent
 
 
 class RunLog:
@@ -59,3 +62,17 @@ class NoLog(RunLog):
 
     def close(self) -> None:
         """Nothing."""
+
+
+def line_of(event: TrainingEvent) -> dict[str, object]:
+    """An event as a line of log.jsonl."""
+    values = {
+        name: value.name if isinstance(value, Path) else _plain(value)
+        for name, value in asdict(event).items()
+    }
+    return {"event": type(event).__name__.lower(), **values}
+
+
+def _plain(value: object) -> object:
+    """JSON has no word for what is no finite number."""
+    return str(value) if isinstance(value, float) and not isfinite(value) else value

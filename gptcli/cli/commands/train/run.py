@@ -1,4 +1,4 @@
-"""`gptcli train DATA... -o FOLDER`: a run of training, shown in plain lines.
+"""`gptcli train DATA... -o FOLDER`: a run of training.
 
 What is done is `gptcli.training.recipe`. The first signal lets the run save and end; the process
 then dies of that signal.
@@ -7,49 +7,44 @@ then dies of that signal.
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import exp
-from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gptcli.cli import signals
+from gptcli.cli.commands.train import recipes
+from gptcli.cli.commands.train.showing import Showing
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write
 from gptcli.cli.session import Session
 from gptcli.errors import BadInput, UsageError
-from gptcli.options import Talk
-from gptcli.system.units import counted
+from gptcli.options import AsJson, Talk
 from gptcli.training.data.options import TrainingData
-from gptcli.training.events import Began, Ended, Evaluated, Saved, StepDone, Told, TrainingEvent
+from gptcli.training.events import Ended
 from gptcli.training.options import (
     Optimization,
     TrainedModel,
     TrainingProgress,
     TrainOptions,
 )
+from gptcli.training.report import trackers
 
-SECONDS_BETWEEN_LINES = 10.0
-MOST_NATS = 700.0  # beyond which a perplexity is no number
-ENDINGS = {
-    "steps": "all steps are done",
-    "epochs": "all epochs are done",
-    "minutes": "the time is over",
-    "patience": "the validation loss does not fall any more",
-}
+
+def _presets(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return recipes.presets(given, (TrainingData, TrainedModel, Optimization, TrainingProgress))
 
 
 @command(
+    presets=_presets,
     examples=(
         "gptcli train tales.txt -o my-model",
         "gptcli train tales.txt --scratch tiny --steps 2000 -o tiny-model",
         "gptcli train pairs.jsonl --from gpt2 --lora -o adapter",
-    )
+        "gptcli train tales/ --recipe tiny-tales -o my-tales",
+    ),
 )
 def run(
     data: Annotated[
@@ -66,6 +61,7 @@ def run(
     model: TrainedModel,
     optimization: Optimization,
     following: TrainingProgress,
+    shape: AsJson,
     talk: Talk,
 ) -> None:
     """Pre-train or fine-tune a GPT-2 on your own text.
@@ -74,7 +70,6 @@ def run(
     it was, and ends with the same weights.
     """
     from gptcli.training.following import follow, is_follower
-    from gptcli.training.recipe import TrainingFrame, train
 
     if not data:
         raise UsageError("DATA", "it is missing", "Name files or folders of text.")
@@ -90,20 +85,43 @@ def run(
             follow(options)
         return
     session = Session.of(talk)
-    stop = _Stop(session)
-    lines = _Lines(session)
-    frame = TrainingFrame(waiting=session.waiting, stoppable=stop.listening)
-    with signals.cleaning(lambda: session.note(lines.way_on())):
-        for event in train(options, frame):
-            lines.show(event)
-        if stop.signal is not None:
-            signals.die(stop.signal)
-    done = lines.done
-    if done is None:
+    showing = Showing(session, json=shape.json, dry_run=following.dry_run)
+    with trackers.opened(following, session.note) as tracked, showing.opened():
+        done, sentences = _followed(options, session, showing, tracked)
+    if done is None or done.ending == "planned":
         return
     if done.ending == "diverged":
         raise _diverged(done, optimization)
-    write(f"{done.folder}\n")
+    session.note(*sentences)
+    if not shape.json:
+        write(f"{done.folder}\n")
+
+
+def _followed(
+    options: TrainOptions, session: Session, showing: Showing, tracked: trackers.Trackers
+) -> tuple[Ended | None, tuple[str, ...]]:
+    """Train and show it; the last event, and what was found to be memorised."""
+    from gptcli.training.recipe import TrainingFrame, train
+    from gptcli.training.report.reporting import Reporting
+
+    stop = _Stop(session)
+    told = Reporting(options, session.note)
+    frame = TrainingFrame(
+        waiting=showing.waiting, stoppable=stop.listening, sample=told.samples, report=told.report
+    )
+
+    def stopped() -> None:
+        showing.close()
+        tracked.close()
+        session.note(showing.way_on())
+
+    with signals.cleaning(stopped):
+        for event in train(options, frame):
+            showing.show(event)
+            tracked.see(event)
+        if stop.signal is not None:
+            signals.die(stop.signal)
+    return showing.done, told.found.sentences if told.found else ()
 
 
 class _Stop:
@@ -122,79 +140,6 @@ class _Stop:
     def _heard(self, number: int) -> None:
         self.signal = number
         self._session.note("saving; a second signal ends it at once, without saving")
-
-
-class _Lines:
-    """A run in lines on stderr."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._due = 0.0
-        self._step = self._saved = 0
-        self.done: Ended | None = None
-
-    def show(self, event: TrainingEvent) -> None:
-        """Say what happened, steps only now and then."""
-        if isinstance(event, Saved):
-            self._saved = event.step
-        elif isinstance(event, Ended):
-            self.done = event
-        elif isinstance(event, StepDone):
-            self._step = event.step
-            if monotonic() < self._due and event.step < event.steps:
-                return
-            self._due = monotonic() + SECONDS_BETWEEN_LINES
-        text = _line(event)
-        if text:
-            self._session.note(text)
-
-    def way_on(self) -> str:
-        """What to do after a signal."""
-        where = f" after step {self._saved}, which is saved" if self._saved else ""
-        return f"stopped{where}; go on with: {same_command()}"
-
-
-def same_command() -> str:
-    """The command line of this process, without what would begin the run anew."""
-    program = ["gptcli"] if not sys.argv[0].endswith("__main__.py") else ["python", "-m", "gptcli"]
-    return shlex.join([*program, *(word for word in sys.argv[1:] if word != "--force")])
-
-
-def _line(event: TrainingEvent) -> str:
-    """An event in words; nothing for one that is not told."""
-    match event:
-        case Began():
-            going = f"going on after step {event.step}; " if event.step else ""
-            return (
-                f"{going}{counted(event.documents, 'document')}, {event.tokens} tokens an epoch,"
-                f" {event.trained} of {event.parameters} parameters are trained in"
-                f" {event.steps} steps"
-            )
-        case StepDone():
-            speed = event.tokens / event.seconds if event.seconds else 0
-            return (
-                f"step {event.step} of {event.steps}: loss {event.loss:.4f},"
-                f" epoch {event.epoch:.2f}, {speed:.0f} tokens/s"
-            )
-        case Evaluated():
-            perplexity = f", perplexity {exp(event.loss):.2f}" if event.loss < MOST_NATS else ""
-            best = ", the best so far" if event.best else ""
-            return f"step {event.step}: validation loss {event.loss:.4f}{perplexity}{best}"
-        case Told():
-            return event.text
-        case Ended():
-            return _ending(event)
-    return ""
-
-
-def _ending(event: Ended) -> str:
-    if event.ending not in ENDINGS:
-        return ""
-    which = f"; the model is that of step {event.chosen}"
-    if event.best_loss is not None:
-        which += f", validation loss {event.best_loss:.4f}"
-    before = "it had ended before: " if event.again else ""
-    return f"{before}{ENDINGS[event.ending]} (step {event.step}){which}"
 
 
 def _diverged(event: Ended, asked: Optimization) -> BadInput:
