@@ -65,7 +65,7 @@ def ours(lesson: Lesson) -> LessonResult:
 
     from gptcli.training.compute.session import choose, settle
 
-    device = choose(lesson.device, lesson.threads)
+    device = choose(lesson.device, lesson.threads, "float32")
     given = texts(lesson)
     session, table = _session(lesson, device), _table(given)
     order = np.arange(len(given))
@@ -90,7 +90,7 @@ def theirs(lesson: Lesson, folder: Path) -> LessonResult:
     from gptcli.bench.peers.trainer import TrainerSetting, TransformersTrainer
     from gptcli.training.compute.session import choose, most_memory_of
 
-    device = choose(lesson.device, lesson.threads)
+    device = choose(lesson.device, lesson.threads, "float32")
     given = texts(lesson)
     setting = TrainerSetting(
         checkpoint=lesson.checkpoint,

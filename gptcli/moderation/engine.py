@@ -265,8 +265,9 @@ class _Run:
         if self._filter.action == "retry":
             shown["retries"] = draft.attempt
         notices = (*done.notices, *self._notices(gate, draft))
-        own = {"id": draft.request.id, "index": index, "seed": seed, "filter": shown}
-        found = replace(done, notices=notices, **own)
+        found = replace(
+            done, id=draft.request.id, index=index, seed=seed, filter=shown, notices=notices
+        )
         if not gate.touched and not goes_on:
             return replace(found, logprobs=_bared(found, gate))
         return replace(

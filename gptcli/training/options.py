@@ -42,6 +42,7 @@ class TrainedModel(Options):
         "Take options from a recipe: tiny-tales, or a TOML file of them; flags win.",
         metavar="NAME",
         names="file",
+        instead=ASKED,
     )
     layers: int | None = option(None, "--layers", "Layers of the new model.", low=1, high=1000)
     width: int | None = option(None, "--width", "Width of the new model.", low=1, high=10**5)

@@ -45,7 +45,7 @@ class TransformersTrainer:
             Trainer,
         )
 
-        from gptcli.engines.hf import quiet
+        from gptcli.engines.hf_loading import quiet
 
         self._setting = setting
         tokenizer: Any = AutoTokenizer.from_pretrained(setting.checkpoint)
@@ -71,7 +71,7 @@ class TransformersTrainer:
         """
         from transformers import PrinterCallback
 
-        from gptcli.engines.hf import quiet
+        from gptcli.engines.hf_loading import quiet
 
         last = self._setting.documents[-self._setting.batch :]
         labels = self._collator(_rows(last))["labels"][:, 1:]
