@@ -30,7 +30,8 @@ from gptcli.protocol import (
     TokenLogprob,
 )
 
-NEXT_SEED = 1 << 32  # to the seed of the next draft: seeds in between are those of other rows
+NEXT_SEED = (1 << 32) + 0x1E3779B5  # to the seed of the next draft
+"""Seeds in between are those of other rows. A server may read 32 bits of a seed: they differ."""
 MAX_BEFORE = 1000  # characters of a prompt in which a match may begin
 ENDED = "the filter ended a text before a match"
 MASKED = "the filter masked a match"
@@ -265,9 +266,8 @@ class _Run:
         if self._filter.action == "retry":
             shown["retries"] = draft.attempt
         notices = (*done.notices, *self._notices(gate, draft))
-        found = replace(
-            done, id=draft.request.id, index=index, seed=seed, filter=shown, notices=notices
-        )
+        id = draft.request.id
+        found = replace(done, id=id, index=index, seed=seed, filter=shown, notices=notices)
         if not gate.touched and not goes_on:
             return replace(found, logprobs=_bared(found, gate))
         return replace(

@@ -103,6 +103,12 @@ def test_a_draft_with_a_match_is_drawn_again_from_the_next_seed() -> None:
     assert done.filter["matches"] == [{"list": "own", "entry": 1}] * 2
 
 
+def test_seeds_of_drafts_differ_for_servers_that_read_few_bits() -> None:
+    for bits in (31, 32):
+        drawn = {(7 + attempt * NEXT_SEED) % 2**bits for attempt in range(101)}
+        assert len(drawn) == 101
+
+
 def test_the_number_of_drafts_is_bounded() -> None:
     inner = drafts("a blorptwig")
     inner.asked = []
