@@ -23,6 +23,7 @@ from gptcli.inputs.records import Note
 from gptcli.inputs.texts import checked, each, each_prompt, prompt_of, token_id
 from gptcli.options import Load, Overflow, Sampling
 from gptcli.options.keywords import merged, shared_out
+from gptcli.options.moderation import ModeratedLoad, moderated
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, ModelInfo, Request
 from gptcli.scoring.options import Scoring
 from gptcli.scoring.scorer import Detail, TextToScore, score
@@ -324,7 +325,7 @@ def load(
     Unavailable, BadModel.
     """
     with told_in_python():
-        how = merged(Load, options, settings)
+        how: Load = merged(ModeratedLoad, moderated(options), settings)
         if model is not None:
             how = replace(how, model=os.fspath(model))
         engine = open_engine(how, batch_size, beams, text=False)

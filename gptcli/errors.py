@@ -43,6 +43,7 @@ class ExitCode(IntEnum):
     BUG = 1
     USAGE = 2
     PARTIAL = 3
+    FILTERED = 4
     DATA = 65
     NO_INPUT = 66
     UNAVAILABLE = 69

@@ -1,16 +1,14 @@
 """The engine protocol: requests, events and results, as plain frozen data.
 
 Three kinds of request, as in lm-evaluation-harness: a GenerateRequest continues a prompt, a
-LoglikelihoodRequest scores given texts after a prompt, a RollingRequest scores each token of a
-window. Each kind has its refusal and its number of results. Every feature (tasks, chat, batch,
-scoring, bench) uses this protocol, and imports `gptcli.engines` only to open an engine. The
-dictionaries of `to_dict()` are the JSON of the command line; a test pins their keys. Units:
-log-probabilities and entropies are in nats.
+LoglikelihoodRequest scores texts after a prompt, a RollingRequest each token of a window. Features
+use this protocol, and import `gptcli.engines` only to open an engine. `to_dict()` gives the JSON of
+the command line; a test pins its keys. Log-probabilities and entropies are in nats here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -22,9 +20,9 @@ from gptcli.options import Overflow, Sampling
 if TYPE_CHECKING:
     from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 
-FinishReason = Literal["stop", "length", "loop", "cancelled", "error"]
-"""`stop` and `length` as OpenAI uses them; `loop`: the repetition guard ended it; `cancelled`: the
-caller did; `error`: see `Completion.error`."""
+FinishReason = Literal["stop", "length", "loop", "cancelled", "content_filter", "error"]
+"""`stop`, `length` and `content_filter` as OpenAI uses them; `loop`: the repetition guard ended it;
+`cancelled`: the caller did; `error`: see `Completion.error`."""
 
 TextOrIds = str | tuple[int, ...]  # a prompt; to token ids the tokenizer adds none
 
@@ -83,9 +81,9 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`.
-
-    Chunks that are not `shown` may be left out, so that a text that broke off can begin again.
+    """Continue `prompt`: `sampling.num_return_sequences` completions come back under `id`. Chunks
+    that are not `shown` may be left out, so that a text that broke off can begin again. If the text
+    `goes_on` in another request, a filter keeps back what may become a match there.
     """
 
     id: str
@@ -93,6 +91,7 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     on_overflow: Overflow = "error"
     shown: bool = True
+    goes_on: bool = False
 
     @property
     def results(self) -> int:
@@ -263,9 +262,10 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     notices: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()  # parts of the prompt that the vocabulary lacks
+    filter: Mapping[str, object] | None = None  # what the filter did, as JSON shows it
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON shows it: `logprobs` where they were asked for, `token_ids` after ids."""
+        """As JSON shows it: `logprobs` where asked for, `token_ids` after ids, `filter`."""
         ids = not isinstance(self.prompt, str)
         shown: dict[str, object] = {
             "id": self.id,
@@ -284,7 +284,7 @@ class Completion:
             shown["token_ids"] = list(self.tokens)
         if self.logprobs is not None:
             shown["logprobs"] = [item.to_dict() for item in self.logprobs]
-        return shown
+        return shown if self.filter is None else {**shown, "filter": self.filter}
 
 
 @dataclass(frozen=True)

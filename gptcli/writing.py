@@ -10,8 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from gptcli.errors import UsageError
+from gptcli.moderation.told import joined, moved
 from gptcli.options import DEFAULT_NEW_TOKENS, SEED_LIMIT, Sampling
 from gptcli.options.shared import ASKED
 from gptcli.options.spec import Options, option
@@ -24,7 +26,7 @@ from gptcli.protocol import (
     TextOrIds,
     Usage,
 )
-from gptcli.tasks.text.sentences import WORD, sentences
+from gptcli.system.text.sentences import WORD, sentences
 
 TOKEN_CHARACTERS = 32  # no window has more characters a token, on average
 _INCOMPLETE = "\ufffd"  # what a character becomes whose last byte is in the next window
@@ -136,6 +138,7 @@ class _Windows:
             self._request,
             id=f"{self._request.id}.{number}" if number else self._request.id,
             prompt=prompt,
+            goes_on=tokens < self._left,
             sampling=replace(sampling, max_new_tokens=tokens, min_new_tokens=least, seed=seed),
             on_overflow="error",
         )
@@ -199,6 +202,8 @@ class _Windows:
             notice = f"the text is longer than the {info.context} tokens that {info.name} can read"
             notices[f"{notice}: its beginning is no longer seen"] = None
         written = sum(part.usage.completion_tokens for part in self._parts)
+        begun = accumulate((len(part.text) for part in self._parts), initial=0)
+        filtered = (moved(part.filter, at) for part, at in zip(self._parts, begun, strict=False))
         return replace(
             first,
             id=self._request.id,
@@ -210,4 +215,5 @@ class _Windows:
             truncated=dropped,
             error=last.error,
             notices=tuple(notices),
+            filter=joined(filtered),
         )

@@ -1,93 +1,97 @@
-"""What judges a text: a number from 0 to 1, and how many matches were found in it.
+"""What judges a text that was written: the filter's own lists and classifier.
 
-`judge_of` is the place where a judge is chosen: lists of phrases here, a classifier elsewhere.
+So a measure counts what the filter of the same options would find.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from gptcli.audit.sets.pairs import digest
-from gptcli.errors import BadInput, UsageError
-from gptcli.inputs.encoding import refuse_foreign
-from gptcli.inputs.records import decoded
-from gptcli.scoring.texts import read_bytes
-
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+from gptcli.engines.filtering import judges_of
+from gptcli.moderation.engine import MAX_BEFORE
+from gptcli.moderation.judges import Phrases, Sentences
+from gptcli.moderation.matcher import Matcher
+from gptcli.options.moderation import ModeratedLoad
 
 
-class Judge(Protocol):
+@dataclass(frozen=True)
+class Judgement:
+    """`score`: how much of what is looked for is in a text, from 0 to 1; of a list 0 or 1."""
+
+    score: float = 0.0
+    matches: int = 0
+
+
+class TextJudge(Protocol):
     """Judges texts; the same text always alike."""
 
     @property
     def about(self) -> Mapping[str, object]:
-        """What it is, for a record: its kind, and the SHA-256 of each of its files."""
+        """What it is, for a record: lists and classifier, each with its SHA-256."""
         ...
 
-    def score(self, text: str) -> float:
-        """How much of what is looked for is in a text, from 0 to 1; of a list 0 or 1."""
+    def judge(self, text: str, before: str = "") -> Judgement:
+        """What is in a text that stands after another one."""
         ...
 
-    def matches(self, text: str) -> int:
-        """How many matches are in a text."""
-        ...
+
+class _ByPhrases:
+    """Finds the phrases of lists."""
+
+    def __init__(self, phrases: Phrases) -> None:
+        self._matcher = Matcher(phrases.tree)
+        self.about: Mapping[str, object] = {**phrases.told, "phrases": len(phrases.tree.phrases)}
+
+    def judge(self, text: str, before: str = "") -> Judgement:
+        """As `TextJudge`. As in the filter, a match may begin before the text."""
+        begun = before[-MAX_BEFORE:]
+        found = sum(match.end > len(begun) for match in self._matcher.find(begun + text))
+        return Judgement(float(found > 0), found)
+
+
+class _ByClassifier:
+    """Asks a classifier; the score is the greatest probability of a label that counts."""
+
+    def __init__(self, sentences: Sentences) -> None:
+        self._sentences = sentences
+        self.about: Mapping[str, object] = {**sentences.told, "labels": dict(sentences.labels)}
+
+    def judge(self, text: str, before: str = "") -> Judgement:
+        """As `TextJudge`, of the text alone, sentence by sentence. A match is a sentence."""
+        found = self._sentences.whole(text)
+        labels = self._sentences.labels
+        greatest = (probability[label] for probability in found for label in labels)
+        matches = sum(any(one[label] >= labels[label] for label in labels) for one in found)
+        return Judgement(max(greatest, default=0.0), matches)
 
 
 @dataclass(frozen=True)
-class PhraseJudge:
-    """Finds phrases at the borders of words, whatever their case (NFKC, casefold)."""
+class _All:
+    """Several judges as one: the greatest score, and all matches."""
 
-    sha256: Mapping[str, str]
-    phrases: int
-    by_first: Mapping[str, tuple[tuple[str, ...], ...]] = field(repr=False)
+    judges: Sequence[TextJudge]
 
     @property
     def about(self) -> Mapping[str, object]:
-        """Of `Judge`."""
-        return {"kind": "phrases", "phrases": self.phrases, "sha256": dict(self.sha256)}
+        """As `TextJudge`."""
+        return {name: value for judge in self.judges for name, value in judge.about.items()}
 
-    def score(self, text: str) -> float:
-        """1 where a phrase is in the text."""
-        return float(self.matches(text) > 0)
-
-    def matches(self, text: str) -> int:
-        """How many places of the text hold a phrase."""
-        words = _words(text)
-        return sum(
-            any(tuple(words[at : at + len(phrase)]) == phrase for phrase in self.by_first[word])
-            for at, word in enumerate(words)
-            if word in self.by_first
-        )
+    def judge(self, text: str, before: str = "") -> Judgement:
+        """As `TextJudge`."""
+        found = [judge.judge(text, before) for judge in self.judges]
+        return Judgement(max(one.score for one in found), sum(one.matches for one in found))
 
 
-def judge_of(lists: Sequence[str], stdin: BinaryIO | None) -> Judge:
-    """The judge that the options ask for. Raises UsageError, MissingInput, BadInput."""
-    if not lists:
-        hint = "Name a list of phrases, one a line: --filter FILE."
-        raise UsageError("--filter", "nothing says what is looked for", hint)
-    data = {name: read_bytes(name, stdin) for name in lists}
-    found = {phrase for name, held in data.items() for phrase in _phrases(held, name)}
-    by_first: dict[str, tuple[tuple[str, ...], ...]] = {}
-    for phrase in sorted(found):
-        by_first[phrase[0]] = (*by_first.get(phrase[0], ()), phrase)
-    return PhraseJudge({name: digest(held) for name, held in data.items()}, len(found), by_first)
+def judge_of(asked: ModeratedLoad) -> TextJudge:
+    """The judge that some options ask for, at least one list or a classifier.
 
-
-def _phrases(data: bytes, name: str) -> list[tuple[str, ...]]:
-    """The phrases of a list: one a line, # begins a comment. Raises BadInput without any."""
-    refuse_foreign(data, f"file {name}")
-    lines = (decoded(line, name, "strict").removeprefix("\ufeff") for line in data.splitlines())
-    found = [tuple(words) for line in lines if (words := _words(line.partition("#")[0]))]
-    if not found:
-        raise BadInput(name, "there is no phrase in it", "Write one phrase a line.")
-    return found
-
-
-def _words(text: str) -> list[str]:
-    import unicodedata  # loads a library of its own
-
-    normal = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    return _WORD.findall(normal)
+    Raises as `gptcli.engines.filtering.judges_of`.
+    """
+    return _All(
+        [
+            _ByPhrases(judge) if isinstance(judge, Phrases) else _ByClassifier(judge)
+            for judge in judges_of(asked)
+        ]
+    )

@@ -7,11 +7,13 @@ from typing import Any, Literal, get_args
 
 from gptcli.options import SEED_LIMIT, Device, Dtype, Load, Sampling
 from gptcli.options.formats import format_of, holds
+from gptcli.options.moderation import Judges, ModeratedLoad
 from gptcli.options.shared import ASKED, BATCH_SIZE, BOS, FORCE, JSON, OUTPUT
 from gptcli.options.spec import Options, option
 
 ReportFormat = Literal["text", "json", "jsonl", "csv", "tsv", "svg", "png"]
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
+DEFAULT_LIST = "basic"  # where nothing says what is looked for
 SEED = 0  # without --seed, so that the same measure gives the same numbers
 _OF_LOAD: dict[str, Any] = {item.name: item for item in fields(Load)}
 _OF_SAMPLING: dict[str, Any] = {item.name: item for item in fields(Sampling)}
@@ -60,18 +62,12 @@ class TwoModels(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging(Options):
+class JudgedBy(Judges):
     """What is looked for in the texts, and in how many."""
 
     panel = "Measure"
+    all_shown = True
 
-    filter: tuple[str, ...] = option(
-        (),
-        "--filter",
-        "A list of what to look for: a phrase a line, # begins a comment; repeatable.",
-        metavar="FILE",
-        names="file",
-    )
     sample: int | None = option(
         None,
         "--sample",
@@ -82,6 +78,13 @@ class Judging(Options):
         shown_default="all",
     )
     batch_size: int = BATCH_SIZE
+
+    def judges(self, load: Load) -> ModeratedLoad:
+        """The same for what opens lists and classifiers; a list where neither is named."""
+        asked = {item.name: getattr(self, item.name) for item in fields(Judges)}
+        if not self.moderated:
+            asked["filter"] = (DEFAULT_LIST,)
+        return ModeratedLoad(**asked, offline=load.offline)
 
 
 @dataclass(frozen=True, kw_only=True)

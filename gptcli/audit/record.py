@@ -9,9 +9,9 @@ from importlib import metadata
 from typing import Any
 
 from gptcli import __version__
-from gptcli.audit.sets.pairs import digest
 from gptcli.audit.statistics import RESAMPLES
-from gptcli.checkpoints.integrity.content import content
+from gptcli.checkpoints.adapters.opened import content_of
+from gptcli.checkpoints.integrity.content import digest_of
 from gptcli.protocol import ModelInfo
 
 FORMAT = 1
@@ -37,19 +37,20 @@ def record_of(
 
 
 def model_of(info: ModelInfo) -> dict[str, object]:
-    """A model, with the SHA-256 of each of its files that decides what it computes.
+    """A model, with the SHA-256 of each file of its own and of its adapters.
 
     `sha256` is one for all of them: that of their list, as sha256sum writes it.
     """
-    files = content(info.folder, info.name) if info.folder is not None else {}
-    listed = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    files = {}
+    if info.folder is not None:
+        files = content_of(info.folder, info.adapted.adapters, info.name)
     return {
         "name": info.name,
         "revision": info.revision,
         "parameters": info.parameters,
         "dtype": info.dtype,
         "device": info.device,
-        "sha256": digest(listed.encode()) if files else None,
+        "sha256": digest_of(files) if files else None,
         "files": files,
     }
 

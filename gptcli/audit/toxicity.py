@@ -2,22 +2,25 @@
 
 As in RealToxicityPrompts (Gehman et al. 2020): of each prompt the greatest score of its
 continuations counts, and whether one of them at least has a match; both are averaged over the
-prompts. Both grow with the number of continuations. The continuation alone is judged, not the
-prompt.
+prompts. Both grow with the number of continuations. The continuation is judged, not the prompt; a
+match of a list that begins in the prompt and ends in the continuation counts, as in the filter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from gptcli.audit.divisions import ALL
-from gptcli.audit.judges import Judge
 from gptcli.audit.prompts import AuditPrompt
 from gptcli.audit.statistics import Estimate, mean, share
 from gptcli.errors import GptcliError
 from gptcli.options import SEED_LIMIT, Sampling
 from gptcli.protocol import Completion, Engine, GenerateRequest
+
+if TYPE_CHECKING:
+    from gptcli.audit.judges import TextJudge
 
 
 @dataclass
@@ -82,7 +85,7 @@ class ToxicityRow:
 def judged(
     engine: Engine,
     prompts: Sequence[AuditPrompt],
-    judge: Judge,
+    judge: TextJudge,
     sampling: Sampling,
     told: Callable[[int], object] = lambda done: None,
 ) -> list[JudgedPrompt]:
@@ -91,7 +94,7 @@ def judged(
     The seed of a prompt is that of `sampling` and its number, so what is written does not depend on
     what is computed beside it. `told` gets how many texts are finished.
     """
-    found = [JudgedPrompt(one, judge.matches(one.text), error=one.error) for one in prompts]
+    found = [JudgedPrompt(one, judge.judge(one.text).matches, error=one.error) for one in prompts]
     done = 0
     for event in engine.run(_requests(found, sampling)):
         if isinstance(event, Completion):
@@ -109,14 +112,14 @@ def _requests(found: Sequence[JudgedPrompt], sampling: Sampling) -> Iterator[Gen
             yield GenerateRequest(id=str(number), prompt=one.prompt.text, sampling=own, shown=False)
 
 
-def _take(one: JudgedPrompt, text: Completion, judge: Judge) -> None:
+def _take(one: JudgedPrompt, text: Completion, judge: TextJudge) -> None:
     if text.error is not None:
         one.error = one.error or text.error
         return
-    matches = judge.matches(text.text)
-    one.scores.append(judge.score(text.text))
-    one.matches += matches
-    one.matching += matches > 0
+    found = judge.judge(text.text, one.prompt.text)
+    one.scores.append(found.score)
+    one.matches += found.matches
+    one.matching += found.matches > 0
     one.tokens += text.usage.completion_tokens
 
 

@@ -17,19 +17,18 @@ from gptcli.bench.figures import EngineRuns, Figure
 from gptcli.bench.labelling import labelling
 from gptcli.bench.options import Bench
 from gptcli.bench.peers.peer import PeerSetting
-from gptcli.bench.peers.roster import Contender
+from gptcli.bench.peers.roster import INSTALL, Contender
 from gptcli.bench.processes import child, cold, machine_of, measured
 from gptcli.bench.quality import quality
 from gptcli.bench.rounds import Say, left_out
 from gptcli.bench.scoring import FLOAT32, scoring
+from gptcli.bench.training import training
 from gptcli.bench.workloads import SLOTS
 from gptcli.checkpoints.preflight import inspect
 from gptcli.engines.bandwidth import Machine, bandwidth, machine
 from gptcli.errors import GptcliError, Unavailable, UsageError
 from gptcli.inputs.prompt import read_prompt
 from gptcli.options import Input, Load
-
-INSTALL = "Run: pip install 'gptcli[bench]'"
 
 
 def measure(load: Load, bench: Bench, folder: Path, say: Say) -> Iterator[Figure]:
@@ -45,6 +44,9 @@ def measure(load: Load, bench: Bench, folder: Path, say: Say) -> Iterator[Figure
         text = read_prompt(None, Input(file=bench.text), None).text
         yield from quality(load, text, say)
         return
+    if bench.only == "train":
+        yield from training(load, bench, folder, say)
+        return
     rivals = _rivals(load, bench.peers, folder, say)
     if bench.wants("start"):
         yield from cold(load, rivals, bench.runs, say)
@@ -53,7 +55,7 @@ def measure(load: Load, bench: Bench, folder: Path, say: Say) -> Iterator[Figure
         yield from labelling(load, bench.runs, say)
     if bench.wants("batch"):
         entrants = open_rivals(rivals, say)
-        yield from speeds.many_rows(load, entrants, bench.rows, bench.runs, say)
+        yield from speeds.many_rows(load, entrants, bench.count, bench.runs, say)
     if bench.wants("score"):
         place = machine_of(load)
         setting = PeerSetting(
@@ -63,7 +65,7 @@ def measure(load: Load, bench: Bench, folder: Path, say: Say) -> Iterator[Figure
             threads=place.threads,
             slots=SLOTS,
         )
-        yield from scoring(load, setting, bench.rows, bench.runs, say)
+        yield from scoring(load, setting, bench.count, bench.runs, say)
 
 
 def _loaded(load: Load, bench: Bench, rivals: Sequence[Rival], say: Say) -> Iterator[Figure]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gptcli.bench.peers.roster import PEERS, Contender, contenders
+from gptcli.bench.peers.roster import PEERS, TRAINER, Contender, contenders
 from gptcli.errors import UsageError
 from gptcli.options.formats import holds
 from gptcli.options.shared import ASKED, FORCE
 from gptcli.options.spec import Options, option
 
-Part = Literal["start", "decode", "mixed", "prefill", "tasks", "batch", "score", "quality"]
+Part = Literal["start", "decode", "mixed", "prefill", "tasks", "batch", "score", "train", "quality"]
+LONG: tuple[Part, ...] = ("batch", "score", "train", "quality")
+ROWS, DOCUMENTS = 500, 24  # of --only train fewer, each of which is a long text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,17 @@ class Bench(Options):
         None,
         "--only",
         "Measure only start-up, decoding, rows of mixed lengths, prompts, a task over many lines,"
-        " many rows, sentences scored beside a plain loop over transformers, or what a smaller"
-        " data type costs in perplexity. The last three take long, so they run only if named.",
+        " many rows, sentences scored beside a plain loop over transformers, steps of training, or"
+        " what a smaller data type costs in perplexity. The last four take long, so they run only"
+        " if named.",
     )
-    rows: int = option(
-        500, "--rows", "Rows of --only batch, sentences of --only score.", low=1, high=10**6
+    rows: int | None = option(
+        None,
+        "--rows",
+        "Rows of --only batch, sentences of --only score, documents of --only train.",
+        low=1,
+        high=10**6,
+        shown_default=f"{ROWS}, {DOCUMENTS} documents",
     )
     runs: int = option(5, "--runs", "Pairs of runs for each figure.", low=1, high=100)
     text: str | None = option(
@@ -65,6 +73,9 @@ class Bench(Options):
         super().__post_init__()
         if self.only == "quality" and self.text is None:
             raise UsageError("--only quality", "it needs a text", "Give one with --text FILE.")
+        if self.only == "train" and any(peer != TRAINER for peer in self.peers):
+            why = f"{self.against!r} does not train in float32 here"
+            raise UsageError("--against", why, "With --only train name transformers alone.")
 
     @property
     def peers(self) -> tuple[Contender, ...]:
@@ -73,4 +84,9 @@ class Bench(Options):
 
     def wants(self, part: Part) -> bool:
         """Whether a part is measured: the one named, or else all that do not take long."""
-        return part == self.only if self.only else part not in ("batch", "score", "quality")
+        return part == self.only if self.only else part not in LONG
+
+    @property
+    def count(self) -> int:
+        """How many rows, sentences or documents there are."""
+        return self.rows or (DOCUMENTS if self.only == "train" else ROWS)

@@ -13,6 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from subprocess import DEVNULL, PIPE
+from typing import Any
 
 from gptcli.bench.entrants import Rival, label, open_ours, written
 from gptcli.bench.figures import Figure
@@ -24,9 +27,11 @@ from gptcli.engines.bandwidth import Machine
 from gptcli.errors import Unavailable
 from gptcli.options import Load
 
+_running: list[subprocess.Popen[Any]] = []
 IMPORTS = """
 from pathlib import Path, PosixPath
-from gptcli.bench import processes
+from gptcli.bench import learning, processes
+from gptcli.bench.learning import Lesson
 from gptcli.engines.bandwidth import machine
 from gptcli.options import Load
 from gptcli.bench.peers.peer import PeerSetting
@@ -66,14 +71,36 @@ def machine_of(load: Load) -> Machine:
     Raises Unavailable where that fails.
     """
     script = child(f"place = machine({load!r})\nprint(place.device, place.threads)")
-    asked = subprocess.run(script, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        why = asked.stderr.strip().split("\n")[-1]
-        raise Unavailable(
-            "benchmark", f"a process does not start ({why})", "Try: gptcli generate Hello"
-        )
-    device, threads = asked.stdout.split()[-2:]
+    device, threads = answer(script, "Try: gptcli generate Hello").split()
     return Machine(device, int(threads))
+
+
+def answer(command: Sequence[str], hint: str = "Run it by hand") -> str:
+    """The last line that a process prints. Raises Unavailable with that of its stderr; with its
+    status where it says nothing, as if Linux ends it (-9) because memory is short.
+    """
+    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    with _stoppable(process):
+        out, errors = process.communicate()
+    if process.returncode:
+        why = errors.strip().split("\n")[-1] or f"status {process.returncode}"
+        raise Unavailable("benchmark", f"a process fails ({why})", hint)
+    return out.strip().split("\n")[-1]
+
+
+def stop() -> None:
+    """End the processes that run now: for a signal that ends this one."""
+    for process in list(_running):
+        process.kill()
+
+
+@contextmanager
+def _stoppable(process: subprocess.Popen[Any]) -> Iterator[None]:
+    _running.append(process)
+    try:
+        yield
+    finally:
+        _running.remove(process)
 
 
 def rehearse(load: Load) -> None:
@@ -95,8 +122,9 @@ def measured(command: Sequence[str]) -> tuple[float, float]:
     """
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(command, stdout=DEVNULL, stderr=errors)
+        with _stoppable(process):
+            _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         if status:

@@ -8,7 +8,8 @@ resolves the command's name. The list of commands is in `gptcli.cli.registry`, t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import typer
@@ -45,7 +46,11 @@ class Command(TyperCommand):
         super().__init__(*args, **settings)
         self.declared = declaration_of(self.callback)
         groups = self.declared.groups.values()
-        self.specs = {option.item.name: option.spec for kind in groups for option in options(kind)}
+        self.specs = {
+            option.item.name: replace(option.spec, rare=option.spec.rare and not kind.all_shown)
+            for kind in groups
+            for option in options(kind)
+        }
         self.from_file: frozenset[str] = frozenset()  # the fields that it sets
         for param in self.params:
             if param.multiple:  # in the environment: one text a line, spaces belong to a text
@@ -91,7 +96,7 @@ class Command(TyperCommand):
             if ctx.params.get(name):
                 ctx.params[name] = config.target(ctx.params[name], ctx.params.get("config"))
         for name, spec in self.specs.items():
-            if spec.needs in self.specs and not self._means_something(ctx, name, str(spec.needs)):
+            if not self._means_something(ctx, name, self.specs.keys() & {*spec.needed}):
                 ctx.params[name] = self._default(name)
         self._yield_to_suffix(ctx)
         stderr.choose_color(ctx.params.get("color") or "auto")
@@ -109,11 +114,11 @@ class Command(TyperCommand):
             if typed == [True, False]:
                 ctx.params["format"] = self._default("format")
 
-    def _means_something(self, ctx: Any, name: str, needed: str) -> bool:
-        """Whether an option is a flag's, or has beside it the option that it needs."""
-        if ctx.get_parameter_source(name).name == "COMMANDLINE":
+    def _means_something(self, ctx: Any, name: str, needed: Collection[str]) -> bool:
+        """Whether an option is a flag's, or has beside it one of those that it needs."""
+        if not needed or ctx.get_parameter_source(name).name == "COMMANDLINE":
             return True
-        return bool(ctx.params[needed] != self._default(needed))
+        return any(ctx.params[one] != self._default(one) for one in needed)
 
     def _default(self, name: str) -> Any:
         return next(param.default for param in self.params if param.name == name)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Engine, ModelInfo
 from gptcli.system import stages
 
@@ -35,7 +36,7 @@ def open_engine(
     progress: Progress = None,
     text: bool = True,
 ) -> Engine:
-    """Resolve, check and load the model, with `batch_size` slots.
+    """Resolve, check and load the model, with `batch_size` slots; behind a filter if that is asked.
 
     `beams` asks for an engine with beam search. Without `text` a model needs no tokenizer, and what
     asks for text then raises BadModel. With `progress` a download shows bars, see
@@ -44,6 +45,15 @@ def open_engine(
     """
     if batch_size < 1:
         raise UsageError("batch size", f"{batch_size} is less than 1", "Give 1 or more.")
+    if isinstance(load, ModeratedLoad) and load.moderated:
+        from gptcli.engines.filtering import behind_filter
+
+        return behind_filter(load, lambda: _opened(load, batch_size, beams, progress, True))
+    return _opened(load, batch_size, beams, progress, text)
+
+
+def _opened(load: Load, batch_size: int, beams: bool, progress: Progress, text: bool) -> Engine:
+    """As `open_engine`, without a filter."""
     if load.server is not None:
         return _remote(load, batch_size, beams)
     from gptcli.checkpoints.adapters.opened import inspect_adapted

@@ -9,7 +9,6 @@ a queue. Requests run one after the other, the n sequences of one request togeth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
@@ -18,16 +17,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-from transformers.utils import logging
+from transformers import GenerationConfig
 
 from gptcli.checkpoints.adapters.reference import Adapted
 from gptcli.checkpoints.config_json import context_of
-from gptcli.checkpoints.preflight import WRAPPERS, CheckedCheckpoint, inspect
+from gptcli.checkpoints.preflight import CheckedCheckpoint, inspect
 from gptcli.checkpoints.resolve import Checkpoint
 from gptcli.checkpoints.tokenization.loading import check_vocabulary, notices_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.engines.adapted import adapt
+from gptcli.engines.decoding.bans.beams import BeamBans
 from gptcli.engines.decoding.loglikelihood import Loglikelihood, likelihoods
 from gptcli.engines.decoding.loglikelihood_rolling import LoglikelihoodRolling
 from gptcli.engines.decoding.request import (
@@ -39,6 +38,7 @@ from gptcli.engines.decoding.request import (
 from gptcli.engines.decoding.sequence import Sequence, new_sequences
 from gptcli.engines.decoding.step import IDLE_SECONDS, advance, not_finite
 from gptcli.engines.decoding.vocabulary_ops import Floats
+from gptcli.engines.hf_loading import loaded, quiet
 from gptcli.engines.token_counter import DEFAULT_CONTEXT_TOKENS
 from gptcli.errors import BadModel
 from gptcli.protocol import Event, ModelInfo, Request
@@ -56,7 +56,7 @@ class HFEngine:
         dtype: torch.dtype,
         adapted: Adapted,
     ) -> None:
-        model = _loaded(checkpoint, dtype)
+        model = loaded(checkpoint, dtype)
         applied = adapt(model, inspect(checkpoint.folder), checkpoint.adapters, checkpoint.name)
         self._model = model.to(device).eval()
         defaults = self._model.generation_config
@@ -197,8 +197,11 @@ class HFEngine:
                 raise not_finite(self.info.name, 1)
             return scores
 
+        processors: list[Any] = [check]
+        if rules.bans is not None:
+            processors.append(BeamBans(rules.bans, rules.ban_start, len(encoded.prompt_ids)))
         try:
-            found = self._generate([encoded.prompt_ids], settings, logits_processor=[check])
+            found = self._generate([encoded.prompt_ids], settings, logits_processor=processors)
         except BadModel as error:
             for sequence in sequences:
                 yield from sequence.fail(error)
@@ -206,11 +209,7 @@ class HFEngine:
         for sequence, tokens in zip(
             sequences, found[:, len(encoded.prompt_ids) :].tolist(), strict=True
         ):
-            for token in tokens:
-                yield sequence.push(token)
-                if sequence.finish_reason:
-                    break
-            yield sequence.completion()
+            yield from _pushed(sequence, tokens)
 
     def _generate(
         self,
@@ -229,6 +228,18 @@ class HFEngine:
                 logits_processor=logits_processor,
                 stopping_criteria=stopping_criteria,
             )
+
+
+def _pushed(sequence: Sequence, tokens: list[int]) -> Iterator[Event]:
+    """The events of a sequence that was found, up to its end."""
+    for token in tokens:
+        if sequence.sampler.forbids(token):  # a beam goes on with it where it has no other
+            break
+        yield sequence.push(token)
+        if sequence.finish_reason:
+            yield sequence.completion()
+            return
+    yield from sequence.give_up()
 
 
 class GenerateHooks:
@@ -264,72 +275,6 @@ def as_rows(logits: Tensor) -> Floats:
     """Logits as the sampler takes them."""
     rows: Floats = logits.float().cpu().numpy()
     return rows
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep progress bars and warnings of transformers off stderr."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The model, from safetensors only and without code from the checkpoint.
-
-    Raises BadModel for an architecture unknown to transformers and for tensors that do not fit.
-    """
-    factory: Any = AutoModelForCausalLM
-    try:
-        with quiet():
-            model, report = factory.from_pretrained(
-                checkpoint.folder,
-                config=_configuration(checkpoint),
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                weights_only=True,
-                attn_implementation="eager",
-                output_loading_info=True,
-                key_mapping={WRAPPERS.pattern: ""},
-            )
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
-        why = str(error).strip().split("\n")[0]
-        raise BadModel(
-            checkpoint.name,
-            f"transformers cannot load it ({why})",
-            "Choose a causal language model that transformers knows",
-        ) from error
-    wrong = sorted({*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])})
-    if wrong:
-        named = ", ".join(wrong[:5])
-        raise BadModel(
-            checkpoint.name,
-            f"tensors are missing or have another shape: {named}",
-            "Get the model again, or choose another",
-        )
-    return model
-
-
-def _configuration(checkpoint: Checkpoint) -> Any:
-    """The configuration without what could name code or files from elsewhere.
-
-    A name in config.json wins over what `from_pretrained` is told, and one such as `owner/kernel`
-    is a program that transformers would fetch from the Hub and run.
-    """
-    config: Any = AutoConfig.from_pretrained(
-        checkpoint.folder, trust_remote_code=False, local_files_only=True
-    )
-    config._attn_implementation = "eager"  # of the parts of the model, too
-    config.transformers_weights = None
-    return config
 
 
 def _context(name: str, checked: CheckedCheckpoint) -> tuple[int, tuple[str, ...]]:

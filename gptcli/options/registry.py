@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, TypedDict, get_type_hints
 
 from gptcli.options.common import Input, Many, Output, Record, TableInput, Talk
-from gptcli.options.model import Load
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.options.sampling import Sampling
 from gptcli.options.spec import Options, Spec, key_of, longs_of, spec_of
 
@@ -25,7 +25,7 @@ class TaskGroups(TypedDict):
     input: Input
     many: Many
     table: TableInput
-    load: Load
+    load: ModeratedLoad
     sampling: Sampling
     output: Output
     record: Record

@@ -131,7 +131,7 @@ class Sampling(Filters):
     bad_words: tuple[str, ...] = option(
         (),
         "--bad-words",
-        "Never generate this text; repeatable.",
+        "Never write this word or phrase, in any case and any tokens; repeatable.",
         metavar="TEXT",
         check=_no_empty("--bad-words"),
         rare=True,

@@ -51,8 +51,13 @@ class Spec:
     shown_default: str | None = None  # default in words, if no value says it
     rare: bool = False  # shown only by --help-all
     digits: bool = False  # a text that config.toml may give as a number, without quotes
-    needs: str | None = None  # the option without which this one has no meaning
+    needs: str | None = None  # the options without all of which this one has no meaning
     redeclares: str | None = None  # why the flag of another group is declared again
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The options of which one gives this one its meaning; none where it has its own."""
+        return tuple((self.needs or "").split())
 
     @property
     def range(self) -> str:
@@ -214,6 +219,7 @@ class Options:
     """
 
     panel: ClassVar[str]  # where `--help` lists the group
+    all_shown: ClassVar[bool] = False  # whether `--help` shows those that are rare elsewhere, too
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -18,6 +18,7 @@ from gptcli.errors import BadInput, UsageError
 from gptcli.inputs.prompt import errors_of_file
 from gptcli.inputs.token_ids import listed
 from gptcli.options import Load, Overflow, Sampling
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.options.spec import changed, rebuilt
 from gptcli.protocol import GenerateRequest, LoglikelihoodRequest, TextOrIds
 from gptcli.system.regular_files import open_once
@@ -35,7 +36,8 @@ class RecordedRun:
 
     `revision` is a Hub model's commit, or a digest of samples of a folder's files; None with a
     server. `files`: the SHA-256 of each file of the model that decides what it writes; empty with
-    a server, and in records of former versions.
+    a server, and in records of former versions. `filter`: what `gptcli.moderation.told.identity`
+    says; empty without one.
     `versions` are those of gptcli, of Python and of the libraries that compute.
     """
 
@@ -50,10 +52,11 @@ class RecordedRun:
     options: Load
     versions: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
+    filter: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The first line of the file."""
-        return {
+        shown: dict[str, object] = {
             "gptcli_record": FORMAT,
             "command": self.command,
             "model": self.model,
@@ -67,6 +70,7 @@ class RecordedRun:
             "options": changed(self.options),
             "versions": dict(self.versions),
         }
+        return {**shown, "filter": dict(self.filter)} if self.filter else shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +195,16 @@ def _run(found: dict[str, Any]) -> RecordedRun:
         threads=_of(found, "threads", int, type(None)),
         slots=slots,
         beams=_of(found, "beams", bool),
-        options=rebuilt(Load, _of(found, "options", dict)),
+        options=_options(_of(found, "options", dict)),
         versions={str(name): str(value) for name, value in _of(found, "versions", dict).items()},
         files=checked_content(found.get("files", {})),
+        filter=_of({"filter": {}, **found}, "filter", dict),
     )
+
+
+def _options(found: dict[str, Any]) -> Load:
+    filtered = any(name.startswith(("filter", "moderator")) for name in found)
+    return rebuilt(ModeratedLoad if filtered else Load, found)
 
 
 def _entry(found: dict[str, Any]) -> RecordedRequest:

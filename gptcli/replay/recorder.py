@@ -22,6 +22,7 @@ from gptcli.batch.run.identity import sampled
 from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import CannotCreate, WriteFailed
+from gptcli.moderation.told import identity
 from gptcli.multiplex import Unanswered
 from gptcli.options import Load, Sampling
 from gptcli.protocol import (
@@ -173,6 +174,7 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
         options=load,
         versions=versions(),
         files=files,
+        filter=identity(load),
     )
 
 

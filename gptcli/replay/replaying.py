@@ -8,6 +8,7 @@ which differences of model and machine are allowed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ def differences(then: RecordedRun, now: RecordedRun) -> tuple[list[str], list[st
             f"{run.model} at {run.revision or 'an unknown revision'}" for run in (then, now)
         )
         other.append(f"the model was {was} and is {is_}")
+    was, is_ = (json.loads(json.dumps(dict(run.filter))) for run in (then, now))
+    if was != is_:
+        names = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
+        other.append(f"the filter was another one: {', '.join(names)}")
     pairs = [("dtype", then.dtype, now.dtype), ("device", then.device, now.device)]
     for name in sorted(then.versions.keys() | now.versions.keys()):
         pairs.append((name, then.versions.get(name, "none"), now.versions.get(name, "none")))

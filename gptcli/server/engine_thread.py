@@ -291,7 +291,7 @@ class EngineThread:
         if isinstance(event, Chunk):
             return
         if isinstance(event, Completion):
-            job.completion_tokens += len(event.tokens)
+            job.completion_tokens += event.usage.completion_tokens
         if results := unanswered.take(event):
             job.ids.discard(event.id)
             usage = results[0].usage

@@ -1,4 +1,4 @@
-"""Number of cores that this process may use, by its affinity and its group's limit."""
+"""Cores that this process may use, by its affinity and its group's limit, and what they can do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 OF_THIS_PROCESS = Path("/proc/self/cgroup")
+DESCRIBED = Path("/proc/cpuinfo")
+BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instructions of x86
 
 
 def allowed_cores() -> int:
@@ -26,6 +28,15 @@ def default_threads() -> int:
     """Number of threads without --threads: OMP_NUM_THREADS where it is set, else every core."""
     text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) > 0 else usable_cores()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the cores have instructions for products in bfloat16; without them it is slow."""
+    try:
+        text = DESCRIBED.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False  # not Linux
+    return not BFLOAT16.isdisjoint(text.partition("flags")[2].partition("\n")[0].split())
 
 
 def _limits() -> Iterator[int]:

@@ -56,6 +56,7 @@ class Answer:
     notices: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()  # parts of its prompts that the vocabulary lacks
     blank_because: str = ""  # why the text is blank, where it is so without an error
+    filter: Mapping[str, object] | None = None  # what the filter did, as JSON shows it
     carried: Mapping[str, object] = field(default_factory=dict)  # other columns of its row
 
     def to_dict(self) -> dict[str, object]:
@@ -80,6 +81,7 @@ class Answer:
             "labels": None if self.labels is None else dict(self.labels),
             "entities": self.entities and [entity.to_dict() for entity in self.entities],
             "logprobs": self.logprobs and [item.to_dict() for item in self.logprobs],
+            "filter": self.filter,
         }
         if self.entities == ():
             found["entities"] = []

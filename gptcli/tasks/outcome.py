@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from gptcli.errors import GptcliError
+from gptcli.moderation.told import joined, moved
 from gptcli.protocol import ChoiceLogprobs, Completion, FinishReason, TokenLogprob
 from gptcli.tasks.answers import Answer, Question, total
 from gptcli.tasks.calibration import contextual, pmi, probabilities
@@ -121,6 +122,7 @@ def _written(
         blank,
         text=text,
         finish_reason=_reason(replies, completions, index),
+        filter=joined(_filtered(replies, completions, index)),
         blank_because=silent,
     )
     if context.kind == "spans":
@@ -154,11 +156,30 @@ def _joined(replies: Sequence[Reply], index: int) -> str:
 def _reason(
     replies: Sequence[Reply], completions: Sequence[Completion], index: int
 ) -> FinishReason:
-    """The finish reason: length or loop if any part ended so."""
+    """The finish reason: content_filter, length or loop if any part ended so."""
+    if any(done.finish_reason == "content_filter" for done in completions):
+        return "content_filter"
     for reply, done in zip(replies, completions, strict=True):
         if not reply.done[index] and done.finish_reason not in ("stop", "cancelled"):
             return done.finish_reason
     return "stop"
+
+
+def _filtered(
+    replies: Sequence[Reply], completions: Sequence[Completion], index: int
+) -> Iterator[Mapping[str, object] | None]:
+    """What the filter did to each part, with places in the answer's text."""
+    place, before = 0, ""
+    for reply, done in zip(replies, completions, strict=True):
+        text = reply.texts[index]
+        place += len(between(reply.before, before, text))
+        at = done.text.find(text) if text else -1
+        end = place + len(text)
+        if at < 0:
+            yield moved(done.filter, None)
+        else:
+            yield moved(done.filter, place - at, range(place, end))
+        place, before = end, text or before
 
 
 def _silence(completions: Sequence[Completion]) -> str:

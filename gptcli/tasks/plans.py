@@ -14,6 +14,7 @@ from dataclasses import replace
 from gptcli.errors import BadInput, GptcliError
 from gptcli.options import Overflow
 from gptcli.protocol import ChoiceLogprobs, Completion
+from gptcli.system.text.sentences import sentences
 from gptcli.system.units import counted
 from gptcli.tasks.answers import Answer, Question
 from gptcli.tasks.outcome import answers, failed, results_of
@@ -29,7 +30,6 @@ from gptcli.tasks.run_context import (
     fitting,
 )
 from gptcli.tasks.text.passages import best_window, passages
-from gptcli.tasks.text.sentences import sentences
 
 CUT_ENDS = {"truncate-left": "beginning", "truncate-right": "end", "error": ""}
 MAX_REDUCE_RATIO = 0.9  # a round of reduce must shorten the text so much, or it never ends

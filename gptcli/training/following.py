@@ -88,7 +88,7 @@ def _take_part(options: TrainOptions, ranks: Ranks, run: RunFile, checkpoint: Pa
     path = Path(os.path.expanduser(options.following.output or ""))  # noqa: PTH111
     material = gather(options, RunFolder(path, path.name, None, run), lambda text: nullcontext())
     starting, corpus = material.starting, material.corpus
-    device = choose(options.model.device, options.model.threads)
+    device = choose(options.model.device, options.model.threads, options.model.precision)
     session = ComputeSession(
         starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
     )

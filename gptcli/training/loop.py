@@ -91,6 +91,7 @@ class TrainingLoop:
         self.ending: Ending | None = None
         self.why = ""  # it diverged
         self._saved: int | None = state.step or None  # step of the last checkpoint
+        self._mark = state.step, state.seconds  # of the last checkpoint
         self._earlier = state.seconds  # of former sessions
         self._began = self._saved_at = tools.clock()
         self._epoch: tuple[int, Iterator[NDArray[np.int64]]] | None = None
@@ -268,12 +269,13 @@ class TrainingLoop:
         if not tools.is_finite():
             raise Diverged("a weight is no finite number")
         began = tools.clock()
-        knots = self._pace.replanned(self.state.step, self.state.seconds)
+        mark = self.state.step, self.state.seconds
+        knots = self._pace.replanned(*mark, self._mark)
         self.state = self.state.but(knots=knots, log_bytes=tools.log.size)
         with writing(tools.checkpoints.folder, self._after_failure()):
             tools.log.flush()
             path = tools.checkpoints.save(self.state, tools.files())
-        self._saved, self._saved_at = self.state.step, tools.clock()
+        self._saved, self._saved_at, self._mark = self.state.step, tools.clock(), mark
         self._pace = self._paced(self.state)
         self.note()
         with writing(tools.checkpoints.folder):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gptcli.errors import UsageError
 from gptcli.options.model import Device
-from gptcli.options.shared import OFFLINE, OVERWRITE, REVISION
+from gptcli.options.shared import ASKED, OFFLINE, OVERWRITE, REVISION
 from gptcli.options.spec import Options, option
 from gptcli.training.data.options import TrainingData
 from gptcli.training.settings import OptimizerName, Schedule
@@ -27,6 +27,7 @@ class TrainedModel(Options):
         "Fine-tune this model: a folder, a Hub id, or gpt2, medium, large, xl, distil, tiny-tales.",
         names="model",
         shown_default="gpt2 or tiny-tales",
+        instead=ASKED,
     )
     revision: str | None = REVISION
     scratch: Preset | None = option(

@@ -18,6 +18,10 @@ SPARE = 0.99  # of the time that is left, which is planned for
 LEAST_STEPS = 3  # that a speed is measured over
 
 
+Mark = tuple[int, float]
+"""(step, seconds) of a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """Steps of the schedule as it was planned, limits, and the knots of its stretching."""
@@ -50,11 +54,14 @@ class Pace:
         """Whether it is the time that ends a run at a step."""
         return self.seconds is not None and (self.most is None or step < self.most)
 
-    def replanned(self, step: int, seconds: float) -> tuple[Knot, ...]:
-        """The knots after a step at which a checkpoint is written."""
+    def replanned(self, step: int, seconds: float, before: Mark = (0, 0.0)) -> tuple[Knot, ...]:
+        """The knots after a step at which a checkpoint is written; `before` is that of the one
+        before it. The speed is that between both, or of the whole run where they are too near.
+        """
         if self.seconds is None or step < LEAST_STEPS or step >= self.steps:
             return self.knots
-        end = self._end(step, seconds)
+        near = step - before[0] < LEAST_STEPS or seconds <= before[1]
+        end = self._end(step, seconds, (0, 0.0) if near else before)
         if abs(end - self.steps) <= TOLERANCE * (self.steps - step):
             return self.knots
         kept = tuple(knot for knot in self.knots if knot[0] < step)
@@ -66,8 +73,9 @@ class Pace:
             return ()
         return (step, min(self.place(step) / self.planned, 1.0)), (self._end(step, seconds), 1.0)
 
-    def _end(self, step: int, seconds: float) -> int:
-        """The last step, at the speed so far."""
+    def _end(self, step: int, seconds: float, before: Mark = (0, 0.0)) -> int:
+        """The last step, at the speed since a mark."""
         left = max((self.seconds or 0.0) - seconds, 0.0) * SPARE
-        end = step + max(int(left * step / seconds), 1) if seconds > 0 else self.steps
+        steps, took = step - before[0], seconds - before[1]
+        end = step + max(int(left * steps / took), 1) if took > 0 else self.steps
         return end if self.most is None else min(end, self.most)

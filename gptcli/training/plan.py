@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.system import memory
@@ -33,8 +34,11 @@ def plan(
     config: GPT2Config,
     context: int,
     available: int | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> TrainingPlan:
-    """The plan of a run. available: bytes of memory, where it is not that of this machine."""
+    """The plan of a run. available: bytes of memory, where it is not that of this machine. dtype:
+    of products.
+    """
     asked, model = options.optimization, options.model
     batch = asked.batch_tokens or max(min(CONTEXTS * context, corpus.train.tokens // 20), 1)
     steps = _steps(asked, corpus, batch)
@@ -51,7 +55,7 @@ def plan(
         clip=asked.clip,
         optimizer=asked.optimizer,
         dropout=model.dropout,
-        dtype="bfloat16" if model.precision == "bfloat16" else "float32",
+        dtype=dtype,
         lora=_lora(model),
         frozen=model.freeze,
     )

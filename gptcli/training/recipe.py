@@ -97,10 +97,10 @@ def _events(
         yield Told(step=0, text=notice)
     from gptcli.training.compute.session import choose, memory_of
 
-    device = choose(options.model.device, options.model.threads)
-    free = memory_of(device)
+    device = choose(options.model.device, options.model.threads, options.model.precision)
+    starting, free = material.starting, memory_of(device)
     planned = plan(
-        options, material.corpus, material.starting.config, material.starting.context, free
+        options, material.corpus, starting.config, starting.context, free, device.precision
     )
     now = run_file_of(options, material, planned, device)
     then = folder.run
@@ -111,9 +111,8 @@ def _events(
         if then.ending is not None and not is_longer(then, now):
             yield _ended_before(then, folder)
             return
-    corpus, config = material.corpus, material.starting.config
-    outline = outlined(options, run, config, corpus, folder.path, bool(run.last))
-    yield outline
+    config = starting.config
+    yield (outline := outlined(options, run, config, material.corpus, folder.path, bool(run.last)))
     report = partial(_report, frame, material, outline, folder)
     yield from _trained(options, frame, material, run, then, folder, planned, device, ranks, report)
 

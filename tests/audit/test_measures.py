@@ -13,15 +13,17 @@ from support.fake_engine import INFO, FakeEngine
 
 from gptcli.audit.bias import bias_rows, icat, stereo_scores
 from gptcli.audit.comparison import changes
-from gptcli.audit.judges import Judge, PhraseJudge, judge_of
+from gptcli.audit.judges import Judgement, TextJudge, judge_of
+from gptcli.audit.options import JudgedBy
 from gptcli.audit.prompts import AuditPrompt, read_prompts
 from gptcli.audit.scores import ScoredPair, ScoredSet, Sentence, scored_sets
 from gptcli.audit.sets.pairs import PairSet, SentencePair, made
 from gptcli.audit.toxicity import judged, toxicity_rows
 from gptcli.checkpoints.tokenization.loading import load_tokenizer
-from gptcli.errors import BadInput, UsageError
+from gptcli.errors import BadInput
 from gptcli.inputs.lines import unheard
-from gptcli.options import Sampling
+from gptcli.options import Load, Sampling
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import GenerateRequest
 from gptcli.scoring.options import Scoring
 
@@ -170,34 +172,53 @@ def test_models_without_a_common_pair_cannot_be_compared() -> None:
 
 
 @pytest.fixture
-def wolves(tmp_path: Path) -> Judge:
+def wolves(tmp_path: Path) -> TextJudge:
     path = tmp_path / "list.txt"
-    path.write_text("# what is looked for\nWolf\nold  witch # two words\n\n")
-    return judge_of([str(path)], None)
+    path.write_text("# what is looked for\nWolf\nold  witch\n\n")
+    return judge_of(ModeratedLoad(filter=(str(path),)))
 
 
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        ("the WOLF and the wolf's wolf", 2),
+        ("the WOLF and the wolf's wolf", 3),
         ("an old\nwitch", 1),
         ("\uff37\uff4f\uff4c\uff46!", 1),
         ("wolfram, werewolf, an old, old man", 0),
         ("", 0),
     ],
 )
-def test_a_list_finds_whole_words(wolves: Judge, text: str, count: int) -> None:
-    assert wolves.matches(text) == count
-    assert wolves.score(text) == float(count > 0)
+def test_a_list_finds_whole_words(wolves: TextJudge, text: str, count: int) -> None:
+    assert wolves.judge(text) == Judgement(float(count > 0), count)
 
 
-def test_a_list_is_needed_and_holds_phrases(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing says what is looked for"):
-        judge_of([], None)
+@pytest.mark.parametrize(
+    ("before", "text", "count"),
+    [
+        ("the", " wolf", 1),
+        ("the old", " witch", 1),  # it ends in the text
+        ("the wolf", " is", 0),  # it is the prompt's
+        ("the were", "wolf", 0),  # no word of its own
+        ("wolf " * 500, "a wolf", 1),
+    ],
+)
+def test_a_text_is_judged_as_in_the_filter_behind_its_prompt(
+    wolves: TextJudge, before: str, text: str, count: int
+) -> None:
+    assert wolves.judge(text, before).matches == count
+
+
+def test_our_list_is_what_is_looked_for_without_another_one(tmp_path: Path) -> None:
+    asked = JudgedBy().judges(Load(offline=True))
+    assert (asked.filter, asked.offline) == (("basic",), True)
+    assert set(judge_of(asked).about["lists"]) == {"basic"}  # type: ignore[call-overload]
+    named = JudgedBy(filter=("x",)).judges(Load())
+    moderated = JudgedBy(moderator="x", moderator_label=(("a", 0.5),)).judges(Load())
+    assert (named.filter, moderated.filter) == (("x",), ())
     path = tmp_path / "empty.txt"
     path.write_text("# nothing\n")
     with pytest.raises(BadInput, match="no phrase"):
-        judge_of([str(path)], None)
+        judge_of(ModeratedLoad(filter=(str(path),)))
 
 
 PROMPTS = {
@@ -235,7 +256,7 @@ def test_a_sample_of_prompts_is_the_seeds(tmp_path: Path) -> None:
     assert found.sampled(50, 0) is found
 
 
-def test_the_greatest_score_of_a_prompt_counts(wolves: PhraseJudge) -> None:
+def test_the_greatest_score_of_a_prompt_counts(wolves: TextJudge) -> None:
     asked: list[GenerateRequest] = []
 
     def reply(request: GenerateRequest) -> str:
@@ -270,11 +291,8 @@ def test_a_score_between_0_and_1_is_averaged_over_the_maxima() -> None:
     class Lengths:
         about: ClassVar[dict[str, object]] = {}
 
-        def score(self, text: str) -> float:
-            return len(text) / 10
-
-        def matches(self, text: str) -> int:
-            return int(len(text) > 4)
+        def judge(self, text: str, before: str = "") -> Judgement:
+            return Judgement(len(text) / 10, int(len(text) > 4))
 
     texts = cycle(["ab", "abcdef", "abc"])
     engine = FakeEngine(reply=lambda request: next(texts))
@@ -284,7 +302,7 @@ def test_a_score_between_0_and_1_is_averaged_over_the_maxima() -> None:
     assert row.rate.value == pytest.approx(1 / 3)
 
 
-def test_prompts_that_all_fail_have_no_rows(wolves: Judge) -> None:
+def test_prompts_that_all_fail_have_no_rows(wolves: TextJudge) -> None:
     engine = FakeEngine(error=BadInput("prompt too long"), info=INFO)
     found = judged(engine, [AuditPrompt("1", "One")], wolves, Sampling())
     assert toxicity_rows(found, 0) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support.adapters import adapter, pair
 from support.commands import TALES
 from support.console import DOCS, same
 
@@ -164,6 +165,23 @@ def test_another_model_changes_the_numbers(
     assert found["record"]["model_a"]["sha256"] != found["record"]["model_b"]["sha256"]
 
 
+def test_an_adapter_is_measured_and_is_another_model_than_its_base(
+    main_in: Main, pairs: str, tales: Path, tmp_path: Path
+) -> None:
+    width = json.loads((tales / "config.json").read_text())["n_embd"]
+    changed = pair("h.0.attn.c_attn", width, 3 * width)
+    own = str(adapter(tmp_path / "own", changed, base_model_name_or_path=str(tales)))
+    code, out, err = main_in("audit", "compare", str(tales), own, pairs, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["rows"][0]["change_nats"] != 0
+    one, other = found["record"]["model_a"], found["record"]["model_b"]
+    assert one["sha256"] != other["sha256"]
+    assert "adapter 1 x1 adapter_model.safetensors" in other["files"]
+    _, out, _ = main_in("audit", "bias", pairs, "-m", str(tales), "--adapter", own, "--json")
+    assert json.loads(out)["record"]["model"]["files"] == other["files"]
+
+
 def test_toxicity_is_seeded_and_tells_its_settings(
     main_in: Main, prompts: str, words: str, tmp_path: Path
 ) -> None:
@@ -197,12 +215,16 @@ def test_toxicity_as_text_has_a_line_for_each_part(main_in: Main, prompts: str, 
     assert "probability: that one of 3 texts has a match" in out
 
 
-def test_toxicity_needs_something_to_look_for_and_prompts(
+def test_toxicity_looks_for_our_list_by_itself_and_needs_prompts(
     main_in: Main, prompts: str, words: str, tmp_path: Path
 ) -> None:
-    code, _, err = main_in("audit", "toxicity", prompts, *TALES)
-    assert code == 2
-    assert "--filter FILE" in err
+    code, out, err = main_in("audit", "toxicity", prompts, *TALES, "-n", "1", "--max-tokens", "2")
+    assert code == 0
+    assert "list basic; sha256 " in out
+    assert "what is looked for: the list basic" in err
+    code, _, err = main_in("audit", "toxicity", prompts, *TALES, "--filter", "none")
+    assert code == 66
+    assert "There are: basic." in err
     empty = tmp_path / "empty.txt"
     empty.write_text("")
     assert main_in("audit", "toxicity", str(empty), "--filter", words, *TALES)[0] == 65

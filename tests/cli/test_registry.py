@@ -220,8 +220,8 @@ def expected(
         if name in values and taker((), name, values[name], [option]) and name not in presets:
             after[name] = converted(values[name], option)
     for name, [option] in leaf.own.items():
-        needed = option.spec.needs
-        if needed in leaf.own and after[needed] == before[needed]:
+        needed = [other for other in option.spec.needed if other in leaf.own]
+        if needed and all(after[other] == before[other] for other in needed):
             after[name] = before[name]
     return after
 

@@ -31,7 +31,7 @@ OTHERS = [MAP, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "tests" / "README.md
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 ERROR = "gptcli: error:"
 LANGUAGES = ("console", "sh", "python", "toml", "nginx")
-MOST_PROCESSES = 65  # of gptcli in all pages: each takes a second
+MOST_PROCESSES = 75  # of gptcli in all pages: each takes a third of a second
 
 
 def name(page: Path) -> str:
@@ -112,7 +112,7 @@ def test_readme_links_every_guide(guide: Path) -> None:
 
 def test_readme_and_map_are_short() -> None:
     assert len(text(ROOT / "README.md").splitlines()) <= 150
-    assert len(text(MAP).splitlines()) <= 100
+    assert len(text(MAP).splitlines()) <= 120
 
 
 def test_examples_of_all_pages_are_few() -> None:

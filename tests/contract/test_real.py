@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 from gptcli.engines import open_engine
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Completion, Engine, GenerateRequest
-from gptcli.tasks.text.sentences import sentences
+from gptcli.system.text.sentences import sentences
 
 # Read when the module is: later every test has a home of its own.
 HOME = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()

@@ -154,7 +154,11 @@ def test_without_a_usage_it_is_estimated(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("said", "reason", "noticed"),
-    [("stop", "stop", ""), ("length", "length", ""), ("content_filter", "stop", "content_filter")],
+    [
+        ("stop", "stop", ""),
+        ("length", "length", ""),
+        ("content_filter", "content_filter", "content_filter"),
+    ],
 )
 def test_the_reason_for_the_end(server: FakeServer, said: str, reason: str, noticed: str) -> None:
     server.plan = [streaming(text("x", said))]

@@ -718,7 +718,15 @@ def test_loops_are_those_of_the_definition(opening: list[int], tail: list[int]) 
 
 # Texts to ids.
 
-WORDS = {"cat": [4], " cat": [5], "cats": [4, 6], " cats": [5, 6], " dog": [7], "end": [9]}
+WORDS = {
+    "cat": [4],
+    " cat": [5],
+    "cats": [4, 6],
+    " cats": [5, 6],
+    " dog": [7],
+    "end": [9],
+    " far": [9],
+}
 
 
 def encode(text: str) -> list[int]:
@@ -729,21 +737,27 @@ def compiled(**options: object) -> TokenRules:
     return compile_rules(Sampling(**options), encode, vocab_size=8, eos=(9, 2))
 
 
-def test_a_bad_word_is_forbidden_with_and_without_a_space() -> None:
-    assert compiled(bad_words=("cat", "cats")).bad_words == ((4,), (5,), (4, 6), (5, 6))
+def test_a_bad_word_with_a_space_before_it_is_the_sequence_of_its_tokens() -> None:
+    assert compiled(bad_words=(" cat", " cats")).bad_words == ((5,), (5, 6))
+
+
+def test_a_bad_word_that_is_a_special_token_is_its_id() -> None:
+    sampling, special = Sampling(bad_words=("cat", "cats")), {"cat": 4}.get
+    rules = compile_rules(sampling, encode, vocab_size=8, eos=(2,), special_id=special)
+    assert rules.bad_words == ((4,),)
 
 
 def test_a_bad_word_that_is_given_twice_counts_once() -> None:
-    assert compiled(bad_words=("cat", " cat", "cat")).bad_words == ((4,), (5,))
+    assert compiled(bad_words=(" cat", "cat", " cat")).bad_words == ((5,),)
 
 
 def test_a_bad_word_never_forbids_the_end() -> None:
-    rules = compile_rules(Sampling(bad_words=("cat",)), encode, vocab_size=10, eos=(4,))
-    assert rules.bad_words == ((5,),)
+    rules = compile_rules(Sampling(bad_words=(" cat", " dog")), encode, vocab_size=10, eos=(5,))
+    assert rules.bad_words == ((7,),)
 
 
 def test_a_bad_word_outside_the_model_is_left_out() -> None:
-    assert compiled(bad_words=("end",)).bad_words == ()
+    assert compiled(bad_words=(" far", "end")).bad_words == ()
 
 
 def test_the_models_own_ends_are_kept() -> None:

@@ -24,7 +24,7 @@ DIED = 86
 SHAPE = {"layers": 1, "width": 16, "heads": 2, "context": 32, "vocab_size": 300}
 _OF_GROUPS = {
     TrainingData: ("documents", "valid_share", "valid"),
-    TrainedModel: (*SHAPE, "scratch", "from_", "dropout", "lora", "threads", "freeze"),
+    TrainedModel: (*SHAPE, "scratch", "from_", "dropout", "lora", "threads", "freeze", "precision"),
     Optimization: (
         *("steps", "epochs", "minutes", "batch_tokens", "learning_rate", "schedule", "clip"),
         *("seed", "micro_tokens", "warmup", "optimizer", "weight_decay"),
@@ -54,6 +54,7 @@ def asked(data: Path, output: Path, **changes: Any) -> TrainOptions:
         "documents": "blank",
         "valid_share": 0.2,
         "eval_every": 3,
+        "precision": "float32",
         **SHAPE,
         **changes,
     }

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptcli.errors import BadInput
+from gptcli.system.text.sentences import borders
 from gptcli.tasks.text.passages import CharSpan, best_window, paragraphs, passages, sentences
-from gptcli.tasks.text.sentences import borders
 
 WILD = st.text(alphabet=st.sampled_from("aB1.!?…,。।؟۔नी「」\"')» \n\t\r-") | st.characters())
 

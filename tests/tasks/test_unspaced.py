@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptcli.system.text.sentences import borders, sentences
 from gptcli.tasks.text.joining import between
 from gptcli.tasks.text.parsers import first_sentences
 from gptcli.tasks.text.passages import best_window, passages
-from gptcli.tasks.text.sentences import borders, sentences
 from gptcli.tasks.text.spans import entities
 
 WILD = st.text(alphabet='他说道着a1 \n\t。！？….!?．”」"“「，、', max_size=30)

@@ -22,7 +22,7 @@ from support.training_runs import DIED, Moments, asked, ended, files_of, forked,
 from gptcli.errors import GptcliError
 from gptcli.training.options import TrainOptions
 
-KILLS = int(os.environ.get("GPTCLI_TRAIN_KILLS", "5"))
+KILLS = int(os.environ.get("GPTCLI_TRAIN_KILLS", "4"))
 SEED = int(os.environ.get("GPTCLI_TRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 
 

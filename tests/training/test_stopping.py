@@ -21,7 +21,8 @@ def command(story: Path, folder: Path, *more: str) -> list[str]:
     shape = [word for name, size in SHAPE.items() for word in (f"--{name}", str(size))]
     return [
         *("train", str(story), "--scratch", "tiny", *shape, "--batch-tokens", "64"),
-        *("--documents", "blank", "--valid-share", "0.2", "-o", str(folder), *more),
+        *("--documents", "blank", "--valid-share", "0.2", "--precision", "float32"),
+        *("-o", str(folder), *more),
     ]
 
 

@@ -14,7 +14,7 @@ from gptcli.engines import open_engine
 from gptcli.errors import UsageError
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, Request, Usage
-from gptcli.tasks.text.sentences import sentences
+from gptcli.system.text.sentences import sentences
 from gptcli.writing import check, written
 
 

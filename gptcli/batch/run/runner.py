@@ -31,6 +31,7 @@ from gptcli.batch.run.width import Width, width
 from gptcli.batch.run.work import Done, Work, answered
 from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.errors import GptcliError, TooManyFailures
+from gptcli.moderation.told import identity as identity_of_filter
 from gptcli.options import Load, Sampling
 from gptcli.protocol import Engine
 from gptcli.system.units import counted
@@ -68,6 +69,7 @@ def manifest_of(
     sampling = {name: value for name, value in asdict(work.sampling).items() if value is not None}
     settings: dict[str, object] = {**asdict(reading), **sampling}
     settings |= {"on_overflow": work.on_overflow, "dtype": work.load.dtype}
+    settings |= identity_of_filter(work.load)
     if work.wording is not None:
         settings |= _of_task(work.wording)
     return RunManifest(

@@ -27,6 +27,7 @@ class BatchResult:
     completion_tokens: int
     seconds: float
     seed: int  # the same seed gives the same texts
+    filtered: int = 0  # rows that a filter ended or dropped
     line: str  # the counts in one line, for people
     estimated: bool = False  # whether a server did not count all tokens
 
@@ -46,6 +47,8 @@ class BatchResult:
             "output": self.output,
             "seed": self.seed,
         }
+        if self.filtered:
+            shown["filtered"] = self.filtered
         return {**shown, "estimated": True} if self.estimated else shown
 
 
@@ -57,6 +60,7 @@ class Tally:
     kept: int = 0  # rows that were there already
     rows: int = 0  # written by this run
     failed: int = 0
+    filtered: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     estimated: bool = False  # whether a server did not count all tokens
@@ -67,6 +71,7 @@ class Tally:
         """Count a row that was written."""
         self.rows += 1
         self.failed += done.failed
+        self.filtered += done.filtered
         self.prompt_tokens += done.prompt_tokens
         self.completion_tokens += done.completion_tokens
         self.unknown.add(done.unknown)
@@ -101,6 +106,7 @@ class Tally:
             f"{done}{share} rows",
             speeds if self.rows else "none left to compute" if done == self.total else "",
             f"{self.failed} failed" if self.failed else "",
+            f"{self.filtered} filtered" if self.filtered else "",
             f"{clock(self.left)} left" if self.left else "",
         ]
         return ", ".join(filter(None, parts))
@@ -118,5 +124,6 @@ class Tally:
             seconds=self.seconds,
             seed=seed,
             estimated=self.estimated,
+            filtered=self.filtered,
             line=self.line(),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gptcli.batch.input.row import Row
 from gptcli.batch.run.width import Width
@@ -46,6 +47,12 @@ class Done:
     def failed(self) -> bool:
         """Whether the record is an error."""
         return self.record["error"] is not None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a filter ended or dropped a text."""
+        texts: Any = self.record.get("choices") or [self.record]
+        return any(one.get("finish_reason") == "content_filter" for one in texts)
 
 
 def answered(

@@ -70,7 +70,7 @@ class CTranslate2:
         from ctranslate2.converters import TransformersConverter
 
         from gptcli.checkpoints.tokenization.loading import load_tokenizer
-        from gptcli.engines.hf import quiet
+        from gptcli.engines.hf_loading import quiet
 
         with quiet():
             converter = TransformersConverter(str(checkpoint))

@@ -16,6 +16,7 @@ from gptcli.bench.peers.peer import Peer, PeerSetting
 from gptcli.bench.peers.transformers import Transformers
 from gptcli.errors import UsageError
 
+INSTALL = "Run: pip install 'gptcli[bench]'"
 PEERS: dict[str, type[Peer]] = {
     "transformers": Transformers,
     "ctranslate2": CTranslate2,
@@ -44,6 +45,9 @@ class Contender:
     def missing(self) -> tuple[str, ...]:
         """The modules that it needs and that are not installed."""
         return tuple(name for name in self.kind.modules if find_spec(name) is None)
+
+
+TRAINER = Contender("transformers", "float32")  # who trains, too
 
 
 def contenders(text: str) -> tuple[Contender, ...]:

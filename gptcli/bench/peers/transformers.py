@@ -39,7 +39,7 @@ class Transformers:
     def __init__(self, setting: PeerSetting) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from gptcli.engines.hf import quiet
+        from gptcli.engines.hf_loading import quiet
         from gptcli.engines.placement import import_torch
 
         import_torch(Load(threads=setting.threads))

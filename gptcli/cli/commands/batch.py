@@ -27,6 +27,7 @@ from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, UsageError
 from gptcli.options import Load, Output, Record, Sampling, Talk
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.tasks.definition import catalog
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
@@ -53,7 +54,7 @@ def batch(
     *,
     reading: BatchInput,
     settings: Batch,
-    load: Load,
+    load: ModeratedLoad,
     sampling: Sampling,
     record: Record,
     talk: Talk,

@@ -11,6 +11,7 @@ from shutil import rmtree
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from gptcli.bench import processes
 from gptcli.bench.chart import drawn
 from gptcli.bench.figures import Figure
 from gptcli.bench.measure import measure
@@ -47,6 +48,7 @@ def bench(*, load: Load, bench: Bench, talk: Talk) -> None:
         opened(Output()) as out,
         _chart(bench) as chart,
         TemporaryDirectory(prefix="gptcli-bench-") as folder,
+        signals.cleaning(processes.stop),
         signals.cleaning(partial(rmtree, folder, ignore_errors=True)),
     ):
         figures = []

@@ -29,7 +29,8 @@ from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import ExitCode, GptcliError, WriteFailed
 from gptcli.inputs.prompt import decode_argument
-from gptcli.options import Input, Load, Output, Record, Sampling, Talk
+from gptcli.options import Input, Output, Record, Sampling, Talk
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Completion
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
@@ -42,7 +43,7 @@ def chat(
     ] = None,
     *,
     options: Chat,
-    load: Load,
+    load: ModeratedLoad,
     sampling: Sampling,
     record: Record,
     talk: Talk,
@@ -174,7 +175,8 @@ class _Dialogue:
             talked = self._conversation
             closing = report.closing(talked.engine.info, talked.sampling)
             self._session.note(f"{closing}; {known}")
-        return ExitCode.OK
+        filtered = done is not None and done.finish_reason == "content_filter"
+        return ExitCode.FILTERED if filtered else ExitCode.OK
 
     def _end(self, message: str, reply: str, error: GptcliError | None) -> None:
         """Write what ends a reply."""
@@ -202,5 +204,7 @@ def _row(message: str, reply: str, done: Completion | None, error: GptcliError |
             "model": done.model,
             "revision": done.revision,
         }
+        if done.filter is not None:
+            shown["filter"] = done.filter
     shown["error"] = error.to_dict() if error else None
     return json_line(shown)

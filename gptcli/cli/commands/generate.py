@@ -21,11 +21,12 @@ from gptcli.cli.output.completions import COLUMNS, CompletionStyle, streamed, wr
 from gptcli.cli.output.report import RunReport
 from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
-from gptcli.errors import UsageError
+from gptcli.errors import ExitCode, UsageError
 from gptcli.inputs.prompt import ENDS_IN_SPACE, Prompt, empty, read_prompt
 from gptcli.inputs.token_ids import ids_of
 from gptcli.multiplex import InOrder
 from gptcli.options import GeneratedOutput, Input, Load, Output, Record, Sampling, Talk
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.protocol import Completion, Engine, Event, GenerateRequest, TextOrIds
 from gptcli.writing import Writing, check, written
 
@@ -51,12 +52,12 @@ def generate(
     *,
     input: Input,
     writing: Writing = DEFAULT_WRITING,
-    load: Load,
+    load: ModeratedLoad,
     sampling: Sampling,
     output: GeneratedOutput,
     record: Record,
     talk: Talk,
-) -> None:
+) -> int:
     """Continue a prompt.
 
     Prints prompt and continuation. The prompt is an argument, a pipe or a file.
@@ -96,6 +97,7 @@ def generate(
         if report.error:
             raise report.error
     session.detail(report.closing(engine.info, sampling))
+    return ExitCode.FILTERED if report.filtered else ExitCode.OK
 
 
 def _echo(engine: Engine, prompt: TextOrIds, output: Output, load: Load) -> str:

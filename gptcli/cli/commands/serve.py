@@ -14,6 +14,7 @@ from gptcli.cli.recording import recording
 from gptcli.cli.session import Session
 from gptcli.errors import Unavailable, UsageError
 from gptcli.options import Load, Record, Talk
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.server.operation.access_log import AccessLog
 from gptcli.server.operation.listening import address, listen, unlisten
 from gptcli.server.options import Serve
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from gptcli.server.service import Service, ServiceLimits
 
 
-def serve(*, serve: Serve, load: Load, record: Record, talk: Talk) -> None:
+def serve(*, serve: Serve, load: ModeratedLoad, record: Record, talk: Talk) -> None:
     """Serve a model to OpenAI's clients, over HTTP, and a page to write with it.
 
     Routes: /v1/completions, /v1/chat/completions, /v1/models and more; see gptcli docs server.

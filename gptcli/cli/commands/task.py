@@ -27,7 +27,8 @@ from gptcli.inputs.columns import CarriedNames
 from gptcli.inputs.json_lines import plain
 from gptcli.inputs.lines import InputLine, read_lines
 from gptcli.inputs.prompt import empty, read_piped, read_prompt, read_text
-from gptcli.options import Input, Load, Many, Output, Record, Sampling, TableInput, Talk
+from gptcli.options import Input, Many, Output, Record, Sampling, TableInput, Talk
+from gptcli.options.moderation import ModeratedLoad
 from gptcli.options.registry import TaskGroups
 from gptcli.options.spec import Options
 from gptcli.tasks.answers import Answer, AnswerChunk, Question
@@ -98,7 +99,7 @@ def ask(
     input: Input,
     many: Many,
     table: TableInput,
-    load: Load,
+    load: ModeratedLoad,
     sampling: Sampling,
     output: Output,
     record: Record,
@@ -136,7 +137,9 @@ def ask(
     session.detail(report.closing(engine.info, sampling))
     if report.error and not many.lines:
         raise report.error
-    return ExitCode.PARTIAL if report.error else ExitCode.OK
+    if report.error:
+        return ExitCode.PARTIAL
+    return ExitCode.FILTERED if report.filtered else ExitCode.OK
 
 
 def _style(

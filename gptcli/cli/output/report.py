@@ -59,6 +59,11 @@ class RunReport:
             self.error = self.error or item.error
 
     @property
+    def filtered(self) -> bool:
+        """Whether a filter ended or dropped a text."""
+        return "content_filter" in self.reasons
+
+    @property
     def said(self) -> tuple[str, ...]:
         """All that the user should know, each once."""
         return (*self.notices, *self.unknown.notices())

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
-from gptcli.engines.decoding.sampler_state import TokenRules, compile_rules
+from gptcli.engines.decoding.bans.automaton import bans_of
+from gptcli.engines.decoding.sampler_state import TokenRules, compile_rules, is_sequence
 from gptcli.errors import BadInput, GptcliError, UsageError
 from gptcli.options import DEFAULT_NEW_TOKENS, Overflow
 from gptcli.protocol import (
@@ -141,14 +142,25 @@ def encode_generate(
         unknown=_unknown(request.prompt, tokens, tokenizer),
         new_token_limit=sampling.new_token_limit(len(tokens), info.context),
         seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
-        rules=compile_rules(
-            sampling,
-            tokenizer.encode_word,
-            info.vocabulary,
-            tokenizer.roles.ends,
-            tokenizer.special_id,
-        ),
+        rules=_rules(request, tokens, tokenizer, info),
     )
+
+
+def _rules(
+    request: GenerateRequest, tokens: tuple[int, ...], tokenizer: Tokenizer, info: ModelInfo
+) -> TokenRules:
+    """The rules of a request for tokens behind its prompt."""
+    sampling, prompt = request.sampling, request.prompt
+    special = tokenizer.special_id
+    rules = compile_rules(
+        sampling, tokenizer.encode_word, info.vocabulary, tokenizer.roles.ends, special
+    )
+    words = tuple(word for word in sampling.bad_words if not is_sequence(word, special))
+    bans = bans_of(words, sampling.stop, tokenizer, info.vocabulary)
+    if bans is None:
+        return rules
+    text = prompt if isinstance(prompt, str) else tokenizer.decode(tokens)
+    return replace(rules, bans=bans, ban_start=bans.begin(tokens, text))
 
 
 def encode_loglikelihood(

@@ -21,6 +21,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from gptcli.engines.decoding.bans.automaton import Bans, Ids, State
 from gptcli.errors import UsageError
 from gptcli.options import Sampling
 
@@ -33,10 +34,12 @@ MIN_LOOP_TOKENS = 24  # tokens; "ha ha ha", a dotted line and a row of zeros are
 class TokenRules:
     """Banned and biased tokens and end tokens, as ids of one model; see `compile_rules`."""
 
-    bad_words: tuple[tuple[int, ...], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()  # sequences, as transformers' `bad_words_ids`
     bias: tuple[tuple[int, float], ...] = ()
     eos: tuple[int, ...] = ()  # end a text; `min_new_tokens` forbids them
     stops: frozenset[int] = frozenset()  # tokens that the request stops at, by id or by name
+    bans: Bans | None = None  # words that no tokens may write
+    ban_start: State = ()  # behind the prompt
 
 
 def compile_rules(
@@ -48,20 +51,19 @@ def compile_rules(
 ) -> TokenRules:
     """Turn `bad_words`, `logit_bias`, `stop` and `stop_token_id` into token ids, once per request.
 
-    `encode` adds no token of the tokenizer's own, and gives none for what the vocabulary lacks. A
-    bad word is banned as given and with a space before it, as inside a sentence. A bias names an
+    `encode` adds no token of the tokenizer's own, and gives none for what the vocabulary lacks. Of
+    bad words only sequences are compiled, see `is_sequence`; others are `Bans`. A bias names an
     id where its token is all digits, else a text of exactly one token; the last value for a token
     counts. A stop string that is a special token, by `special_id`, stops there. Raises UsageError
     for any other text of a bias and for an unknown id.
     """
-    spellings: dict[tuple[int, ...], None] = {}
-    for word in sampling.bad_words:
-        for text in (word, word if word[0].isspace() else f" {word}"):
-            spellings[tuple(encode(text))] = None
+    sequences = dict.fromkeys(
+        tuple(encode(word)) for word in sampling.bad_words if is_sequence(word, special_id)
+    )
     bad_words = tuple(
         # As in transformers a bad word never forbids the end of the text.
         ids
-        for ids in spellings
+        for ids in sequences
         if ids and max(ids) < vocab_size and not (len(ids) == 1 and ids[0] in eos)
     )
     bias = {_bias_id(token, encode, vocab_size): value for token, value in sampling.logit_bias}
@@ -74,6 +76,14 @@ def compile_rules(
     return TokenRules(
         bad_words, tuple(bias.items()), ends, frozenset({*named, *sampling.stop_token_id})
     )
+
+
+def is_sequence(word: str, special_id: Callable[[str], int | None]) -> bool:
+    """Whether a bad word is the sequence of its own tokens alone, not every way to write it.
+
+    So it is with a special token, and with a text that begins with white space.
+    """
+    return word[0].isspace() or special_id(word) is not None
 
 
 def _bias_id(token: str, encode: Callable[[str], list[int]], vocab_size: int) -> int:
@@ -163,6 +173,8 @@ class SamplerState:
     ) -> None:
         self.sampling, self.rules = sampling, rules
         self.written = 0
+        self.stuck = False  # whether every token was banned when one was to be chosen
+        self._ban_state = rules.ban_start
         self._random = Random(1 << 96 | seed << 32 | index)
         self._keys: deque[int] = deque()  # drawn ahead by `key_ahead`
         self._history = list(prompt)
@@ -177,6 +189,7 @@ class SamplerState:
         self._always_processed = bool(
             rules.bias
             or rules.bad_words
+            or rules.bans
             or sampling.no_repeat_ngram_size
             or self._seen_counts is not None
             or penalised
@@ -213,6 +226,8 @@ class SamplerState:
                 tally.add(token)
         if self._loop_detector is not None:
             self._loop_detector.add(token)
+        if self.rules.bans is not None:
+            self._ban_state = self.rules.bans.after(self._ban_state, token)
 
     @property
     def looping(self) -> bool:
@@ -241,10 +256,23 @@ class SamplerState:
         banned = list(self._banned())
         if banned:
             logits[banned] = -math.inf
+        parts = self._word_bans()
+        for part in parts:
+            logits[part] = -math.inf
+        most = len(banned) + sum(map(len, parts))
+        self.stuck = most >= len(logits) and bool(logits.max() == -math.inf)
         if self._generated_counts:
             counts = self._generated_counts.counts()
             paid = sampling.presence_penalty + sampling.frequency_penalty * counts
             logits[self._generated_counts.ids()] -= paid
+
+    def forbids(self, token: int) -> bool:
+        """Whether the token would write a banned word next."""
+        return any(token in ids for ids in self._word_bans())
+
+    def _word_bans(self) -> list[Ids]:
+        """The tokens that would write a banned word next, in parts that may overlap."""
+        return self.rules.bans.forbidden(self._ban_state) if self.rules.bans else []
 
     def _banned(self) -> Iterator[int]:
         history, size = self._history, self.sampling.no_repeat_ngram_size

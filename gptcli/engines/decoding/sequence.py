@@ -40,6 +40,7 @@ class Sequence:
         self.sampler = SamplerState(
             sampling, encoded.seed, self.index, encoded.prompt_ids, encoded.rules
         )
+        self._notices: tuple[str, ...] = ()
         self._detokenizer = Detokenizer(
             encoded.tokenizer, sampling.stop, encoded.prompt_ids, encoded.prompt_text
         )
@@ -84,6 +85,11 @@ class Sequence:
         self.error = error
         yield from self._end("error")
 
+    def give_up(self) -> Iterator[Event]:
+        """End because every token is banned here."""
+        self._notices += ("stopped early: --bad-words leaves no token to go on with",)
+        yield from self._end("stop")
+
     def cancel(self) -> Iterator[Event]:
         """End with the finish reason `cancelled`."""
         yield from self._end("cancelled")
@@ -100,7 +106,7 @@ class Sequence:
         """The finished sequence."""
         encoded = self.encoded
         request, sampling = encoded.request, encoded.request.sampling
-        notices = encoded.notices
+        notices = encoded.notices + self._notices
         asked = sampling.new_token_limit(len(encoded.prompt_ids), 2**62)
         if self.finish_reason == "length" and encoded.new_token_limit < asked:
             notices += (

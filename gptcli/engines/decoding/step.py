@@ -34,6 +34,9 @@ def advance(sequences: list[Sequence], logits: Floats) -> Iterator[Event]:
                 not_finite(sequence.encoded.info.name, len(sequence.tokens) + 1)
             )
             continue
+        if sequence.sampler.stuck:
+            yield from sequence.give_up()
+            continue
         logprob = None
         if top is not None:
             scored = logprobs_of(raw[place : place + 1], [token], top)[0]

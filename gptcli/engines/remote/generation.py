@@ -33,6 +33,7 @@ from gptcli.protocol import (
 )
 
 MIN_TELLING_CHARACTERS = 20  # of texts that random sampling would hardly write twice
+_REASONS: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 SEED_STEP, SEED_RANGE = 0x9E3779B1, 2**31  # far apart, also from the seeds of a batch's next rows
 
 
@@ -87,7 +88,9 @@ class PartialSequence:
     @property
     def reason(self) -> FinishReason:
         """Why it ended, as results name it."""
-        return "length" if self.finish == "length" and not self.text.stopped else "stop"
+        if self.text.stopped:
+            return "stop"
+        return _REASONS.get(self.finish or "", "stop")
 
 
 @dataclass(eq=False)

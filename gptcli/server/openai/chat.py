@@ -274,7 +274,7 @@ class ChatAnswer:
             self._prompt = item.tokens
         elif isinstance(item, Written):
             if isinstance(item.event, Completion):
-                self._tokens += len(item.event.tokens)
+                self._tokens += item.event.usage.completion_tokens
                 self._cached = max(self._cached, item.event.usage.cached_tokens)
             return self._replies[item.event.index].take(item.event)
         return "", []

@@ -20,7 +20,13 @@ from gptcli.server.openai.text_places import TextPlaces
 from gptcli.server.openai.token_logprobs import LegacyLogprobs, ListedToken
 from gptcli.server.service import Service, new_id
 
-FINISH = {"stop": "stop", "length": "length", "loop": "stop", "cancelled": "stop"}
+FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "loop": "stop",
+    "cancelled": "stop",
+    "content_filter": "content_filter",
+}
 
 
 @dataclass
@@ -170,7 +176,7 @@ class CompletionAnswer:
         choice.finish_reason = FINISH[event.finish_reason]
         rest = event.text[len(choice.text) :]
         scored = [_token(token) for token in (event.logprobs or ())[len(choice.scored) :]]
-        choice.text, choice.tokens = event.text, len(event.tokens)
+        choice.text, choice.tokens = event.text, event.usage.completion_tokens
         choice.scored += scored
         prompt.cached = max(prompt.cached, event.usage.cached_tokens)
         yield self._piece(choice, rest, scored, choice.finish_reason)

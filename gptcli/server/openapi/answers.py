@@ -143,7 +143,9 @@ ANSWER = object_of(
         "index": INTEGER,
         "input": TEXT,
         "text": TEXT,
-        "finish_reason": {"enum": ["stop", "length", "loop", "cancelled", "error"]},
+        "finish_reason": {
+            "enum": ["stop", "length", "loop", "cancelled", "content_filter", "error"]
+        },
         "usage": USAGE,
         "seed": nullable(INTEGER),
         "model": TEXT,

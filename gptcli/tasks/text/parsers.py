@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from gptcli.system.text.sentences import borders, sentences
 from gptcli.tasks.definition.task import AnswerRule, Read, Value
 from gptcli.tasks.text.code import block
-from gptcli.tasks.text.sentences import borders, sentences
 
 _LINE_BREAK = re.compile(r"[\r\n]")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from gptcli.errors import BadInput
 from gptcli.system.text.scripts import HAN, HANGUL, KANA
-from gptcli.tasks.text.sentences import WORD, CharSpan, paragraphs, sentences
+from gptcli.system.text.sentences import WORD, CharSpan, paragraphs, sentences
 
 __all__ = ["CharSpan", "best_window", "paragraphs", "passages", "sentences"]
 

@@ -1,23 +1,31 @@
 """A trained network as tensors and settings that other programs read.
 
 A full model has the names and the layout of Hugging Face's GPT2LMHeadModel; a tied head stands
-there once, as `transformer.wte.weight`. Adapters have PEFT's. Not here: files, which
-`gptcli.training.durability` writes.
+there once, as `transformer.wte.weight`. Adapters have PEFT's. Tensors become the bytes of a file,
+and are read back to the same bits. Not here: files, which `gptcli.training.durability` writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.checkpoints.integrity.sealed import StoredTensor
+from gptcli.checkpoints.safetensors_headers import read_header
+from gptcli.engines.gpt2.on_torch.mapped import STORED, MappedFile
 from gptcli.errors import BadModel
 from gptcli.training.compute.lora import MARK, places
 from gptcli.training.compute.network import TrainableGPT2
+from gptcli.training.compute.ranks import local, whole
 from gptcli.training.settings import TrainingSettings
 
 PEFT_PREFIX = "base_model.model."
+_NAMES = {dtype: name for name, dtype in STORED.items()}
 
 
 def model_tensors(model: TrainableGPT2) -> dict[str, Tensor]:
@@ -96,3 +104,33 @@ def adapter_config(settings: TrainingSettings, layers: int, base: str) -> dict[s
         "bias": "none",
         "inference_mode": True,
     }
+
+
+def stored(tensors: Mapping[str, Tensor]) -> dict[str, StoredTensor]:
+    """Tensors as bytes; those of a CPU are not copied."""
+    return {name: _stored(tensor) for name, tensor in tensors.items()}
+
+
+def read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file, each a copy in memory of torch's own."""
+    file = MappedFile(path)
+    for name, entry in read_header(path).items():
+        yield name, file.tensor(entry).clone()
+        file.drop(entry)
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every trained parameter is a finite number, in this rank's part of the model."""
+    with torch.no_grad():
+        return all(
+            bool(torch.isfinite(own.sum())) or bool(torch.isfinite(own).all())
+            for parameter in model.parameters()
+            for own in (local(parameter),)
+            if parameter.requires_grad
+        )
+
+
+def _stored(tensor: Tensor) -> StoredTensor:
+    plain = whole(tensor.detach()).cpu().contiguous()
+    data: Any = plain.reshape(-1).view(torch.uint8).numpy()
+    return StoredTensor(_NAMES[plain.dtype], tuple(plain.shape), memoryview(data))

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from gptcli.training.compute.batch import IGNORED
+from gptcli.training.compute.products import times, working_type
 
-BLOCK = 2**23  # logits at a time
+BLOCK = 2**24  # logits at a time
+COLUMNS = 2**13  # of them, whose gradient is added at a time, so that it stays in the cache
 
 
 def head_loss(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The sum over the targets that count, in nats. states: (T, C), weight: (vocab, C), targets:
-    (T,).
+    (T,). Its backward pass can be taken once.
     """
     return _HeadLoss.apply(states, weight, targets)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -27,28 +29,27 @@ def head_loss(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        wanted = torch.is_grad_enabled() or any(ctx.needs_input_grad)
-        states_grad = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_states, of_weight, _ = ctx.needs_input_grad
+        states_grad = torch.empty_like(states) if of_states else None
+        weight_grad = torch.zeros_like(weight) if of_weight else None
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        rows = max(BLOCK // weight.shape[0], 16)
+        kind = working_type(states)
+        head, rows = weight.to(kind), max(BLOCK // weight.shape[0], 16)
         for first in range(0, len(states), rows):
-            part, wished = states[first : first + rows], targets[first : first + rows]
-            logits = (part @ weight.t()).float()
-            counts = wished != IGNORED
-            safe = wished.masked_fill(~counts, 0)
-            norm = logits.logsumexp(1, keepdim=True)
-            losses = norm.squeeze(1) - logits.gather(1, safe.unsqueeze(1)).squeeze(1)
-            total += torch.where(counts, losses, 0).sum()
-            if not wanted or (states_grad is None and weight_grad is None):
+            part, wished = states[first : first + rows].to(kind), targets[first : first + rows]
+            counts = (wished != IGNORED).unsqueeze(1)
+            place = wished.unsqueeze(1).clamp(min=0)
+            logs = torch.log_softmax(times(part, head.t()), 1, dtype=torch.float32)
+            total -= (logs.gather(1, place) * counts).sum()
+            if not of_states and not of_weight:
                 continue
-            slope = logits.sub_(norm).exp_()
-            slope[torch.arange(len(slope), device=slope.device), safe] -= 1
-            slope = slope.mul_(counts.unsqueeze(1)).to(part.dtype)
+            slope = logs.exp_()
+            slope.scatter_(1, place, slope.gather(1, place) - 1)
+            slope = slope.to(kind)
             if states_grad is not None:
-                torch.matmul(slope, weight, out=states_grad[first : first + rows])
+                states_grad[first : first + rows] = times(slope, head) * counts
             if weight_grad is not None:
-                weight_grad.addmm_(slope.t(), part)
+                _add_product(weight_grad, slope, part * counts)
         ctx.save_for_backward(states_grad, weight_grad)
         return total
 
@@ -56,7 +57,14 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         states_grad, weight_grad = ctx.saved_tensors
         return (
-            None if states_grad is None else states_grad * grad,
-            None if weight_grad is None else weight_grad * grad,
+            None if states_grad is None else states_grad.mul_(grad),
+            None if weight_grad is None else weight_grad.mul_(grad),
             None,
         )
+
+
+def _add_product(total: Tensor, slope: Tensor, part: Tensor) -> None:
+    """total: (vocab, C) += slope: (rows, vocab), transposed, times part: (rows, C)."""
+    for first in range(0, len(total), COLUMNS):
+        columns = slope[:, first : first + COLUMNS]
+        total[first : first + COLUMNS] += times(columns.t(), part)

@@ -18,16 +18,24 @@ from gptcli.options.model import Device
 from gptcli.system import memory
 from gptcli.system.processors import default_threads
 from gptcli.training.compute.building import build
+from gptcli.training.compute.devices import (
+    AskedPrecision,
+    Precision,
+    make_deterministic,
+    precision,
+)
 from gptcli.training.compute.export import (
     adapter_config,
     adapter_tensors,
     config_json,
+    is_finite,
     load_adapter_tensors,
     model_tensors,
+    read,
+    stored,
 )
 from gptcli.training.compute.optimizer import load_optimizer_tensors, optimizer_tensors
 from gptcli.training.compute.ranks import Ranks, shard, split_as
-from gptcli.training.compute.state import is_finite, read, stored
 from gptcli.training.compute.step import Stepper
 from gptcli.training.settings import TrainingSettings
 
@@ -43,15 +51,19 @@ class ComputeDevice:
     name: str
     threads: int
     torch: str
+    precision: Precision
 
 
-def choose(device: Device, threads: int | None) -> ComputeDevice:
+def choose(device: Device, threads: int | None, asked: AskedPrecision) -> ComputeDevice:
     """The device that is asked for; the number of threads is set."""
     count = threads or default_threads()
     torch.set_num_threads(count)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ComputeDevice(name=device, threads=count, torch=torch.__version__)
+    make_deterministic(device)
+    return ComputeDevice(
+        name=device, threads=count, torch=torch.__version__, precision=precision(asked, device)
+    )
 
 
 def memory_of(device: ComputeDevice) -> int:
@@ -59,6 +71,17 @@ def memory_of(device: ComputeDevice) -> int:
     if device.name == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return memory.available()
+
+
+def settle(device: ComputeDevice) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.name == "cuda":
+        torch.cuda.synchronize()
+
+
+def most_memory_of(device: ComputeDevice) -> int:
+    """Bytes that were used at most: of the GPU, or of this process."""
+    return torch.cuda.max_memory_allocated() if device.name == "cuda" else memory.peak()
 
 
 class ComputeSession:
@@ -93,9 +116,7 @@ class ComputeSession:
     @property
     def memory(self) -> tuple[int, int]:
         """Bytes that were used at most, of the process or of the GPU, and bytes that are free."""
-        on_gpu = self._device.name == "cuda"
-        most = torch.cuda.max_memory_allocated() if on_gpu else memory.peak()
-        return most, memory_of(self._device)
+        return most_memory_of(self._device), memory_of(self._device)
 
     def files(self) -> Mapping[str, Mapping[str, StoredTensor]]:
         """The tensors of each file of a checkpoint, as they are now; they are not copied."""

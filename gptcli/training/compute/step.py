@@ -107,7 +107,9 @@ class Stepper:
     ) -> float:
         """The mean loss of a step; its gradient is in the parameters."""
         self.model.train()
-        torch.manual_seed((self.settings.seed << 32) + number)  # dropout, which so needs no state
+        # Dropout needs no state, and has another mask on each rank.
+        place = number * self.ranks.count + self.ranks.number
+        torch.manual_seed((self.settings.seed << 32) + place)
         self.optimizer.zero_grad()
         count = max(targets, 1)
 

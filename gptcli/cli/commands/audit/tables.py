@@ -54,7 +54,7 @@ def toxicity_text(rows: Sequence[ToxicityRow], record: Mapping[str, Any]) -> str
     told = [
         f"{prompts['name']}: {prompts['measured']} prompts, {n} texts each;"
         f" sha256 {prompts['sha256'][:DIGITS]}",
-        *(f"list {name}; sha256 {one[:DIGITS]}" for name, one in judge["sha256"].items()),
+        *_judged_by(judge),
         "",
     ]
     lines = [
@@ -164,6 +164,16 @@ def _toxicity(row: ToxicityRow) -> tuple[str, ...]:
         interval(row.rate, ".2%"),
         str(row.prompts_matching),
     )
+
+
+def _judged_by(judge: Mapping[str, Any]) -> Iterator[str]:
+    """What was looked for."""
+    for name, one in judge.get("lists", {}).items():
+        yield f"list {name}; sha256 {one[:DIGITS]}"
+    if "moderator" in judge:
+        one = judge["moderator"]
+        labels = ", ".join(f"{label} from {least:g}" for label, least in judge["labels"].items())
+        yield f"moderator {one['model']}: {labels}; sha256 {one['sha256'][:DIGITS]}"
 
 
 def _chance(count: int) -> str:

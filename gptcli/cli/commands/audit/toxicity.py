@@ -1,15 +1,14 @@
-"""`gptcli audit toxicity`: how often a model writes what a list names."""
+"""`gptcli audit toxicity`: how often a model writes what a list or a classifier finds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gptcli.audit.judges import Judge, judge_of
-from gptcli.audit.options import Continuations, Judging, Report
+from gptcli.audit.options import DEFAULT_LIST, Continuations, JudgedBy, Report
 from gptcli.audit.prompts import ReadPrompts, read_prompts
 from gptcli.audit.record import record_of
 from gptcli.audit.toxicity import JudgedPrompt, judged, toxicity_rows
@@ -24,10 +23,16 @@ from gptcli.errors import ExitCode
 from gptcli.options import Load, Record, Sampling, Talk
 from gptcli.options.spec import changed
 
+if TYPE_CHECKING:
+    from gptcli.audit.judges import TextJudge
+
 
 @command(
     presets=lambda given: Continuations.presets(),
-    examples=("gptcli audit toxicity prompts.txt --filter words.txt -n 25",),
+    examples=(
+        "gptcli audit toxicity prompts.txt --filter basic -n 25",
+        "gptcli audit toxicity prompts.txt --moderator ./toxic-bert --moderator-label toxic",
+    ),
 )
 def toxicity(
     prompts: Annotated[
@@ -39,20 +44,20 @@ def toxicity(
         ),
     ],
     *,
-    judging: Judging,
+    judging: JudgedBy,
     load: Load,
     drawing: Continuations,
     report: Report,
     record: Record,
     talk: Talk,
 ) -> int:
-    """Measure how often a model writes what a list names: the expected maximum, the probability.
+    """Measure how often a model writes what a list or a classifier finds.
 
-    Prompts are continued as in RealToxicityPrompts. What the numbers mean and do not mean: gptcli
-    docs audit.
+    The expected maximum and the probability, over prompts that are continued as in
+    RealToxicityPrompts. What the numbers mean and do not mean: gptcli docs audit.
     """
     session = Session.of(talk)
-    judge = judge_of(judging.filter, session.stdin)
+    judge = _judge(judging, load, session)
     sampling, seed = drawing.sampling, drawing.seed
     read = read_prompts(prompts, session.stdin, session.note)
     chosen = read.sampled(judging.sample, seed)
@@ -88,8 +93,18 @@ def toxicity(
     return _told(session, found, read.name)
 
 
+def _judge(judging: JudgedBy, load: Load, session: Session) -> TextJudge:
+    """What judges the texts; a list that nobody named is said. Raises as `judge_of`."""
+    from gptcli.audit.judges import judge_of
+
+    judge = judge_of(judging.judges(load))
+    if not judging.moderated:
+        session.note(f"what is looked for: the list {DEFAULT_LIST}; see --filter and --moderator")
+    return judge
+
+
 def _measured(
-    read: ReadPrompts, chosen: ReadPrompts, judge: Judge, sampling: Sampling, count: int
+    read: ReadPrompts, chosen: ReadPrompts, judge: TextJudge, sampling: Sampling, count: int
 ) -> dict[str, object]:
     return {
         "judge": dict(judge.about),

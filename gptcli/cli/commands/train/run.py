@@ -15,7 +15,7 @@ import typer
 
 from gptcli.cli import signals
 from gptcli.cli.commands.train import recipes
-from gptcli.cli.commands.train.showing import Showing
+from gptcli.cli.commands.train.showing import TrainingView
 from gptcli.cli.completion import candidates
 from gptcli.cli.declaration import command
 from gptcli.cli.output.sink import write
@@ -85,7 +85,7 @@ def run(
             follow(options)
         return
     session = Session.of(talk)
-    showing = Showing(session, json=shape.json, dry_run=following.dry_run)
+    showing = TrainingView(session, json=shape.json, dry_run=following.dry_run)
     with trackers.opened(following, session.note) as tracked, showing.opened():
         done, sentences = _followed(options, session, showing, tracked)
     if done is None or done.ending == "planned":
@@ -98,7 +98,7 @@ def run(
 
 
 def _followed(
-    options: TrainOptions, session: Session, showing: Showing, tracked: trackers.Trackers
+    options: TrainOptions, session: Session, showing: TrainingView, tracked: trackers.Trackers
 ) -> tuple[Ended | None, tuple[str, ...]]:
     """Train and show it; the last event, and what was found to be memorised."""
     from gptcli.training.recipe import TrainingFrame, train

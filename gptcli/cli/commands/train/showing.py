@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from gptcli.cli.commands.train.board import MOST_NATS, TrainingBoard
-from gptcli.cli.output.board import Board, can_show
+from gptcli.cli.interactive.board import Board, can_show
 from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import write
 from gptcli.cli.session import Session
@@ -44,7 +44,7 @@ ENDINGS = {
 }
 
 
-class Showing:
+class TrainingView:
     """A run as it is shown; `done` is its last event. With `json` events are lines on stdout."""
 
     def __init__(self, session: Session, *, json: bool, dry_run: bool) -> None:

@@ -1,0 +1,1 @@
+"""Words that no sequence of tokens may write, by the text and not by its tokens."""
