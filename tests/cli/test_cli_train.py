@@ -18,9 +18,9 @@ from support.training_runs import SHAPE, ended, forked, write_story
 
 import gptcli
 from gptcli.cli.commands.train.board import TrainingBoard, area
-from gptcli.cli.main import main
 from gptcli.cli.interactive import board as boards
 from gptcli.cli.interactive.board import Board
+from gptcli.cli.main import main
 from gptcli.training.events import Began, Evaluated, Sampled, Saved, StepDone
 
 TINY = (

@@ -10,9 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gptcli.inspection import png, svg
-from gptcli.inspection.plots import Curve, Curves
-
 MOST_POINTS = 400  # of a curve; more are averaged
 Point = tuple[float, float]
 
@@ -61,6 +58,9 @@ def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, .
 
 def pictures(curves: LossCurves, title: str) -> tuple[str, bytes] | None:
     """The losses as the contents of an SVG file and of a PNG file; None where there are none."""
+    from gptcli.inspection import png, svg
+    from gptcli.inspection.plots import Curve, Curves
+
     if not curves.train:
         return None
     shown = [Curve("training", averaged(curves.train))]

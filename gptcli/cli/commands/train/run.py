@@ -73,6 +73,8 @@ def run(
 
     if not data:
         raise UsageError("DATA", "it is missing", "Name files or folders of text.")
+    if not following.output:
+        raise UsageError("--output", "it is missing", "Name the folder of the model: -o FOLDER.")
     options = TrainOptions(
         data=tuple(data),
         reading=reading,
