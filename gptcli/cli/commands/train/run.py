@@ -69,12 +69,12 @@ def run(
     The folder that is made is a model for -m. Killed at any moment, the same command goes on where
     it was, and ends with the same weights.
     """
-    from gptcli.training.following import follow, is_follower
-
     if not data:
         raise UsageError("DATA", "it is missing", "Name files or folders of text.")
     if not following.output:
         raise UsageError("--output", "it is missing", "Name the folder of the model: -o FOLDER.")
+    from gptcli.training.following import follow, is_follower
+
     options = TrainOptions(
         data=tuple(data),
         reading=reading,
