@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
+from collections import Counter
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +18,7 @@ from gptcli.errors import Unavailable
 from gptcli.models.card import read_card
 from gptcli.training.events import Ended, Prepared, Sampled, Saved, StepDone
 from gptcli.training.options import TrainingProgress
+from gptcli.training.recipe import train
 from gptcli.training.report import trackers
 from gptcli.training.report.curves import LossCurves, averaged, pictures, read_curves
 from gptcli.training.report.memorisation import _of_gap, _verdict
@@ -163,3 +168,37 @@ def test_what_is_not_installed_is_refused_with_the_way_to_it(
     )
     with pytest.raises(Unavailable, match=f"pip install {pip}"):
         trackers.check(following)
+
+
+def test_a_run_that_goes_on_doubles_no_point_of_tensorboard(
+    tmp_path: Path, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points: Counter[tuple[str, int]] = Counter()
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            points.clear()  # its files are removed before
+            Path(folder).mkdir()
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            points[name, step] += 1
+
+        def close(self) -> None:
+            pass
+
+    installed = ModuleType("tensorboardX")
+    installed.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    installed.__spec__ = ModuleSpec("tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", installed)
+    following, said = TrainingProgress(tensorboard=True), list[str]()
+    options = asked(story, tmp_path / "run", steps=9)
+    for until in (5, 9):
+        with trackers.opened(following, said.append) as tracked:
+            for event in train(options):
+                tracked.see(event)
+                if isinstance(event, StepDone) and event.step == until:
+                    break
+    assert said == []
+    assert {*points.values()} == {1}
+    assert {step for name, step in points if name == "train/loss"} == {*range(1, 10)}
+    assert ("validation/loss", 3) in points
