@@ -33,6 +33,11 @@ until the end of their days."""
 BUNDLED = Path(__file__).parent.parent / "gptcli" / "bundled" / "tiny-tales"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: many tests wait for processes, locks and disks."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 3
+
+
 def pytest_collection_finish() -> None:
     """Leave thousands of tests, which stay to the end, out of every later collection of garbage."""
     gc.collect()
