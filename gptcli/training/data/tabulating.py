@@ -121,6 +121,7 @@ def _hashes_from(folder: Path, first: int) -> NDArray[np.uint64]:
     found: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     at = 0
     for block in blocks(document_file(folder, "hashes"), "<u8", DOCUMENTS):
-        found.append(block[max(first - at, 0) :])
+        if at + block.size > first:  # an empty part would keep its block in memory
+            found.append(block[max(first - at, 0) :])
         at += block.size
     return np.unique(np.concatenate(found))
