@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -20,20 +20,30 @@ _FATAL = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 _cleanups: list[Callable[[], None]] = []
+_Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 @contextmanager
-def caught() -> Iterator[None]:
-    """Handle the fatal signals inside the block; one that is ignored (nohup) stays ignored."""
-    before = {number: signal.getsignal(number) for number in _FATAL}
-    for number, action in before.items():
-        if action != signal.SIG_IGN:
-            signal.signal(number, _caught)
+def _handling(handler: _Handler, numbers: Iterable[int]) -> Iterator[None]:
+    """Handle signals inside the block, and as before after it."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
         for number, action in before.items():
             signal.signal(number, action)
+
+
+def _heard(numbers: Iterable[int]) -> list[int]:
+    """Those that are not ignored: what nohup ignores stays ignored."""
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Handle the fatal signals inside the block; one that is ignored (nohup) stays ignored."""
+    with _handling(_caught, _heard(_FATAL)):
+        yield
 
 
 @contextmanager
@@ -56,13 +66,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
     `stop` runs inside a signal handler, so it must only set a flag or the like. A SIGINT that is
     ignored (nohup) stays ignored; SIGTERM and SIGHUP end the process as ever.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda number, frame: stop())
-    try:
+    with _handling(lambda number, frame: stop(), _heard([signal.SIGINT])):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -70,59 +75,40 @@ def stoppable(stop: Callable[[int], None], *, second: bool = True) -> Iterator[N
     """Call `stop` with the number of the first fatal signal inside the block, which goes on.
 
     A `second` one ends the process at once, also inside a library; where another program passes the
-    terminal's signals on, each comes twice. `stop` runs inside a signal
-    handler, so it must only set a flag or the like. Whoever stops then calls `die` with the number.
+    terminal's signals on, each comes twice. `stop` runs inside a signal handler, so it must only
+    set a flag or the like. Whoever stops then calls `die` with the number.
     """
-    before = {number: signal.getsignal(number) for number in _FATAL}
-    heard = [number for number, action in before.items() if action != signal.SIG_IGN]
+    heard = _heard(_FATAL)
 
     def first(number: int, frame: FrameType | None) -> None:
         for fatal in heard:
             signal.signal(fatal, signal.SIG_DFL if second else signal.SIG_IGN)
         stop(number)
 
-    for number in heard:
-        signal.signal(number, first)
-    try:
+    with _handling(first, heard):
         yield
-    finally:
-        for number in heard:
-            signal.signal(number, before[number])
 
 
 @contextmanager
 def deaf() -> Iterator[None]:
     """Ignore fatal signals inside the block: another process hears them, and says when to end."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _FATAL}
-    try:
+    with _handling(signal.SIG_IGN, _FATAL):
         yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 @contextmanager
 def resized(redraw: Callable[[], object]) -> Iterator[None]:
     """Call `redraw` when the terminal's size changes inside the block."""
-    number = getattr(signal, "SIGWINCH", None)
-    if number is None:
+    numbers = [signal.SIGWINCH] if hasattr(signal, "SIGWINCH") else []
+    with _handling(lambda number, frame: redraw(), numbers):
         yield
-        return
-    before = signal.signal(number, lambda number, frame: redraw())
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 @contextmanager
 def dying_of_closed_pipes() -> Iterator[None]:
     """Let SIGPIPE kill inside the block: right for printing help, wrong once sockets are open."""
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
+    with _handling(signal.SIG_DFL, [signal.SIGPIPE]):
         yield
-    finally:
-        signal.signal(signal.SIGPIPE, before)
 
 
 def surviving_closed_pipes() -> None:
