@@ -8,11 +8,10 @@ pass unchanged: nothing is written there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import GptcliError
 from gptcli.moderation.held_text import HeldText, Released
 from gptcli.moderation.judges import Judge, Phrases
@@ -24,11 +23,11 @@ from gptcli.protocol import (
     Engine,
     Event,
     GenerateRequest,
-    ModelInfo,
     Request,
     TextOrIds,
     TokenLogprob,
 )
+from gptcli.wrapped import WrappedEngine
 
 NEXT_SEED = (1 << 32) + 0x1E3779B5  # to the seed of the next draft
 """Seeds in between are those of other rows. A server may read 32 bits of a seed: they differ."""
@@ -81,32 +80,14 @@ class _Draft:
     open: int = 1  # sequences that have not ended
 
 
-class Moderated:
+class Moderated(WrappedEngine):
     """The same engine behind a filter; see `gptcli.protocol.Engine`."""
 
     def __init__(self, engine: Engine, filter: Filter) -> None:
-        self._engine, self.filter = engine, filter
+        super().__init__(engine)
+        self.filter = filter
         self._ids: dict[str, set[str]] = {}  # of running drafts, by that of their request
         self._cancelled: set[str] = set()
-
-    @property
-    def info(self) -> ModelInfo:
-        """The wrapped engine's."""
-        return self._engine.info
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The wrapped engine's."""
-        return self._engine.tokenizer
-
-    def count(self, text: str) -> int:
-        """As the wrapped engine does."""
-        return self._engine.count(text)
-
-    def say_waits(self, say: Callable[[str], object]) -> None:
-        """As the wrapped engine does, if it waits for a server."""
-        if hasattr(self._engine, "say_waits"):
-            self._engine.say_waits(say)
 
     def cancel(self, id: str) -> None:
         """As the wrapped engine does, with all drafts of the request."""

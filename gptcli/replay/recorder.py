@@ -20,7 +20,6 @@ from typing import Literal
 from gptcli import __version__
 from gptcli.batch.run.identity import sampled
 from gptcli.checkpoints.adapters.opened import content_of
-from gptcli.checkpoints.tokenization.tokenizer import Tokenizer
 from gptcli.errors import CannotCreate, WriteFailed
 from gptcli.moderation.told import identity
 from gptcli.multiplex import Unanswered
@@ -33,7 +32,6 @@ from gptcli.protocol import (
     Event,
     GenerateRequest,
     LoglikelihoodRequest,
-    ModelInfo,
     Request,
     Result,
     RollingRequest,
@@ -42,6 +40,7 @@ from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import open_pipe
+from gptcli.wrapped import WrappedEngine
 
 Kept = Literal["text", "hash"]
 RECORDED_LIBRARIES = "torch", "transformers", "tokenizers", "safetensors"
@@ -85,30 +84,13 @@ class RecordFile:
             os.close(self._descriptor)
 
 
-class Recorder:
+class Recorder(WrappedEngine):
     """The same engine, with a record of its answers; see `gptcli.protocol.Engine`."""
 
     def __init__(self, engine: Engine, run: RecordedRun, journal: RecordFile, kept: Kept) -> None:
-        self._engine, self._journal, self._kept = engine, journal, kept
+        super().__init__(engine)
+        self._journal, self._kept = journal, kept
         journal.write(run.to_dict())
-
-    @property
-    def info(self) -> ModelInfo:
-        """The wrapped engine's."""
-        return self._engine.info
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The wrapped engine's."""
-        return self._engine.tokenizer
-
-    def count(self, text: str) -> int:
-        """As the wrapped engine does."""
-        return self._engine.count(text)
-
-    def cancel(self, id: str) -> None:
-        """As the wrapped engine does."""
-        self._engine.cancel(id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """As the wrapped engine does; a line is written before the last event of a request."""

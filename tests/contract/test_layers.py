@@ -25,6 +25,7 @@ ROWS: dict[str, list[str]] = {
         "options system web",
         "checkpoints inputs native",
         "chat_templates config protocol ray_cluster",
+        "wrapped",
         "moderation",
         "chat engines models multiplex",
         "scoring tasks",
