@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from shutil import get_terminal_size
+from typing import TypeVar
 
 from gptcli.cli.output import render, sink, stderr
 from gptcli.cli.output.drawing import Canvas, StyledLine, cropped, plain
@@ -25,6 +26,7 @@ from gptcli.inspection.svg import drawn
 from gptcli.inspection.views import View
 from gptcli.options import Output
 
+Kind = TypeVar("Kind", bound=str)
 UNDRAWN = "the PNG has code points in place of letters beyond Latin; an SVG shows the letters"
 
 
@@ -112,18 +114,32 @@ def opened(report: ViewOutput) -> Iterator[Outlets]:
         "png": report.png,
         "npz": report.npz,
     }
+    unshown = report.shape if report.shape in ("png", "npz") else None
+    with opened_files(report.output, report.force, wanted, unshown) as (main, files):
+        yield Outlets(report, main, files)
+
+
+@contextmanager
+def opened_files(
+    output: str | None, force: bool, wanted: Mapping[Kind, str | None], unshown: str | None
+) -> Iterator[tuple[Sink, dict[Kind, Sink]]]:
+    """Standard output or the file `output`, and the files that are wanted besides.
+
+    unshown: the output's format, where a terminal cannot show it. Raises CannotCreate, and
+    UsageError for a file named twice or a format on a terminal that cannot show it.
+    """
     named = {kind: path for kind, path in wanted.items() if path is not None}
-    paths = [path for path in (report.output, *named.values()) if path is not None]
+    paths = [path for path in (output, *named.values()) if path is not None]
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(path, "it is to hold two things", "Name a file for each.")
     with ExitStack() as stack:
-        main = stack.enter_context(sink.opened(Output(output=report.output, force=report.force)))
-        if main.terminal and report.shape in ("png", "npz"):
+        main = stack.enter_context(sink.opened(Output(output=output, force=force)))
+        if main.terminal and unshown is not None:
             why = "a terminal cannot show it"
-            raise UsageError(f"--format {report.shape}", why, "Name a file with -o.")
+            raise UsageError(f"--format {unshown}", why, "Name a file with -o.")
         files = {
-            kind: stack.enter_context(sink.opened(Output(output=path, force=report.force)))
+            kind: stack.enter_context(sink.opened(Output(output=path, force=force)))
             for kind, path in named.items()
         }
-        yield Outlets(report, main, files)
+        yield main, files

@@ -6,11 +6,11 @@ All outputs are opened before anything is computed, and each file appears whole 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gptcli.audit.options import Report, ReportFormat
-from gptcli.cli.output import sink
+from gptcli.cli.output.outlets import opened_files
 from gptcli.cli.output.records import document, written
 from gptcli.cli.output.sink import Sink
 from gptcli.cli.session import Session
@@ -18,7 +18,6 @@ from gptcli.errors import GptcliError, UsageError
 from gptcli.inspection.plots import Bars
 from gptcli.inspection.png import image
 from gptcli.inspection.svg import drawn
-from gptcli.options import Output
 
 Row = Mapping[str, object]
 MAX_ERRORS = 5  # that are said one by one
@@ -76,19 +75,8 @@ def opened(report: Report) -> Iterator[ReportOutlets]:
         why = f"a report as {shape} has no row for each pair or prompt"
         raise UsageError("--details", why, "Write JSON or CSV: --json, or -o FILE.csv.")
     wanted: dict[ReportFormat, str | None] = {"svg": report.svg, "png": report.png}
-    named = {kind: path for kind, path in wanted.items() if path is not None}
-    paths = [path for path in (report.output, *named.values()) if path is not None]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(path, "it is to hold two things", "Name a file for each.")
-    with ExitStack() as stack:
-        main = stack.enter_context(sink.opened(Output(output=report.output, force=report.force)))
-        if main.terminal and shape == "png":
-            raise UsageError("--format png", "a terminal cannot show it", "Name a file with -o.")
-        charts = {
-            kind: stack.enter_context(sink.opened(Output(output=path, force=report.force)))
-            for kind, path in named.items()
-        }
+    unshown = shape if shape == "png" else None
+    with opened_files(report.output, report.force, wanted, unshown) as (main, charts):
         yield ReportOutlets(report, main, charts)
 
 
