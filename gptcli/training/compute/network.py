@@ -7,31 +7,16 @@ Radford et al. 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.engines.gpt2.on_torch.network import ACTIVATIONS
 from gptcli.training.compute.attention import attention
 from gptcli.training.compute.batch import PackedBatch
 from gptcli.training.compute.head_loss import head_loss
 from gptcli.training.compute.products import product
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
-    "gelu_fast": partial(F.gelu, approximate="tanh"),
-    "gelu": F.gelu,
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-    "tanh": torch.tanh,
-}
 
 
 class Conv1D(nn.Module):
