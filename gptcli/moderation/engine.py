@@ -169,9 +169,10 @@ class _Run:
                 self._engine.cancel(event.id)
             return
         draft.open = 0 if event.error is not None else draft.open - 1
+        cancelled = event.id in self._cancelled
         if not draft.open:
             self._end(event.id, draft)
-        yield from self._completed(event, draft, gate, index)
+        yield from self._completed(event, draft, gate, index, cancelled)
 
     def _gate(self, draft: _Draft) -> HeldText:
         judges = [judge.begin(draft.before) for judge in self._filter.judges]
@@ -185,6 +186,7 @@ class _Run:
 
     def _end(self, id: str, draft: _Draft) -> None:
         del self._drafts[id]
+        self._cancelled.discard(id)
         ids = self._ids.get(draft.request.id, set())
         ids.discard(id)
         if not ids:
@@ -196,7 +198,7 @@ class _Run:
             self._end(id, draft)
 
     def _completed(
-        self, done: Completion, draft: _Draft, gate: HeldText, index: int
+        self, done: Completion, draft: _Draft, gate: HeldText, index: int, cancelled: bool
     ) -> Iterator[Event]:
         was_stopped = gate.stopped
         rest = done.text[len(gate.text) :]
@@ -204,8 +206,6 @@ class _Run:
         goes_on = draft.request.goes_on and done.finish_reason == "length"
         left.append(gate.finish(goes_on))
         seed = draft.seed if draft.attempt else done.seed
-        cancelled = done.id in self._cancelled
-        self._cancelled.discard(done.id)
         if gate.stopped:
             retry = self._filter.action == "retry" and not cancelled and done.error is None
             if retry and self._draw_again(draft, gate, index, seed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gptcli.moderation.lists import PhraseList
 from gptcli.moderation.phrases import phrase
 from gptcli.options import Sampling
 from gptcli.options.moderation import FilterAction, ModeratedLoad
-from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest
+from gptcli.protocol import Chunk, Completion, Engine, Event, GenerateRequest, Request
 from gptcli.writing import written
 
 ROUNDS = int(os.environ.get("GPTCLI_LEAKS", "500"))
@@ -101,6 +101,36 @@ def test_a_draft_with_a_match_is_drawn_again_from_the_next_seed() -> None:
     assert done.filter
     assert done.filter["retries"] == 2
     assert done.filter["matches"] == [{"list": "own", "entry": 1}] * 2
+
+
+class SideBySide(FakeEngine):
+    """All sequences of a request are under way before the first ends."""
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        for request in requests:
+            assert isinstance(request, GenerateRequest)
+            assert self.asked is not None
+            self.asked.append(request)
+            events = [list(self._sequence(request, index)) for index in range(request.results)]
+            for chunk, *_ in events:
+                yield chunk
+            for *_, done in events:
+                gone = request.id in self.cancelled
+                yield replace(done, finish_reason="cancelled") if gone else done
+
+
+def test_no_sequence_of_a_cancelled_request_is_drawn_again() -> None:
+    inner = SideBySide(reply=lambda request: "a blorptwig ran", asked=[])
+    engine = behind(inner, "blorptwig", action="retry")
+    done = []
+    for event in engine.run([ask(seed=7, num_return_sequences=3)]):
+        if isinstance(event, Completion):
+            done.append(event)
+        else:
+            engine.cancel("1")
+    assert len(inner.asked or ()) == 1
+    assert sorted(one.index for one in done) == [0, 1, 2]
+    assert all("blorptwig" not in one.text for one in done)
 
 
 def test_seeds_of_drafts_differ_for_servers_that_read_few_bits() -> None:
