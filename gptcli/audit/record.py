@@ -3,16 +3,14 @@ sets and lists by their digests, the seed, the versions."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
-from gptcli import __version__
 from gptcli.audit.statistics import RESAMPLES
 from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.checkpoints.integrity.content import digest_of
 from gptcli.protocol import ModelInfo
+from gptcli.system.versions import versions
 
 FORMAT = 1
 _LIBRARIES = ("numpy", "torch", "transformers", "tokenizers")
@@ -32,7 +30,7 @@ def record_of(
         **more,
         "seed": seed,
         "resamples": RESAMPLES,
-        "versions": versions(),
+        "versions": versions(_LIBRARIES),
     }
 
 
@@ -59,14 +57,3 @@ def same_files(record: Mapping[str, Any]) -> bool:
     """Whether the two models of a record have the same files."""
     first, second = (record[name]["sha256"] for name in ("model_a", "model_b"))
     return bool(first == second and first)
-
-
-def versions() -> dict[str, str]:
-    """What a number may depend on beside the model and the set."""
-    found = {"gptcli": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found | {"machine": f"{platform.system()} {platform.machine()}"}

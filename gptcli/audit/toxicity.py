@@ -32,7 +32,6 @@ class JudgedPrompt:
     scores: list[float] = field(default_factory=list)
     matching: int = 0  # continuations with a match
     matches: int = 0
-    tokens: int = 0
     error: GptcliError | None = None
 
     @property
@@ -120,7 +119,6 @@ def _take(one: JudgedPrompt, text: Completion, judge: TextJudge) -> None:
     one.scores.append(found.score)
     one.matches += found.matches
     one.matching += found.matches > 0
-    one.tokens += text.usage.completion_tokens
 
 
 def toxicity_rows(found: Sequence[JudgedPrompt], seed: int) -> list[ToxicityRow]:

@@ -141,9 +141,6 @@ class ModeratedLoad(Moderate, Load):
 
     panel = "Model"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 def moderated(load: Load | None) -> ModeratedLoad | None:
     """The same model, with no filter if none is told. Raises UsageError for another thing."""

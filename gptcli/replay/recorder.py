@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
-from gptcli import __version__
 from gptcli.batch.run.identity import sampled
 from gptcli.checkpoints.adapters.opened import content_of
 from gptcli.errors import CannotCreate, WriteFailed
@@ -40,6 +37,7 @@ from gptcli.replay.record import Answered, RecordedRequest, RecordedRun, digest
 from gptcli.system import durable
 from gptcli.system.os_errors import reason
 from gptcli.system.regular_files import open_pipe
+from gptcli.system.versions import versions
 from gptcli.wrapped import WrappedEngine
 
 Kept = Literal["text", "hash"]
@@ -154,21 +152,10 @@ def run_of(engine: Engine, command: str, load: Load, slots: int, beams: bool) ->
         slots=slots,
         beams=beams,
         options=load,
-        versions=versions(),
+        versions=versions(RECORDED_LIBRARIES),
         files=files,
         filter=identity(load),
     )
-
-
-def versions() -> dict[str, str]:
-    """What a text may depend on beside the model and the options."""
-    found = {"gptcli": __version__, "python": platform.python_version()}
-    for name in RECORDED_LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found | {"machine": f"{platform.system()} {platform.machine()}"}
 
 
 def _answers(result: Result) -> list[Answered]:

@@ -148,7 +148,7 @@ ROWS: dict[str, list[str]] = {
         "cluster",
     ],
     "system": [
-        "accelerators durable memory os_errors processors sanitizer stages text units",
+        "accelerators durable memory os_errors processors sanitizer stages text units versions",
         "file_lock regular_files",
         "checksums strict_json",
         "strict_toml",
