@@ -82,13 +82,13 @@ def follow(options: TrainOptions) -> None:
 
 
 def _take_part(options: TrainOptions, ranks: Ranks, run: RunFile, checkpoint: Path | None) -> None:
-    from gptcli.training.compute.session import ComputeSession, choose
+    from gptcli.training.compute.session import ComputeSession, chosen
     from gptcli.training.compute.step import ShortOfMemory, StepDropped
 
     path = Path(os.path.expanduser(options.following.output or ""))  # noqa: PTH111
     material = gather(options, RunFolder(path, path.name, None, run), lambda text: nullcontext())
     starting, corpus = material.starting, material.corpus
-    device = choose(options.model.device, options.model.threads, options.model.precision)
+    device = chosen(options.model)
     session = ComputeSession(
         starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
     )

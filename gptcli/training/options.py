@@ -127,6 +127,12 @@ class TrainedModel(Options):
         redeclares="they may change the last bits of the weights",
         rare=True,
     )
+    compile: bool = option(
+        False,
+        "--compile",
+        "Compile the layers: minutes at the first step, faster after it. It needs a GPU.",
+        rare=True,
+    )
     offline: bool = OFFLINE
 
 

@@ -95,9 +95,9 @@ def _events(
     material = gather(options, folder, frame.waiting)
     for notice in material.notices:
         yield Told(step=0, text=notice)
-    from gptcli.training.compute.session import choose, memory_of
+    from gptcli.training.compute.session import chosen, memory_of
 
-    device = choose(options.model.device, options.model.threads, options.model.precision)
+    device = chosen(options.model)
     starting, free = material.starting, memory_of(device)
     planned = plan(
         options, material.corpus, starting.config, starting.context, free, device.precision
@@ -135,8 +135,9 @@ def _trained(
         found = _newest(checkpoints) if then is not None else None
         session = _session(material.starting, run, device, ranks, found)
     session.stepper.model.checkpointing = planned.fit.checkpointing
-    if not planned.fit.fits:
-        yield Told(step=0, text=planned.fit.warning)
+    for text in (session.notice, None if planned.fit.fits else planned.fit.warning):
+        if text is not None:
+            yield Told(step=0, text=text)
     state = TrainingState() if found is None else _gone_on(then, run, found.state)
     for damaged in found.damaged if found else ():
         yield Told(step=state.step, text=f"checkpoint {damaged} is not used")

@@ -24,7 +24,18 @@ DIED = 86
 SHAPE = {"layers": 1, "width": 16, "heads": 2, "context": 32, "vocab_size": 300}
 _OF_GROUPS = {
     TrainingData: ("documents", "valid_share", "valid"),
-    TrainedModel: (*SHAPE, "scratch", "from_", "dropout", "lora", "threads", "freeze", "precision"),
+    TrainedModel: (
+        *SHAPE,
+        "scratch",
+        "from_",
+        "dropout",
+        "lora",
+        "threads",
+        "freeze",
+        "precision",
+        "device",
+        "compile",
+    ),
     Optimization: (
         *("steps", "epochs", "minutes", "batch_tokens", "learning_rate", "schedule", "clip"),
         *("seed", "micro_tokens", "warmup", "optimizer", "weight_decay"),

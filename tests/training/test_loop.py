@@ -167,3 +167,19 @@ def test_a_state_comes_back_as_it_was_or_not_at_all(
         assert decoded(bytes(changed)) == kept  # spaces that became line ends
     except ValueError:
         return
+
+
+def test_layers_are_compiled_on_a_gpu_alone(tmp_path: Path, story: Path) -> None:
+    from gptcli.errors import UsageError
+
+    with pytest.raises(UsageError, match="--compile"):
+        ran(asked(story, tmp_path / "run", steps=1, device="cpu", compile=True))
+
+
+def test_a_head_that_stays_with_its_frozen_embedding_is_told(tmp_path: Path, story: Path) -> None:
+    said = [
+        event.text
+        for event in ran(asked(story, tmp_path / "run", steps=1, layers=2, freeze=1))
+        if isinstance(event, Told)
+    ]
+    assert any("the head is the token embedding" in text for text in said)

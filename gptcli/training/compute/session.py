@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,13 +14,15 @@ from gptcli.checkpoints.config_json import CONFIG
 from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.preflight import CheckedCheckpoint
 from gptcli.checkpoints.safetensors_headers import SINGLE
+from gptcli.errors import UsageError
 from gptcli.options.model import Device
 from gptcli.system import memory
 from gptcli.system.processors import default_threads
-from gptcli.training.compute.building import build
+from gptcli.training.compute.building import build, frozen_notice
 from gptcli.training.compute.devices import (
     AskedPrecision,
     Precision,
+    compile_layers,
     make_deterministic,
     precision,
 )
@@ -37,6 +39,7 @@ from gptcli.training.compute.export import (
 from gptcli.training.compute.optimizer import load_optimizer_tensors, optimizer_tensors
 from gptcli.training.compute.ranks import Ranks, shard, split_as
 from gptcli.training.compute.step import Stepper
+from gptcli.training.options import TrainedModel
 from gptcli.training.settings import TrainingSettings
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -52,6 +55,16 @@ class ComputeDevice:
     threads: int
     torch: str
     precision: Precision
+    compiled: bool = False
+
+
+def chosen(model: TrainedModel) -> ComputeDevice:
+    """The device that the options ask for. Raises UsageError."""
+    found = choose(model.device, model.threads, model.precision)
+    if model.compile and found.name == "cpu":
+        why = "on a CPU it costs more than it saves"
+        raise UsageError("--compile", why, "Leave it out, or use a GPU.")
+    return replace(found, compiled=model.compile)
 
 
 def choose(device: Device, threads: int | None, asked: AskedPrecision) -> ComputeDevice:
@@ -101,6 +114,9 @@ class ComputeSession:
         if ranks is not None and ranks.sharded:
             shard(self._model, self._model.transformer.h)
         self.stepper = Stepper(self._model, settings, place, micro_tokens, ranks)
+        if device.compiled:
+            compile_layers(self._model)
+        self.notice = frozen_notice(config, settings)
         self._device = device
 
     @property
