@@ -157,9 +157,8 @@ def _session(lesson: Lesson, device: ComputeDevice) -> ComputeSession:
     assert checked.gpt2 is not None
     context = checked.gpt2.n_positions
     fitted = fit(checked.gpt2, settings, context, MICRO_CONTEXTS * context, memory_of(device))
-    session = ComputeSession(checked.gpt2, settings, checked, device, fitted.micro_tokens)
-    session.stepper.model.checkpointing = fitted.checkpointing
-    return session
+    micro, twice = fitted.micro_tokens, fitted.checkpointing
+    return ComputeSession(checked.gpt2, settings, checked, device, micro, checkpointing=twice)
 
 
 def _table(given: Sequence[Sequence[int]]) -> PieceTable:

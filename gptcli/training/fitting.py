@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gptcli.checkpoints.architecture import GPT2Config
 from gptcli.system.units import model_size
-from gptcli.training.settings import TrainingSettings
+from gptcli.training.settings import TrainingSettings, places
 
 FLOAT = 4  # bytes
 KEPT_WIDTHS = 20  # numbers that a layer keeps of a token, in widths of the model
@@ -76,7 +76,7 @@ def bytes_needed(
 def _trained(config: GPT2Config, settings: TrainingSettings) -> int:
     """How many numbers are trained, about."""
     if settings.lora is not None:
-        rows = config.n_embd * 8 * len(settings.lora.targets)
+        rows = config.n_embd * 8 * len(places(settings.lora))
         return settings.lora.rank * rows * config.n_layer
     layer = 12 * config.n_embd**2
     return config.parameters if not settings.frozen else layer * (config.n_layer - settings.frozen)

@@ -56,10 +56,10 @@ def leading(options: TrainOptions) -> Iterator[Ranks]:
         leave()
 
 
-def begin(ranks: Ranks, run: RunFile, checkpoint: Path | None) -> None:
+def begin(ranks: Ranks, run: RunFile, checkpoint: Path | None, checkpointing: bool) -> None:
     """Let the others open what rank 0 opens."""
     if ranks.count > 1:
-        ranks.told(("begin", run, checkpoint))
+        ranks.told(("begin", run, checkpoint, checkpointing))
 
 
 def lead(ranks: Ranks, session: ComputeSession) -> None:
@@ -81,7 +81,13 @@ def follow(options: TrainOptions) -> None:
         leave()
 
 
-def _take_part(options: TrainOptions, ranks: Ranks, run: RunFile, checkpoint: Path | None) -> None:
+def _take_part(
+    options: TrainOptions,
+    ranks: Ranks,
+    run: RunFile,
+    checkpoint: Path | None,
+    checkpointing: bool,
+) -> None:
     from gptcli.training.compute.session import ComputeSession, chosen
     from gptcli.training.compute.step import ShortOfMemory, StepDropped
 
@@ -90,7 +96,13 @@ def _take_part(options: TrainOptions, ranks: Ranks, run: RunFile, checkpoint: Pa
     starting, corpus = material.starting, material.corpus
     device = chosen(options.model)
     session = ComputeSession(
-        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
+        starting.config,
+        run.settings,
+        starting.weights,
+        device,
+        run.machine.micro_tokens,
+        ranks,
+        checkpointing,
     )
     if checkpoint is not None:
         session.load(checkpoint)

@@ -185,7 +185,7 @@ class Optimization(Options):
         "Greatest learning rate.",
         above=0,
         high=100,
-        shown_default="5e-5 to fine-tune, 2e-4 for --lora, 1e-3 to 6e-4 from scratch",
+        shown_default="5e-5 to fine-tune, 2e-4 for --lora, 1e-3 from scratch",
     )
     schedule: Schedule = option(
         "cosine",
@@ -327,3 +327,6 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.model.from_ is not None and self.model.scratch is not None:
             raise UsageError("--scratch", "it excludes --from", "Leave one of them out.")
+        if self.following.dry_run and self.following.force:
+            why = "a rehearsal leaves the run that is there alone"
+            raise UsageError("--force", why, "Leave it out, or name another folder with -o.")

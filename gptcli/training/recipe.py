@@ -133,8 +133,8 @@ def _trained(
     checkpoints = Checkpoints(folder.checkpoints, run.id)
     with frame.waiting("preparing the model"):
         found = _newest(checkpoints) if then is not None else None
-        session = _session(material.starting, run, device, ranks, found)
-    session.stepper.model.checkpointing = planned.fit.checkpointing
+        twice = planned.fit.checkpointing
+        session = _session(material.starting, run, device, ranks, found, twice)
     for text in (session.notice, None if planned.fit.fits else planned.fit.warning):
         if text is not None:
             yield Told(step=0, text=text)
@@ -159,14 +159,15 @@ def _session(
     device: ComputeDevice,
     ranks: Ranks,
     found: FoundCheckpoint | None,
+    twice: bool,
 ) -> ComputeSession:
-    """The model and its optimizer as the checkpoint has them, on all ranks."""
+    """The model and its optimizer as the checkpoint has them, on all ranks; `twice`: activations
+    are computed anew for the gradient."""
     from gptcli.training.compute.session import ComputeSession
 
-    begin(ranks, run, found.path if found else None)
-    session = ComputeSession(
-        starting.config, run.settings, starting.weights, device, run.machine.micro_tokens, ranks
-    )
+    begin(ranks, run, found.path if found else None, twice)
+    micro, weights = run.machine.micro_tokens, starting.weights
+    session = ComputeSession(starting.config, run.settings, weights, device, micro, ranks, twice)
     if found is not None:
         session.load(found.path)
     lead(ranks, session)

@@ -6,12 +6,14 @@ number.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
+
+from gptcli.errors import UsageError
 
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
-Target = Literal["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]
+PLACES = "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"  # of a layer's matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,21 @@ class LoraSettings:
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("c_attn",)
+
+
+def places(settings: LoraSettings) -> list[str]:
+    """The matrices of a layer that get an adapter. `all` is every one.
+
+    Raises UsageError for a name that is none.
+    """
+    chosen = []
+    for target in settings.targets:
+        found = [place for place in PLACES if target == "all" or f".{place}".endswith(f".{target}")]
+        if len(found) != 1 and target != "all":
+            which = "c_attn, attn.c_proj, c_fc, mlp.c_proj or all"
+            raise UsageError("--lora-target", f"{target} is not {which}", f"Give {which}.")
+        chosen += found
+    return [place for place in PLACES if place in chosen]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +63,3 @@ class TrainingSettings:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of products; weights stay in float32
     lora: LoraSettings | None = None
     frozen: int = 0  # first layers that stay as they are, and the embeddings with them
-
-    def to_dict(self) -> dict[str, object]:
-        """As a checkpoint's state.json keeps them."""
-        return asdict(self)

@@ -30,7 +30,6 @@ PRESETS: Mapping[Preset, tuple[int, int, int, int]] = {  # layers, width, heads,
     "small": (6, 384, 6, 512),
     "gpt2": (12, 768, 12, 1024),
 }
-GENERATION = "generation_config.json"
 _DTYPES = ("torch_dtype", "dtype")  # of the weights, in config.json
 
 

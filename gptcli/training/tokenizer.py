@@ -30,7 +30,6 @@ from gptcli.training.data.store import written
 if TYPE_CHECKING:
     import tokenizers
 
-LEAST_SIZE = 257  # the bytes, and the token that ends a text
 SAMPLE_BYTES = 1 << 28  # of text that is read at most
 WORD_BYTES = 1 << 23  # of words, each counted once, that are held at most
 MOST_SHARE = 0.9  # of the files that fits, where not all does: files are read in large pieces

@@ -13,6 +13,7 @@ from support.commands import environment
 from support.training_runs import asked, ran
 
 from gptcli.checkpoints.architecture import GPT2Config
+from gptcli.errors import UsageError
 from gptcli.training.events import Ended, Planned
 from gptcli.training.fitting import bytes_needed, fit
 from gptcli.training.settings import LoraSettings, TrainingSettings
@@ -151,3 +152,38 @@ def test_a_rehearsal_tells_the_plan_and_leaves_no_run(tmp_path: Path, story: Pat
     assert isinstance(again[-1], Ended)
     assert again[-1].ending == "steps"
     assert any(isinstance(event, Planned) for event in again)
+
+
+def test_all_matrices_with_adapters_need_more_than_one() -> None:
+    config = GPT2Config()
+    one, every = (
+        fit(config, replace(SETTINGS, lora=LoraSettings(targets=(name,))), 1024, 1024, GIB).needed
+        for name in ("c_attn", "all")
+    )
+    assert every > one
+
+
+def test_a_rehearsal_takes_nothing_of_a_run_that_is_there(tmp_path: Path, story: Path) -> None:
+    with pytest.raises(UsageError, match="a rehearsal leaves the run"):
+        ran(asked(story, tmp_path / "run", dry_run=True, force=True))
+
+
+def test_a_rehearsal_opens_no_tracker(tmp_path: Path) -> None:
+    from gptcli.training.events import Began
+    from gptcli.training.options import TrainingProgress
+    from gptcli.training.report.trackers import Trackers
+
+    said: list[str] = []
+    tracked = Trackers(TrainingProgress(tensorboard=True, dry_run=True), said.append)
+    tracked.see(
+        Began(
+            step=0,
+            steps=1,
+            folder=tmp_path,
+            parameters=1,
+            trained=1,
+            tokens=1,
+            documents=1,
+        )
+    )
+    assert list(tmp_path.iterdir()) == said == []

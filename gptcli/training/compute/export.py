@@ -19,10 +19,10 @@ from gptcli.checkpoints.integrity.sealed import StoredTensor
 from gptcli.checkpoints.safetensors_headers import read_header
 from gptcli.engines.gpt2.on_torch.mapped import STORED, MappedFile
 from gptcli.errors import BadModel
-from gptcli.training.compute.lora import MARK, places
+from gptcli.training.compute.lora import MARK
 from gptcli.training.compute.network import TrainableGPT2
 from gptcli.training.compute.ranks import local, whole
-from gptcli.training.settings import TrainingSettings
+from gptcli.training.settings import TrainingSettings, places
 
 PEFT_PREFIX = "base_model.model."
 _NAMES = {dtype: name for name, dtype in STORED.items()}

@@ -12,11 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gptcli.errors import UsageError
 from gptcli.training.compute.network import Conv1D, TrainableGPT2
-from gptcli.training.settings import LoraSettings
+from gptcli.training.settings import LoraSettings, places
 
-PLACES = "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"  # of a layer's matrices
 MARK = ".lora_"  # in the names of the adapters' parameters
 
 
@@ -34,21 +32,6 @@ class LoraConv1D(Conv1D):
     def forward(self, x: Tensor) -> Tensor:
         adapted: Tensor = self.lora_B(self.lora_A(x))
         return super().forward(x) + adapted * self.scale
-
-
-def places(settings: LoraSettings) -> list[str]:
-    """The matrices of a layer that get an adapter. `all` is every one.
-
-    Raises UsageError for a name that is none.
-    """
-    chosen = []
-    for target in settings.targets:
-        found = [place for place in PLACES if target == "all" or f".{place}".endswith(f".{target}")]
-        if len(found) != 1 and target != "all":
-            which = "c_attn, attn.c_proj, c_fc, mlp.c_proj or all"
-            raise UsageError("--lora-target", f"{target} is not {which}", f"Give {which}.")
-        chosen += found
-    return [place for place in PLACES if place in chosen]
 
 
 def adapt(model: TrainableGPT2, settings: LoraSettings, first: int, seed: int) -> None:

@@ -108,9 +108,11 @@ class ComputeSession:
         device: ComputeDevice,
         micro_tokens: int,
         ranks: Ranks | None = None,
+        checkpointing: bool = False,
     ) -> None:
         place = torch.device(device.name)
         self._model = build(config, settings, weights)
+        self._model.checkpointing = checkpointing
         if ranks is not None and ranks.sharded:
             shard(self._model, self._model.transformer.h)
         self.stepper = Stepper(self._model, settings, place, micro_tokens, ranks)
@@ -143,7 +145,7 @@ class ComputeSession:
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Raises BadModel where it is another model's."""
-        if adapter_tensors(self._model):
+        if self.stepper.settings.lora is not None:
             load_adapter_tensors(self._model, dict(read(checkpoint / ADAPTER)))
         else:
             held = dict(self._model.named_parameters())

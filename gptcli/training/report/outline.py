@@ -132,7 +132,7 @@ def _rate(plan: Prepared) -> str:
     why = "given" if plan.rate_given else "usual "
     if not plan.rate_given:
         kind = "for LoRA" if "LoRA" in plan.trained else "to fine-tune"
-        why += kind if plan.base else "for a new model of this size"
+        why += kind if plan.base else "for a new model"
     shape = SCHEDULES[plan.schedule].format(plan.decay_from)
     rate = f"{plan.learning_rate:g} ({why}), {_warmup(plan)}, {shape}"
     return f"learning rate: {rate}; {_OPTIMIZERS[plan.optimizer]}"

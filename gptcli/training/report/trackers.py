@@ -69,6 +69,8 @@ class Trackers:
 
     def see(self, event: TrainingEvent) -> None:
         """Take what happened; one that fails is dropped, and that is said."""
+        if self._asked.dry_run:
+            return
         if isinstance(event, Began) and (self._asked.tensorboard or self._asked.wandb is not None):
             self._begin(event.folder)
             lines: Iterator[Mapping[str, Any]] = iter(_kept(event.folder) if event.step else ())

@@ -15,13 +15,13 @@ from gptcli.system.text import word_wrap
 from gptcli.system.units import clock
 from gptcli.training.events import Began, Ended, Evaluated, Planned, Sampled, Saved, StepDone
 from gptcli.training.events import TrainingEvent as Event
+from gptcli.training.report.card import MOST_NATS
 from gptcli.training.report.curves import LossCurves, averaged
 
 CURVE_ROWS, MOST_CURVE = 5, 72  # rows and columns
 SAMPLE_ROWS = 4  # of a sample
 MOST_LOSSES = 2048  # that are kept; then pairs become one
 RECENT = 20  # steps of a speed
-MOST_NATS = 700.0  # beyond which a perplexity is no number
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 

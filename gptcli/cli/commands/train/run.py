@@ -121,7 +121,8 @@ def _followed(
         for event in train(options, frame):
             showing.show(event)
             tracked.see(event)
-        if stop.signal is not None:
+        ended = showing.done is not None and showing.done.ending != "interrupted"
+        if stop.signal is not None and not ended:
             signals.die(stop.signal)
     return showing.done, told.found.sentences if told.found else ()
 

@@ -11,7 +11,7 @@ from math import exp
 from time import monotonic
 from typing import Any
 
-from gptcli.cli.commands.train.board import MOST_NATS, TrainingBoard
+from gptcli.cli.commands.train.board import TrainingBoard
 from gptcli.cli.interactive.board import Board, can_show
 from gptcli.cli.output.records import json_line
 from gptcli.cli.output.sink import write
@@ -30,6 +30,7 @@ from gptcli.training.events import (
     Told,
     TrainingEvent,
 )
+from gptcli.training.report.card import MOST_NATS
 from gptcli.training.report.curves import LossCurves, read_curves
 from gptcli.training.report.outline import lines, measured
 
@@ -183,9 +184,8 @@ def _step(event: StepDone) -> list[str]:
 
 
 def _evaluated(event: Evaluated) -> list[str]:
-    perplexity = f", perplexity {exp(event.loss):.2f}" if event.loss < MOST_NATS else ""
     best = ", the best so far" if event.best else ""
-    return [f"step {event.step}: validation loss {event.loss:.4f}{perplexity}{best}"]
+    return [f"step {event.step}: validation loss {_measured(event.loss)}{best}"]
 
 
 def _sampled(event: Sampled) -> list[str]:
@@ -198,6 +198,12 @@ def _ending(event: Ended) -> list[str]:
         return []
     which = f"; the model is that of step {event.chosen}"
     if event.best_loss is not None:
-        which += f", validation loss {event.best_loss:.4f}, perplexity {exp(event.best_loss):.2f}"
+        which += f", validation loss {_measured(event.best_loss)}"
     before = "it had ended before: " if event.again else ""
     return [f"{before}{ENDINGS[event.ending]} (step {event.step}){which}"]
+
+
+def _measured(loss: float) -> str:
+    """A loss, with the perplexity where that is a number."""
+    perplexity = f", perplexity {exp(loss):.2f}" if loss < MOST_NATS else ""
+    return f"{loss:.4f}{perplexity}"
